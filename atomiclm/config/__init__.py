@@ -1,0 +1,1 @@
+"""From a composed configuration to a validated, identified and built run: the only package that imports Hydra."""

@@ -1,0 +1,119 @@
+"""Run a command under Hydra: where its configs are found, how a sweep is launched, how a mistake is told.
+
+Hydra's own error messages advise `+key=value` for an unknown key (which then passes unread) and print a traceback for
+everything else. Here a user's mistake is one message with the rule and the nearest valid name, exit status 2; a
+failure of the program keeps its traceback, exit status 1.
+"""
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import hydra
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
+from hydra.errors import (
+    CompactHydraException,
+    ConfigCompositionException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from atomiclm.config.compose import compose
+from atomiclm.config.faults import ConfigError, FailedCells, Fault, UserError, nearest
+from atomiclm.config.paths import CONF, EXPERIMENTS_ROOT
+
+USER_MISTAKE, FAILURE = 2, 1
+
+
+class ExperimentsSearchPath(SearchPathPlugin):
+    """Makes `experiments/`, which lies beside `conf/`, the config group of that name."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add the folder that holds `experiments/`, after everything else."""
+        search_path.append("experiments", f"file://{EXPERIMENTS_ROOT}")
+
+
+def run_app(task: Callable[[DictConfig], Any]) -> None:
+    """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell."""
+    plugins = Plugins.instance()
+    plugins.register(ExperimentsSearchPath)
+    # Imported only now: making the registry executes Hydra's own sweepers anew, and a subclass of the old class is none
+    # of the new one.
+    from atomiclm.config.sweep import StudySweeper
+
+    # Hydra makes sweepers of the namespace package hydra_plugins only. A folder of that name would be scanned by every
+    # Hydra application in the environment, so only the name is given.
+    plugins.class_name_to_class["hydra_plugins.atomiclm.StudySweeper"] = StudySweeper
+    # Hydra then lets exceptions through to the handlers below instead of printing and exiting itself.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    told = _Told()
+
+    def tell(config: DictConfig) -> Any:
+        # A single run's mistake is kept for the handlers below, since Hydra announces what it sees raised. In a sweep
+        # the launcher has to see it, to mark the cell as failed.
+        job = HydraConfig.get().job
+        if HydraConfig.get().mode is RunMode.MULTIRUN:
+            print(f"\ncell {job.num + 1}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
+        try:
+            return task(config)
+        except (ConfigError, UserError) as error:
+            if HydraConfig.get().mode is RunMode.MULTIRUN:
+                raise
+            told.mistake = error
+
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
+        if told.mistake is not None:
+            raise told.mistake
+    except FailedCells as error:
+        _exit(str(error), FAILURE)
+    except CompactHydraException as error:
+        _exit(str(ConfigError([_composition_fault(error)])), USER_MISTAKE)
+    except OmegaConfBaseException as error:
+        path = getattr(error, "full_key", None) or "config"
+        _exit(str(ConfigError([Fault(path, str(error).splitlines()[0])])), USER_MISTAKE)
+    except (ConfigError, UserError) as error:
+        _exit(str(error), USER_MISTAKE)
+    except KeyboardInterrupt:
+        _exit("Interrupted; the same command resumes.", 130)
+
+
+@dataclass
+class _Told:
+    mistake: ValueError | None = None
+
+
+def _exit(message: str, status: int) -> None:
+    print(message, file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _composition_fault(error: CompactHydraException) -> Fault:
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        options = list(error.options or [])
+        listing = f" (options: {', '.join(options)})" if options else ""
+        return Fault(group or "config", f"no option '{option}'{nearest(option, options) if options else ''}{listing}")
+    if isinstance(error, OverrideParseException):
+        return Fault(error.override, f"not an override of the form key=value: {error.message.splitlines()[0]}")
+    cause = error.__cause__
+    key = getattr(cause, "full_key", None)
+    if isinstance(error, ConfigCompositionException) and isinstance(key, str) and key:
+        base = OmegaConf.to_container(compose([]), resolve=False)
+        parent, _, name = key.rpartition(".")
+        for part in parent.split(".") if parent else []:
+            base = base.get(part, {}) if isinstance(base, dict) else {}
+        siblings = [str(k) for k in base if not str(k).startswith("_")] if isinstance(base, dict) else []
+        if name not in siblings:
+            return Fault(key, f"no such setting{nearest(name, siblings)}")
+        return Fault(key, str(cause).splitlines()[0])
+    return Fault("config", str(error).strip())

@@ -1,0 +1,69 @@
+"""Compose a configuration outside Hydra's own run, and take one apart into what the rest of the package reads."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from atomiclm.config.paths import CONF, EXPERIMENTS_ROOT
+
+
+def compose(overrides: Sequence[str]) -> DictConfig:
+    """Return the job configuration for `overrides`, as a command with these overrides would see it."""
+    loader = ConfigLoaderImpl(_search_path())
+    config = loader.load_configuration("config", list(overrides), run_mode=RunMode.RUN)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Return plain containers with interpolations followed; values that are still required stay "???"."""
+    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def unresolved(config: DictConfig) -> dict[str, Any]:
+    """Return plain containers with interpolations as they are written."""
+    container = OmegaConf.to_container(config, resolve=False)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def root_keys() -> list[str]:
+    """Return the top-level settings of the primary config; an experiment may not add any."""
+    return [str(key) for key in compose([])]
+
+
+def compose_base() -> DictConfig:
+    """Return the configuration of the running command's experiment (and debug preset) with nothing else overridden."""
+    if not HydraConfig.initialized():
+        return compose([])
+    choices = HydraConfig.get().runtime.choices
+    chosen = {group: choices.get(group) for group in ("experiments", "debug")}
+    return compose([f"{group}={option}" for group, option in chosen.items() if option not in (None, "null")])
+
+
+def swept_keys() -> list[str]:
+    """Return the keys that the running command's experiment declares a sweep over."""
+    return [str(key) for key in HydraConfig.get().sweeper.params] if HydraConfig.initialized() else []
+
+
+def _search_path() -> ConfigSearchPath:
+    """Return the running command's own sources (it may have been given --config-dir), or the shipped ones."""
+    path = ConfigSearchPathImpl()
+    if HydraConfig.initialized():
+        for source in HydraConfig.get().runtime.config_sources:
+            path.append(source.provider, f"{source.schema}://{source.path}")
+        return path
+    path.append("hydra", "pkg://hydra.conf")
+    path.append("main", f"file://{CONF}")
+    path.append("experiments", f"file://{EXPERIMENTS_ROOT}")
+    path.append("schema", "structured://")
+    return path

@@ -1,0 +1,48 @@
+"""What a user got wrong, collected before anything runs."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One mistake: the config path it is at, the rule it breaks, and how to mend it."""
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}"
+
+
+class ConfigError(ValueError):
+    """Every fault of one configuration, raised together so that one attempt shows them all."""
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        self.faults = tuple(faults)
+        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        super().__init__("\n".join([f"The configuration has {count}:", *(f"  {fault}" for fault in self.faults)]))
+
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[Fault, ...]]]:
+        # Launchers that run cells in other processes send exceptions back by pickle.
+        return ConfigError, (self.faults,)
+
+
+class UserError(ValueError):
+    """A mistake that only shows once data are read or objects are made; told without a traceback, like the others."""
+
+
+class FailedCells(RuntimeError):
+    """A sweep has ended and some of its cells failed; the message names each with its error."""
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """Return "; did you mean 'x'?" for the closest candidate, or the candidates themselves when none is close."""
+    options = sorted(set(candidates))
+    close = get_close_matches(name, options, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    if not options:
+        return ""
+    return f"; valid names: {', '.join(options)}"

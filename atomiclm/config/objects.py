@@ -1,0 +1,71 @@
+"""From a run's configuration to the objects of training, and back from a run folder to its model."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from atomiclm.config.build import build
+from atomiclm.data import PreparedCorpus, TextDataset, default_cache_dir, prepare
+from atomiclm.data.progress import Progress
+from atomiclm.tokenizer import Tokenizer
+from atomiclm.tracking import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+    from atomiclm.model import Decoder
+
+
+def prepare_corpus(values: dict[str, Any], progress: Progress | None = None) -> PreparedCorpus:
+    """Return the corpus as token shards, from the cache or made now.
+
+    Raises:
+        ValueError: the text cannot be read, or is too short for one window of the model's context.
+    """
+    cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
+    corpus = prepare(build(values["data"]), build(values["tokenizer"]), cache_dir, progress=progress)
+    context_length = values["model"]["context_length"]
+    available = len(corpus.train.tokens)
+    if available <= context_length:
+        raise ValueError(
+            f"model.context_length: {context_length} is longer than the corpus: its training split has {available} "
+            f"tokens; give at most {available - 1}, or more text"
+        )
+    return corpus
+
+
+def training_batches(values: dict[str, Any], corpus: PreparedCorpus) -> TextDataset:
+    """Return the training data as batches."""
+    order = build(values["trainer"]["order"])
+    return TextDataset(corpus.train.tokens, values["model"]["context_length"], order)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model with the weights of a checkpoint, and all that is needed to use it."""
+
+    model: "Decoder"
+    tokenizer: Tokenizer
+    values: dict[str, Any]
+    checkpoint: Path
+
+
+def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device") -> TrainedModel:
+    """Return the model of a run, at `checkpoint` or at its newest one.
+
+    Raises:
+        ValueError: the run has no checkpoint, or it is damaged.
+    """
+    from atomiclm.tokenizer import BasicTokenizer
+    from atomiclm.training.checkpoint import candidates, read_model
+    from atomiclm.training.state import load_tensors
+
+    values = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    found = [checkpoint] if checkpoint else candidates(folder.checkpoints)
+    if not found:
+        raise ValueError(f"{folder.path} has no checkpoint yet; train it to the end, or wait for its first one")
+    model: Decoder = build(values["model"])
+    load_tensors(model, read_model(found[0]))
+    return TrainedModel(model.to(device).eval(), BasicTokenizer.load(folder.tokenizer), values, found[0])

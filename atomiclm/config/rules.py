@@ -1,0 +1,128 @@
+"""Rules about values: what each component demands of its own, and what ties components together.
+
+The demands themselves live with the components, in modules that do not import torch; this file only says at which
+config path each is asked, and turns their `ValueError`s into faults.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from atomiclm.config.faults import Fault
+
+Config = dict[str, Any]
+Rule = Callable[[Config], Iterator[Fault]]
+
+
+def broken_rules(config: Config, faulty_paths: Sequence[str]) -> Iterator[Fault]:
+    """Yield the faults of every rule whose groups passed the signature check.
+
+    A rule that reads a node already known to be wrong would only report the same mistake again, or trip over it.
+    """
+    for groups, rule in _RULES:
+        if any(_concerns(path, group) for path in faulty_paths for group in groups):
+            continue
+        if all(isinstance(config.get(group.split(".")[0]), dict) for group in groups):
+            yield from rule(config)
+
+
+def _concerns(path: str, group: str) -> bool:
+    return path == group or path.startswith((f"{group}.", f"{group}["))
+
+
+def _construction(group: str) -> Rule:
+    """A component that is cheap to make and imports no torch: make it, and let it speak for itself."""
+
+    def rule(config: Config) -> Iterator[Fault]:
+        from atomiclm.config.build import build
+
+        try:
+            build(config[group])
+        except (ValueError, TypeError) as error:
+            yield Fault(group, str(error))
+
+    return rule
+
+
+def _heads(config: Config) -> Iterator[Fault]:
+    from atomiclm.model.rules import check_heads
+
+    model = config["model"]
+    attention = model.get("attention")
+    if isinstance(attention, dict) and "num_heads" in attention:
+        try:
+            check_heads(
+                model["dim"], attention["num_heads"], attention.get("num_kv_heads"), attention.get("head_dim")
+            )
+        except ValueError as error:
+            yield Fault("model.attention", str(error))
+
+
+def _model_sizes(config: Config) -> Iterator[Fault]:
+    model = config["model"]
+    for key in ("vocab_size", "dim", "num_layers", "context_length"):
+        if isinstance(model.get(key), int) and model[key] < 1:
+            yield Fault(f"model.{key}", f"{model[key]} is not positive; give at least 1")
+    dropout = model.get("dropout", 0.0)
+    if not 0.0 <= dropout < 1.0:
+        yield Fault("model.dropout", f"{dropout} is not in [0, 1)")
+
+
+def _vocabulary(config: Config) -> Iterator[Fault]:
+    needed, available = config["tokenizer"].get("vocab_size"), config["model"].get("vocab_size")
+    if needed and available and available < needed:
+        yield Fault("model.vocab_size", f"{available} is less than tokenizer.vocab_size={needed}; give at least {needed}")
+
+
+def _data(config: Config) -> Iterator[Fault]:
+    from atomiclm.config.build import build
+
+    try:
+        source = build(config["data"])
+    except (ValueError, TypeError) as error:
+        yield Fault("data", str(error))
+        return
+    for argument, message in source.faults():
+        yield Fault(f"data.{argument}", message)
+
+
+def _optimizer(config: Config) -> Iterator[Fault]:
+    from atomiclm.optim.rules import check_optimizer
+
+    for argument, message in check_optimizer(config["optim"]):
+        yield Fault(f"optim.{argument}", message)
+
+
+def _trainer(config: Config) -> Iterator[Fault]:
+    from atomiclm.training.rules import check_trainer
+
+    for argument, message in check_trainer(config["trainer"]):
+        yield Fault(f"trainer.{argument}", message)
+
+
+def _runtime(config: Config) -> Iterator[Fault]:
+    from atomiclm.training.rules import check_runtime
+
+    for argument, message in check_runtime(config["runtime"], batch_size=config["trainer"]["batch_size"]):
+        yield Fault(f"runtime.{argument}", message)
+
+
+def _evaluation(config: Config) -> Iterator[Fault]:
+    from atomiclm.evaluation.rules import check_evaluation
+
+    for argument, message in check_evaluation(config["evaluation"]):
+        yield Fault(f"evaluation.{argument}", message)
+
+
+_RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
+    (("tokenizer",), _construction("tokenizer")),
+    (("schedule",), _construction("schedule")),
+    (("tracking",), _construction("tracking")),
+    (("data",), _data),
+    (("model",), _model_sizes),
+    (("model.dim", "model.attention"), _heads),
+    (("tokenizer", "model"), _vocabulary),
+    (("optim",), _optimizer),
+    (("trainer",), _trainer),
+    (("trainer", "runtime"), _runtime),
+    (("evaluation",), _evaluation),
+)

@@ -1,0 +1,123 @@
+"""Check a resolved configuration, whole, before any tensor or file exists.
+
+Hydra refuses an unknown key on the command line, but merges the same typo in silence when it comes from an experiment
+file or behind a `+`. Here every node that names a `_target_` is held against that constructor's arguments and their
+annotations, wherever the key came from; then the rules that tie several values together (`rules.py`). All faults are
+reported at once.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from atomiclm.config.annotations import mismatch
+from atomiclm.config.faults import ConfigError, Fault, nearest
+from atomiclm.config.rules import broken_rules
+from atomiclm.config.signature import Signature, UnknownTarget, read_signature
+
+_DIRECTIVES = ("_target_", "_partial_", "_convert_", "_recursive_")
+_SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers")
+_MISSING = "???"
+
+
+def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]:
+    """Return `config` with whole numbers made floats where the argument is a float, so that 1 and 1.0 are one config.
+
+    Args:
+        config: the composed configuration as plain containers, interpolations resolved, without the `hydra` node.
+        root_keys: the top-level keys of the primary config; any other is a typo.
+
+    Raises:
+        ConfigError: every fault found, each with its path, the rule and the nearest valid name.
+    """
+    faults = list(_walk_root(config, set(root_keys)))
+    faulty = [fault.path for fault in faults]
+    faults.extend(broken_rules(config, faulty))
+    if faults:
+        raise ConfigError(faults)
+    return _with_floats(config)
+
+
+def _walk_root(config: dict[str, Any], root_keys: set[str]) -> Iterator[Fault]:
+    for key, value in config.items():
+        if key not in root_keys:
+            yield Fault(str(key), f"no such setting{nearest(str(key), root_keys)}")
+        elif value == _MISSING:
+            yield Fault(str(key), f"a value is required; give {key}=...")
+        elif isinstance(value, dict):
+            yield from _walk_node(key, value)
+
+
+def _walk_node(path: str, node: dict[str, Any]) -> Iterator[Fault]:
+    target = node.get("_target_")
+    if target is None:
+        given = ", ".join(map(str, node)) or "nothing"
+        yield Fault(path, f"names no component: no option of this group was chosen (it only has {given})")
+        return
+    if not isinstance(target, str):
+        yield Fault(f"{path}._target_", f"{target!r} is not the dotted name of a class")
+        return
+    try:
+        signature = read_signature(target)
+    except UnknownTarget as error:
+        suggestion = nearest(target.rpartition(".")[2], error.known) if error.known else ""
+        yield Fault(f"{path}._target_", f"{error}{suggestion}")
+        return
+    yield from _check_arguments(path, node, signature)
+
+
+def _check_arguments(path: str, node: dict[str, Any], signature: Signature) -> Iterator[Fault]:
+    partial = node.get("_partial_", False)
+    if not isinstance(partial, bool):
+        yield Fault(f"{path}._partial_", f"{partial!r} is not true or false")
+    for key, value in node.items():
+        if key in _DIRECTIVES:
+            continue
+        key_path = f"{path}.{key}"
+        parameter = signature.parameters.get(key)
+        if parameter is None:
+            if not signature.open_ended:
+                yield Fault(key_path, f"{signature.name} takes no such argument{nearest(key, signature.parameters)}")
+            continue
+        if value == _MISSING:
+            yield Fault(key_path, f"a value is required; give {key_path}=...")
+            continue
+        if partial and path.startswith("model.") and key in _SUPPLIED_BY_DECODER:
+            yield Fault(key_path, f"the decoder supplies {key}; remove it here and set model.{key}")
+            continue
+        reason = mismatch(parameter.annotation, value)
+        if reason:
+            yield Fault(key_path, reason)
+        else:
+            yield from _walk_children(key_path, value)
+    if not partial:
+        for parameter in signature.parameters.values():
+            if parameter.required and parameter.name not in node:
+                yield Fault(f"{path}.{parameter.name}", f"{signature.name} needs this argument")
+
+
+def _walk_children(path: str, value: Any) -> Iterator[Fault]:
+    if isinstance(value, dict) and "_target_" in value:
+        yield from _walk_node(path, value)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _walk_children(f"{path}.{key}", entry)
+    elif isinstance(value, list):
+        for index, entry in enumerate(value):
+            yield from _walk_children(f"{path}[{index}]", entry)
+
+
+def _with_floats(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_floats(entry) for entry in node]
+    if not isinstance(node, dict):
+        return node
+    parameters = read_signature(node["_target_"]).parameters if "_target_" in node else {}
+    converted = {}
+    for key, value in node.items():
+        annotation = parameters[key].annotation if key in parameters else None
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
+        # A whole number that fits the annotation only as a float: int itself would have been refused.
+        if is_whole and annotation is not None and mismatch(annotation, 0.5) is None:
+            value = float(value)
+        converted[key] = _with_floats(value)
+    return converted

@@ -1,0 +1,154 @@
+"""Folders that are built once, by one process, and are either whole or not there.
+
+A build writes into a temporary folder beside its target; a manifest with the size and sha256 of every file is written
+last; everything is fsynced; one rename publishes it. Who dies in between leaves a temporary folder, which the
+next builder of the same thing sweeps away. On load the sizes are always compared with the manifest, and the hashes of
+files up to 1 GiB (about 1.5 GB/s); larger ones would cost more than the fault is likely, `verify=True` includes them.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from atomiclm.data.progress import Progress
+
+MANIFEST = "manifest.json"
+HASH_LIMIT_BYTES = 1 << 30
+
+
+def default_cache_dir() -> Path:
+    """$ATOMICLM_CACHE, else $XDG_CACHE_HOME/atomiclm, else ~/.cache/atomiclm. An empty variable counts as unset."""
+    if own := os.environ.get("ATOMICLM_CACHE"):
+        return Path(own).expanduser()
+    if shared := os.environ.get("XDG_CACHE_HOME"):
+        return Path(shared).expanduser() / "atomiclm"
+    return Path.home() / ".cache" / "atomiclm"
+
+
+def content_key(**parts: Any) -> str:
+    """A name for what `parts` (JSON values) decide: the first 32 hex digits of their sha256."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]], progress: Progress) -> dict[str, Any]:
+    """The manifest of `folder`, which `build` fills first when it is missing or damaged.
+
+    build: gets an empty folder, writes its files there, returns what else the manifest shall hold. Whatever it raises
+    is passed on, and leaves nothing behind.
+    """
+    if damage(folder) is None:  # without the lock, so that a cache on a read-only disk can be shared
+        return read_manifest(folder)
+    with exclusive(folder, progress):
+        fault = damage(folder)
+        if fault is None:
+            return read_manifest(folder)
+        if folder.exists():
+            progress(f"rebuilding {folder.parent.name}, the cached one is damaged: {fault}", 0, 0)
+            shutil.rmtree(folder)
+        for orphan in folder.parent.glob(f".{folder.name}-*"):  # of builds that were killed: we hold their lock
+            shutil.rmtree(orphan)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        try:
+            details = dict(build(temporary))
+            publish(temporary, folder, details)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)  # gone already when it was published
+        return read_manifest(folder)
+
+
+def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
+    """Write the manifest of `temporary`, make all of it durable and rename it to `folder`."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temporary.iterdir())
+    }
+    for name in files:
+        _fsync(temporary / name)
+    manifest = json.dumps({**details, "files": files}, indent=2, allow_nan=False) + "\n"
+    write_file(temporary / MANIFEST, manifest.encode())
+    temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read; a cache may be shared
+    os.replace(temporary, folder)
+    _fsync(folder.parent)
+
+
+def damage(folder: Path, *, verify: bool = False) -> str | None:
+    """What is wrong with a published folder, or None. verify: hash files of any size."""
+    try:
+        files = read_manifest(folder)["files"]
+        for name, expected in files.items():
+            path = folder / name
+            size = path.stat().st_size
+            if size != expected["bytes"]:
+                return f"{name} has {size:,} bytes, not {expected['bytes']:,}"
+            if (verify or size <= HASH_LIMIT_BYTES) and file_sha256(path) != expected["sha256"]:
+                return f"{name} has another sha256 than when it was written"
+    except FileNotFoundError as error:
+        return f"{Path(str(error.filename)).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{MANIFEST} cannot be read"
+    return None
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a published folder."""
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return manifest
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that is either whole or as it was before: temporary file, fsync, rename, fsync of the folder."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+        raise
+    _fsync(path.parent)
+
+
+def file_sha256(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def exclusive(folder: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock of `folder` (or file); the kernel releases it when its holder dies."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f"{folder.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            progress(f"waiting for another run that prepares the same {folder.parent.name}", 0, 0)
+            lock.acquire()
+    except PermissionError as error:
+        raise ValueError(
+            f"cache_dir: may not write to {folder.parent}; set ATOMICLM_CACHE to a folder you may write to"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,82 @@
+"""Sampling order: which window of the token stream is the i-th training sample.
+
+An order is a pure function of (seed, index). Nothing is drawn from a generator with a state, so a resumed run, a run
+with another batch size and a run on several machines see the same samples in the same sequence.
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import numpy.typing as npt
+
+from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
+
+
+class WindowOrder(ABC):
+    """Base of the sampling orders. seed: which of the equally likely orders."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    @abstractmethod
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+        """(count,) positions where samples first_index, first_index + 1, ... begin in a stream of num_tokens.
+
+        A sample is context_length inputs and as many targets, one further on: context_length + 1 tokens.
+        Raises ValueError when the stream is shorter than that.
+        """
+
+
+class ShuffledWindows(WindowOrder):
+    """Without replacement: an epoch visits non-overlapping windows, each exactly once, in a new order every epoch.
+
+    With T = context_length and N = num_tokens, an epoch has W = max(1, floor((N - 1) / T) - 1) windows, one fewer than
+    would fit, laid end to end from an offset drawn anew each epoch from 0 .. N - 1 - W T. So the borders of the windows
+    move from epoch to epoch, and less than 2 T tokens of the stream's ends are left out, other ones each time.
+    Memory is O(1) in N: see `permutation.py`.
+    """
+
+    def windows_per_epoch(self, num_tokens: int, context_length: int) -> int:
+        """W above."""
+        check_stream(num_tokens, context_length)
+        return max(1, (num_tokens - 1) // context_length - 1)
+
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+        """See WindowOrder."""
+        size = self.windows_per_epoch(num_tokens, context_length)
+        num_offsets = num_tokens - size * context_length
+        indices = np.arange(first_index, first_index + count, dtype=np.int64)
+        starts = np.empty(count, dtype=np.int64)
+        for epoch in range(first_index // size, (first_index + count - 1) // size + 1):
+            here = indices // size == epoch
+            draws = derived_uint64(NUM_ROUNDS + 1, "shuffled", self.seed, epoch)
+            offset = int(draws[-1] % np.uint64(num_offsets))
+            starts[here] = offset + context_length * permuted(indices[here] - epoch * size, size, draws[:-1])
+        return starts
+
+
+class RandomWindows(WindowOrder):
+    """With replacement: every sample begins anywhere with equal probability, as in nanoGPT (Karpathy 2022, train.py).
+
+    Sample i takes the i-th 64-bit number of the Philox-4x64 counter generator (Salmon et al., SC 2011) modulo the
+    N - T possible starts; the bias of the modulo is below (N - T) / 2^64.
+    """
+
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+        """See WindowOrder."""
+        check_stream(num_tokens, context_length)
+        block, skipped = divmod(first_index, 4)  # the counter advances once in four numbers
+        generator = np.random.Philox(key=derived_uint64(2, "random", self.seed), counter=[block, 0, 0, 0])
+        draws = generator.random_raw(skipped + count)[skipped:]
+        return (draws % np.uint64(num_tokens - context_length)).astype(np.int64)
+
+
+def check_stream(num_tokens: int, context_length: int) -> None:
+    """Raise ValueError when not even one sample fits."""
+    if context_length < 1:
+        raise ValueError(f"context_length must be at least 1, it is {context_length}")
+    if num_tokens < context_length + 1:
+        raise ValueError(
+            f"context_length={context_length} needs {context_length + 1} tokens, the corpus has {num_tokens}; "
+            f"set a context_length of at most {max(1, num_tokens - 1)}, or use a larger corpus"
+        )

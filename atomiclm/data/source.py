@@ -1,0 +1,71 @@
+"""What a text source is: documents in a fixed order, quick checks, and a stamp that tells whether anything changed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One text that stands for itself: a file, a row, a page. `name` is for messages only and decides nothing."""
+
+    name: str
+    text: str
+
+
+class SourceError(ValueError):
+    """A fault in the text someone pointed at: `argument` is the constructor argument to change."""
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(f"{argument}: {message}")
+        self.argument = argument
+        self.message = message
+
+
+class NotUtf8Error(SourceError):
+    """Text in another encoding than UTF-8."""
+
+
+class TextSource(ABC):
+    """A corpus. Subclasses name where the text is; `prepare` splits, tokenizes and stores it.
+
+    validation_fraction: share of the corpus held out for validation, strictly between 0 and 1
+    """
+
+    validation_fraction: float
+    left_out: int = 0  # documents that the last complete pass of `documents()` passed over, by the source's own rule
+
+    def __init__(self, validation_fraction: float) -> None:
+        self.validation_fraction = validation_fraction
+
+    @abstractmethod
+    def documents(self) -> Iterator[Document]:
+        """The documents, in the same order each time. None is empty. Raises SourceError when one cannot be read."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line for people."""
+
+    @abstractmethod
+    def source_faults(self) -> list[tuple[str, str]]:
+        """What `faults` reports, beyond the validation fraction."""
+
+    def faults(self) -> list[tuple[str, str]]:
+        """(constructor argument, message) for every fault that a quick look finds. Writes nothing."""
+        return fraction_faults(self.validation_fraction) + self.source_faults()
+
+    def stamp(self) -> str | None:
+        """A text that changes whenever the documents may have changed, got without reading them; None: read them."""
+        return None
+
+
+def fraction_faults(validation_fraction: float) -> list[tuple[str, str]]:
+    """The fault of a validation fraction outside (0, 1), if it is."""
+    if 0.0 < validation_fraction < 1.0:
+        return []
+    return [
+        (
+            "validation_fraction",
+            f"must lie strictly between 0 and 1, it is {validation_fraction}; 0.1 holds out a tenth of the corpus",
+        )
+    ]

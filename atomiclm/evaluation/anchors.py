@@ -1,0 +1,159 @@
+"""Anchors: what programs that are no neural networks reach on the same validation bytes, in bits per byte.
+
+A model is worth its electricity below them. All five treat the training bytes as known and the validation bytes as
+their continuation, so the first validation bytes have the last training bytes as context; documents are not told apart.
+
+uniform     8 bits, by definition
+bigram      one byte of context, 5-gram four; interpolated Witten-Bell (Witten and Bell, IEEE Trans. Inf. Theory 37(4),
+            1991; the recursion as in Chen and Goodman, TR-10-98, 1998, section 2). With C(h) the training count of
+            context h followed by anything, C(h c) by c, T(h) the number of distinct bytes that followed it, and h'
+            the context without its oldest byte,
+
+                P(c | h) = (C(h c) + T(h) P(c | h')) / (C(h) + T(h)),    P(c | h) = P(c | h') if h was never seen,
+
+            down to the empty context, which backs off to 1/256
+bz2, xz     8 (|compress(train + validation)| - |compress(train)|) / |validation|, at bzip2 -9 and xz -9e. Conditional
+            on train only as far as they look back: bzip2 900 kB (its block), xz 64 MiB
+
+Time is bounded by taking the last NGRAM_TRAIN_BYTES, BZ2_TRAIN_BYTES and XZ_TRAIN_BYTES of longer training text
+(`notes` says where that happened). Validation text is always taken whole.
+"""
+
+import bz2
+import lzma
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+NGRAM_TRAIN_BYTES = 64 << 20
+BZ2_TRAIN_BYTES = 16 << 20  # many blocks, so that it matters little where in a block the validation text begins
+XZ_TRAIN_BYTES = 16 << 20  # xz -9e takes more than half a second of CPU time a MiB, and there are two texts
+COUNT_CHUNK_BYTES = 4 << 20  # sorted at a time: bounds memory to some 200 MB beside the distinct n-grams
+UNIFORM_BITS = 8.0
+
+Keys = npt.NDArray[np.int64]
+
+
+def anchors(train: bytes, validation: bytes) -> dict[str, float]:
+    """Bits per byte on `validation` by name: uniform, bigram, 5-gram, bz2, xz. Raises ValueError if it is empty."""
+    bigram, five_gram = ngram_bits_per_byte(train[-NGRAM_TRAIN_BYTES:], validation, orders=(2, 5))
+    return {
+        "uniform": UNIFORM_BITS,
+        "bigram": bigram,
+        "5-gram": five_gram,
+        "bz2": compressor_bits_per_byte(lambda raw: bz2.compress(raw, 9), train[-BZ2_TRAIN_BYTES:], validation),
+        "xz": compressor_bits_per_byte(_xz, train[-XZ_TRAIN_BYTES:], validation),
+    }
+
+
+def notes(num_train_bytes: int) -> list[str]:
+    """What to say beside the anchors of a training text of that size; empty when all of it was used."""
+    caps = {"bigram and 5-gram": NGRAM_TRAIN_BYTES, "bz2": BZ2_TRAIN_BYTES, "xz": XZ_TRAIN_BYTES}
+    return [
+        f"{name}: given the last {cap >> 20} MiB of {num_train_bytes / (1 << 20):,.0f} MiB of training text"
+        for name, cap in caps.items()
+        if num_train_bytes > cap
+    ]
+
+
+def compressor_bits_per_byte(compress: Callable[[bytes], bytes], train: bytes, validation: bytes) -> float:
+    """Bits that a compressor adds for each validation byte after the training bytes."""
+    _check(validation)
+    with ThreadPoolExecutor(max_workers=2) as pool:  # compressors release the interpreter lock
+        with_validation, without = pool.map(lambda raw: len(compress(raw)), (train + validation, train))
+    return 8.0 * (with_validation - without) / len(validation)
+
+
+def _xz(raw: bytes) -> bytes:
+    return lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)
+
+
+def ngram_bits_per_byte(train: bytes, validation: bytes, orders: tuple[int, ...]) -> list[float]:
+    """Bits per validation byte of interpolated Witten-Bell byte n-grams, one figure for each order (1 to 7)."""
+    _check(validation)
+    if not orders or min(orders) < 1 or max(orders) > 7:  # 8 bytes do not fit in a positive int64 key
+        raise ValueError(f"orders must be between 1 and 7, they are {orders}")
+    history = train[-(max(orders) - 1) :] if max(orders) > 1 else b""
+    stream = np.frombuffer(history + validation, dtype=np.uint8)
+    probability = np.full(len(validation), 1 / 256)
+    found: dict[int, float] = {}
+    for order in range(1, max(orders) + 1):
+        # The first bytes have no context of this length when the training text is shorter than it: they keep theirs.
+        lacking = max(0, order - 1 - len(history))
+        keys = _keys(stream[max(0, len(history) - (order - 1)) :], order)
+        probability[lacking:] = _interpolated(_counts(train, order), keys, probability[lacking:])
+        found[order] = float(-np.log2(probability).sum() / len(validation))
+    return [found[order] for order in orders]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How often each n-gram was seen, and each context, and with how many different next bytes. Keys are sorted."""
+
+    grams: Keys
+    gram_counts: Keys
+    contexts: Keys
+    context_counts: Keys
+    context_distinct: Keys
+
+
+def _keys(stream: npt.NDArray[np.uint8], order: int) -> Keys:
+    """(len(stream) - order + 1,) each n-gram as one number, oldest byte first."""
+    length = max(0, len(stream) - order + 1)
+    keys = np.zeros(length, dtype=np.int64)
+    for offset in range(order):
+        keys <<= 8
+        keys |= stream[offset : offset + length]
+    return keys
+
+
+def _counts(train: bytes, order: int) -> _Counts:
+    stream = np.frombuffer(train, dtype=np.uint8)
+    parts = [np.unique(keys, return_counts=True) for keys in _key_chunks(stream, order)]
+    grams, gram_counts = _summed(np.concatenate([part[0] for part in parts]), np.concatenate([p[1] for p in parts]))
+    contexts, context_counts = _summed(grams >> 8, gram_counts)
+    _, context_distinct = _summed(grams >> 8, np.ones_like(gram_counts))
+    return _Counts(grams, gram_counts, contexts, context_counts, context_distinct)
+
+
+def _key_chunks(stream: npt.NDArray[np.uint8], order: int) -> Iterator[Keys]:
+    for first in range(0, max(1, len(stream)), COUNT_CHUNK_BYTES):
+        yield _keys(stream[first : first + COUNT_CHUNK_BYTES + order - 1], order)
+
+
+def _summed(keys: Keys, counts: Keys) -> tuple[Keys, Keys]:
+    """Distinct keys, sorted, and for each the sum of its counts."""
+    if len(keys) == 0:
+        return keys, counts
+    by_key = np.argsort(keys, kind="stable")
+    keys, counts = keys[by_key], counts[by_key]
+    firsts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    return keys[firsts], np.add.reduceat(counts, firsts)
+
+
+def _interpolated(counts: _Counts, keys: Keys, shorter: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """P(c | h) of each key h c, given P(c | h') in `shorter`."""
+    gram = _looked_up(counts.grams, counts.gram_counts, keys)
+    total = _looked_up(counts.contexts, counts.context_counts, keys >> 8)
+    distinct = _looked_up(counts.contexts, counts.context_distinct, keys >> 8)
+    seen = total > 0
+    probability = shorter.copy()
+    probability[seen] = (gram[seen] + distinct[seen] * shorter[seen]) / (total[seen] + distinct[seen])
+    return probability
+
+
+def _looked_up(table: Keys, values: Keys, keys: Keys) -> Keys:
+    """values[i] where table[i] == key, 0 where no entry does."""
+    if len(table) == 0:
+        return np.zeros_like(keys)
+    places = np.searchsorted(table, keys)
+    places[places == len(table)] = 0
+    return np.where(table[places] == keys, values[places], 0)
+
+
+def _check(validation: bytes) -> None:
+    if not validation:
+        raise ValueError("validation must hold at least one byte; bits per byte of nothing is not a number")

@@ -1,0 +1,77 @@
+"""`python -m atomiclm.generate RUN --prompt "..."`: text from a trained model, as it is drawn."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command. Returns the exit status: 0, or 2 for a mistake in the arguments."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _generate(arguments)
+    except ValueError as error:
+        print(f"atomiclm.generate: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m atomiclm.generate", description="Text from a trained model.")
+    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
+    parser.add_argument("--prompt", default="", help="text to continue; default: the start of a document")
+    parser.add_argument("--max-tokens", type=int, default=200, help="tokens to draw at most (default 200)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (default 0.8)")
+    parser.add_argument("--top-k", type=int, help="draw from the k likeliest tokens only")
+    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens whose probabilities reach p")
+    parser.add_argument("--min-p", type=float, help="leave out tokens less likely than p times the likeliest")
+    parser.add_argument("--samples", type=int, default=1, help="texts to draw (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same text (default 1)")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    return parser
+
+
+def _generate(arguments: argparse.Namespace) -> None:
+    from atomiclm.tracking import find_run
+
+    folder, checkpoint = find_run(arguments.run, arguments.outputs)
+    import torch
+
+    from atomiclm.config.objects import load_run
+    from atomiclm.generation import Sampler, generate
+    from atomiclm.tokenizer import END_OF_TEXT, IncrementalDecoder
+
+    sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
+    if arguments.samples < 1:
+        raise ValueError(f"--samples {arguments.samples} is not positive; give at least 1")
+    trained = load_run(folder, checkpoint, torch.device(arguments.device))
+    tokenizer = trained.tokenizer
+    end_of_text = tokenizer.special_tokens[END_OF_TEXT]
+    prompt = tokenizer.encode(arguments.prompt) or [end_of_text]
+    for number in range(arguments.samples):
+        if arguments.samples > 1:
+            print(f"--- sample {number + 1}, seed {arguments.seed + number}")
+        print(arguments.prompt, end="", flush=True)
+        decoder = IncrementalDecoder(tokenizer)
+
+        def show(row: int, token: int, decoder: IncrementalDecoder = decoder) -> None:
+            if token != end_of_text:
+                print(decoder.push(token), end="", flush=True)
+
+        generate(
+            trained.model,
+            [prompt],
+            arguments.max_tokens,
+            sampler,
+            seed=arguments.seed + number,
+            stop_tokens=frozenset([end_of_text]),
+            on_token=show,
+        )
+        print(decoder.finish(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,68 @@
+"""Choosing the next token from its scores."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from atomiclm.generation.filters import keep_min_p, keep_top_k, keep_top_p
+
+
+class Sampler:
+    """Draws one token a row from ``softmax(filters(logits / temperature))``.
+
+    temperature   0 takes the highest score (the lowest id among equals) and draws nothing; 1 leaves scores as they are
+    top_k         number of tokens to keep, None keeps all
+    top_p         probability to keep, in (0, 1], None keeps all
+    min_p         least probability relative to the likeliest token, in [0, 1], None keeps all
+
+    Filters are applied in this order, each to what the one before left, as in Hugging Face transformers. Scores are
+    taken to the CPU in float64 and each row is drawn by its own generator from one uniform number: the global random
+    state is not touched, and device and batch decide nothing but the rounding of the scores.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        min_p: float | None = None,
+    ) -> None:
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature={temperature} must be 0 (greedy) or a positive number")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k={top_k} must be at least 1 token; None keeps all")
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p={top_p} must be above 0 and at most 1; 1 or None keeps all")
+        if min_p is not None and not 0 <= min_p <= 1:
+            raise ValueError(f"min_p={min_p} must be between 0 and 1; 0 or None keeps all")
+        self.temperature = temperature
+        self.top_k = top_k
+        self.top_p = top_p
+        self.min_p = min_p
+
+    def __call__(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
+        """Scores (batch, vocab_size) and a CPU generator for each row: token ids (batch,) int64 on the CPU.
+
+        Raises ValueError when scores are NaN.
+        """
+        scores = logits.detach().to("cpu", torch.float64)
+        if scores.isnan().any():
+            raise ValueError("the model's scores are not numbers (NaN): it has diverged, or its weights are damaged")
+        if self.temperature == 0:
+            return scores.argmax(-1)
+        cumulative = self.filter(scores).softmax(-1).cumsum(-1)
+        uniform = torch.stack([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
+        # right=True finds the first id whose cumulative probability exceeds the number: an id of probability 0 never.
+        return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
+
+    def filter(self, logits: Tensor) -> Tensor:
+        """Scores (batch, vocab_size) divided by a positive temperature, with -inf at the tokens that are not kept."""
+        logits = logits / self.temperature
+        if self.top_k is not None:
+            logits = keep_top_k(logits, self.top_k)
+        if self.top_p is not None:
+            logits = keep_top_p(logits, self.top_p)
+        if self.min_p is not None:
+            logits = keep_min_p(logits, self.min_p)
+        return logits

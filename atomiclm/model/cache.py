@@ -1,0 +1,61 @@
+"""Keys and values of the tokens already seen, so that each new token costs one step and not a whole pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+class LayerCache:
+    """What one layer remembers: tensors (batch, heads, max_length, width), allocated once and filled from the front.
+
+    The attention that made it decides how many there are: keys and values here, a latent and a rotated key elsewhere.
+    """
+
+    def __init__(self, *tensors: Tensor) -> None:
+        self.tensors = tensors
+
+    def write(self, offset: int, *new: Tensor) -> tuple[Tensor, ...]:
+        """Store (batch, heads, time, width) from slot ``offset`` on; views of all slots filled so far."""
+        end = offset + new[0].shape[2]
+        for stored, values in zip(self.tensors, new, strict=True):
+            stored[:, :, offset:end] = values
+        return tuple(stored[:, :, :end] for stored in self.tensors)
+
+
+class KVCache:
+    """The caches of all layers, how far they are filled, and which document each cached token belongs to.
+
+    ``length`` counts filled slots, the same in every row: rows of unequal length are padded on the left with tokens of
+    document -1. Made by ``Decoder.make_cache``; the decoder advances it.
+    """
+
+    def __init__(self, layers: Sequence[LayerCache], batch_size: int, max_length: int, device: torch.device) -> None:
+        self.layers = list(layers)
+        self.batch_size = batch_size
+        self.max_length = max_length
+        self.length = 0
+        self._documents = torch.zeros(batch_size, max_length, dtype=torch.int64, device=device)
+        self._has_documents = False
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of the layers' tensors (the document ids, 8 bytes a slot, come on top)."""
+        return sum(tensor.nbytes for layer in self.layers for tensor in layer.tensors)
+
+    def note_documents(self, documents: Tensor | None, batch_size: int, num_new: int) -> Tensor | None:
+        """Remember the documents of the ``num_new`` tokens to come: those of all keys, None while there are none.
+
+        Tokens given without documents belong to document 0. Raises ValueError when the tokens do not fit.
+        """
+        end = self.length + num_new
+        if batch_size != self.batch_size:
+            raise ValueError(f"{batch_size} rows of tokens for a cache of {self.batch_size}; make a cache of that size")
+        if end > self.max_length:
+            raise ValueError(
+                f"{num_new} more tokens do not fit the cache: {self.length} of max_length={self.max_length} slots are "
+                "taken; make a longer cache"
+            )
+        self._documents[:, self.length : end] = 0 if documents is None else documents
+        self._has_documents |= documents is not None
+        return self._documents[:, :end] if self._has_documents else None

@@ -1,0 +1,56 @@
+"""What all layers of one forward pass share: computed once, by the decoder, before the first layer."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from atomiclm.model.mask import CausalMask
+from atomiclm.model.position import Position
+
+
+@dataclass(frozen=True)
+class AttentionContext:
+    """Positions, rotations and visibility of the tokens in one forward pass.
+
+    mask             who may look at whom, for attention that builds a mask of its own (a window, say)
+    position         the position scheme
+    positions        (time,) or (batch, time) int64: place of each token in its document, from 0
+    rotation         what ``position.rotation(positions)`` returned; lives as long as this pass, so it is never stale
+    attention_mask   as ``F.scaled_dot_product_attention`` takes it, or None when ``is_causal`` says it all
+    is_causal        whether plain causality holds, without cached keys, documents or a bias
+    """
+
+    mask: CausalMask
+    position: Position
+    positions: Tensor
+    rotation: Tensor | None
+    attention_mask: Tensor | None
+    is_causal: bool
+
+    @classmethod
+    def build(cls, position: Position, mask: CausalMask) -> "AttentionContext":
+        """Work out what the layers need.
+
+        A token's position is the number of earlier tokens in its document: a document is computed as if it stood
+        alone, whatever is packed or padded before it in the same row.
+        """
+        allowed: Tensor | None = None
+        if mask.documents is None:
+            positions = torch.arange(mask.offset, mask.num_keys, device=mask.device)
+        else:
+            allowed = mask.allowed()
+            positions = allowed.sum(-1).squeeze(1) - 1
+        bias = position.bias(mask)
+        is_causal = allowed is None and bias is None and mask.offset == 0
+        # A single query at the end sees every key: nothing to mask.
+        if allowed is None and not is_causal and (bias is not None or mask.num_queries > 1):
+            allowed = mask.allowed()
+        attention_mask = allowed
+        if bias is not None and allowed is not None:
+            attention_mask = torch.where(allowed, bias, -torch.inf)
+        return cls(mask, position, positions, position.rotation(positions), attention_mask, is_causal)
+
+    def rotate(self, vectors: Tensor) -> Tensor:
+        """Turn queries or keys (batch, heads, time, head_dim) by their positions, if the scheme does that."""
+        return self.position.rotate(vectors, self.rotation)

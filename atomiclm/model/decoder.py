@@ -1,0 +1,179 @@
+"""The decoder: token embedding, blocks, final norm, head."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from atomiclm.model.accounting import Accounted, parameters_by_role
+from atomiclm.model.attention import Attention, MultiHeadAttention
+from atomiclm.model.block import Block, TransformerBlock
+from atomiclm.model.cache import KVCache
+from atomiclm.model.context import AttentionContext
+from atomiclm.model.feedforward import SwiGLU
+from atomiclm.model.head import Head
+from atomiclm.model.init import NormalInit
+from atomiclm.model.mask import CausalMask
+from atomiclm.model.norm import RMSNorm
+from atomiclm.model.position import Position
+from atomiclm.model.roles import Role
+from atomiclm.model.rope import RotaryEmbedding
+from atomiclm.model.rules import check_dropout, check_length, check_positive
+from atomiclm.model.sizes import supply
+
+_FOUR_HEADS = partial(MultiHeadAttention, num_heads=4)
+
+
+class Decoder(nn.Module):
+    """Decoder-only language model: ``logits = head(norm(block_L(... block_1(embedding(tokens)))))``.
+
+    With its defaults it is a small LLaMA (Touvron et al. 2023, arXiv 2302.13971) with tied embeddings.
+
+    Components are classes or partials of them, and each is called with the sizes its constructor names: all get dim,
+    num_layers, context_length, vocab_size and dropout, those of a block also layer (from 0), and the position scheme
+    num_heads and head_dim (of the first layer's attention). ``Decoder(vocab_size=512, dim=128, num_layers=4,
+    context_length=256, attention=partial(MultiHeadAttention, num_heads=8, num_kv_heads=2))`` is a model.
+
+    context_length is the length trained on; whether longer inputs work is the position scheme's affair.
+    init fills the parameters, ``NormalInit()`` when None; building leaves the global random state as it was.
+    dropout acts on the embeddings, the attention weights and what blocks add to the stream, in training mode.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int,
+        num_layers: int,
+        context_length: int,
+        attention: Callable[..., Attention] = _FOUR_HEADS,
+        feedforward: Callable[..., Accounted] = SwiGLU,
+        norm: Callable[..., nn.Module] = RMSNorm,
+        position: Callable[..., Position] = RotaryEmbedding,
+        block: Callable[..., Block] = TransformerBlock,
+        head: Callable[..., Head] = Head,
+        init: Callable[["Decoder"], None] | None = None,
+        tie_embeddings: bool = True,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        for name, size in (("vocab_size", vocab_size), ("dim", dim), ("num_layers", num_layers)):
+            check_positive(name, size)
+        check_positive("context_length", context_length)
+        check_dropout("dropout", dropout)
+        self.vocab_size = vocab_size
+        self.dim = dim
+        self.num_layers = num_layers
+        self.context_length = context_length
+        sizes = {
+            "vocab_size": vocab_size,
+            "dim": dim,
+            "num_layers": num_layers,
+            "context_length": context_length,
+            "dropout": dropout,
+        }
+        # Modules of torch draw their first weights from the global random state; init replaces them all.
+        with torch.random.fork_rng(devices=_random_devices()):
+            self.embedding = nn.Embedding(vocab_size, dim)
+            self.blocks = nn.ModuleList()
+            for layer in range(num_layers):
+                # Each builder makes a new module at each call: layers share no weights.
+                build = partial(partial, supply, layer=layer, **sizes)
+                parts = {"attention": build(attention), "feedforward": build(feedforward), "norm": build(norm)}
+                self.blocks.append(supply(block, layer=layer, **sizes, **parts))
+            first = self._layers[0].attention
+            self.position = supply(position, num_heads=first.num_heads, head_dim=first.head_dim, **sizes)
+            self.norm = supply(norm, **sizes)
+            self.head = supply(head, tie_embeddings=tie_embeddings, **sizes)
+            self.dropout = nn.Dropout(dropout)
+        (NormalInit() if init is None else init)(self)
+
+    @property
+    def _layers(self) -> list[Block]:
+        return cast(list[Block], list(self.blocks))
+
+    def forward(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
+        """Score the next token at every place.
+
+        tokens      (batch, time) int64 in [0, vocab_size)
+        cache       tokens follow those already in it, and are added to it
+        documents   (batch, time) int64: attention and positions stay within tokens of equal ids; None is one document
+        returns     logits (batch, time, vocab_size)
+        """
+        return self.logits(self.hidden(tokens, cache, documents))
+
+    def hidden(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
+        """Features (batch, time, dim) after the final norm: all of ``forward`` but the head."""
+        self._check(tokens, documents)
+        batch, time = tokens.shape
+        offset = 0 if cache is None else cache.length
+        check_length(type(self.position).__name__, offset + time, self.position.max_length)
+        if cache is not None:
+            documents = cache.note_documents(documents, batch, time)
+        context = AttentionContext.build(
+            self.position, CausalMask(time, offset + time, device=tokens.device, documents=documents)
+        )
+        hidden = self.dropout(self.position.embed(self.embedding(tokens), context.positions))
+        for layer, block in enumerate(self.blocks):
+            hidden = block(hidden, context, None if cache is None else cache.layers[layer])
+        if cache is not None:
+            cache.length += time
+        return self.norm(hidden)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Scores (..., vocab_size) of features (..., dim)."""
+        return self.head(hidden, self.embedding.weight)
+
+    def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> KVCache:
+        """An empty cache for ``max_length`` tokens a row, on the model's device.
+
+        ``dtype=None``: what keys and values are computed in, autocast's dtype where it is on, else the parameters'.
+        """
+        weight = self.embedding.weight
+        if dtype is None:
+            autocast = torch.is_autocast_enabled(weight.device.type)
+            dtype = torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype
+        layers = [block.attention.make_cache(batch_size, max_length, dtype) for block in self._layers]
+        return KVCache(layers, batch_size, max_length, weight.device)
+
+    def num_parameters(self) -> int:
+        """Number of parameters; a tied head has none of its own."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def num_parameters_by_role(self) -> dict[Role, int]:
+        """The same, split into embedding, head, matrix, residual, gain and bias."""
+        return parameters_by_role(self)
+
+    def flops_per_token(self, context_length: int | None = None) -> int:
+        """Forward FLOPs of one token in a context of that length (None: the model's own); training costs three times.
+
+        ``2 * (weights of all projections and the head) + 4 * num_layers * num_heads * head_dim * context_length``:
+        attention over the full rectangle, as in PaLM (see ``accounting``).
+        """
+        length = self.context_length if context_length is None else context_length
+        return sum(block.flops_per_token(length) for block in self._layers) + self.head.flops_per_token(length)
+
+    def cache_bytes_per_token(self, bytes_per_element: int = 2) -> int:
+        """Bytes one token leaves in the cache, over all layers; 2 bytes an element is bfloat16."""
+        return bytes_per_element * sum(block.attention.cache_elements_per_token() for block in self._layers)
+
+    def _check(self, tokens: Tensor, documents: Tensor | None) -> None:
+        if tokens.ndim != 2 or tokens.shape[1] == 0:
+            raise ValueError(f"tokens of shape {tuple(tokens.shape)}: need (batch, time) with at least one token")
+        if documents is not None and documents.shape != tokens.shape:
+            raise ValueError(f"documents {tuple(documents.shape)} must have the shape of tokens {tuple(tokens.shape)}")
+        # On an accelerator this would wait for the device, and in a compiled graph break it.
+        if tokens.device.type == "cpu" and not torch.compiler.is_compiling() and tokens.numel():
+            low, high = (int(bound) for bound in tokens.aminmax())
+            if low < 0 or high >= self.vocab_size:
+                raise ValueError(
+                    f"token ids from {low} to {high}, but vocab_size={self.vocab_size} allows 0 to "
+                    f"{self.vocab_size - 1}; was the text encoded with the tokenizer this model was built for?"
+                )
+
+
+def _random_devices() -> list[torch.device]:
+    """Where modules built now would draw random numbers, the CPU aside."""
+    device = torch.get_default_device()
+    return [device] if device.type == "cuda" else []

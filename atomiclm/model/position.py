@@ -1,0 +1,61 @@
+"""How tokens are told where they stand: the interface, learned vectors, and nothing at all."""
+
+from torch import Tensor, nn
+
+from atomiclm.model.mask import CausalMask
+
+
+class Position(nn.Module):
+    """A position scheme may act in three places; each does nothing unless a class overrides it.
+
+    embed      adds to the token embeddings
+    rotate     turns queries and keys, with what ``rotation`` computed once for the pass
+    bias       adds to the attention scores
+
+    ``max_length`` is the number of positions the scheme has, None when it goes on for ever.
+    """
+
+    max_length: int | None = None
+
+    def embed(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Token embeddings (batch, time, dim), positions (time,) or (batch, time): the embeddings to go on with."""
+        return hidden
+
+    def rotation(self, positions: Tensor) -> Tensor | None:
+        """Whatever ``rotate`` needs, for positions (time,) or (batch, time)."""
+        return None
+
+    def rotate(self, vectors: Tensor, rotation: Tensor | None) -> Tensor:
+        """Queries or keys (batch, heads, time, head_dim): the turned ones, same shape and dtype."""
+        return vectors
+
+    def bias(self, mask: CausalMask) -> Tensor | None:
+        """Added to the scores before softmax: broadcastable to (batch, heads, queries, keys), or None."""
+        return None
+
+
+class NoPosition(Position):
+    """No positions at all: causality alone tells tokens apart.
+
+    Source: Kazemnejad et al. 2023, arXiv 2305.19466 (NoPE).
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+
+
+class LearnedPosition(Position):
+    """One trained vector for each position, added to the token embedding: ``h_t = embedding(x_t) + position(t)``.
+
+    Source: Radford et al. 2019 (GPT-2), after Gehring et al. 2017, arXiv 1705.03122, section 3.1.
+    There are context_length of them and no further ones, so longer inputs are refused.
+    """
+
+    def __init__(self, dim: int, context_length: int) -> None:
+        super().__init__()
+        self.max_length = context_length
+        self.embedding = nn.Embedding(context_length, dim)
+
+    def embed(self, hidden: Tensor, positions: Tensor) -> Tensor:
+        """Add the position's vector to each token embedding."""
+        return hidden + self.embedding(positions)

@@ -1,0 +1,46 @@
+"""Sizes are injected by name: a component asks for the sizes its constructor names, and gets those and no others.
+
+This is what lets a new attention ask for ``layer`` or ``context_length`` without an edit of the decoder.
+"""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+
+def supply[Built](component: Callable[..., Built], /, **sizes: Any) -> Built:
+    """Call ``component`` with those of ``sizes`` that its signature names and that it does not already hold.
+
+    ``component`` is a class, a function or a ``functools.partial`` of one (a Hydra ``_partial_`` node is such a
+    partial). A value bound in the partial wins over the one offered here. A function, or an object with a ``__call__``,
+    that takes ``**sizes`` is given everything: it may stand for several components and choose among them by ``layer``.
+
+    Raises ValueError when the signature needs an argument that is neither bound nor offered.
+    """
+    function = component.func if isinstance(component, partial) else component
+    bound = set(component.keywords) if isinstance(component, partial) else set()
+    parameters = inspect.signature(component).parameters.values()
+    # A class without a constructor of its own shows nn.Module's, which names **kwargs only to refuse them.
+    takes_all = not inspect.isclass(function) and any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters
+    )
+    named = {parameter.name for parameter in parameters if parameter.kind in _BY_NAME}
+    offered = {name: size for name, size in sizes.items() if (takes_all or name in named) and name not in bound}
+    missing = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in _BY_NAME
+        and parameter.default is inspect.Parameter.empty
+        and parameter.name not in bound | offered.keys()
+    ]
+    if missing:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"{name} needs {', '.join(missing)}: the decoder supplies {', '.join(sorted(sizes))}; "
+            f"give the rest yourself, as in partial({name}, {missing[0]}=...)"
+        )
+    return component(**offered)
+
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)

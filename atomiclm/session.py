@@ -1,0 +1,287 @@
+"""One run in one process: its data, model, optimizer and trackers put together, trained, and summed up."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from atomiclm.config.build import build
+from atomiclm.config.objects import training_batches
+from atomiclm.config.run import RunConfig
+from atomiclm.data import PreparedCorpus, validation_windows
+from atomiclm.evaluation import Evaluation, validate
+from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
+from atomiclm.evaluation.anchors import anchors
+from atomiclm.generation import Sampler, generate
+from atomiclm.model import Decoder, parameter_roles
+from atomiclm.tokenizer import END_OF_TEXT
+from atomiclm.tracking import Console, Record, RunFolder, WeightsAndBiases
+from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
+from atomiclm.training.hooks import LogMetrics, Sample, SaveCheckpoints, Validate
+
+
+@dataclass
+class Session:
+    """Everything that takes part in training one run."""
+
+    run: RunConfig
+    console: Console
+    corpus: PreparedCorpus
+    runtime: Runtime
+    trainer: Trainer
+    evaluation: Evaluation
+    mirror: WeightsAndBiases
+    state: TrainState
+    forward: Callable[[Tensor], Tensor]
+    anchors: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls, run: RunConfig, corpus: PreparedCorpus, console: Console) -> Self:
+        """Build all parts; writes nothing.
+
+        Raises:
+            ValueError: settings that only the machine or the made objects can refuse, such as a device not there.
+        """
+        values = run.values
+        runtime: Runtime = build(values["runtime"])
+        runtime.prepare()
+        # Dropout draws from the global generator; initial weights and the data order have their own.
+        torch.manual_seed(values["seed"])
+        model: Decoder = build(values["model"]).to(runtime.device)
+        optimizer = build(values["optim"])(model.named_parameters(), parameter_roles(model))
+        trainer: Trainer = build(values["trainer"])
+        return cls(
+            run=run,
+            console=console,
+            corpus=corpus,
+            runtime=runtime,
+            trainer=trainer,
+            evaluation=build(values["evaluation"]),
+            mirror=build(values["tracking"]),
+            state=TrainState(model, optimizer),
+            forward=trainer.forward(model, runtime),
+        )
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What is known before the first step.
+
+    @property
+    def model(self) -> Decoder:
+        """The model being trained."""
+        assert isinstance(self.state.model, Decoder)
+        return self.state.model
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the summary says of a run whatever becomes of it."""
+        roles = self.model.num_parameters_by_role()
+        embeddings = roles.get("embedding", 0) + roles.get("head", 0)
+        dtype = self.runtime.dtype(self.trainer.precision)
+        manifest = self.corpus.manifest
+        return {
+            "parameters": self.model.num_parameters(),
+            "parameters_non_embedding": self.model.num_parameters() - embeddings,
+            "flops_per_token": 3 * self.model.flops_per_token(self.model.context_length),
+            "cache_bytes_per_token": self.model.cache_bytes_per_token(dtype.itemsize),
+            "vocab_size": self.corpus.tokenizer.vocab_size,
+            "corpus_sha256": manifest["corpus_sha256"],
+            "validation_sha256": manifest["validation_sha256"],
+            "validation_bytes": self.corpus.validation.num_bytes,
+            "train_bytes": self.corpus.train.num_bytes,
+            "train_tokens": len(self.corpus.train.tokens),
+        }
+
+    def environment(self) -> dict[str, Any]:
+        """Return what decides the order of floating-point sums on this machine."""
+        device = self.runtime.device
+        return {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "precision": str(self.runtime.dtype(self.trainer.precision)).removeprefix("torch."),
+            "torch_threads": torch.get_num_threads(),
+            "compiled": self.runtime.compile,
+        }
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Training.
+
+    def fit(self, folder: RunFolder, record: Record) -> None:
+        """Train from the newest checkpoint, or from the start, to the end of the budget.
+
+        Raises:
+            KeyboardInterrupt: SIGINT or SIGTERM asked for a stop; a checkpoint was written first.
+            Diverged: the loss is no longer a number.
+        """
+        if checkpoint.resume(self.state, folder.checkpoints, self.console.say):
+            self.console.say(f"resuming {folder.path} at step {self.state.step}")
+        dropped = record.truncate(self.state.step)
+        if dropped:
+            self.console.say(f"dropped {dropped} rows of metrics written after that checkpoint")
+        self._start_mirror(folder)
+        budget = self.trainer.budget
+        self.console.start(budget.steps(self._tokens_per_step), budget.max_tokens, budget.max_seconds)
+        log = partial(self._log, record)
+        batches = training_batches(self.run.values, self.corpus)
+        schedule = build(self.run.values["schedule"])
+        with _stop_requests() as stop:
+            hooks = self._hooks(folder, log, lambda: stop.signal is not None)
+            self.trainer.fit(
+                self.state, batches, schedule, self.runtime, hooks, self.forward, lambda: stop.signal is not None
+            )
+        if stop.signal is not None and self._progress < 1:
+            raise KeyboardInterrupt(f"stopped by {signal.Signals(stop.signal).name}; the same command resumes")
+        if self.evaluation.anchors:
+            self.anchors = self._anchors()
+            named = {f"anchor/{name}": value for name, value in self.anchors.items()}
+            log({"event": "anchors", **self.state.position(), **named})
+
+    def _hooks(
+        self, folder: RunFolder, log: Callable[[dict[str, Any]], None], stopping: Callable[[], bool]
+    ) -> list[LogMetrics | Validate | Sample | SaveCheckpoints]:
+        peak = self.runtime.matmul_flops_per_second(self.runtime.dtype(self.trainer.precision))
+        per_token = 3 * self.model.flops_per_token(self.model.context_length)
+        sample_times = self.evaluation.sample_times if self.evaluation.samples else 0
+        runtime = self.runtime
+        return [
+            LogMetrics(log, runtime.log_every_steps, self._bytes_per_token, per_token, peak),
+            Validate(log, self._validate, self.evaluation.times),
+            Sample(log, self._sample, sample_times),
+            SaveCheckpoints(
+                log, folder.checkpoints, runtime.checkpoint_every_seconds, runtime.keep_checkpoints, stopping
+            ),
+        ]
+
+    def _log(self, record: Record, row: dict[str, Any]) -> None:
+        record.append(row)  # the mirror reads it from there
+        self.console.update(row)
+
+    @property
+    def _bytes_per_token(self) -> float:
+        return self.corpus.train.num_bytes / len(self.corpus.train.tokens)
+
+    @property
+    def _tokens_per_step(self) -> int:
+        return self.trainer.batch_size * self.model.context_length
+
+    @property
+    def _progress(self) -> float:
+        return self.trainer.budget.progress(self.state.step, self.state.seconds, self._tokens_per_step)
+
+    def _start_mirror(self, folder: RunFolder) -> None:
+        self.mirror.start(
+            folder,
+            run_id=self.run.run_id,
+            name=self.run.run_id,
+            group=f"{self.run.values['name']}/{self.run.variant}",
+            config=self.run.values,
+            derived={"variant": self.run.variant, **self.facts()},
+            say=self.console.say,
+        )
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Looking at the model.
+
+    def _validate(self) -> dict[str, float]:
+        windows = validation_windows(
+            self.corpus.validation.tokens, self.model.context_length, self.evaluation.batch_size
+        )
+        result = validate(self.model, self.forward, windows, self.corpus.tokenizer.token_bytes(), self.runtime.device)
+        assert result.bytes == self.corpus.validation.num_bytes, "every byte of the validation split is predicted once"
+        return {"validation/loss": result.loss, "validation/bits_per_byte": result.bits_per_byte}
+
+    def _sample(self) -> list[dict[str, str]]:
+        tokenizer, settings = self.corpus.tokenizer, self.evaluation
+        end_of_text = tokenizer.special_tokens[END_OF_TEXT]
+        prompt = tokenizer.encode(settings.sample_prompt) or [end_of_text]
+        drawn = generate(
+            self.model,
+            [prompt] * settings.samples,
+            settings.sample_tokens,
+            Sampler(settings.sample_temperature),
+            seed=self.run.values["seed"],
+            stop_tokens=frozenset([end_of_text]),
+        )
+        texts = [tokenizer.decode([token for token in ids if token != end_of_text]) for ids in drawn]
+        return [{"prompt": settings.sample_prompt, "text": text} for text in texts]
+
+    def _anchors(self) -> dict[str, float]:
+        """Return the anchors on this validation split, computed once and kept beside the shards."""
+        cached = self.corpus.folder / "anchors.json"
+        if cached.is_file():
+            known: dict[str, float] = json.loads(cached.read_text(encoding="utf-8"))
+            return known
+        self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
+        found = anchors(self.corpus.raw_bytes("train", ANCHOR_TRAIN_BYTES), self.corpus.raw_bytes("validation"))
+        _write_json(cached, found)
+        return found
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # The end.
+
+    def results(self) -> dict[str, Any]:
+        """Return the figures of the run as it stands."""
+        latest = self.state.latest
+        figures: dict[str, Any] = {**self.state.position(), **latest}
+        if "train/tokens_per_second" in latest and self.state.seconds:
+            figures["tokens_per_second"] = round(self.state.tokens / self.state.seconds, 1)
+        return {**figures, "anchors": self.anchors}
+
+    def close(self, state: str, summary: dict[str, Any]) -> None:
+        """Close what shows the run: the progress line and the mirror."""
+        self.console.close()
+        self.mirror.finish(state, summary)
+
+    def report(self, folder: RunFolder) -> Iterator[str]:
+        """Yield the closing lines: final figures, anchors, where the run is, what to type next."""
+        results = self.results()
+        if "validation/loss" in results:
+            yield (
+                f"validation  {results['validation/bits_per_byte']:.4f} bits per byte, "
+                f"{results['validation/loss']:.4f} nats per token, over {self.corpus.validation.num_bytes:,} bytes"
+            )
+        if self.anchors:
+            values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
+            yield f"anchors     {values}  (bits per byte on the same bytes)"
+        yield f"run         {folder.path}"
+        yield f'next        python -m atomiclm.generate {folder.path} --prompt "..."'
+        yield f"            python -m atomiclm.compare {folder.path.parent}"
+
+
+@dataclass
+class _Stop:
+    signal: int | None = None
+
+
+@contextmanager
+def _stop_requests() -> Iterator[_Stop]:
+    """Turn the first SIGINT or SIGTERM into a request that the loop reads between steps; a second one acts at once."""
+    stop = _Stop()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.signal = number
+        for each in signals:
+            signal.signal(each, previous[each])
+
+    try:
+        previous = {each: signal.signal(each, request) for each in signals}
+    except ValueError:  # not the main thread: some launchers run cells in others, where signals cannot be taken
+        yield stop
+        return
+    try:
+        yield stop
+    finally:
+        for each in signals:
+            signal.signal(each, previous[each])
+
+
+def _write_json(path: Path, content: dict[str, float]) -> None:
+    partial_path = path.with_suffix(".partial")
+    partial_path.write_text(json.dumps(content) + "\n", encoding="utf-8")
+    partial_path.replace(path)

@@ -1,0 +1,136 @@
+"""Runs as they lie on disk, whatever became of them."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from atomiclm.tracking.record import read_summary
+from atomiclm.tracking.run_folder import RunFolder, near, runs_in
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run.
+
+    Attributes:
+        folder: where it is.
+        state: done, running, failed, interrupted, diverged (as its summary says), or torn: no summary can be read.
+        config: the resolved configuration under dotted names ("model.attention.num_kv_heads").
+        summary: the figures of `summary.json`; empty when torn.
+        error: what went wrong, in one line; "" when nothing did.
+    """
+
+    folder: RunFolder
+    state: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it ran to the end of its budget, so that its figures can be compared."""
+        return self.state == "done"
+
+    @property
+    def variant(self) -> str:
+        """The run's identity without its seed."""
+        return str(self.summary["variant"])
+
+    @property
+    def seed(self) -> Any:
+        """The run's seed."""
+        return self.summary.get("seed")
+
+    def progress(self) -> str:
+        """How far it came, and for a run that says it is running how long ago it last said anything."""
+        parts = []
+        if self.summary.get("step"):
+            parts.append(f"step {self.summary['step']}")
+        if self.state == "running" and self.folder.metrics.exists():
+            seconds = max(0.0, time.time() - self.folder.metrics.stat().st_mtime)
+            parts.append(f"last row {_ago(seconds)} ago")
+        return ", ".join(parts)
+
+
+def read_runs(paths: Sequence[str | Path]) -> list[RunResult]:
+    """Read the runs at `paths`, each a run folder or a folder of run folders (`outputs/<name>`).
+
+    A run given twice counts once. Runs without usable files are kept, with the state "torn" and the reason.
+
+    Raises:
+        ValueError: a path does not exist (near ones are named) or holds no runs.
+    """
+    folders = [folder for path in paths for folder in _folders_at(Path(path))]
+    unique = {folder.path.resolve(): folder for folder in folders}
+    return [read_run(folder) for folder in unique.values()]
+
+
+def read_run(folder: RunFolder) -> RunResult:
+    """Read one run folder; what cannot be read is said in the result, not raised."""
+    faults = []
+    config: dict[str, Any] = {}
+    try:
+        config = dict(flatten(yaml.safe_load(folder.config.read_text(encoding="utf-8"))))
+    except FileNotFoundError:
+        faults.append("no config.yaml")
+    except (yaml.YAMLError, UnicodeDecodeError, AttributeError):  # AttributeError: not a mapping
+        faults.append("config.yaml is damaged")
+    try:
+        summary = read_summary(folder.summary)
+    except FileNotFoundError:
+        faults.append("no summary.json")
+    except ValueError:
+        faults.append("summary.json is damaged")
+    else:
+        missing = [key for key in ("state", "variant") if key not in summary]
+        faults.extend(f"summary.json has no {key!r}" for key in missing)
+    if faults:
+        return RunResult(folder, "torn", config, error="; ".join(faults))
+    return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")))
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested mapping under dotted names; a list is one leaf."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _folders_at(path: Path) -> list[RunFolder]:
+    path = path.expanduser()
+    if not path.is_dir():
+        if path.exists():
+            raise ValueError(f"PATH: {str(path)!r} is a file; give the run folder that holds it")
+        siblings = [str(other) for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
+        siblings += [str(other) for other in Path("outputs").glob("*") if other.is_dir()]
+        raise ValueError(f"PATH: no folder {str(path)!r}{near(str(path), sorted(set(siblings)))}")
+    if RunFolder(path).looks_like_a_run():
+        return [RunFolder(path)]
+    if inside := runs_in(path):
+        return inside
+    if deeper := [other for other in sorted(path.iterdir()) if runs_in(other)]:
+        shown = ", ".join(str(other) for other in deeper[:5]) + (", ..." if len(deeper) > 5 else "")
+        raise ValueError(f"PATH: {str(path)!r} holds studies, not runs; give one or more of: {shown}")
+    raise ValueError(f"PATH: no runs in {str(path)!r}")
+
+
+def _error(error: Any) -> str:
+    if not error:
+        return ""
+    if not isinstance(error, Mapping):
+        return str(error)
+    lines = str(error.get("message", "")).strip().splitlines()
+    return f"{error.get('type', 'Error')}: {lines[0]}" if lines else str(error.get("type", "Error"))
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

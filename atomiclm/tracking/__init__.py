@@ -1,0 +1,19 @@
+"""The run's record on disk, what the user sees while it runs, and the W&B mirror. Torch-free."""
+
+from atomiclm.tracking.console import Console
+from atomiclm.tracking.environment import environment
+from atomiclm.tracking.record import Record, read_metrics, read_summary, write_summary
+from atomiclm.tracking.run_folder import RunFolder, find_run
+from atomiclm.tracking.weights_biases import WeightsAndBiases
+
+__all__ = [
+    "Console",
+    "Record",
+    "RunFolder",
+    "WeightsAndBiases",
+    "environment",
+    "find_run",
+    "read_metrics",
+    "read_summary",
+    "write_summary",
+]

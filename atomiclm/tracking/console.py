@@ -1,0 +1,219 @@
+"""What a person sees of a training run: one live line in a terminal, plain one-line reports anywhere else."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TextIO
+
+from atomiclm.tracking.wording import duration, format_sample, measures, position, short_number
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.live import Live
+
+REPORT_SECONDS = 10.0
+"""Without a terminal: the shortest time between two reports of the training loss."""
+
+STAGE_SECONDS = 0.1
+"""In a terminal: the shortest time between two drawings of a preparation's line."""
+
+SHORTEST_BAR = 8
+LONGEST_BAR = 40
+
+
+class Console:
+    """Shows rows of the record as they are written.
+
+    In a terminal: a bar with step, loss, bits per byte, speed, share of the peak and time left, redrawn in place; what
+    is said and every validation and sample stays above it. Otherwise (a pipe, a file, CI): a line at the start, at most
+    one line every REPORT_SECONDS, every validation and sample, and the last row; no control characters, and each line
+    is flushed, so that `tail -f` and a log collector show it at once.
+
+    Reads from a row: step, tokens, seconds, "train/loss", "train/bits_per_byte", "train/tokens_per_second",
+    "train/flops_utilization" (share of the machine's peak), "validation/loss", "validation/bits_per_byte", and
+    "samples" (a list of {"prompt", "text"}). All but step are optional.
+
+    Args:
+        quiet: show nothing but what is said with `say`.
+        stream: where to write; standard output when None.
+    """
+
+    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
+        self.quiet = quiet
+        self.stream = sys.stdout if stream is None else stream
+        self._live: Live | None = None
+        self._row: dict[str, Any] = {}
+        self._budget: dict[str, float] = {}
+        self._first: tuple[float, float] | None = None  # (clock, fraction) of the first row of this process
+        self._latest: tuple[float, float] | None = None
+        self._reported_at: float | None = None
+        self._reported_step: int | None = None
+        self._stage = ""  # of a preparation, as long as its line is open
+        self._stage_drawn_at = 0.0
+
+    def progress(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        """Show how far a preparation is, before training starts.
+
+        In a terminal one line a stage, redrawn in place; otherwise a line when a stage begins.
+
+        Args:
+            stage: what is being done, in words.
+            done_bytes: how much of it is done.
+            total_bytes: how much there is; 0 when that is not known.
+        """
+        if self.quiet:
+            return
+        if not total_bytes or not _is_terminal(self.stream):
+            if stage != self._stage and done_bytes == 0:
+                self.say(stage if total_bytes == 0 else f"{stage}: {short_number(total_bytes)}B")
+            return
+        now = time.monotonic()
+        if stage != self._stage:
+            self._end_stage()
+            self._stage, self._stage_drawn_at = stage, 0.0
+        if now - self._stage_drawn_at >= STAGE_SECONDS or done_bytes >= total_bytes:
+            self._stage_drawn_at = now
+            share = min(1.0, done_bytes / total_bytes)
+            # By hand and not by rich's Live, which hides the cursor: an error while preparing must not leave it hidden.
+            self.stream.write(f"\r{stage}: {share:4.0%} of {short_number(total_bytes)}B\x1b[K")
+            self.stream.flush()
+
+    def _end_stage(self) -> None:
+        if self._stage:
+            self._stage = ""
+            self.stream.write("\n")
+
+    def start(
+        self, total_steps: int | None = None, total_tokens: int | None = None, total_seconds: float | None = None
+    ) -> None:
+        """Begin; the run ends with whichever of the given budgets is used up first."""
+        totals = {"step": total_steps, "tokens": total_tokens, "seconds": total_seconds}
+        self._budget = {unit: float(total) for unit, total in totals.items() if total}
+        if self.quiet:
+            return
+        if not _is_terminal(self.stream):
+            self.say(f"progress: at most one line every {REPORT_SECONDS:g} s")
+            return
+        self._end_stage()
+        from rich.console import Console as Terminal
+        from rich.live import Live
+
+        terminal = Terminal(file=self.stream, force_terminal=True, highlight=False)
+        self._live = Live(
+            get_renderable=lambda: self._live_line(terminal.width),
+            console=terminal,
+            refresh_per_second=4,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def update(self, row: Mapping[str, Any]) -> None:
+        """Show a row of the record."""
+        now = time.monotonic()
+        # Values stay until replaced, so that a validation row does not blank the training loss.
+        self._row.update(row)
+        fraction = self.fraction()
+        if fraction is not None:
+            self._latest = (now, fraction)
+            self._first = self._first or self._latest
+        if self.quiet:
+            return
+        if "validation/loss" in row or "validation/bits_per_byte" in row:
+            self.say(f"{position(row)}  validation: {', '.join(measures(row, 'validation'))}")
+        if row.get("event") == "train" and self._live is None:
+            due = self._reported_at is None or now - self._reported_at >= REPORT_SECONDS
+            if due or (fraction is not None and fraction >= 1.0):
+                self._report(now)
+        for sample in row.get("samples", ()):
+            self.say(format_sample(sample["prompt"], sample["text"]))
+
+    def say(self, text: str) -> None:
+        """Write lines that stay, above the live line if there is one. May be called from any thread."""
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            return
+        self._end_stage()
+        self.stream.write(text + "\n")  # one write, so that two threads do not mix their lines
+        self.stream.flush()
+
+    def close(self) -> None:
+        """End: report the last row if it has not been, and give the terminal back. Safe to call twice."""
+        self._end_stage()
+        if self._live is not None:
+            live, self._live = self._live, None
+            live.stop()
+            if self._row:
+                self._report(time.monotonic())
+        elif self._row and not self.quiet and self._row.get("step") != self._reported_step:
+            self._report(time.monotonic())
+
+    def fraction(self) -> float | None:
+        """Share of the budget used, between 0 and 1; None when there is no budget or no row yet."""
+        shares = [float(self._row[unit]) / total for unit, total in self._budget.items() if unit in self._row]
+        return min(1.0, max(shares)) if shares else None
+
+    def seconds_left(self, now: float | None = None) -> float | None:
+        """Time to the end at the speed of this process so far; None until two rows apart have been seen.
+
+        Counted from the first row, not from the start: compiling and warming up are over by then, and a resumed run
+        has not done its first part at the speed of this process.
+        """
+        if self._first is None or self._latest is None or self._latest[1] <= self._first[1]:
+            return None
+        (first_clock, first_share), (clock, share) = self._first, self._latest
+        left = (1.0 - share) * (clock - first_clock) / (share - first_share)
+        return max(0.0, left - ((clock if now is None else now) - clock))
+
+    def _report(self, now: float) -> None:
+        self._reported_at, self._reported_step = now, self._row.get("step")
+        parts = [position(self._row, self._budget), *self._parts()]
+        left = self.seconds_left()
+        if left:
+            parts.append(f"{duration(left)} left")
+        self.say("  ".join(parts))
+
+    def _parts(self) -> list[str]:
+        """The figures of the last rows, most wanted first."""
+        row = self._row
+        parts = measures(row, "train")
+        if "train/bits_per_byte" not in row and "validation/bits_per_byte" in row:
+            parts.append(f"{row['validation/bits_per_byte']:.3f} bits/byte (validation)")
+        if "train/tokens_per_second" in row:
+            parts.append(f"{short_number(row['train/tokens_per_second'])} tokens/s")
+        if "train/flops_utilization" in row:
+            parts.append(f"{row['train/flops_utilization']:.0%} of peak")
+        return parts
+
+    def _live_line(self, width: int) -> "RenderableType":
+        """The line of the terminal: figures give way from the right, the bar takes what is left."""
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        if not self._row:
+            return Text("starting", style="dim")
+        fraction, left = self.fraction(), self.seconds_left(time.monotonic())
+        head = position(self._row, self._budget)
+        tail = "" if fraction is None else f"{fraction:4.0%}"
+        if left is not None:
+            tail += f" {duration(left)} left"
+        parts = [part.replace(" (validation)", "") for part in self._parts()]
+        while parts and len("  ".join([head, *parts, tail])) + SHORTEST_BAR + 2 > width:
+            parts.pop()
+        text = "  ".join([head, *parts])
+        room = min(LONGEST_BAR, width - len(text) - len(tail) - 4)
+        line = Table.grid(padding=(0, 2, 0, 0))
+        cells: list[RenderableType] = [Text(text, no_wrap=True, overflow="ellipsis")]
+        if fraction is not None and room >= SHORTEST_BAR:
+            cells.append(ProgressBar(total=1.0, completed=fraction, width=room))
+        cells.append(Text(tail, style="cyan", no_wrap=True))
+        line.add_row(*cells)
+        return line
+
+
+def _is_terminal(stream: TextIO) -> bool:
+    """Whether lines can be redrawn in place. Not rich's own test: FORCE_COLOR would put control codes into a file."""
+    return bool(getattr(stream, "isatty", lambda: False)()) and os.environ.get("TERM") not in (None, "", "dumb")

@@ -1,0 +1,126 @@
+"""What a run ran on: versions, source, machine and threads, as plain data for `environment.json`."""
+
+import hashlib
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "atomiclm",
+    "torch",
+    "numpy",
+    "hydra-core",
+    "omegaconf",
+    "regex",
+    "safetensors",
+    "filelock",
+    "zstandard",
+    "pyarrow",
+    "rich",
+    "wandb",
+)
+
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "GOMP_SPINCOUNT",
+    "OMP_WAIT_POLICY",
+    "PYTHONHASHSEED",
+    "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "TORCHINDUCTOR_CACHE_DIR",
+)
+
+SOURCE_FOLDERS = ("atomiclm", "conf", "experiments")
+"""Where an untracked file can change a run; elsewhere in a checkout it is somebody's data or notes."""
+
+GIT_TIMEOUT_SECONDS = 10
+
+
+def environment() -> dict[str, Any]:
+    """Facts about this process and machine, JSON-able; a fact that cannot be had is None, and nothing ever raises.
+
+    The host's name is stored only as the first 12 hexadecimal digits of its sha256: enough to see that two runs shared
+    a machine, without publishing its name. Torch is not imported for this; its facts are here when it already is.
+    """
+    return {
+        "python": platform.python_version(),
+        "platform": _fact(platform.platform),
+        "host_sha256": _fact(lambda: hashlib.sha256(platform.node().encode()).hexdigest()[:12]),
+        "cpu": _fact(_cpu_model),
+        "cores": os.cpu_count(),
+        "usable_cores": _fact(lambda: len(os.sched_getaffinity(0))),
+        "memory_bytes": _fact(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "versions": {name: _fact(partial(importlib.metadata.version, name)) for name in PACKAGES},
+        "source": _fact(lambda: _source(Path(__file__).resolve().parents[2])),
+        "command": list(sys.argv),
+        "variables": {name: os.environ.get(name) for name in VARIABLES},
+        "torch": _fact(_torch),
+    }
+
+
+def _fact(ask: Callable[[], Any]) -> Any:
+    """The answer, or None: a run must not die because a machine does not say what processor it has."""
+    try:
+        return ask()
+    except Exception:
+        return None
+
+
+def _cpu_model() -> str | None:
+    """The processor's model name: from Linux's own table where there is one."""
+    table = Path("/proc/cpuinfo")
+    if table.exists():
+        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.lower().startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or None
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    """Output of one git command in `root`."""
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, check=True, timeout=GIT_TIMEOUT_SECONDS).stdout
+
+
+def _source(root: Path) -> dict[str, Any] | None:
+    """Commit of the source tree and a hash of what differs from it; None when `root` is no checkout (a wheel).
+
+    Only a checkout's own root counts: a wheel installed into an environment inside some other repository must not
+    report that repository's commit. `diff_sha256` covers the difference to the commit and the untracked files in
+    SOURCE_FOLDERS, and is None for a clean tree.
+    """
+    if not (root / ".git").exists():
+        return None
+    commit = _git(root, "rev-parse", "HEAD").decode().strip()
+    diff = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff")
+    listing = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCE_FOLDERS)
+    untracked = [name for name in listing.split(b"\0") if name]
+    if not diff and not untracked:
+        return {"commit": commit, "dirty": False, "diff_sha256": None}
+    digest = hashlib.sha256(diff)
+    for name in untracked:
+        content = (root / os.fsdecode(name)).read_bytes()
+        digest.update(b"\0" + name + b"\0" + hashlib.sha256(content).digest())
+    return {"commit": commit, "dirty": True, "diff_sha256": digest.hexdigest()}
+
+
+def _torch() -> dict[str, Any] | None:
+    """Threads and accelerators as torch sees them, if this process has imported it."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    cuda = torch.cuda.is_available()
+    return {
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
+    }

@@ -1,0 +1,182 @@
+"""The run's own record: `metrics.jsonl`, one JSON object an event, and `summary.json`, the figures and the state.
+
+JSON has no NaN and no infinity. A number that is not finite is written as `{"non_finite": "nan"}` ("inf", "-inf") and
+read back as the float it was, so the files stay strict JSON, a text that says "NaN" stays a text, and reading is
+exactly the inverse of writing.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+AXES = ("step", "tokens", "seconds", "flops")
+"""What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""
+
+
+def _strict(value: Any) -> Any:
+    """`value` with each non-finite float replaced by its written form."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"non_finite": repr(float(value))}
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    return value
+
+
+def _restore(value: dict[str, Any]) -> Any:
+    """Inverse of `_strict` for one JSON object."""
+    return float(value["non_finite"]) if value.keys() == {"non_finite"} else value
+
+
+def to_json(value: Any, indent: int | None = None) -> bytes:
+    """Strict JSON in UTF-8. A lone surrogate becomes its JSON escape, which happens to be Python's backslash form."""
+    text = json.dumps(_strict(value), ensure_ascii=False, allow_nan=False, indent=indent)
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def from_json(data: bytes) -> Any:
+    """Inverse of `to_json`; ValueError when it is not JSON in UTF-8."""
+    return json.loads(data.decode("utf-8"), object_hook=_restore)
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace the file by `data`: a reader, and a machine that loses power, sees the old file or the new one."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    if hasattr(os, "O_DIRECTORY"):  # the rename itself reaches the disk only with its folder; Windows has no such call
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """The intact rows with the bytes of their lines.
+
+    Rows are written in one piece with their newline, so a last line without one, or one that is not a JSON object, was
+    torn by a kill and is left out. The same anywhere else is damage: ValueError naming the line.
+    """
+    lines = path.read_bytes().splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        last = number == len(lines)
+        if last and not line.endswith(b"\n"):
+            return
+        try:
+            row = from_json(line)
+            if not isinstance(row, dict):
+                raise ValueError("not a JSON object")
+        except ValueError as error:
+            if last:
+                return
+            raise ValueError(f"{path}: line {number} of {len(lines)} is damaged ({error})") from error
+        yield row, line
+
+
+def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, in order; a run that has written none yet has none.
+
+    Args:
+        path: the file.
+        event: keep only rows of this event ("train", "validation", ...).
+
+    Raises:
+        ValueError: a line other than a torn last one is not a JSON object.
+    """
+    if not path.exists():
+        return []
+    return [row for row, _ in _rows(path) if event is None or row.get("event") == event]
+
+
+class Record:
+    """Appends rows to a `metrics.jsonl`; each row is on its way to the disk before `append` returns.
+
+    A row survives the death of the process the moment it was appended (the operating system has it); it is not fsynced,
+    so a power cut may cost the last seconds.
+
+    Args:
+        path: the file; made when missing, its folder too. A last line torn by an earlier kill is cut off first,
+            otherwise the next row would grow onto it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            self._keep(lambda row: True)
+        self._file = path.open("ab")
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Write one row.
+
+        Args:
+            row: `event` (str), `step`, `tokens`, `seconds`, `flops`, then metrics under prefixed names
+                ("train/loss"). Text and lists are welcome; numbers may be non-finite.
+        """
+        assert "event" in row, f"a row of the record names its event; got the keys {list(row)}"
+        assert all(axis in row for axis in AXES), f"a row of the record carries {AXES}; got the keys {list(row)}"
+        self._file.write(to_json(row) + b"\n")
+        self._file.flush()
+
+    def truncate(self, after_step: int) -> int:
+        """Forget what came after a checkpoint, in one atomic replacement, so that the resumed run writes it again.
+
+        Args:
+            after_step: the checkpoint's step; rows with a larger `step` go.
+
+        Returns:
+            How many rows were dropped.
+        """
+        self._file.close()
+        dropped = self._keep(lambda row: row["step"] <= after_step)
+        self._file = self.path.open("ab")
+        return dropped
+
+    def _keep(self, wanted: Any) -> int:
+        """Rewrite the file with the intact rows that are `wanted`; untouched when that is all of it."""
+        rows = list(_rows(self.path))
+        kept = [line for row, line in rows if wanted(row)]
+        data = b"".join(kept)
+        if len(data) != self.path.stat().st_size:
+            write_atomically(self.path, data)
+        return len(rows) - len(kept)
+
+    def close(self) -> None:
+        """Close the file; a closed record takes no more rows."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
+    """Replace a `summary.json` atomically and durably."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, to_json(summary, indent=2) + b"\n")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """The content of a `summary.json`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is not a JSON object.
+    """
+    try:
+        summary = from_json(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    if not isinstance(summary, dict):
+        raise ValueError(f"{path} is damaged (not a JSON object)")
+    return summary

@@ -1,0 +1,136 @@
+"""Where the parts of one run lie on disk, and how a run is found from what a person types."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The named paths of one run, `outputs/<name>/<run_id>/`; creates nothing by itself.
+
+    Attributes:
+        path: the run's own folder; its name is the run id, its parent's name the name of the study.
+    """
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's id, which is the folder's name."""
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """The study's name, which is the parent folder's name."""
+        return self.path.absolute().parent.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration, complete and reloadable."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, commit, machine and thread counts of the process that ran."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """The record: one JSON object a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """Final figures and state."""
+        return self.path / "summary.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer, so that the folder is complete without its neighbours."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def wandb(self) -> Path:
+        """What the W&B mirror keeps on disk."""
+        return self.path / "wandb"
+
+    def checkpoint(self, step: int) -> Path:
+        """Folder of the checkpoint taken after `step` optimizer steps."""
+        return self.checkpoints / f"step_{step:08d}"
+
+    def looks_like_a_run(self) -> bool:
+        """Whether at least one of the files that only a run writes is here (a killed run may lack the others)."""
+        return any(file.is_file() for file in (self.config, self.environment, self.metrics, self.summary))
+
+
+def runs_in(folder: Path) -> list[RunFolder]:
+    """The run folders directly inside `folder`, by name; an unreadable or missing folder holds none."""
+    if not folder.is_dir():
+        return []
+    candidates = (RunFolder(path) for path in sorted(folder.iterdir()) if path.is_dir())
+    return [run for run in candidates if run.looks_like_a_run()]
+
+
+def near(text: str, names: list[str]) -> str:
+    """End of an error message: the names closest to `text`, or nothing when none is close."""
+    close = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
+    return f"; near: {', '.join(close)}" if close else ""
+
+
+def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Path | None]:
+    """Find the run a person means.
+
+    Args:
+        text: a run folder, a checkpoint folder in one, or a run id (or any part of it that only one run has).
+        outputs: where run ids are looked up, as `outputs/<name>/<run_id>`.
+
+    Returns:
+        The run, and the checkpoint that was named (None when the run was named, not a checkpoint of it).
+
+    Raises:
+        ValueError: nothing or more than one run answers to `text`; the message names the nearest ones.
+    """
+    if not text:
+        raise ValueError("RUN: empty; give a run folder, a checkpoint in one, or a run id")
+    path = Path(text).expanduser()
+    if path.exists():
+        return _run_at(path, text)
+    if len(Path(text).parts) != 1:
+        siblings = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ValueError(f"RUN: no folder at {text!r}{near(str(path), siblings)}; give a run folder or a run id")
+
+    folder = Path(outputs)
+    runs = [run for study in sorted(folder.glob("*")) for run in runs_in(study)]
+    exact = [run for run in runs if run.run_id == text]
+    matches = exact or [run for run in runs if text in run.run_id]
+    if len(matches) == 1:
+        return matches[0], None
+    if matches:
+        shown = ", ".join(str(run.path) for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
+        raise ValueError(f"RUN: {text!r} names {len(matches)} runs: {shown}; give more of the id, or the folder")
+    raise ValueError(
+        f"RUN: no folder {text!r} here and no run id that contains it among the {len(runs)} runs in {folder}"
+        f"{near(text, [run.run_id for run in runs])}"
+    )
+
+
+def _run_at(path: Path, text: str) -> tuple[RunFolder, Path | None]:
+    """The run that an existing path names."""
+    if not path.is_dir():
+        raise ValueError(f"RUN: {text!r} is a file; give the run folder that holds it")
+    # Names are taken from the absolute path, so that "." works from inside a run folder.
+    path = path if path.name else path.absolute()
+    if path.absolute().parent.name == "checkpoints" and RunFolder(path.absolute().parent.parent).looks_like_a_run():
+        return RunFolder(path.parent.parent if len(path.parts) > 2 else path.absolute().parent.parent), path
+    if RunFolder(path).looks_like_a_run():
+        return RunFolder(path), None
+    if inside := runs_in(path):
+        shown = ", ".join(str(run.path) for run in inside[:3]) + (", ..." if len(inside) > 3 else "")
+        raise ValueError(f"RUN: {text!r} is a folder of {len(inside)} runs; give one of them: {shown}")
+    raise ValueError(f"RUN: {text!r} is not a run folder (no config.yaml, metrics.jsonl or summary.json in it)")

@@ -1,0 +1,125 @@
+"""The W&B mirror of a run: follows `metrics.jsonl` from a thread of its own, and can neither slow nor stop a run."""
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from atomiclm.tracking.run_folder import RunFolder
+from atomiclm.tracking.wandb_mirror import Mirror
+from atomiclm.tracking.wandb_mode import choose_mode
+
+_LOG = logging.getLogger(__name__)
+
+FORBIDDEN_IN_PROJECT = "/\\#?%:"
+LONGEST_TAG = 64
+LONGEST_NAME = 128
+
+
+class WeightsAndBiases:
+    """Shows a run in W&B while `metrics.jsonl` stays the truth.
+
+    The trainer writes rows to the record only; a thread reads them from the file and passes them on. So nothing wandb
+    does (connecting, retrying, uploading a table) is ever waited for before `finish`, row i of the mirror is row i of
+    the record (checkpoint events aside), and whatever goes wrong is said once and ends the mirror, not the run: online
+    falls back to offline, offline to nothing. Resumed runs continue: the server says how many rows it has (wandb's
+    `_step` counts them), so many are skipped and the missing ones are sent, so killed runs heal. That is exact because
+    a resumed run writes the rows again that it had written before; resumed with another logging interval, only the
+    mirror of the repeated stretch is off. Each run is closed with its own exit code, and several runs in one process,
+    one after the other, stay several.
+
+    wandb's own error reporting (telemetry to its makers) is switched off unless WANDB_ERROR_REPORTING is set: with a
+    server that does not answer it holds up the end of the process for half a minute.
+
+    Args:
+        mode: auto = WANDB_MODE when it is set, else online if a key is found, else offline. Never prompts.
+        project: W&B project.
+        entity: user or team; null for the key's default.
+        tags: labels of the run.
+        init_timeout_seconds: how long the mirror tries to reach the server before it goes offline.
+        finish_timeout_seconds: how long the end of a run waits for the last rows to be uploaded.
+
+    Raises:
+        ValueError: an argument breaks a rule of W&B (characters of a project's name, length of a tag) or a timeout is
+            not positive.
+    """
+
+    def __init__(
+        self,
+        mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+        project: str = "atomiclm",
+        entity: str | None = None,
+        tags: Sequence[str] = (),
+        init_timeout_seconds: int = 20,
+        finish_timeout_seconds: int = 60,
+    ) -> None:
+        if mode not in ("auto", "online", "offline", "disabled"):
+            raise ValueError(f"mode={mode!r} must be auto, online, offline or disabled")
+        if not project or any(character in FORBIDDEN_IN_PROJECT for character in project):
+            raise ValueError(f"project={project!r} must be a name without any of {FORBIDDEN_IN_PROJECT}")
+        for tag in tags:
+            if not 0 < len(tag) <= LONGEST_TAG:
+                raise ValueError(f"tags: {tag!r} must have 1 to {LONGEST_TAG} characters")
+        for argument, seconds in (("init", init_timeout_seconds), ("finish", finish_timeout_seconds)):
+            if seconds <= 0:
+                raise ValueError(f"{argument}_timeout_seconds={seconds} must be positive")
+        self.mode = mode
+        self.project = project
+        self.entity = entity
+        self.tags = list(tags)
+        self.init_timeout_seconds = init_timeout_seconds
+        self.finish_timeout_seconds = finish_timeout_seconds
+        self._mirror: Mirror | None = None
+
+    def start(
+        self,
+        folder: RunFolder,
+        *,
+        run_id: str,
+        name: str,
+        group: str,
+        config: Mapping[str, Any],
+        derived: Mapping[str, Any],
+        say: Callable[[str], None] = _LOG.info,
+    ) -> None:
+        """Begin to mirror a run; returns at once.
+
+        A resumed run truncates its record first: the lines found here are the run's past.
+
+        Args:
+            folder: the run; its `metrics.jsonl` is followed, its `wandb/` holds what wandb writes.
+            run_id: W&B's id of the run as well, so that a resumed run is the same run there.
+            name: shown in W&B.
+            group: runs of one configuration that differ only in the seed share it.
+            config: the resolved nested configuration.
+            derived: figures that follow from it (parameters, flops_per_token, ...), stored as `config["derived"]`.
+            say: called, from the mirror's thread, with each line meant for people.
+        """
+        assert self._mirror is None, "finish() the previous run before the next start()"
+        if choose_mode(self.mode)[0] == "disabled":
+            return
+        arguments = {
+            "project": self.project,
+            "entity": self.entity,
+            "tags": self.tags,
+            "id": run_id,
+            "name": name[:LONGEST_NAME],
+            "group": group[:LONGEST_NAME],
+            "config": {**config, "derived": dict(derived)},
+            "dir": str(folder.path),
+        }
+        timeouts = self.init_timeout_seconds, self.finish_timeout_seconds
+        self._mirror = Mirror(self.mode, folder, arguments, *timeouts, say)
+        self._mirror.start()
+
+    def finish(self, state: str, summary: Mapping[str, Any] | None = None) -> None:
+        """Pass on what is left and close the run; call it however the run ended.
+
+        Waits for the upload, but never longer than the two timeouts together with a few seconds to spare.
+
+        Args:
+            state: the run's state; "done" is exit code 0, which W&B shows as finished, all others 1, shown as failed.
+            summary: final figures, which replace the last values of the same name in W&B's summary.
+        """
+        if self._mirror is not None:
+            self._mirror.close(0 if state == "done" else 1, {**(summary or {}), "state": state})
+            self._mirror = None

@@ -1,0 +1,122 @@
+"""`python -m atomiclm.train [group=option ...] [key=value ...]`: train one model, or with -m every cell of a sweep.
+
+The same command again continues an unfinished run from its newest checkpoint, skips a finished one, and retries one
+that failed. Nothing is written before the whole configuration has been validated.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+from omegaconf import DictConfig
+
+from atomiclm.config.app import run_app
+from atomiclm.config.faults import UserError
+from atomiclm.config.objects import prepare_corpus
+from atomiclm.config.run import RunConfig, read_config
+from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
+
+if TYPE_CHECKING:
+    from atomiclm.session import Session
+
+
+def main() -> None:
+    """Run the command."""
+    run_app(train)
+
+
+def train(config: DictConfig) -> float:
+    """Train the run that `config` describes, unless it is done. Returns its final validation bits per byte.
+
+    Raises:
+        ConfigError, UserError: the configuration or the data are wrong; no file was written.
+        Diverged: the loss is no longer a number; recorded as the run's result.
+        KeyboardInterrupt: the run was asked to stop; it has saved its state, and the same command resumes it.
+    """
+    run = read_config(config)
+    folder = RunFolder(run.folder)
+    console = Console()
+    done = _finished(folder)
+    if done is not None:
+        console.say(f"{folder.path} is done already: {_score(done):.4f} bits per byte")
+        return _score(done)
+    try:
+        corpus = prepare_corpus(run.values, console.progress)
+        from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
+
+        session = Session.prepare(run, corpus, console)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    with _locked(folder):
+        return _train(session, run, folder, console)
+
+
+def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Console) -> float:
+    """Train with the folder to ourselves, and leave a summary that says how it ended, however it ended."""
+    folder.config.write_text(run.to_yaml(), encoding="utf-8")
+    session.corpus.tokenizer.save(folder.tokenizer)
+    write_summary(folder.environment, {**environment(), **session.environment()})
+    facts = {"name": run.values["name"], "run_id": run.run_id, "variant": run.variant, "seed": run.values["seed"]}
+    facts |= session.facts()
+    write_summary(folder.summary, {"state": "running", **facts})
+    with Record(folder.metrics) as record:
+        state = "done"
+        error: BaseException | None = None
+        try:
+            session.fit(folder, record)
+        except KeyboardInterrupt as stopped:
+            state, error = "interrupted", stopped
+        except Exception as failure:
+            state, error = _state_of(failure), failure
+        summary = {"state": state, **facts, **session.results()}
+        if error is not None:
+            summary["error"] = {"type": type(error).__name__, "message": str(error)}
+        write_summary(folder.summary, summary)
+        session.close(state, summary)
+    if error is not None:
+        console.say(f"{state}: {folder.path}")
+        raise error
+    for line in session.report(folder):
+        console.say(line)
+    return _score(summary)
+
+
+def _score(summary: dict[str, Any]) -> float:
+    """The figure a sweep is about; not a number when the run was told not to validate."""
+    return float(summary.get("validation/bits_per_byte", math.nan))
+
+
+def _state_of(failure: Exception) -> str:
+    from atomiclm.training.step import Diverged
+
+    return "diverged" if isinstance(failure, Diverged) else "failed"
+
+
+def _finished(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the summary of a run that needs no more training, or None."""
+    try:
+        summary = read_summary(folder.summary)
+    except FileNotFoundError:
+        return None
+    return summary if summary.get("state") == "done" else None
+
+
+@contextmanager
+def _locked(folder: RunFolder) -> Iterator[None]:
+    """Hold the run folder: the kernel drops the lock when the process dies, so a kill leaves none behind."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{folder.path} is being trained by another process; wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+if __name__ == "__main__":
+    main()

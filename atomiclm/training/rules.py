@@ -1,0 +1,39 @@
+"""What the trainer and the runtime demand of their settings. Torch-free: configs are judged before torch is imported."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from atomiclm.training.budget import Budget
+
+
+def check_trainer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (argument, message) for each setting of the trainer out of range."""
+    limits = {name: settings.get(name) for name in ("max_steps", "max_tokens", "max_seconds")}
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    for name, limit in given.items():
+        if not limit > 0:
+            yield name, f"{limit} is not a positive budget; give a positive number, or null for no such limit"
+    if not given:
+        try:
+            Budget(**limits)
+        except ValueError as error:
+            yield "max_tokens", str(error)
+    if settings["batch_size"] < 1:
+        yield "batch_size", f"{settings['batch_size']} is not positive; give at least 1 sequence a step"
+    clip = settings.get("gradient_clip")
+    if clip is not None and not clip > 0:
+        yield "gradient_clip", f"{clip} is not positive; give a norm such as 1.0, or null for no clipping"
+
+
+def check_runtime(settings: Mapping[str, Any], batch_size: int) -> Iterator[tuple[str, str]]:
+    """Yield (argument, message) for each setting of the runtime out of range."""
+    for name in ("num_threads", "micro_batch_size", "log_every_steps", "keep_checkpoints"):
+        value = settings.get(name)
+        if value is not None and value < 1:
+            yield name, f"{value} is not positive; give at least 1"
+    micro = settings.get("micro_batch_size")
+    if micro is not None and micro >= 1 and batch_size % micro:
+        yield "micro_batch_size", f"{micro} does not divide trainer.batch_size={batch_size}"
+    interval = settings.get("checkpoint_every_seconds")
+    if interval is not None and interval < 0:
+        yield "checkpoint_every_seconds", f"{interval} is negative; give 0 to save after every step"

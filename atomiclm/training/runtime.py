@@ -1,0 +1,122 @@
+"""How a machine executes a run: device, precision, threads, compilation. Nothing here changes what is computed beyond
+the order of floating-point sums."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
+class Runtime:
+    """Device, compilation, micro-batches, and how often the run is recorded and saved.
+
+    Args:
+        device: where tensors live; auto takes cuda, then mps, then cpu.
+        compile: run the model through torch.compile; pays off only for runs of many minutes.
+        micro_batch_size: sequences in one forward pass; a batch is accumulated from several. null = the whole batch.
+        num_threads: CPU threads for one operation; null = torch's choice.
+        deterministic: refuse operations whose result can differ between two runs on the same machine.
+        log_every_steps: steps between two rows of training metrics.
+        checkpoint_every_seconds: seconds between two checkpoints (one is always written at the end); null = only then.
+        keep_checkpoints: how many of the newest checkpoints are kept.
+    """
+
+    def __init__(
+        self,
+        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        compile: bool = False,
+        micro_batch_size: int | None = None,
+        num_threads: int | None = None,
+        deterministic: bool = True,
+        log_every_steps: int = 10,
+        checkpoint_every_seconds: float | None = 120.0,
+        keep_checkpoints: int = 2,
+    ) -> None:
+        self.device = torch.device(_best_device() if device == "auto" else device)
+        self.compile = compile
+        self.micro_batch_size = micro_batch_size
+        self.num_threads = num_threads
+        self.deterministic = deterministic
+        self.log_every_steps = log_every_steps
+        self.checkpoint_every_seconds = checkpoint_every_seconds
+        self.keep_checkpoints = keep_checkpoints
+        if not _is_available(self.device):
+            raise ValueError(f"device={device} is not available on this machine; device=auto takes {_best_device()}")
+
+    def prepare(self) -> None:
+        """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
+        if self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
+        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        # The mode also overwrites every fresh buffer with NaN, which guards against reads nothing here makes.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        # TF32 matrix products where float32 is asked for: the custom on GPUs, and of no effect elsewhere.
+        torch.set_float32_matmul_precision("high")
+
+    def forward(self, model: nn.Module) -> Callable[..., torch.Tensor]:
+        """Return what a training or validation pass calls: the model, compiled if that was asked for."""
+        compiled: Callable[..., torch.Tensor] = torch.compile(model) if self.compile else model
+        return compiled
+
+    def dtype(self, precision: Precision) -> torch.dtype:
+        """Return the dtype of matrix products: for auto, bfloat16 where the hardware multiplies it natively."""
+        if precision == "auto":
+            return torch.bfloat16 if _has_native_bfloat16(self.device) else torch.float32
+        return torch.float32 if precision == "float32" else torch.bfloat16
+
+    def autocast(self, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which forward passes run; weights and optimizer state stay in float32."""
+        if dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=dtype)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what it was given, so that a clock reading means something."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+    def matmul_flops_per_second(self, dtype: torch.dtype) -> float:
+        """Return the rate of square matrix products in `dtype`, measured now: the best of a few, about 0.2 seconds.
+
+        It is the yardstick of utilisation: what this machine reaches at best, not what its data sheet says.
+        """
+        size = 4096 if self.device.type == "cuda" else 512
+        left = torch.ones(size, size, device=self.device, dtype=dtype)
+        best = float("inf")
+        started = time.perf_counter()
+        while time.perf_counter() - started < 0.2:
+            before = time.perf_counter()
+            for _ in range(4):
+                left @ left
+            self.synchronize()
+            best = min(best, (time.perf_counter() - before) / 4)
+        return 2.0 * size**3 / best
+
+
+def _best_device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _is_available(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_available()
+    return device.type != "mps" or torch.backends.mps.is_available()
+
+
+def _has_native_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        # Emulated bfloat16 is slower than float32, so oneDNN's "supported" is not enough. torch offers no public
+        # question for the native instructions; these two have been there since 2.4.
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

@@ -1,0 +1,146 @@
+"""Everything a run is at one moment: what a checkpoint holds, and all that resuming restores."""
+
+import random
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Interval:
+    """Sums over the training steps since the last row of metrics."""
+
+    nats: float = 0.0
+    tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class TrainState:
+    """The model, its optimizer, and how far the run has come.
+
+    `latest` holds the newest value of every metric, so that a run resumed after its last step still has its results;
+    `interval` what the steps since the last row of training metrics add up to.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    flops: float = 0.0
+    latest: dict[str, float] = field(default_factory=dict)
+    interval: Interval = field(default_factory=Interval)
+
+    def position(self) -> dict[str, float]:
+        """Return the four axes every row of metrics carries."""
+        return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "flops": self.flops}
+
+    def scalars(self) -> dict[str, Any]:
+        """Return what is not a tensor, as JSON takes it."""
+        scalar_state = {
+            name: {key: value for key, value in entry.items() if not isinstance(value, Tensor)}
+            for name, entry in self._optimizer_state().items()
+        }
+        numpy_name, numpy_keys, *numpy_rest = np.random.get_state(legacy=True)
+        python_version, python_keys, python_gauss = random.getstate()
+        return {
+            "step": self.step,
+            "tokens": self.tokens,
+            "seconds": self.seconds,
+            "flops": self.flops,
+            "latest": self.latest,
+            "interval": asdict(self.interval),
+            "optimizer": scalar_state,
+            "random": {
+                "python": [python_version, list(python_keys), python_gauss],
+                "numpy": [str(numpy_name), np.asarray(numpy_keys).tolist(), *numpy_rest],
+            },
+        }
+
+    def model_tensors(self) -> dict[str, Tensor]:
+        """Return parameters and persistent buffers by name; a tied parameter once."""
+        persistent = set(self.model.state_dict())
+        buffers = {name: buffer for name, buffer in self.model.named_buffers() if name in persistent}
+        return {**dict(self.model.named_parameters()), **buffers}
+
+    def optimizer_tensors(self) -> dict[str, Tensor]:
+        """Return optimizer state as `parameter name/state name`, and the state of torch's random generators."""
+        tensors = {
+            f"{name}/{key}": value
+            for name, entry in self._optimizer_state().items()
+            for key, value in entry.items()
+            if isinstance(value, Tensor)
+        }
+        tensors["random/cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        return tensors
+
+    def restore(self, scalars: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
+        """Set everything to what `scalars`, `model_tensors` and `optimizer_tensors` gave.
+
+        Raises:
+            ValueError: the tensors are not those of this model, naming which differ.
+        """
+        load_tensors(self.model, model)
+        self._restore_optimizer(scalars["optimizer"], optimizer)
+        self.step, self.tokens = scalars["step"], scalars["tokens"]
+        self.seconds, self.flops = scalars["seconds"], scalars["flops"]
+        self.latest, self.interval = dict(scalars["latest"]), Interval(**scalars["interval"])
+        torch.set_rng_state(optimizer["random/cpu"])
+        if "random/cuda" in optimizer and torch.cuda.is_available():
+            torch.cuda.set_rng_state(optimizer["random/cuda"])
+        python_version, python_keys, python_gauss = scalars["random"]["python"]
+        random.setstate((python_version, tuple(python_keys), python_gauss))
+        np.random.set_state(tuple(scalars["random"]["numpy"]))
+
+    def _restore_optimizer(self, scalars: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Any]] = {}
+        for index, (name, parameter) in enumerate(self._named_parameters()):
+            prefix = f"{name}/"
+            entry: dict[str, Any] = dict(scalars.get(name, {}))
+            for key, value in tensors.items():
+                if key.startswith(prefix):
+                    entry[key.removeprefix(prefix)] = value.to(parameter.device)
+            if entry:
+                state[index] = entry
+        packed = self.optimizer.state_dict()
+        self.optimizer.load_state_dict({"state": state, "param_groups": packed["param_groups"]})
+
+    def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [
+            (name, parameter)
+            for group in self.optimizer.param_groups
+            for name, parameter in zip(group["names"], group["params"], strict=True)
+        ]
+
+    def _optimizer_state(self) -> dict[str, dict[str, Any]]:
+        state = self.optimizer.state
+        return {name: state[parameter] for name, parameter in self._named_parameters() if parameter in state}
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy `tensors` into the parameters and persistent buffers of `model`, all of them or none.
+
+    Raises:
+        ValueError: names or shapes differ; the message lists them.
+    """
+    persistent = set(model.state_dict())
+    targets: dict[str, Tensor] = {**dict(model.named_parameters())}
+    targets.update({name: buffer for name, buffer in model.named_buffers() if name in persistent})
+    problems = [f"{name} is missing" for name in targets.keys() - tensors.keys()]
+    problems += [f"{name} is unknown" for name in tensors.keys() - targets.keys()]
+    problems += [
+        f"{name} is {list(tensors[name].shape)}, the model has {list(target.shape)}"
+        for name, target in targets.items()
+        if name in tensors and tensors[name].shape != target.shape
+    ]
+    if problems:
+        raise ValueError(f"the weights are not this model's: {'; '.join(sorted(problems)[:8])}")
+    for name, target in targets.items():
+        target.copy_(tensors[name])

@@ -1,0 +1,62 @@
+"""Batches of a prepared corpus."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from atomiclm.data import (
+    RandomWindows,
+    ShuffledWindows,
+    TextDataset,
+    TextFiles,
+    create_dataloaders,
+    prepare,
+    validation_windows,
+)
+
+
+def test_dataloaders_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder, byte_tokenizer, tmp_path):
+    corpus = prepare(TextFiles(str(corpus_folder), 0.3), byte_tokenizer(), tmp_path / "cache")
+    train, validation = create_dataloaders(corpus, 32, 4, ShuffledWindows(1))
+    batches = [next(train) for _ in range(6)]
+    late, _ = create_dataloaders(corpus, 32, 4, ShuffledWindows(1), first_step=4)
+    for left, right in zip(batches[4:], late, strict=False):
+        np.testing.assert_array_equal(left, right)
+    assert batches[0][0].flags.writeable
+    first, second = list(validation), list(validation)
+    assert len(first) == len(second) == len(validation)
+    for left, right in zip(first, second, strict=True):
+        for a, b in zip(left, right, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert sum(int(mask.sum()) for _, _, mask in first) == corpus.validation.num_tokens - 1
+    wide = create_dataloaders(corpus, 32, 4, RandomWindows(1), validation_batch_size=64)[1]
+    assert max(len(inputs) for inputs, _, _ in wide) > 4
+
+
+def test_one_epoch_of_batches_shows_every_token_but_the_ends():
+    tokens = np.arange(1000, dtype=np.uint16)
+    order = ShuffledWindows(0)
+    dataset = TextDataset(tokens, 10, order)
+    steps = order.windows_per_epoch(1000, 10) // 7
+    seen = np.concatenate([dataset.batch(step, 7)[1].ravel() for step in range(steps)])
+    assert len(np.unique(seen)) == len(seen) == steps * 70
+
+
+def test_a_stream_too_short_is_refused_at_once():
+    with pytest.raises(ValueError, match="context_length=64 needs 65 tokens, the corpus has 10"):
+        TextDataset(np.zeros(10, dtype=np.uint16), 64, ShuffledWindows(0))
+    with pytest.raises(ValueError, match="at least 2 are needed"):
+        next(validation_windows(np.zeros(1, dtype=np.uint16), 4, 2))
+    with pytest.raises(ValueError, match="batch_size must be at least 1"):
+        next(validation_windows(np.zeros(9, dtype=np.uint16), 4, 0))
+
+
+def test_the_package_imports_neither_torch_nor_the_other_packages():
+    code = (
+        "import sys, atomiclm.data, atomiclm.evaluation.anchors; "
+        "print([name for name in sys.modules if name.split('.')[0] in ('torch', 'pyarrow', 'zstandard', 'hydra') "
+        "or name.startswith(('atomiclm.tokenizer', 'atomiclm.model', 'atomiclm.training'))])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -1,0 +1,32 @@
+"""The package's face: lazy, complete, and free of torch until a class is asked for."""
+
+import subprocess
+import sys
+
+import pytest
+
+import atomiclm.generation
+import atomiclm.model
+
+
+def test_rules_and_package_do_not_import_torch():
+    program = (
+        "import sys, atomiclm.model, atomiclm.model.rules, atomiclm.generation\n"
+        "dir(atomiclm.model), dir(atomiclm.generation)\n"
+        "assert 'torch' not in sys.modules\n"
+        "from atomiclm.model import Decoder\n"
+        "assert 'torch' in sys.modules\n"
+        "assert not {'hydra', 'omegaconf', 'wandb', 'transformers'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("package", [atomiclm.model, atomiclm.generation])
+def test_every_public_name_is_there(package):
+    assert dir(package) == sorted(package.__all__)
+    for name in package.__all__:
+        value = getattr(package, name)
+        assert value.__name__ == name
+        assert value.__module__ == f"{package.__name__}.{package._SUBMODULE[name]}"
+    with pytest.raises(AttributeError, match="has no attribute 'Decodr'"):
+        _ = package.Decodr

@@ -1,0 +1,58 @@
+"""Counting a stream: memory stays small, and the stream is read piece by piece."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.tokenizer.pretokens import count_pretokens, split_stream
+
+
+def test_counts_are_of_bytes() -> None:
+    counts = count_pretokens(["é é\n", "é".encode()], split_pattern("gpt4"))
+    assert counts == {"é".encode(): 2, " é".encode(): 1, b"\n": 1}
+
+
+def test_two_spellings_of_the_same_bytes_are_one_pretoken() -> None:
+    assert count_pretokens(["\ud800|\ufffd"], split_pattern(r"[^|]+")) == {"\ufffd".encode(): 2, b"|": 1}
+
+
+def test_pieces_are_handed_on_before_the_stream_ends() -> None:
+    read = 0
+
+    def blocks() -> Iterator[tuple[str, bool]]:
+        nonlocal read
+        for _ in range(100):
+            read += 1
+            yield "some words here ", False
+        yield "", True
+
+    stream = split_stream(blocks(), split_pattern("gpt4"), block_characters=32)
+    first = next(stream)
+    assert first[:3] == ["some", " words", " here"]
+    assert read <= 3
+
+
+def test_a_pretoken_longer_than_a_block_is_not_split_over_and_over() -> None:
+    pattern = split_pattern("gpt4")
+    seen = 0
+
+    def counting(text: str) -> list[str]:
+        nonlocal seen
+        seen += len(text)
+        return pattern.split(text)
+
+    watched = type(pattern)(pattern.name, pattern.text, counting, pattern.pieces_in_doubt)
+    parts = [("a" * 10, False)] * 1000 + [("", True)]
+    assert [piece for pieces in split_stream(parts, watched, 10) for piece in pieces] == ["a" * 10_000]
+    assert seen < 5 * 10_000  # 1,000 blocks of 10: reading all that waits at each block would be 5,000,000
+
+
+def test_a_stream_of_nothing() -> None:
+    assert count_pretokens([], split_pattern("gpt4"), ["<|endoftext|>"]) == {}
+    assert count_pretokens(["", b"", "<|endoftext|>"], split_pattern("none"), ["<|endoftext|>"]) == {}
+
+
+def test_other_types_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"chunks: .* got NoneType"):
+        count_pretokens(["a", None], split_pattern("gpt4"))

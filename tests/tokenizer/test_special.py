@@ -1,0 +1,49 @@
+"""Special tokens in a stream: found wherever the blocks are cut, the longest first, and nothing else lost."""
+
+import re
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atomiclm.tokenizer.special import segments, special_finder
+
+TOKENS = st.lists(st.text(st.sampled_from("ab|"), min_size=1, max_size=4), max_size=4, unique=True)
+
+
+def joined(blocks: list[str], tokens: list[str]) -> list[str]:
+    """The complete segments of a stream."""
+    result = [""]
+    for text, ends in segments(blocks, tokens):
+        result[-1] += text
+        if ends:
+            result.append("")
+    assert result.pop() == ""
+    return result
+
+
+@given(tokens=TOKENS, blocks=st.lists(st.text(st.sampled_from("ab|"), max_size=6), max_size=8))
+@settings(deadline=None, max_examples=1000)
+def test_where_blocks_are_cut_changes_nothing(tokens: list[str], blocks: list[str]) -> None:
+    text = "".join(blocks)
+    longest_first = sorted(tokens, key=len, reverse=True)
+    expected = re.split("|".join(map(re.escape, longest_first)), text) if tokens else [text]
+    assert joined(blocks, tokens) == expected
+
+
+def test_a_shorter_token_waits_for_the_longer_one() -> None:
+    tokens = ["<|a|>", "<|a|>b"]
+    assert joined(["x<|a|>", "by"], tokens) == ["x", "y"]
+    assert joined(["x<|a|>", "cy"], tokens) == ["x", "cy"]
+    assert joined(["x<|a", "|>"], tokens) == ["x", ""]
+
+
+def test_only_what_could_be_a_token_is_held_back() -> None:
+    parts = segments(["text <|end", "less"], ["<|endoftext|>"])
+    assert next(parts) == ("text ", False)
+
+
+def test_tokens_are_literal_text() -> None:
+    finder = special_finder(["a.c", "(", "[x]*"])
+    assert finder is not None
+    assert finder.findall("abc a.c ( xx [x]*") == ["a.c", "(", "[x]*"]
+    assert special_finder([]) is None

@@ -1,0 +1,54 @@
+"""A training small enough for unit tests: a two-layer decoder on a fixed stream of bytes."""
+
+from functools import partial
+
+import numpy as np
+import torch
+
+from atomiclm.data import ShuffledWindows, TextDataset
+from atomiclm.model import Decoder, MultiHeadAttention, NormalInit, parameter_roles
+from atomiclm.optim import AdamW, Cosine
+from atomiclm.training import Runtime, Trainer, TrainState
+
+VOCAB_SIZE, CONTEXT_LENGTH = 32, 16
+
+
+def stream(num_tokens: int = 600, seed: int = 0) -> np.ndarray:
+    """Tokens of a noisy cycle, so that there is something to learn."""
+    generator = np.random.default_rng(seed)
+    tokens = np.cumsum(generator.integers(1, 3, num_tokens)) % VOCAB_SIZE
+    return tokens.astype(np.uint16)
+
+
+def dataset(seed: int = 0) -> TextDataset:
+    return TextDataset(stream(), CONTEXT_LENGTH, ShuffledWindows(seed=seed))
+
+
+def fresh_state(seed: int = 1, dropout: float = 0.0) -> TrainState:
+    torch.manual_seed(seed)
+    model = Decoder(
+        vocab_size=VOCAB_SIZE,
+        dim=16,
+        num_layers=2,
+        context_length=CONTEXT_LENGTH,
+        attention=partial(MultiHeadAttention, num_heads=2, num_kv_heads=1),
+        init=NormalInit(seed=seed),
+        dropout=dropout,
+    )
+    return TrainState(model, AdamW(model.named_parameters(), parameter_roles(model), lr=1e-2))
+
+
+def trainer(max_steps: int, batch_size: int = 4) -> Trainer:
+    return Trainer(batch_size=batch_size, max_steps=max_steps, precision="float32")
+
+
+def runtime(micro_batch_size: int | None = None) -> Runtime:
+    return Runtime(device="cpu", micro_batch_size=micro_batch_size)
+
+
+def schedule() -> Cosine:
+    return Cosine(warmup_steps=2)
+
+
+def weights(state: TrainState) -> dict[str, torch.Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in state.model.named_parameters()}

@@ -1,0 +1,66 @@
+"""Metrics, validation and samples at the right steps, also after a resume."""
+
+import math
+
+import pytest
+
+from atomiclm.training.hooks import Crossings, LogMetrics, Validate
+from atomiclm.training.state import TrainState
+from atomiclm.training.step import StepResult
+
+
+def _state() -> TrainState:
+    return TrainState(model=None, optimizer=None)  # type: ignore[arg-type]
+
+
+def _step(state: TrainState, loss: float, tokens: int = 10, before: float = 0.0) -> StepResult:
+    state.step += 1
+    return StepResult(loss, 0.5, 1e-3, tokens, 2.0, before)
+
+
+@pytest.mark.parametrize("total", [7, 40, 200, 333])
+def test_marks_are_crossed_exactly_so_many_times_and_the_last_with_the_end(total):
+    crossings = Crossings(5, 0.0)
+    crossed = [step for step in range(1, total + 1) if crossings.crossed(step / total)]
+    assert len(crossed) == 5
+    assert crossed[-1] == total
+    assert crossed == [math.ceil(mark * total / 5 - 1e-9) for mark in range(1, 6)]
+
+
+@pytest.mark.parametrize("resumed_at", [1, 8, 39])
+def test_a_resumed_run_crosses_only_what_is_left(resumed_at):
+    whole = Crossings(5, 0.0)
+    expected = [step for step in range(1, 41) if whole.crossed(step / 40) and step > resumed_at]
+    resumed = Crossings(5, resumed_at / 40)
+    assert [step for step in range(resumed_at + 1, 41) if resumed.crossed(step / 40)] == expected
+
+
+def test_zero_times_never():
+    crossings = Crossings(0, 0.0)
+    assert not any(crossings.crossed(step / 9) for step in range(1, 10))
+
+
+def test_a_row_of_metrics_is_the_token_mean_since_the_last():
+    rows: list[dict] = []
+    hook = LogMetrics(rows.append, every_steps=2, bytes_per_token=4.0, flops_per_token=6.0, peak_flops_per_second=60.0)
+    state = _state()
+    for loss, tokens in ((1.0, 10), (4.0, 30), (2.0, 10)):
+        result = _step(state, loss, tokens)
+        hook.after_step(state, result, progress=state.step / 3)
+    assert [row["step"] for row in rows] == [2, 3]
+    assert rows[0]["train/loss"] == pytest.approx((10 + 120) / 40)
+    assert rows[0]["train/tokens_per_second"] == pytest.approx(40 / 4.0)
+    assert rows[0]["train/flops_utilization"] == pytest.approx(10 * 6.0 / 60.0)
+    assert rows[1]["train/loss"] == pytest.approx(2.0)
+    assert rows[1]["train/bits_per_byte"] == pytest.approx(2.0 / math.log(2) / 4.0)
+
+
+def test_validation_is_logged_and_kept_as_the_latest():
+    rows: list[dict] = []
+    values = iter([{"validation/loss": 3.0}, {"validation/loss": 2.0}])
+    hook = Validate(rows.append, lambda: next(values), times=2)
+    state = _state()
+    for step in range(1, 5):
+        hook.after_step(state, _step(state, 1.0, before=(step - 1) / 4), progress=step / 4)
+    assert [(row["step"], row["validation/loss"]) for row in rows] == [(2, 3.0), (4, 2.0)]
+    assert state.latest == {"validation/loss": 2.0}
