@@ -10,8 +10,8 @@ _SEQUENCES = ("list", "List", "Sequence", "tuple", "Tuple", "frozenset", "set")
 def mismatch(annotation: ast.expr | None, value: Any) -> str | None:
     """Return why `value` does not fit, as the end of a sentence ("'abc' is not a number"), or None when it fits.
 
-    Understood: int, float (takes an int), bool, str, Path (takes a string), None, `X | Y`, Literal[...], list, Sequence,
-    tuple, dict. Any other name is a component, for which the config holds a node with a `_target_`.
+    Understood: int, float (takes an int), bool, str, Path (takes a string), None, `X | Y`, Literal[...], list,
+    Sequence, tuple, dict. Any other name is a component, for which the config holds a node with a `_target_`.
     """
     if annotation is None or _name(annotation) in ("Any", "object"):
         return None

@@ -13,39 +13,27 @@ from dataclasses import dataclass
 from typing import Any
 
 import hydra
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.plugins import Plugins
 from hydra.errors import (
     CompactHydraException,
     ConfigCompositionException,
     MissingConfigException,
     OverrideParseException,
 )
-from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import compose
+from atomiclm.config.compose import compose, register_plugins
 from atomiclm.config.faults import ConfigError, FailedCells, Fault, UserError, nearest
-from atomiclm.config.paths import CONF, EXPERIMENTS_ROOT
+from atomiclm.config.paths import CONF
 
 USER_MISTAKE, FAILURE = 2, 1
 
 
-class ExperimentsSearchPath(SearchPathPlugin):
-    """Makes `experiments/`, which lies beside `conf/`, the config group of that name."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add the folder that holds `experiments/`, after everything else."""
-        search_path.append("experiments", f"file://{EXPERIMENTS_ROOT}")
-
-
 def run_app(task: Callable[[DictConfig], Any]) -> None:
     """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell."""
-    plugins = Plugins.instance()
-    plugins.register(ExperimentsSearchPath)
+    plugins = register_plugins()
     # Imported only now: making the registry executes Hydra's own sweepers anew, and a subclass of the old class is none
     # of the new one.
     from atomiclm.config.sweep import StudySweeper
@@ -83,6 +71,8 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
         _exit(str(ConfigError([Fault(path, str(error).splitlines()[0])])), USER_MISTAKE)
     except (ConfigError, UserError) as error:
         _exit(str(error), USER_MISTAKE)
+    except BrokenPipeError:  # as in `--help | head`: whoever reads has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         _exit("Interrupted; the same command resumes.", 130)
 

@@ -7,14 +7,25 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from atomiclm.config.paths import CONF, EXPERIMENTS_ROOT
+from atomiclm.config.experiments import ExperimentsSearchPath, ExperimentsSource
+from atomiclm.config.paths import CONF
+
+
+def register_plugins() -> Plugins:
+    """Teach Hydra to read configs, `experiments/` among them. Safe to call again."""
+    plugins = Plugins.instance()
+    plugins.register(ExperimentsSource)
+    plugins.register(ExperimentsSearchPath)
+    return plugins
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Return the job configuration for `overrides`, as a command with these overrides would see it."""
+    register_plugins()
     loader = ConfigLoaderImpl(_search_path())
     config = loader.load_configuration("config", list(overrides), run_mode=RunMode.RUN)
     with open_dict(config):
@@ -64,6 +75,6 @@ def _search_path() -> ConfigSearchPath:
         return path
     path.append("hydra", "pkg://hydra.conf")
     path.append("main", f"file://{CONF}")
-    path.append("experiments", f"file://{EXPERIMENTS_ROOT}")
+    ExperimentsSearchPath().manipulate_search_path(path)
     path.append("schema", "structured://")
     return path

@@ -43,7 +43,7 @@ def digest(config: dict[str, Any]) -> str:
 
 
 def slug(unresolved: dict[str, Any], base: dict[str, Any], swept_keys: Sequence[str] = ()) -> str:
-    """Return `swept_keys` and what differs from `base`, last parts of the keys only, the seed last, in 80 characters."""
+    """Return `swept_keys` and what differs from `base`, by the last parts of the keys, then the seed; 80 characters."""
     names: dict[str, Any] = {}
     for key in swept_keys:
         node: Any = unresolved

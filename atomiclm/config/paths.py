@@ -9,5 +9,5 @@ _IN_CHECKOUT = (_CHECKOUT / "conf" / "config.yaml").is_file() and (_CHECKOUT / "
 CONF = _CHECKOUT / "conf" if _IN_CHECKOUT else _PACKAGE / "_conf"
 """The folder of the primary config and its groups."""
 
-EXPERIMENTS_ROOT = _CHECKOUT if _IN_CHECKOUT else _PACKAGE / "_experiments"
-"""The folder that holds `experiments/`, so that Hydra sees it as a group of that name."""
+EXPERIMENTS = _CHECKOUT / "experiments" if _IN_CHECKOUT else _PACKAGE / "_experiments"
+"""The folder of the shipped experiments."""

@@ -48,11 +48,9 @@ def _heads(config: Config) -> Iterator[Fault]:
 
     model = config["model"]
     attention = model.get("attention")
-    if isinstance(attention, dict) and "num_heads" in attention:
+    if model["dim"] > 0 and isinstance(attention, dict) and "num_heads" in attention:
         try:
-            check_heads(
-                model["dim"], attention["num_heads"], attention.get("num_kv_heads"), attention.get("head_dim")
-            )
+            check_heads(model["dim"], attention["num_heads"], attention.get("num_kv_heads"), attention.get("head_dim"))
         except ValueError as error:
             yield Fault("model.attention", str(error))
 
@@ -70,7 +68,9 @@ def _model_sizes(config: Config) -> Iterator[Fault]:
 def _vocabulary(config: Config) -> Iterator[Fault]:
     needed, available = config["tokenizer"].get("vocab_size"), config["model"].get("vocab_size")
     if needed and available and available < needed:
-        yield Fault("model.vocab_size", f"{available} is less than tokenizer.vocab_size={needed}; give at least {needed}")
+        yield Fault(
+            "model.vocab_size", f"{available} is less than tokenizer.vocab_size={needed}; give at least {needed}"
+        )
 
 
 def _data(config: Config) -> Iterator[Fault]:

@@ -220,7 +220,9 @@ def _alias(module: _Module, name: str) -> ast.expr | None:
     for statement in _statements(module.tree):
         if isinstance(statement, ast.TypeAlias) and statement.name.id == name:
             return _resolved(module, statement.value)
-        if isinstance(statement, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in statement.targets):
+        if isinstance(statement, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == name for t in statement.targets
+        ):
             return _resolved(module, statement.value)
         if isinstance(statement, ast.ImportFrom) and any((a.asname or a.name) == name for a in statement.names):
             source = _find_module(_absolute(module, statement))

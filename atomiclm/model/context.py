@@ -35,20 +35,17 @@ class AttentionContext:
         A token's position is the number of earlier tokens in its document: a document is computed as if it stood
         alone, whatever is packed or padded before it in the same row.
         """
-        allowed: Tensor | None = None
+        bias = position.bias(mask)
+        plain = mask.documents is None and bias is None
+        is_causal = plain and mask.offset == 0
+        # A single query sits at the end and sees every key: nothing to mask there either.
+        allowed = None if is_causal or (plain and mask.num_queries == 1) else mask.allowed()
         if mask.documents is None:
             positions = torch.arange(mask.offset, mask.num_keys, device=mask.device)
         else:
-            allowed = mask.allowed()
+            assert allowed is not None, "documents always make a mask"
             positions = allowed.sum(-1).squeeze(1) - 1
-        bias = position.bias(mask)
-        is_causal = allowed is None and bias is None and mask.offset == 0
-        # A single query at the end sees every key: nothing to mask.
-        if allowed is None and not is_causal and (bias is not None or mask.num_queries > 1):
-            allowed = mask.allowed()
-        attention_mask = allowed
-        if bias is not None and allowed is not None:
-            attention_mask = torch.where(allowed, bias, -torch.inf)
+        attention_mask = allowed if allowed is None or bias is None else torch.where(allowed, bias, -torch.inf)
         return cls(mask, position, positions, position.rotation(positions), attention_mask, is_causal)
 
     def rotate(self, vectors: Tensor) -> Tensor:

@@ -70,9 +70,9 @@ def segments(blocks: Iterable[str], special_tokens: Sequence[str]) -> Iterator[t
 
 
 def _first_undecided(text: str, position: int, special_tokens: Sequence[str]) -> int:
-    """First index from `position` on at which a special token may begin that `text` does not hold to its end."""
+    """First index from `position` on whose rest of the text may be the beginning of a (longer) special token."""
     longest = max(map(len, special_tokens), default=1)
     for index in range(max(position, len(text) - longest + 1), len(text)):
-        if any(len(token) > len(text) - index and token.startswith(text[index:]) for token in special_tokens):
+        if any(token.startswith(text[index:]) for token in special_tokens):
             return index
     return len(text)

@@ -33,7 +33,13 @@ def _changed(path: str, value: object) -> dict:
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("model.dim", 65), ("optim.lr", 0.002), ("seed", 2), ("data.path", "/else/corpus.txt"), ("tokenizer.vocab_size", 1)],
+    [
+        ("model.dim", 65),
+        ("optim.lr", 0.002),
+        ("seed", 2),
+        ("data.path", "/else/corpus.txt"),
+        ("tokenizer.vocab_size", 1),
+    ],
 )
 def test_every_identity_group_changes_the_digest(path, value):
     assert digest(_changed(path, value)) != digest(CONFIG)

@@ -228,9 +228,11 @@ def test_a_quick_look_at_a_large_file_sees_its_head_and_the_full_pass_the_rest(t
     monkeypatch.setattr("atomiclm.data.text_files.QUICK_CHECK_BYTES", 100)
     monkeypatch.setattr("atomiclm.data.reading.CHUNK_BYTES", 64)
     late = tmp_path / "late.txt"
-    late.write_bytes("ü".encode() * 100 + b"\xff")  # the head ends in the middle of a character, which is no fault
+    late.write_bytes(
+        b"x" + "ü".encode() * 100 + b"\xff"
+    )  # the head ends in the middle of a character, which is no fault
     assert TextFiles(str(late)).faults() == []
-    with pytest.raises(SourceError, match="byte offset 200"):
+    with pytest.raises(SourceError, match="byte offset 201"):
         list(TextFiles(str(late)).documents())
     early = tmp_path / "early.txt"
     early.write_bytes(b"\xff" + b"x" * 1000)

@@ -48,6 +48,11 @@ def test_a_pretoken_longer_than_a_block_is_not_split_over_and_over() -> None:
     assert seen < 5 * 10_000  # 1,000 blocks of 10: reading all that waits at each block would be 5,000,000
 
 
+def test_text_after_half_a_character_loses_neither() -> None:
+    whole = split_pattern("none")
+    assert count_pretokens([b"a\xe6\x97", "b", "é".encode(), b"\xe6"], whole) == {b"a\xe6\x97b\xc3\xa9\xe6": 1}
+
+
 def test_a_stream_of_nothing() -> None:
     assert count_pretokens([], split_pattern("gpt4"), ["<|endoftext|>"]) == {}
     assert count_pretokens(["", b"", "<|endoftext|>"], split_pattern("none"), ["<|endoftext|>"]) == {}

@@ -1,0 +1,61 @@
+"""Run the real commands in processes of their own, as a user would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+TINY = (
+    "model=tiny", "model.dim=32", "model.context_length=32", "tokenizer.vocab_size=300", "trainer.batch_size=4",
+    "trainer.max_tokens=null", "trainer.precision=float32", "evaluation.anchors=false", "evaluation.samples=1",
+    "evaluation.sample_times=1", "evaluation.sample_tokens=8", "evaluation.times=2", "tracking=off",
+)  # fmt: skip
+"""Overrides that make a run take a second or two."""
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Variables that keep a command inside `folder`, offline, and from spinning threads."""
+    return {
+        **os.environ,
+        "ATOMICLM_CACHE": str(folder / "cache"),
+        "HOME": str(folder),
+        "WANDB_MODE": "offline",
+        "OMP_NUM_THREADS": "1",
+        "GOMP_SPINCOUNT": "0",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+    }
+
+
+def command(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"atomiclm.{name}", *arguments]
+
+
+def run(folder: Path, name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run `python -m atomiclm.NAME ...` in `folder` and return what it printed and its exit status."""
+    return subprocess.run(
+        command(name, *arguments),
+        cwd=folder,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def corpus(folder: Path, num_lines: int = 400) -> Path:
+    """A small text with something to learn, made here."""
+    path = folder / "corpus.txt"
+    subjects, verbs = ("the cat", "a dog", "my aunt", "one bird"), ("sees", "eats", "likes", "finds")
+    lines = [
+        f"{subjects[i % 4]} {verbs[(i * i // 3) % 4]} {subjects[(i // 4) % 4]} and then {i % 17} more"
+        for i in range(num_lines)
+    ]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def only_run(folder: Path, name: str = "runs") -> Path:
+    """The one run folder under outputs/NAME."""
+    (found,) = [path for path in (folder / "outputs" / name).iterdir() if path.is_dir()]
+    return found

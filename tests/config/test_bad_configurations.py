@@ -1,0 +1,126 @@
+"""A wrong configuration is told in one message, quickly, and leaves nothing behind.
+
+Each case goes through the real command: the message must name the key or file, say the rule or the nearest valid name,
+come without a traceback and with a non-zero status, and `outputs/` must not have been made. Torch must not have been
+imported either, which is what keeps the answer quick.
+"""
+
+import subprocess
+import sys
+
+import pytest
+from cli import environment, run
+
+from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.validate import validate
+
+EXPERIMENT = """# @package _global_
+name: mine
+optim: {lrr: 1e-3}
+trianer: {max_steps: 5}
+model: {attention: {num_kv_head: 2}}
+"""
+
+CASES = {
+    "typo on the command line": (["optim.lrr=1e-3"], ["optim.lrr", "'lr'"]),
+    "typo behind +": (["+optim.lrr=1e-3"], ["optim.lrr", "'lr'"]),
+    "typo in an experiment file": (
+        ["--config-dir", ".", "experiments=mine"],
+        ["optim.lrr", "'lr'", "trianer", "'trainer'", "num_kv_head", "'num_kv_heads'", "3 faults"],
+    ),
+    "text for a number": (["optim.lr=abc"], ["optim.lr", "'abc' is not a number"]),
+    "a fraction for a count": (["model.num_layers=2.5"], ["model.num_layers", "2.5 is not a whole number"]),
+    "heads that do not divide": (["model.attention.num_heads=7"], ["model.attention", "num_heads=7", "divide dim"]),
+    "kv heads that do not divide": (["model.attention.num_kv_heads=3"], ["num_kv_heads=3", "num_heads=8", "[1, 2, 4, 8]"]),
+    "missing file": (["data=text", "data.path=nowhere.txt"], ["data.path", "nowhere.txt"]),
+    "no path at all": (["data=text"], ["data.path", "required"]),
+    "empty file": (["data=text", "data.path=empty.txt"], ["data.path", "empty.txt is empty"]),
+    "not UTF-8": (["data=text", "data.path=latin.txt"], ["data.path", "latin.txt", "UTF-8", "offset 3"]),
+    "context longer than the corpus": (
+        ["data=text", "data.path=short.txt", "tokenizer=bytes"],
+        ["model.context_length", "256", "longer than the corpus"],
+    ),
+    "unknown option": (["model=smal"], ["model", "'smal'", "'small'"]),
+    "unknown group": (["modle=small"], ["modle", "'model'"]),
+    "unknown experiment": (["experiments=gqa_rato"], ["experiments", "'gqa_ratio'"]),
+    "negative budget": (["trainer.max_tokens=-5"], ["trainer.max_tokens", "positive"]),
+    "no budget": (["trainer.max_tokens=null"], ["trainer", "no limit"]),
+    "not one of the options of a value": (["runtime.device=gpu"], ["runtime.device", "cuda"]),
+    "a size the decoder supplies": (["+model.attention.dim=64"], ["model.attention.dim", "model.dim"]),
+    "an unknown class": (["model.norm._target_=atomiclm.model.RMSNrom"], ["model.norm._target_", "'RMSNorm'"]),
+    "not an override": (["optim.lr=[1"], ["optim.lr=[1", "key=value"]),
+    "several at once": (
+        ["optim.lr=-1", "trainer.batch_size=0", "+foo=1", "model.dim=0"],
+        ["4 faults", "optim.lr", "trainer.batch_size", "foo", "model.dim"],
+    ),
+    "one bad cell of a sweep": (
+        ["-m", "model.attention.num_kv_heads=8,3"],
+        ["num_kv_heads=3", "cell 2 of 2", "model.attention.num_kv_heads=3"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_is_told_and_leaves_nothing(case, tmp_path):
+    arguments, expected = CASES[case]
+    (tmp_path / "empty.txt").write_bytes(b"")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
+    (tmp_path / "short.txt").write_text("a short text")
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text(EXPERIMENT)
+    done = run(tmp_path, "train", *arguments, "tracking=off")
+    assert done.returncode != 0
+    for part in expected:
+        assert part in done.stderr, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert not (tmp_path / "outputs").exists()
+    assert not (tmp_path / "multirun.yaml").exists()
+
+
+def test_a_fault_is_found_without_torch_or_wandb(tmp_path):
+    code = (
+        "import sys; sys.argv = ['train', 'optim.lr=abc']\n"
+        "from atomiclm.train import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert stop.code == 2, stop.code\n"
+        "assert not {'torch', 'wandb'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), check=True)
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"], ["--cfg", "job", "experiments=gqa_ratio"]])
+def test_help_and_cfg_answer_without_torch_or_wandb(tmp_path, flags):
+    code = (
+        f"import sys; sys.argv = ['train', *{flags!r}]\n"
+        "from atomiclm.train import main\n"
+        "try: main()\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'torch', 'wandb'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "optim" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+GOOD = [
+    ["optim.lr=1"], ["optim.lr_scales={head: 2}"], ["optim.lr_scales.embedding=0"], ["model/position=learned"],
+    ["model/position=none"], ["model/feedforward=gelu"], ["model/norm=layernorm"], ["model/attention=mqa"],
+    ["trainer/order=random"], ["schedule=constant"], ["tokenizer=bytes"], ["tracking=off"], ["debug=one_step"],
+    ["trainer.max_seconds=60", "trainer.max_tokens=null"], ["trainer.gradient_clip=null"], ["model.dropout=0.1"],
+    ["model.attention.num_heads=3", "model.attention.num_kv_heads=1", "model.attention.head_dim=10"],
+    ["seed=0"], ["runtime.checkpoint_every_seconds=null"], ["runtime.micro_batch_size=1"], ["evaluation.times=0"],
+    ["data.validation_fraction=0.5"], ["tokenizer.vocab_size=257"], ["cache_dir=somewhere"], ["model=tiny"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("overrides", GOOD, ids=" ".join)
+def test_good_settings_are_not_refused(overrides):
+    """What a user may reasonably type: whole numbers for fractions, null, other components, odd sizes."""
+    validate(resolved(compose(overrides)), root_keys())

@@ -1,0 +1,69 @@
+"""The YAML is the product: every option and every cell of every study composes, validates and builds."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+
+from atomiclm.config.build import build
+from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.paths import CONF, EXPERIMENTS
+from atomiclm.config.validate import validate
+
+OPTIONS = sorted(
+    (str(path.parent.relative_to(CONF)), path.stem)
+    for path in CONF.rglob("*.yaml")
+    if path.parent != CONF and path.parent.parts[-2:-1] != ("hydra",)
+)
+EXPERIMENTS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+
+
+def _needed(overrides: list[str], tmp_path: Path) -> list[str]:
+    """Give `data.path` where the option leaves it to the user, or would otherwise fetch."""
+    text = tmp_path / "text.txt"
+    text.write_text("some text to read\n" * 50)
+    config = compose(overrides)
+    return [*overrides, f"data.path={text}"] if "TextFiles" in config.data._target_ else overrides
+
+
+def _built(overrides: list[str], tmp_path: Path) -> dict:
+    config = compose(_needed(overrides, tmp_path))
+    values = validate(resolved(config), root_keys())
+    with torch.device("meta"):
+        model = build({**values["model"], "init": None})
+    optimizer = build(values["optim"])
+    assert callable(optimizer)
+    for group in ("tokenizer", "data", "schedule", "trainer", "evaluation", "tracking", "runtime"):
+        build(values[group])
+    assert model.num_parameters() == sum(parameter.numel() for parameter in model.parameters())
+    return values
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_of_every_group(group, option, tmp_path):
+    _built([f"{group}={option}"], tmp_path)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_cell_of_every_experiment(experiment, tmp_path):
+    import yaml
+
+    file = EXPERIMENTS / f"{experiment}.yaml"
+    content = yaml.safe_load(file.read_text())
+    params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
+    axes = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
+    for cell in itertools.product(*axes):
+        values = _built([f"experiments={experiment}", *cell], tmp_path)
+        assert values["name"] == experiment
+
+
+def test_every_setting_is_explained():
+    """Each key of every shipped option carries a comment with its meaning."""
+    for path in CONF.rglob("*.yaml"):
+        lines = path.read_text().splitlines()
+        for number, line in enumerate(lines, start=1):
+            is_setting = ":" in line and not line.lstrip().startswith(("#", "-", "_target_", "$", "python"))
+            follows_header = path.stem == "off" or path.parent.name in ("conf", "debug")
+            if is_setting and not follows_header and not line.rstrip().endswith(":"):
+                assert "#" in line, f"{path.relative_to(CONF)}:{number} says nothing of: {line.strip()}"
