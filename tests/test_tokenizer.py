@@ -306,6 +306,8 @@ def test_digest_changes_with_everything_that_decides_encoding() -> None:
         digest(special_tokens=("<|other|>",)),
     ]
     assert len({base, *others}) == 1 + len(others)
+    # The pattern by itself, with no merges that would differ too.
+    assert BasicTokenizer().digest() != BasicTokenizer(pattern="gpt2").digest()
 
 
 def test_save_and_load(tokenizer: BasicTokenizer, tmp_path) -> None:

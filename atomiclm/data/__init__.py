@@ -3,7 +3,7 @@
 from atomiclm.data.batches import TextDataset, ValidationWindows, create_dataloaders, validation_windows
 from atomiclm.data.cache import default_cache_dir
 from atomiclm.data.corpus import PreparedCorpus, prepare
-from atomiclm.data.order import RandomWindows, ShuffledWindows, WindowOrder
+from atomiclm.data.order import RandomWindows, RepeatedWindows, ShuffledWindows, WindowOrder
 from atomiclm.data.progress import Progress
 from atomiclm.data.protocols import END_OF_TEXT, TrainableTokenizer
 from atomiclm.data.python_library import PythonStandardLibrary
@@ -19,6 +19,7 @@ __all__ = [
     "Progress",
     "PythonStandardLibrary",
     "RandomWindows",
+    "RepeatedWindows",
     "Shakespeare",
     "ShuffledWindows",
     "SourceError",

@@ -71,6 +71,24 @@ class RandomWindows(WindowOrder):
         return (draws % np.uint64(num_tokens - context_length)).astype(np.int64)
 
 
+class RepeatedWindows(WindowOrder):
+    """The same `num_windows` windows again and again: a model that cannot learn them by heart has a fault.
+
+    Sample i is window i modulo `num_windows`; the windows are the first ones that `RandomWindows` would draw.
+    """
+
+    def __init__(self, seed: int, num_windows: int = 4) -> None:
+        super().__init__(seed)
+        if num_windows < 1:
+            raise ValueError(f"num_windows={num_windows} is not positive; give at least 1")
+        self.num_windows = num_windows
+
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+        """See WindowOrder."""
+        windows = RandomWindows(self.seed).starts(0, self.num_windows, num_tokens, context_length)
+        return windows[(first_index + np.arange(count)) % self.num_windows]
+
+
 def check_stream(num_tokens: int, context_length: int) -> None:
     """Raise ValueError when not even one sample fits."""
     if context_length < 1:

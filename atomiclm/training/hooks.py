@@ -28,8 +28,8 @@ class Hook(Protocol):
 class LogMetrics:
     """Every `every_steps` steps, and at the end, one row with the means of the steps since the last.
 
-    Training bits per byte use the corpus's mean bytes per token, validation its exact bytes. `train/flops_utilization` is the
-    share of the matrix-product rate measured on this machine (`Runtime.matmul_flops_per_second`).
+    Training bits per byte use the corpus's mean bytes per token, validation its exact bytes. `train/flops_utilization`
+    is the share of the matrix-product rate measured on this machine (`Runtime.matmul_flops_per_second`).
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the trainer and the runtime demand of their settings. Torch-free: configs are judged before torch is imported."""
+"""What the trainer and the runtime demand of their settings; torch-free, so that a config is judged without torch."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -31,7 +31,10 @@ CASES = {
     "text for a number": (["optim.lr=abc"], ["optim.lr", "'abc' is not a number"]),
     "a fraction for a count": (["model.num_layers=2.5"], ["model.num_layers", "2.5 is not a whole number"]),
     "heads that do not divide": (["model.attention.num_heads=7"], ["model.attention", "num_heads=7", "divide dim"]),
-    "kv heads that do not divide": (["model.attention.num_kv_heads=3"], ["num_kv_heads=3", "num_heads=8", "[1, 2, 4, 8]"]),
+    "kv heads that do not divide": (
+        ["model.attention.num_kv_heads=3"],
+        ["num_kv_heads=3", "num_heads=8", "[1, 2, 4, 8]"],
+    ),
     "missing file": (["data=text", "data.path=nowhere.txt"], ["data.path", "nowhere.txt"]),
     "no path at all": (["data=text"], ["data.path", "required"]),
     "empty file": (["data=text", "data.path=empty.txt"], ["data.path", "empty.txt is empty"]),

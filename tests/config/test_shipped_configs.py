@@ -16,7 +16,7 @@ OPTIONS = sorted(
     for path in CONF.rglob("*.yaml")
     if path.parent != CONF and path.parent.parts[-2:-1] != ("hydra",)
 )
-EXPERIMENTS = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
+NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 
 
 def _needed(overrides: list[str], tmp_path: Path) -> list[str]:
@@ -45,7 +45,7 @@ def test_every_option_of_every_group(group, option, tmp_path):
     _built([f"{group}={option}"], tmp_path)
 
 
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize("experiment", NAMES)
 def test_every_cell_of_every_experiment(experiment, tmp_path):
     import yaml
 
@@ -63,7 +63,7 @@ def test_every_setting_is_explained():
     for path in CONF.rglob("*.yaml"):
         lines = path.read_text().splitlines()
         for number, line in enumerate(lines, start=1):
-            is_setting = ":" in line and not line.lstrip().startswith(("#", "-", "_target_", "$", "python"))
+            is_setting = ":" in line and not line.lstrip().startswith(("#", "-", "_", "$", "python"))
             follows_header = path.stem == "off" or path.parent.name in ("conf", "debug")
             if is_setting and not follows_header and not line.rstrip().endswith(":"):
                 assert "#" in line, f"{path.relative_to(CONF)}:{number} says nothing of: {line.strip()}"

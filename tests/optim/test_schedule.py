@@ -45,5 +45,5 @@ def test_a_warmup_longer_than_the_run_never_divides_by_zero():
 def test_bad_settings_name_the_argument():
     with pytest.raises(ValueError, match="warmup_steps=-1"):
         Cosine(warmup_steps=-1)
-    with pytest.raises(ValueError, match="final_fraction=1.5"):
+    with pytest.raises(ValueError, match=r"final_fraction=1\.5"):
         Cosine(final_fraction=1.5)
