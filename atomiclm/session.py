@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from atomiclm.config.build import build
+from atomiclm.config.faults import Stopped
 from atomiclm.config.objects import training_batches
 from atomiclm.config.run import RunConfig
 from atomiclm.data import PreparedCorpus, validation_windows
@@ -115,7 +116,7 @@ class Session:
         """Train from the newest checkpoint, or from the start, to the end of the budget.
 
         Raises:
-            KeyboardInterrupt: SIGINT or SIGTERM asked for a stop; a checkpoint was written first.
+            Stopped: SIGINT or SIGTERM asked for it; a checkpoint was written first.
             Diverged: the loss is no longer a number.
         """
         if checkpoint.resume(self.state, folder.checkpoints, self.console.say):
@@ -135,7 +136,7 @@ class Session:
                 self.state, batches, schedule, self.runtime, hooks, self.forward, lambda: stop.signal is not None
             )
         if stop.signal is not None and self._progress < 1:
-            raise KeyboardInterrupt(f"stopped by {signal.Signals(stop.signal).name}; the same command resumes")
+            raise Stopped(stop.signal)
         if self.evaluation.anchors:
             self.anchors = self._anchors()
             named = {f"anchor/{name}": value for name, value in self.anchors.items()}

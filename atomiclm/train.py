@@ -33,7 +33,7 @@ def train(config: DictConfig) -> float:
     Raises:
         ConfigError, UserError: the configuration or the data are wrong; no file was written.
         Diverged: the loss is no longer a number; recorded as the run's result.
-        KeyboardInterrupt: the run was asked to stop; it has saved its state, and the same command resumes it.
+        Stopped: the run was asked to stop; it has saved its state, and the same command resumes it.
     """
     run = read_config(config)
     folder = RunFolder(run.folder)

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.compose import compose, register_plugins
-from atomiclm.config.faults import ConfigError, FailedCells, Fault, UserError, nearest
+from atomiclm.config.faults import ConfigError, FailedCells, Fault, Stopped, UserError, nearest
 from atomiclm.config.paths import CONF
 
 USER_MISTAKE, FAILURE = 2, 1
@@ -73,8 +73,10 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
         _exit(str(error), USER_MISTAKE)
     except BrokenPipeError:  # as in `--help | head`: whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Stopped as stop:
+        _exit(str(stop), 128 + stop.number)
     except KeyboardInterrupt:
-        _exit("Interrupted; the same command resumes.", 130)
+        _exit("interrupted; the same command resumes from the newest checkpoint", 130)
 
 
 @dataclass

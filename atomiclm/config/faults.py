@@ -1,5 +1,6 @@
 """What a user got wrong, collected before anything runs."""
 
+import signal
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -35,6 +36,14 @@ class UserError(ValueError):
 
 class FailedCells(RuntimeError):
     """A sweep has ended and some of its cells failed; the message names each with its error."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked the run to stop, and it has saved its state. Not an Exception: it stops a whole sweep."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}; the same command resumes")
+        self.number = number
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
