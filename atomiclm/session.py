@@ -20,7 +20,7 @@ from atomiclm.config.run import RunConfig
 from atomiclm.data import PreparedCorpus, validation_windows
 from atomiclm.evaluation import Evaluation, validate
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
-from atomiclm.evaluation.anchors import anchors
+from atomiclm.evaluation.anchors import anchors, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.tokenizer import END_OF_TEXT
@@ -52,21 +52,21 @@ class Session:
             ValueError: settings that only the machine or the made objects can refuse, such as a device not there.
         """
         values = run.values
-        runtime: Runtime = build(values["runtime"])
+        runtime: Runtime = _built(values, "runtime")
         runtime.prepare()
         # Dropout draws from the global generator; initial weights and the data order have their own.
         torch.manual_seed(values["seed"])
-        model: Decoder = build(values["model"]).to(runtime.device)
-        optimizer = build(values["optim"])(model.named_parameters(), parameter_roles(model))
-        trainer: Trainer = build(values["trainer"])
+        model: Decoder = _built(values, "model").to(runtime.device)
+        optimizer = _built(values, "optim")(model.named_parameters(), parameter_roles(model))
+        trainer: Trainer = _built(values, "trainer")
         return cls(
             run=run,
             console=console,
             corpus=corpus,
             runtime=runtime,
             trainer=trainer,
-            evaluation=build(values["evaluation"]),
-            mirror=build(values["tracking"]),
+            evaluation=_built(values, "evaluation"),
+            mirror=_built(values, "tracking"),
             state=TrainState(model, optimizer),
             forward=trainer.forward(model, runtime),
         )
@@ -249,9 +249,18 @@ class Session:
         if self.anchors:
             values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
             yield f"anchors     {values}  (bits per byte on the same bytes)"
+            yield from (f"            {note}" for note in notes(self.corpus.train.num_bytes))
         yield f"run         {folder.path}"
         yield f'next        python -m atomiclm.generate {folder.path} --prompt "..."'
         yield f"            python -m atomiclm.compare {folder.path.parent}"
+
+
+def _built(values: dict[str, Any], group: str) -> Any:
+    """Build a group, and name it in what its constructors refuse."""
+    try:
+        return build(values[group])
+    except ValueError as error:
+        raise ValueError(f"{group}: {error}") from error
 
 
 @dataclass

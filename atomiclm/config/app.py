@@ -24,7 +24,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import compose, register_plugins
+from atomiclm.config.compose import compose, register_plugins, swept_keys
 from atomiclm.config.faults import ConfigError, FailedCells, Fault, Stopped, UserError, nearest
 from atomiclm.config.paths import CONF
 
@@ -46,11 +46,9 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
     told = _Told()
 
     def tell(config: DictConfig) -> Any:
+        _announce()
         # A single run's mistake is kept for the handlers below, since Hydra announces what it sees raised. In a sweep
         # the launcher has to see it, to mark the cell as failed.
-        job = HydraConfig.get().job
-        if HydraConfig.get().mode is RunMode.MULTIRUN:
-            print(f"\ncell {job.num + 1}: {' '.join(HydraConfig.get().overrides.task)}", flush=True)
         try:
             return task(config)
         except (ConfigError, UserError) as error:
@@ -77,6 +75,16 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
         _exit(str(stop), 128 + stop.number)
     except KeyboardInterrupt:
         _exit("interrupted; the same command resumes from the newest checkpoint", 130)
+
+
+def _announce() -> None:
+    """Say which cell of a sweep begins; or, of a run started alone, that its experiment has more."""
+    job = HydraConfig.get()
+    given = {override.partition("=")[0].lstrip("+~") for override in job.overrides.task}
+    if job.mode is RunMode.MULTIRUN:
+        print(f"\ncell {job.job.num + 1}: {' '.join(job.overrides.task)}", flush=True)
+    elif left := [key for key in swept_keys() if key not in given]:
+        print(f"note: this experiment sweeps over {', '.join(left)}; add -m to run all of it", flush=True)
 
 
 @dataclass

@@ -55,6 +55,17 @@ def _heads(config: Config) -> Iterator[Fault]:
             yield Fault("model.attention", str(error))
 
 
+def _rotary(config: Config) -> Iterator[Fault]:
+    from atomiclm.model.rules import check_rotary
+
+    model, attention, position = config["model"], config["model"]["attention"], config["model"]["position"]
+    if isinstance(position, dict) and "theta" in position and isinstance(attention, dict) and "num_heads" in attention:
+        try:
+            check_rotary(attention.get("head_dim") or model["dim"] // attention["num_heads"], position["theta"])
+        except (ValueError, ZeroDivisionError) as error:
+            yield Fault("model.position", str(error))
+
+
 def _model_sizes(config: Config) -> Iterator[Fault]:
     model = config["model"]
     for key in ("vocab_size", "dim", "num_layers", "context_length"):
@@ -120,6 +131,7 @@ _RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("data",), _data),
     (("model",), _model_sizes),
     (("model.dim", "model.attention"), _heads),
+    (("model.dim", "model.attention", "model.position"), _rotary),
     (("tokenizer", "model"), _vocabulary),
     (("optim",), _optimizer),
     (("trainer",), _trainer),

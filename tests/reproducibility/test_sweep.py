@@ -34,7 +34,8 @@ def swept(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "exploding.py").write_text(EXPLODING)
     arguments = (
-        "-m", "experiments=gqa_ratio", "data=text", f"data.path={corpus(folder).name}", *TINY, "model.attention.num_heads=4",
+        "-m", "experiments=gqa_ratio", "data=text", f"data.path={corpus(folder).name}", *TINY,
+        "model.attention.num_heads=4",
         "model.attention.num_kv_heads=4,1", "seed=1,2", "trainer.max_steps=4", "trainer.batch_size=2",
         "model.norm._target_=atomiclm.model.RMSNorm,exploding.Exploding", "tracking=default",
     )  # fmt: skip
