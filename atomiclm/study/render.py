@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import string
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,8 @@ HEADINGS = {
     "tokens_per_second": "tokens/s",
 }
 WIDER_THAN_ANY_TERMINAL = 10_000
+MOST_COLUMNS = 4
+"""Differing settings beside the figures; with more, variants get a letter and the settings a table of their own."""
 STYLES = {"failed": "bold red", "diverged": "bold red", "torn": "bold red", "running": "cyan", "interrupted": "yellow"}
 
 
@@ -45,6 +48,8 @@ def print_terminal(comparison: Comparison, console: Console) -> None:
     else:
         console.print(_table(comparison, _quality(comparison)))
         console.print(_table(comparison, _cost(comparison)))
+    if _is_lettered(comparison):
+        console.print(_settings(comparison))
     for line in notes(comparison):
         console.print(Text(line, style="dim"))
 
@@ -66,6 +71,13 @@ def to_markdown(comparison: Comparison) -> str:
     for variant, *cells in rows:
         lines.append("| " + " | ".join([*map(_cell, _values(comparison, variant)), *cells]) + " |")
     lines.append("")
+    if _is_lettered(comparison):
+        lines.append("| setting | " + " | ".join(_letters(comparison)) + " |")
+        lines.append("|" + " --- |" * (1 + len(comparison.variants)))
+        for column in comparison.columns:
+            settings = [format_value(variant.values[column.key]) for variant in comparison.variants]
+            lines.append("| " + " | ".join(map(_cell, [column.key, *settings])) + " |")
+        lines.append("")
     lines += [_cell(note) + "  " for note in notes(comparison)]
     return "\n".join([*lines, ""])
 
@@ -118,7 +130,8 @@ def notes(comparison: Comparison) -> list[str]:
         lines.append("± is the sample standard deviation over seeds; a single run has none.")
     if len(counts) > 1:
         lines.append("The variants have different numbers of seeds.")
-    lines += [f"{column.short}: {column.key}" for column in comparison.columns if column.short != column.key]
+    if not _is_lettered(comparison):
+        lines += [f"{column.short}: {column.key}" for column in comparison.columns if column.short != column.key]
     return lines
 
 
@@ -142,17 +155,46 @@ def format_value(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, list):
+        return " ".join(map(format_value, value))
     text = str(value)
     return text.rpartition(".")[2] if text.startswith("atomiclm.") else text
 
 
 def _names(comparison: Comparison) -> list[str]:
     """Headings of the columns that say which variant a row is."""
+    if _is_lettered(comparison):
+        return ["arm"]
     return [column.short for column in comparison.columns] or ["variant"]
 
 
 def _values(comparison: Comparison, variant: Variant) -> list[str]:
+    if _is_lettered(comparison):
+        position = next(index for index, other in enumerate(comparison.variants) if other is variant)
+        return [_letters(comparison)[position]]
     return [format_value(variant.values[column.key]) for column in comparison.columns] or [variant.variant]
+
+
+def _is_lettered(comparison: Comparison) -> bool:
+    return len(comparison.columns) > MOST_COLUMNS
+
+
+def _letters(comparison: Comparison) -> list[str]:
+    """A, B, ... Z, AA, AB, ..., one a variant, the best first."""
+    alphabet = string.ascii_uppercase
+    pairs = (first + second for first in ("", *alphabet) for second in alphabet)
+    return [letters for letters, _ in zip(pairs, comparison.variants, strict=False)]
+
+
+def _settings(comparison: Comparison) -> Table:
+    """The differing settings, one a row, one variant a column."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    table.add_column("setting", style="cyan", overflow="fold")
+    for letter in _letters(comparison):
+        table.add_column(letter, overflow="fold")
+    for column in comparison.columns:
+        table.add_row(column.key, *(Text(format_value(variant.values[column.key])) for variant in comparison.variants))
+    return table
 
 
 def _quality(comparison: Comparison) -> list[tuple[str, list[str]]]:

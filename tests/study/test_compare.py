@@ -267,3 +267,23 @@ def test_help_and_a_whole_comparison_import_nothing_heavy(study):
     subprocess.run([sys.executable, "-c", code, str(study)], check=True, capture_output=True)
     command = [sys.executable, "-m", "atomiclm.compare", "--help"]
     assert "Exit codes" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_many_differences_get_a_table_of_their_own(tmp_path, capsys, monkeypatch):
+    """Columns for a dozen differing settings would leave no room for the figures: variants get letters instead."""
+    monkeypatch.setenv("COLUMNS", "100")
+    study = tmp_path / "outputs" / "recipes"
+    for heads, names in ((1, ("a", "b", "c", "d")), (2, ("e", "f", "g", "h"))):
+        optim = {f"setting_{index}": name for index, name in enumerate(names)}
+        write_run(study, heads, 1, 2.0 - heads / 10, config={"optim": {**optim, "list": [heads, "x"]}})
+    code, out, _ = run_main(capsys, study)
+    assert code == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["arm", "seeds", "bits"] in [line[:3] for line in lines]
+    assert ["A", "1", "1.8000"] in [line[:3] for line in lines]
+    assert ["optim.setting_2", "g", "c"] in lines
+    assert ["optim.list", "2", "x", "1", "x"] in lines
+    _, text, _ = run_main(capsys, study, "--format", "markdown")
+    assert "| optim.setting_0 | e | a |" in text
+    _, text, _ = run_main(capsys, study, "--format", "csv")
+    assert next(csv.DictReader(io.StringIO(text)))["optim.setting_3"] == "h"
