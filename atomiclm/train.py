@@ -40,8 +40,7 @@ def train(config: DictConfig) -> float:
     console = Console()
     done = _finished(folder)
     if done is not None:
-        console.say(f"{folder.path} is done already: {_score(done):.4f} bits per byte")
-        return _score(done)
+        return _skip(folder, done, console)
     try:
         corpus = prepare_corpus(run.values, console.progress)
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
@@ -50,7 +49,8 @@ def train(config: DictConfig) -> float:
     except ValueError as error:
         raise UserError(str(error)) from error
     with _locked(folder):
-        return _train(session, run, folder, console)
+        done = _finished(folder)  # asked again: another process may have ended it while this one got ready
+        return _skip(folder, done, console) if done is not None else _train(session, run, folder, console)
 
 
 def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Console) -> float:
@@ -92,6 +92,11 @@ def _state_of(failure: Exception) -> str:
     from atomiclm.training.step import Diverged
 
     return "diverged" if isinstance(failure, Diverged) else "failed"
+
+
+def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float:
+    console.say(f"{folder.path} is done already: {_score(summary):.4f} bits per byte")
+    return _score(summary)
 
 
 def _finished(folder: RunFolder) -> dict[str, Any] | None:

@@ -71,7 +71,7 @@ def test_sigkill_at_random_moments(undisturbed, tmp_path, trial):
     generator = random.Random(trial)
     arguments = _arguments(tmp_path)
     kills = 0
-    for rows in sorted(generator.sample(range(1, STEPS), 3)):
+    for rows in sorted(generator.sample(range(1, STEPS), 3 - trial)):
         process = _started(tmp_path, arguments)
         _wait_for_rows(tmp_path, rows, process)
         time.sleep(generator.random() * 0.05)
@@ -124,15 +124,16 @@ def test_evaluating_and_sampling_more_often_changes_no_weight(undisturbed, tmp_p
 
 
 def test_a_second_process_on_the_same_run_leaves_it_alone(tmp_path):
-    arguments = _arguments(tmp_path)
+    arguments = _arguments(tmp_path, "trainer.max_steps=100000", "runtime.checkpoint_every_seconds=null")
     first = _started(tmp_path, arguments)
     _wait_for_rows(tmp_path, 1, first)
     second = run(tmp_path, "train", *arguments)
-    first.communicate(timeout=120)
-    assert first.returncode == 0
-    assert second.returncode == 2 or "done already" in second.stdout
-    if second.returncode == 2:
-        assert "another process" in second.stderr
+    assert first.poll() is None
+    first.kill()
+    first.communicate()
+    assert second.returncode == 2
+    assert "another process" in second.stderr
+    assert "Traceback" not in second.stderr
 
 
 def test_generation_is_the_same_every_time(undisturbed):
