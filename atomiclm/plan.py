@@ -45,15 +45,16 @@ def _lines(run: RunConfig) -> Iterator[tuple[str, str]]:
     for role, count in model.num_parameters_by_role().items():
         yield f"  {role}", f"{count:,}  ({count / parameters:.1%})"
     yield "weights and optimizer", f"{parameters * _ADAM_BYTES_PER_PARAMETER / 2**20:,.1f} MiB in float32 with Adam"
-    per_token = 3 * model.flops_per_token(context)
+    per_token = model.training_flops_per_token(context)
     yield "training FLOPs/token", f"{per_token:,}  (context {context}, backward twice the forward)"
     yield "cache bytes/token", f"{model.cache_bytes_per_token(dtype.itemsize):,}  ({str(dtype).removeprefix('torch.')})"
     steps = trainer.budget.steps(trainer.batch_size * context)
     if steps is None:
-        yield "budget", f"{trainer.budget.max_seconds} seconds"
+        yield "budget", f"{trainer.budget.max_seconds:g} seconds of training steps"
         return
     tokens = steps * trainer.batch_size * context
-    yield "budget", f"{steps:,} steps of {trainer.batch_size} x {context} tokens = {tokens:,} tokens"
+    limit = f", or {trainer.budget.max_seconds:g} seconds if that is less" if trainer.budget.max_seconds else ""
+    yield "budget", f"{steps:,} steps of {trainer.batch_size} x {context} tokens = {tokens:,} tokens{limit}"
     peak = runtime.matmul_flops_per_second(dtype)
     yield "training FLOPs", f"{tokens * per_token:.3e}"
     yield "time", f"at least {tokens * per_token / peak:,.0f} s: this machine's matrix products reach {peak:.2e} FLOP/s"

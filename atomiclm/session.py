@@ -1,12 +1,10 @@
 """One run in one process: its data, model, optimizer and trackers put together, trained, and summed up."""
 
-import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
@@ -15,16 +13,23 @@ from torch import Tensor
 
 from atomiclm.config.build import build
 from atomiclm.config.faults import Stopped
-from atomiclm.config.objects import training_batches
 from atomiclm.config.run import RunConfig
-from atomiclm.data import PreparedCorpus, validation_windows
+from atomiclm.data import PreparedCorpus, TextDataset, validation_windows
 from atomiclm.evaluation import Evaluation, validate
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
 from atomiclm.evaluation.anchors import anchors, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.tokenizer import END_OF_TEXT
-from atomiclm.tracking import Console, Record, RunFolder, WeightsAndBiases
+from atomiclm.tracking import (
+    Console,
+    Record,
+    RunFolder,
+    WeightsAndBiases,
+    read_metrics,
+    read_summary,
+    write_summary,
+)
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.hooks import LogMetrics, Sample, SaveCheckpoints, Validate
 
@@ -89,7 +94,7 @@ class Session:
         return {
             "parameters": self.model.num_parameters(),
             "parameters_non_embedding": self.model.num_parameters() - embeddings,
-            "flops_per_token": 3 * self.model.flops_per_token(self.model.context_length),
+            "flops_per_token": self.model.training_flops_per_token(),
             "cache_bytes_per_token": self.model.cache_bytes_per_token(dtype.itemsize),
             "vocab_size": self.corpus.tokenizer.vocab_size,
             "corpus_sha256": manifest["corpus_sha256"],
@@ -128,34 +133,34 @@ class Session:
         budget = self.trainer.budget
         self.console.start(budget.steps(self._tokens_per_step), budget.max_tokens, budget.max_seconds)
         log = partial(self._log, record)
-        batches = training_batches(self.run.values, self.corpus)
+        batches = TextDataset(self.corpus.train.tokens, self.model.context_length, self.trainer.order)
         schedule = build(self.run.values["schedule"])
+        saver = SaveCheckpoints(
+            log, folder.checkpoints, self.runtime.checkpoint_every_seconds, self.runtime.keep_checkpoints
+        )
+        hooks = [*self._hooks(log), saver]  # last, so that a step's rows are in the record when it is saved
         with _stop_requests() as stop:
-            hooks = self._hooks(folder, log, lambda: stop.signal is not None)
             self.trainer.fit(
                 self.state, batches, schedule, self.runtime, hooks, self.forward, lambda: stop.signal is not None
             )
         if stop.signal is not None and self._progress < 1:
+            if self.state.step:
+                saver.save(self.state)
             raise Stopped(stop.signal)
         if self.evaluation.anchors:
             self.anchors = self._anchors()
-            named = {f"anchor/{name}": value for name, value in self.anchors.items()}
-            log({"event": "anchors", **self.state.position(), **named})
+            if not read_metrics(folder.metrics, "anchors"):  # a run killed here before has them already
+                named = {f"anchor/{name}": value for name, value in self.anchors.items()}
+                log({"event": "anchors", **self.state.position(), **named})
 
-    def _hooks(
-        self, folder: RunFolder, log: Callable[[dict[str, Any]], None], stopping: Callable[[], bool]
-    ) -> list[LogMetrics | Validate | Sample | SaveCheckpoints]:
+    def _hooks(self, log: Callable[[dict[str, Any]], None]) -> list[LogMetrics | Validate | Sample]:
         peak = self.runtime.matmul_flops_per_second(self.runtime.dtype(self.trainer.precision))
-        per_token = 3 * self.model.flops_per_token(self.model.context_length)
+        per_token = self.model.training_flops_per_token()
         sample_times = self.evaluation.sample_times if self.evaluation.samples else 0
-        runtime = self.runtime
         return [
-            LogMetrics(log, runtime.log_every_steps, self._bytes_per_token, per_token, peak),
+            LogMetrics(log, self.runtime.log_every_steps, self._bytes_per_token, per_token, peak),
             Validate(log, self._validate, self.evaluation.times),
             Sample(log, self._sample, sample_times),
-            SaveCheckpoints(
-                log, folder.checkpoints, runtime.checkpoint_every_seconds, runtime.keep_checkpoints, stopping
-            ),
         ]
 
     def _log(self, record: Record, row: dict[str, Any]) -> None:
@@ -215,11 +220,10 @@ class Session:
         """Return the anchors on this validation split, computed once and kept beside the shards."""
         cached = self.corpus.folder / "anchors.json"
         if cached.is_file():
-            known: dict[str, float] = json.loads(cached.read_text(encoding="utf-8"))
-            return known
+            return read_summary(cached)
         self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
         found = anchors(self.corpus.raw_bytes("train", ANCHOR_TRAIN_BYTES), self.corpus.raw_bytes("validation"))
-        _write_json(cached, found)
+        write_summary(cached, found)
         return found
 
     # -----------------------------------------------------------------------------------------------------------------
@@ -289,9 +293,3 @@ def _stop_requests() -> Iterator[_Stop]:
     finally:
         for each in signals:
             signal.signal(each, previous[each])
-
-
-def _write_json(path: Path, content: dict[str, float]) -> None:
-    partial_path = path.with_suffix(".partial")
-    partial_path.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial_path.replace(path)

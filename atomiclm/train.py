@@ -13,9 +13,10 @@ from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from atomiclm.config.app import run_app
-from atomiclm.config.faults import UserError
+from atomiclm.config.faults import RunFailed, UserError
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
+from atomiclm.data import PreparedCorpus
 from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
 
 if TYPE_CHECKING:
@@ -28,36 +29,37 @@ def main() -> None:
 
 
 def train(config: DictConfig) -> float:
-    """Train the run that `config` describes, unless it is done. Returns its final validation bits per byte.
+    """Train the run that `config` describes, unless it has ended. Returns its final validation bits per byte.
 
     Raises:
         ConfigError, UserError: the configuration or the data are wrong; no file was written.
-        Diverged: the loss is no longer a number; recorded as the run's result.
+        RunFailed: the loss is no longer a number; recorded as the run's result.
         Stopped: the run was asked to stop; it has saved its state, and the same command resumes it.
     """
     run = read_config(config)
     folder = RunFolder(run.folder)
     console = Console()
-    done = _finished(folder)
-    if done is not None:
-        return _skip(folder, done, console)
     try:
         corpus = prepare_corpus(run.values, console.progress)
+        _refuse_another_corpus(folder, corpus)
+        ended = _ended(folder)
+        if ended is not None:
+            return _skip(folder, ended, console)
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 
         session = Session.prepare(run, corpus, console)
     except ValueError as error:
         raise UserError(str(error)) from error
     with _locked(folder):
-        done = _finished(folder)  # asked again: another process may have ended it while this one got ready
-        return _skip(folder, done, console) if done is not None else _train(session, run, folder, console)
+        ended = _ended(folder)  # asked again: another process may have ended it while this one got ready
+        return _skip(folder, ended, console) if ended is not None else _train(session, run, folder, console)
 
 
 def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Console) -> float:
     """Train with the folder to ourselves, and leave a summary that says how it ended, however it ended."""
     folder.config.write_text(run.to_yaml(), encoding="utf-8")
     session.corpus.tokenizer.save(folder.tokenizer)
-    write_summary(folder.environment, {**environment(), **session.environment()})
+    _note_environment(folder, {**environment(), **session.environment()})
     facts = {"name": run.values["name"], "run_id": run.run_id, "variant": run.variant, "seed": run.values["seed"]}
     facts |= session.facts()
     write_summary(folder.summary, {"state": "running", **facts})
@@ -77,14 +79,14 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         session.close(state, summary)
     if error is not None:
         console.say(f"{state}: {folder.path}")
-        raise error
+        raise RunFailed(str(error)) from error if state == "diverged" else error
     for line in session.report(folder):
         console.say(line)
     return _score(summary)
 
 
 def _score(summary: dict[str, Any]) -> float:
-    """The figure a sweep is about; not a number when the run was told not to validate."""
+    """The figure a sweep is about; not a number for a run that was not validated to its end."""
     return float(summary.get("validation/bits_per_byte", math.nan))
 
 
@@ -94,18 +96,44 @@ def _state_of(failure: Exception) -> str:
     return "diverged" if isinstance(failure, Diverged) else "failed"
 
 
+def _ended(folder: RunFolder) -> dict[str, Any] | None:
+    """Return the summary of a run that needs no more training, or None."""
+    summary = _summary(folder)
+    return summary if summary.get("state") in ("done", "diverged") else None
+
+
 def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float:
+    if summary["state"] == "diverged":
+        console.say(f"{folder.path} has diverged already; remove it to train it again")
+        return math.nan
     console.say(f"{folder.path} is done already: {_score(summary):.4f} bits per byte")
     return _score(summary)
 
 
-def _finished(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the summary of a run that needs no more training, or None."""
+def _summary(folder: RunFolder) -> dict[str, Any]:
     try:
-        summary = read_summary(folder.summary)
+        return read_summary(folder.summary)
     except FileNotFoundError:
-        return None
-    return summary if summary.get("state") == "done" else None
+        return {}
+
+
+def _refuse_another_corpus(folder: RunFolder, corpus: PreparedCorpus) -> None:
+    """The text behind a path, or behind another Python, may have changed since the run was begun."""
+    known, found = _summary(folder).get("corpus_sha256"), corpus.manifest["corpus_sha256"]
+    if known not in (None, found):
+        raise ValueError(
+            f"{folder.path} was begun on another text (corpus sha256 {known[:12]}, now {found[:12]}); "
+            "restore the text, or give the run another name=..."
+        )
+
+
+def _note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
+    """Append to environment.json: a run may be continued by other processes, elsewhere."""
+    try:
+        processes = read_summary(folder.environment)["processes"]
+    except FileNotFoundError:
+        processes = []
+    write_summary(folder.environment, {"processes": [*processes, found]})
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.compose import compose, register_plugins, swept_keys
-from atomiclm.config.faults import ConfigError, FailedCells, Fault, Stopped, UserError, nearest
+from atomiclm.config.faults import ConfigError, Fault, RunFailed, Stopped, UserError, nearest
 from atomiclm.config.paths import CONF
 
 USER_MISTAKE, FAILURE = 2, 1
@@ -43,6 +43,8 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
     plugins.class_name_to_class["hydra_plugins.atomiclm.StudySweeper"] = StudySweeper
     # Hydra then lets exceptions through to the handlers below instead of printing and exiting itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # argparse takes overrides in one piece only: without this, `model=tiny -m seed=1,2` is an error.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
     told = _Told()
 
     def tell(config: DictConfig) -> Any:
@@ -60,8 +62,6 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
         if told.mistake is not None:
             raise told.mistake
-    except FailedCells as error:
-        _exit(str(error), FAILURE)
     except CompactHydraException as error:
         _exit(str(ConfigError([_composition_fault(error)])), USER_MISTAKE)
     except OmegaConfBaseException as error:
@@ -71,10 +71,14 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
         _exit(str(error), USER_MISTAKE)
     except BrokenPipeError:  # as in `--help | head`: whoever reads has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except RunFailed as error:
+        _exit(str(error), FAILURE)
+    except OSError as error:
+        _exit(f"{type(error).__name__}: {error}", FAILURE)
     except Stopped as stop:
         _exit(str(stop), 128 + stop.number)
     except KeyboardInterrupt:
-        _exit("interrupted; the same command resumes from the newest checkpoint", 130)
+        _exit("interrupted; the same command goes on from the newest checkpoint, if there is one", 130)
 
 
 def _announce() -> None:

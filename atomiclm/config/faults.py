@@ -34,7 +34,11 @@ class UserError(ValueError):
     """A mistake that only shows once data are read or objects are made; told without a traceback, like the others."""
 
 
-class FailedCells(RuntimeError):
+class RunFailed(RuntimeError):
+    """A run has ended without a model, for a reason that is a result rather than a fault of the program."""
+
+
+class FailedCells(RunFailed):
     """A sweep has ended and some of its cells failed; the message names each with its error."""
 
 

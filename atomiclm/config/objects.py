@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from atomiclm.config.build import build
-from atomiclm.data import PreparedCorpus, TextDataset, default_cache_dir, prepare
+from atomiclm.data import PreparedCorpus, default_cache_dir, prepare
 from atomiclm.data.progress import Progress
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
@@ -34,12 +34,6 @@ def prepare_corpus(values: dict[str, Any], progress: Progress | None = None) -> 
             f"tokens; give at most {available - 1}, or more text"
         )
     return corpus
-
-
-def training_batches(values: dict[str, Any], corpus: PreparedCorpus) -> TextDataset:
-    """Return the training data as batches."""
-    order = build(values["trainer"]["order"])
-    return TextDataset(corpus.train.tokens, values["model"]["context_length"], order)
 
 
 @dataclass(frozen=True)

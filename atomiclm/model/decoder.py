@@ -146,13 +146,17 @@ class Decoder(nn.Module):
         return parameters_by_role(self)
 
     def flops_per_token(self, context_length: int | None = None) -> int:
-        """Forward FLOPs of one token in a context of that length (None: the model's own); training costs three times.
+        """Forward FLOPs of one token in a context of that length (None: the model's own).
 
         ``2 * (weights of all projections and the head) + 4 * num_layers * num_heads * head_dim * context_length``:
         attention over the full rectangle, as in PaLM (see ``accounting``).
         """
         length = self.context_length if context_length is None else context_length
         return sum(block.flops_per_token(length) for block in self._layers) + self.head.flops_per_token(length)
+
+    def training_flops_per_token(self, context_length: int | None = None) -> int:
+        """FLOPs of training on one token: each matrix product of the forward pass has two in the backward pass."""
+        return 3 * self.flops_per_token(context_length)
 
     def cache_bytes_per_token(self, bytes_per_element: int = 2) -> int:
         """Bytes one token leaves in the cache, over all layers; 2 bytes an element is bfloat16."""

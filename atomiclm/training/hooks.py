@@ -60,7 +60,7 @@ class LogMetrics:
             "train/loss": loss,
             "train/bits_per_byte": loss / (math.log(2) * self.bytes_per_token),
             "train/gradient_norm": result.gradient_norm,
-            "train/learning_rate": result.learning_rate,
+            "train/learning_rate": max(group["lr"] for group in state.optimizer.param_groups),
             "train/tokens_per_second": round(rate, 1),
             "train/flops_utilization": round(rate * self.flops_per_token / self.peak_flops_per_second, 4),
         }
@@ -104,27 +104,28 @@ class Sample:
 
 
 class SaveCheckpoints:
-    """A checkpoint every so many seconds, when asked to stop, and at the end."""
+    """A checkpoint every so many seconds, and at the end."""
 
-    def __init__(
-        self, log: Log, folder: Path, every_seconds: float | None, keep: int, stop_requested: Callable[[], bool]
-    ) -> None:
+    def __init__(self, log: Log, folder: Path, every_seconds: float | None, keep: int) -> None:
         self.log = log
         self.folder = folder
         self.every_seconds = every_seconds
         self.keep = keep
-        self.stop_requested = stop_requested
         self._saved_at = time.monotonic()
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
         """Save when it is time."""
         due = self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
-        if due or progress >= 1 or self.stop_requested():
-            started = time.monotonic()
-            path = checkpoint.save(state, self.folder, self.keep)
-            self._saved_at = time.monotonic()
-            took = round(self._saved_at - started, 3)
-            self.log({"event": "checkpoint", **state.position(), "path": path.name, "save_seconds": took})
+        if due or progress >= 1:
+            self.save(state)
+
+    def save(self, state: TrainState) -> None:
+        """Save now, and say so in the record."""
+        started = time.monotonic()
+        path = checkpoint.save(state, self.folder, self.keep)
+        self._saved_at = time.monotonic()
+        took = round(self._saved_at - started, 3)
+        self.log({"event": "checkpoint", **state.position(), "path": path.name, "save_seconds": took})
 
 
 class Crossings:

@@ -1,5 +1,5 @@
-"""How a machine executes a run: device, precision, threads, compilation. Nothing here changes what is computed beyond
-the order of floating-point sums."""
+"""How a machine executes a run: device, threads, compilation. Nothing here changes what is computed beyond the order of
+floating-point sums."""
 
 import contextlib
 import ctypes
@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+
+_TORCHS_THREADS = torch.get_num_threads()
 
 # Parameters of glibc's mallopt(3), from malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -25,7 +27,7 @@ class Runtime:
         compile: run the model through torch.compile; pays off only for runs of many minutes.
         micro_batch_size: sequences in one forward pass; a batch is accumulated from several. null = the whole batch.
         num_threads: CPU threads for one operation; null = torch's choice.
-        deterministic: refuse operations whose result can differ between two runs on the same machine.
+        deterministic: warn of operations whose result can differ between two runs on the same machine.
         log_every_steps: steps between two rows of training metrics.
         checkpoint_every_seconds: seconds between two checkpoints (one is always written at the end); null = only then.
         keep_checkpoints: how many of the newest checkpoints are kept.
@@ -39,7 +41,7 @@ class Runtime:
         num_threads: int | None = None,
         deterministic: bool = True,
         log_every_steps: int = 10,
-        checkpoint_every_seconds: float | None = 120.0,
+        checkpoint_every_seconds: float | None = 60.0,
         keep_checkpoints: int = 2,
     ) -> None:
         self.device = torch.device(_best_device() if device == "auto" else device)
@@ -55,8 +57,7 @@ class Runtime:
 
     def prepare(self) -> None:
         """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
-        if self.num_threads is not None:
-            torch.set_num_threads(self.num_threads)
+        torch.set_num_threads(self.num_threads or _TORCHS_THREADS)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         # The mode also overwrites every fresh buffer with NaN, which guards against reads nothing here makes.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -35,6 +35,11 @@ class TrainState:
     latest: dict[str, float] = field(default_factory=dict)
     interval: Interval = field(default_factory=Interval)
 
+    def __post_init__(self) -> None:
+        # The configured learning rate of each group, which a schedule multiplies into `lr`; torch's name for it.
+        for group in self.optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+
     def position(self) -> dict[str, float]:
         """Return the four axes every row of metrics carries."""
         return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "flops": self.flops}

@@ -15,7 +15,6 @@ class StepResult:
 
     loss: float
     gradient_norm: float
-    learning_rate: float
     tokens: int
     seconds: float
     progress_before: float

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from atomiclm.data.order import WindowOrder
+from atomiclm.optim.schedule import Schedule
 from atomiclm.training.budget import Budget
 from atomiclm.training.hooks import Hook
 from atomiclm.training.rules import check_trainer
@@ -24,20 +26,6 @@ class Batches(Protocol):
 
     def batch(self, step: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """Return inputs and targets, each (batch, time) int64."""
-
-
-class Schedule(Protocol):
-    """A learning-rate multiplier as a pure function of the step."""
-
-    def multiplier(self, step: int, horizon_steps: float) -> float:
-        """Return the factor on the learning rate at `step` of a run of `horizon_steps`."""
-
-
-class Order(Protocol):
-    """Which window of the training tokens is sample i; see atomiclm.data."""
-
-    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> np.ndarray:
-        """Return the first token of each of `count` windows."""
 
 
 class Trainer:
@@ -59,7 +47,7 @@ class Trainer:
     def __init__(
         self,
         batch_size: int,
-        order: Order | None = None,
+        order: WindowOrder,
         max_steps: int | None = None,
         max_tokens: int | None = None,
         max_seconds: float | None = None,
@@ -88,7 +76,8 @@ class Trainer:
     ) -> TrainState:
         """Train until the budget is spent or a stop is requested, and return the state (changed in place).
 
-        A run stopped after any step and continued from its state takes the same steps as one never stopped. `forward`
+        A run stopped after any step and continued from its state takes the same steps as one never stopped, unless its
+        budget is in seconds, whose horizon is an estimate. `forward`
         is what `Trainer.forward` gave, where the caller wants validation to go through the same compiled model.
 
         Raises:
@@ -97,17 +86,15 @@ class Trainer:
         runtime = runtime or Runtime()
         forward = forward or self.forward(state.model, runtime)
         tokens_per_step = self.batch_size * batches.context_length
-        flops_per_token = 3 * state.model.flops_per_token(batches.context_length)  # type: ignore[operator]
-        # Resuming restores the optimizer's state but not its groups, so these are the configured peaks.
-        peaks = [group["lr"] for group in state.optimizer.param_groups]
+        flops_per_token = state.model.training_flops_per_token(batches.context_length)  # type: ignore[operator]
         state.model.train()
         progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
         while progress < 1 and not stop_requested():
             started = time.perf_counter()
             horizon = self.budget.horizon_steps(state.step, state.seconds, tokens_per_step)
             multiplier = schedule.multiplier(state.step, horizon)
-            for group, peak in zip(state.optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * multiplier
+            for group in state.optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * multiplier
             arrays = batches.batch(state.step, self.batch_size)
             inputs, targets = (torch.from_numpy(array).to(runtime.device) for array in arrays)
             loss = accumulate(forward, inputs, targets, runtime.micro_batch_size)
@@ -123,7 +110,7 @@ class Trainer:
             state.tokens += inputs.numel()
             state.seconds += seconds
             state.flops += inputs.numel() * flops_per_token
-            result = StepResult(loss_value, norm_value, max(peaks) * multiplier, inputs.numel(), seconds, progress)
+            result = StepResult(loss_value, norm_value, inputs.numel(), seconds, progress)
             progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
             for hook in hooks:
                 hook.after_step(state, result, progress)

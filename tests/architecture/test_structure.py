@@ -20,7 +20,7 @@ ALLOWED = {
     "tracking": set(),
     "generation": {"model"},
     "evaluation": {"model"},
-    "training": {"model", "optim"},
+    "training": {"model", "optim", "data"},
     "study": {"tracking"},
 }
 """What each package may import of the others; `config` and the commands may import everything."""

@@ -50,7 +50,7 @@ def _fit(state: TrainState, dataset: TextDataset, steps: int, batch_size: int) -
         def after_step(self, state, result, progress):
             losses.append(result.loss)
 
-    trainer = Trainer(batch_size=batch_size, max_steps=steps, precision="float32")
+    trainer = Trainer(batch_size=batch_size, order=dataset.order, max_steps=steps, precision="float32")
     trainer.fit(state, dataset, Cosine(warmup_steps=10), Runtime(device="cpu"), [Collect()])
     return losses[-1]
 

@@ -24,6 +24,9 @@ def dataset(seed: int = 0) -> TextDataset:
     return TextDataset(stream(), CONTEXT_LENGTH, ShuffledWindows(seed=seed))
 
 
+ORDER = ShuffledWindows(seed=0)
+
+
 def fresh_state(seed: int = 1, dropout: float = 0.0) -> TrainState:
     torch.manual_seed(seed)
     model = Decoder(
@@ -39,7 +42,7 @@ def fresh_state(seed: int = 1, dropout: float = 0.0) -> TrainState:
 
 
 def trainer(max_steps: int, batch_size: int = 4) -> Trainer:
-    return Trainer(batch_size=batch_size, max_steps=max_steps, precision="float32")
+    return Trainer(batch_size=batch_size, order=ORDER, max_steps=max_steps, precision="float32")
 
 
 def runtime(micro_batch_size: int | None = None) -> Runtime:

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from atomiclm.training.hooks import Crossings, LogMetrics, Validate
 from atomiclm.training.state import TrainState
@@ -10,12 +11,13 @@ from atomiclm.training.step import StepResult
 
 
 def _state() -> TrainState:
-    return TrainState(model=None, optimizer=None)  # type: ignore[arg-type]
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1e-3)
+    return TrainState(model=torch.nn.Identity(), optimizer=optimizer)
 
 
 def _step(state: TrainState, loss: float, tokens: int = 10, before: float = 0.0) -> StepResult:
     state.step += 1
-    return StepResult(loss, 0.5, 1e-3, tokens, 2.0, before)
+    return StepResult(loss, 0.5, tokens, 2.0, before)
 
 
 @pytest.mark.parametrize("total", [7, 40, 200, 333])
