@@ -10,7 +10,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m atomiclm.evaluate", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint folder in it, or a run id")
     parser.add_argument("--batch-size", type=int, default=32, help="windows in one forward pass (default 32)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
     parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     arguments = parser.parse_args(argv)
     try:
@@ -26,21 +26,24 @@ def _evaluate(text: str, arguments: argparse.Namespace) -> None:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(text, arguments.outputs)
-    import torch
-
+    from atomiclm.config.build import build
     from atomiclm.config.objects import load_run, prepare_corpus
     from atomiclm.data import validation_windows
     from atomiclm.evaluation import validate
+    from atomiclm.training import Runtime, Trainer
 
-    device = torch.device(arguments.device)
-    trained = load_run(folder, checkpoint, device)
+    runtime = Runtime(device=arguments.device)
+    trained = load_run(folder, checkpoint, runtime.device)
+    trainer: Trainer = build(trained.values["trainer"])
     corpus = prepare_corpus(trained.values)
     if corpus.tokenizer.digest() != trained.tokenizer.digest():
         raise ValueError(f"{folder.path}: its corpus has changed since it was trained: the tokenizer is another one")
     windows = validation_windows(corpus.validation.tokens, trained.model.context_length, arguments.batch_size)
-    result = validate(trained.model, trained.model, windows, trained.tokenizer.token_bytes(), device)
+    forward = trainer.forward(trained.model, runtime)  # in the precision it was trained and validated in
+    result = validate(trained.model, forward, windows, trained.tokenizer.token_bytes(), runtime.device)
     print(f"{folder.path}  {trained.checkpoint.name}  {result.bits_per_byte:.4f} bits per byte  "
-          f"{result.loss:.4f} nats per token  {result.bytes:,} bytes")  # fmt: skip
+          f"{result.loss:.4f} nats per token  {result.bytes:,} bytes  "
+          f"{str(runtime.dtype(trainer.precision)).removeprefix('torch.')}")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--min-p", type=float, help="leave out tokens less likely than p times the likeliest")
     parser.add_argument("--samples", type=int, default=1, help="texts to draw (default 1)")
     parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same text (default 1)")
-    parser.add_argument("--device", default="cpu", help="cpu, cuda or mps (default cpu)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
     parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
@@ -38,16 +38,15 @@ def _generate(arguments: argparse.Namespace) -> None:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
-    import torch
-
     from atomiclm.config.objects import load_run
     from atomiclm.generation import Sampler, generate
     from atomiclm.tokenizer import END_OF_TEXT, IncrementalDecoder
+    from atomiclm.training import Runtime
 
     sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
     if arguments.samples < 1:
         raise ValueError(f"--samples {arguments.samples} is not positive; give at least 1")
-    trained = load_run(folder, checkpoint, torch.device(arguments.device))
+    trained = load_run(folder, checkpoint, Runtime(device=arguments.device).device)
     tokenizer = trained.tokenizer
     end_of_text = tokenizer.special_tokens[END_OF_TEXT]
     prompt = tokenizer.encode(arguments.prompt) or [end_of_text]

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from atomiclm.config.app import run_app
+from atomiclm.config.faults import UserError
 from atomiclm.config.run import RunConfig, read_config
 
 _ADAM_BYTES_PER_PARAMETER = 16  # float32 weight, gradient and two moments
@@ -23,8 +24,11 @@ def plan(config: DictConfig) -> None:
     """Print the parameters, FLOPs, cache bytes and steps of the run that `config` describes."""
     run = read_config(config)
     print(f"{run.values['name']}/{run.run_id}")
-    for label, text in _lines(run):
-        print(f"  {label:22} {text}")
+    try:
+        for label, text in _lines(run):
+            print(f"  {label:22} {text}")
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _lines(run: RunConfig) -> Iterator[tuple[str, str]]:

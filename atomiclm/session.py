@@ -1,5 +1,6 @@
 """One run in one process: its data, model, optimizer and trackers put together, trained, and summed up."""
 
+import secrets
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -182,8 +183,8 @@ class Session:
     def _start_mirror(self, folder: RunFolder) -> None:
         self.mirror.start(
             folder,
-            run_id=self.run.run_id,
-            name=self.run.run_id,
+            run_id=_mirror_id(folder),
+            name=folder.run_id,
             group=f"{self.run.values['name']}/{self.run.variant}",
             config=self.run.values,
             derived={"variant": self.run.variant, **self.facts()},
@@ -257,6 +258,19 @@ class Session:
         yield f"run         {folder.path}"
         yield f'next        python -m atomiclm.generate {folder.path} --prompt "..."'
         yield f"            python -m atomiclm.compare {folder.path.parent}"
+
+
+def _mirror_id(folder: RunFolder) -> str:
+    """Return the id of this folder's run in W&B, chosen once.
+
+    The run id alone would be that of the same configuration trained elsewhere, or before `outputs/` was emptied, and
+    W&B would append to that run's history.
+    """
+    file = folder.wandb / "id"
+    if not file.is_file():
+        folder.wandb.mkdir(exist_ok=True)
+        file.write_text(f"{folder.run_id}-{secrets.token_hex(3)}", encoding="utf-8")
+    return file.read_text(encoding="utf-8")
 
 
 def _built(values: dict[str, Any], group: str) -> Any:

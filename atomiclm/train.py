@@ -79,7 +79,9 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         session.close(state, summary)
     if error is not None:
         console.say(f"{state}: {folder.path}")
-        raise RunFailed(str(error)) from error if state == "diverged" else error
+        if state == "diverged":
+            raise RunFailed(str(error)) from error
+        raise error
     for line in session.report(folder):
         console.say(line)
     return _score(summary)

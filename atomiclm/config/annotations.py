@@ -10,8 +10,8 @@ _SEQUENCES = ("list", "List", "Sequence", "tuple", "Tuple", "frozenset", "set")
 def mismatch(annotation: ast.expr | None, value: Any) -> str | None:
     """Return why `value` does not fit, as the end of a sentence ("'abc' is not a number"), or None when it fits.
 
-    Understood: int, float (takes an int), bool, str, Path (takes a string), None, `X | Y`, Literal[...], list,
-    Sequence, tuple, dict. Any other name is a component, for which the config holds a node with a `_target_`.
+    Understood: int (takes 1e6), float (takes an int), bool, str, Path (takes a string), None, `X | Y`, Literal[...],
+    list, Sequence, tuple, dict. Any other name is a component, for which the config holds a node with a `_target_`.
     """
     if annotation is None or _name(annotation) in ("Any", "object"):
         return None
@@ -22,11 +22,6 @@ def mismatch(annotation: ast.expr | None, value: Any) -> str | None:
     if len(reasons) == 1:
         return reasons[0]
     return f"{value!r} is not one of: {', '.join(_describe(a) for a in alternatives)}"
-
-
-def is_component(annotation: ast.expr | None) -> bool:
-    """Return whether the argument takes a component rather than a plain value."""
-    return annotation is not None and any(_describe(a).startswith("a node") for a in _alternatives(annotation))
 
 
 def _alternatives(annotation: ast.expr) -> list[ast.expr]:
@@ -43,6 +38,8 @@ def _mismatch_one(annotation: ast.expr, value: Any) -> str | None:
     name = _name(annotation.value if isinstance(annotation, ast.Subscript) else annotation)
     if name == "bool":
         return None if isinstance(value, bool) else f"{value!r} is not true or false"
+    if name == "int" and isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return None  # 1e6 is how people write a million
     if name in _SCALARS:
         fits = isinstance(value, _SCALARS[name]) and not isinstance(value, bool)
         return None if fits else f"{value!r} is not {_describe(annotation)}"

@@ -1,6 +1,6 @@
 """Compose a configuration outside Hydra's own run, and take one apart into what the rest of the package reads."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -25,12 +25,26 @@ def register_plugins() -> Plugins:
 
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Return the job configuration for `overrides`, as a command with these overrides would see it."""
+    return _load(overrides)[0]
+
+
+def _load(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """Return the job configuration and the option chosen of each group."""
     register_plugins()
     loader = ConfigLoaderImpl(_search_path())
     config = loader.load_configuration("config", list(overrides), run_mode=RunMode.RUN)
+    choices = _choices(config.hydra.runtime.choices)
     with open_dict(config):
         del config["hydra"]
-    return config
+    return config, choices
+
+
+def _choices(recorded: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        group: str(option)
+        for group, option in recorded.items()
+        if not group.startswith("hydra/") and option not in (None, "null")
+    }
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -52,13 +66,21 @@ def root_keys() -> list[str]:
     return [str(key) for key in compose([])]
 
 
-def compose_base() -> DictConfig:
-    """Return the configuration of the running command's experiment (and debug preset) with nothing else overridden."""
+def compose_base() -> tuple[dict[str, str], DictConfig]:
+    """Return what to hold the running command's configuration against to see what is special about it.
+
+    That is: the options it chose otherwise than its experiment (and debug preset) do, and the configuration of that
+    experiment with these options and nothing else overridden.
+    """
     if not HydraConfig.initialized():
-        return compose([])
-    choices = HydraConfig.get().runtime.choices
-    chosen = {group: choices.get(group) for group in ("experiments", "debug")}
-    return compose([f"{group}={option}" for group, option in chosen.items() if option not in (None, "null")])
+        return {}, compose([])
+    choices = _choices(HydraConfig.get().runtime.choices)
+    presets = [f"{group}={choices[group]}" for group in ("experiments", "debug") if group in choices]
+    preset, preset_choices = _load(presets)
+    chosen = {group: option for group, option in choices.items() if option != preset_choices.get(group)}
+    if not chosen:
+        return {}, preset
+    return chosen, compose([*presets, *(f"{group}={option}" for group, option in chosen.items())])
 
 
 def swept_keys() -> list[str]:

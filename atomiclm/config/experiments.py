@@ -6,12 +6,14 @@ checkout with its virtual environment) whenever it lists groups. This source sho
 
 from pathlib import Path
 
+import yaml
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import OmegaConf
 
+from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.paths import EXPERIMENTS
 
 GROUP = "experiments"
@@ -39,9 +41,16 @@ class ExperimentsSource(ConfigSource):
         file = self._file(config_path)
         if file is None:
             raise ConfigLoadError(f"no experiment at {config_path}")
-        text = file.read_text(encoding="utf-8")
+        try:
+            text = file.read_text(encoding="utf-8")
+            content = OmegaConf.create(text)
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError([Fault(str(file), f"is not YAML in UTF-8: {' '.join(str(error).split())}")]) from error
         header = ConfigSource._get_header_dict(text[:512])
-        return ConfigResult(self.provider, self.full_path(), OmegaConf.create(text), header)
+        if header.get("package") != "_global_":
+            rule = "must begin with the line '# @package _global_', so that its settings are those of the whole run"
+            raise ConfigError([Fault(str(file), rule)])
+        return ConfigResult(self.provider, self.full_path(), content, header)
 
     def available(self) -> bool:
         """Whether the folder is there."""

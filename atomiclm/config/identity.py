@@ -15,57 +15,70 @@ IDENTITY = ("tokenizer", "data", "model", "optim", "schedule", "trainer", "seed"
 
 NOT_IDENTITY = ("name", "evaluation", "tracking", "runtime", "output_dir", "cache_dir", "experiments", "debug")
 """The rest: where a run is kept, how it is watched, and how this machine executes it. None of it changes what is
-learned beyond the order of floating-point sums (device, micro-batch, compilation), which `environment.json` records."""
+learned beyond the order of floating-point sums (device, micro-batch, compilation). `trainer.precision=auto` is hashed
+as it stands, and what it came to on a machine is in `environment.json`; name the precision to have it in the hash."""
 
 _HASH_CHARACTERS = 8
 _SLUG_CHARACTERS = 80
 
 
-def run_id(
-    config: dict[str, Any], unresolved: dict[str, Any], base: dict[str, Any], swept_keys: Sequence[str] = ()
-) -> str:
-    """Return the folder name of a run, such as `num_kv_heads=4-seed=2-1f0c9a7e`.
-
-    Args:
-        config: the validated configuration.
-        unresolved: the same with interpolations kept, so that a value that only follows another is not named twice.
-        base: the unresolved configuration of the same experiment with nothing overridden.
-        swept_keys: what the experiment is about, named also where a run has the base's value.
-    """
-    return f"{slug(unresolved, base, swept_keys)}-{digest(config)}"
-
-
 def digest(config: dict[str, Any]) -> str:
-    """Return the first characters of the sha256 of the identity groups, keys sorted."""
-    identity = {key: config.get(key) for key in IDENTITY}
+    """Return the first characters of the sha256 of the identity groups: keys sorted, 2.0 and 2 the same number."""
+    identity = {key: _canonical(config.get(key)) for key in IDENTITY}
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARACTERS]
 
 
-def slug(unresolved: dict[str, Any], base: dict[str, Any], swept_keys: Sequence[str] = ()) -> str:
-    """Return `swept_keys` and what differs from `base`, by the last parts of the keys, then the seed; 80 characters."""
-    names: dict[str, Any] = {}
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def slug(
+    options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any], swept_keys: Sequence[str] = ()
+) -> str:
+    """Return a readable name: chosen options, swept keys, other values that differ, the seed; at most 80 characters.
+
+    Args:
+        options: the option of each group whose choice differs from the experiment's own.
+        unresolved: the configuration with interpolations kept, so that a value that only follows another is not named
+            twice.
+        base: the unresolved configuration of the same experiment and options with nothing else overridden.
+        swept_keys: what the experiment is about, named also where a run has the base's value.
+    """
+    values: dict[str, Any] = {}
     for key in swept_keys:
         node: Any = unresolved
         for part in key.split("."):
             node = node.get(part) if isinstance(node, dict) else None
         if key != "seed" and node is not None and not isinstance(node, dict):
-            names[key.rpartition(".")[2]] = node
+            values[key] = node
     for group in IDENTITY:
         if group != "seed":
-            names.update(_differences(group, unresolved.get(group), base.get(group)))
-    parts = [f"{key}={value}" for key, value in names.items()]
-    text = "-".join(re.sub(r"[^\w.+=]+", "_", part) for part in parts)
+            values.update(_differences(group, unresolved.get(group), base.get(group)))
+    lasts = [key.rpartition(".")[2] for key in values]
+    named = {
+        # The last part of a key names it, with the one before where two keys end alike.
+        (last if lasts.count(last) == 1 else ".".join(key.split(".")[-2:])): value
+        for (key, value), last in zip(values.items(), lasts, strict=True)
+    }
+    chosen = {group.rpartition("/")[2]: option for group, option in options.items()}
+    parts = [re.sub(r"[^\w.+=]+", "_", f"{key}={value}") for key, value in {**chosen, **named}.items()]
     seed = f"seed={unresolved.get('seed')}"
-    room = _SLUG_CHARACTERS - len(seed) - 1
-    return f"{text[:room].rstrip('-_.')}-{seed}" if text else seed
+    while parts and len("-".join([*parts, seed])) > _SLUG_CHARACTERS:
+        parts.pop()  # the hash tells apart what the name has no room for
+    return "-".join([*parts, seed])
 
 
 def _differences(path: str, value: Any, base: Any) -> dict[str, Any]:
+    """Return the leaves that differ, by their full path; a node of another class as a whole."""
     if isinstance(value, dict) and isinstance(base, dict):
         target, base_target = value.get("_target_"), base.get("_target_")
         if target != base_target and isinstance(target, str):
-            return {path.rpartition(".")[2]: target.rpartition(".")[2]}
+            return {path: target.rpartition(".")[2]}
         keys = [*value, *(key for key in base if key not in value)]
         return {
             name: difference
@@ -77,5 +90,5 @@ def _differences(path: str, value: Any, base: Any) -> dict[str, Any]:
     if isinstance(value, dict):
         value = str(value.get("_target_", "")).rpartition(".")[2]
     text = str(value)
-    # A path is known by its last part; the hash tells two of the same name apart.
-    return {path.rpartition(".")[2]: text.rstrip("/").rpartition("/")[2] if "/" in text else text}
+    # A file is known by its name; the hash tells two of the same name apart.
+    return {path: text.rstrip("/").rpartition("/")[2] if "/" in text else text}

@@ -56,10 +56,14 @@ def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device")
     from atomiclm.training.checkpoint import candidates, read_model
     from atomiclm.training.state import load_tensors
 
-    values = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
     found = [checkpoint] if checkpoint else candidates(folder.checkpoints)
     if not found:
         raise ValueError(f"{folder.path} has no checkpoint yet; train it to the end, or wait for its first one")
-    model: Decoder = build(values["model"])
-    load_tensors(model, read_model(found[0]))
-    return TrainedModel(model.to(device).eval(), BasicTokenizer.load(folder.tokenizer), values, found[0])
+    try:
+        values = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        model: Decoder = build(values["model"])
+        load_tensors(model, read_model(found[0]))
+        tokenizer = BasicTokenizer.load(folder.tokenizer)
+    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
+    return TrainedModel(model.to(device).eval(), tokenizer, values, found[0])

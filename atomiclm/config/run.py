@@ -8,7 +8,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.compose import compose_base, resolved, root_keys, swept_keys, unresolved
-from atomiclm.config.identity import digest, run_id
+from atomiclm.config.identity import digest, slug
 from atomiclm.config.validate import validate
 
 
@@ -18,7 +18,7 @@ class RunConfig:
 
     Attributes:
         values: the validated configuration, interpolations resolved.
-        run_id: the name of the run folder; the same for the same identity, see `identity.py`.
+        run_id: a readable slug and the digest of the identity, see `identity.py`.
         variant: what the run has in common with its repetitions under other seeds.
     """
 
@@ -28,8 +28,10 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        """The run folder."""
-        return Path(self.values["output_dir"]) / self.values["name"] / self.run_id
+        """The run folder: the one whose name ends in this run's digest, however it was named, or the one to make."""
+        parent = Path(self.values["output_dir"]) / self.values["name"]
+        existing = sorted(parent.glob(f"*-{self.run_id.rpartition('-')[2]}"))
+        return existing[0] if existing else parent / self.run_id
 
     def to_yaml(self) -> str:
         """Return `values` as the text of config.yaml."""
@@ -43,8 +45,9 @@ def read_config(config: DictConfig) -> RunConfig:
         ConfigError: with every fault found.
     """
     values = validate(resolved(config), root_keys())
-    name = run_id(values, unresolved(config), unresolved(compose_base()), swept_keys())
-    return RunConfig(values, name, _variant(config))
+    options, base = compose_base()
+    name = slug(options, unresolved(config), unresolved(base), swept_keys())
+    return RunConfig(values, f"{name}-{digest(values)}", _variant(config))
 
 
 def _variant(config: DictConfig) -> str:

@@ -11,6 +11,7 @@ from omegaconf import open_dict
 
 from atomiclm.config.compose import resolved, root_keys
 from atomiclm.config.faults import ConfigError, FailedCells, Fault
+from atomiclm.config.identity import IDENTITY, digest
 from atomiclm.config.validate import validate
 
 
@@ -42,12 +43,16 @@ class StudySweeper(BasicSweeper):
         assert self.hydra_context is not None and self.config is not None
         faults: dict[str, Fault] = {}
         known = root_keys()
+        first_of: dict[str, int] = {}
         for number, cell in enumerate(cells, start=1):
             config = self.hydra_context.config_loader.load_sweep_config(self.config, list(cell))
             with open_dict(config):
                 del config["hydra"]
             try:
-                validate(resolved(config), known)
+                identity = digest(validate(resolved(config), known))
+                if (first := first_of.setdefault(identity, number)) != number:
+                    rule = f"cells {first} and {number} are the same run; sweep only over {', '.join(IDENTITY)}"
+                    faults.setdefault(identity, Fault("sweep", f"{rule} (cell {number}: {' '.join(cell)})"))
             except ConfigError as error:
                 for fault in error.faults:
                     where = f"cell {number} of {len(cells)} ({' '.join(cell)})"

@@ -6,7 +6,9 @@ annotations, wherever the key came from; then the rules that tie several values 
 reported at once.
 """
 
-from collections.abc import Iterable, Iterator
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from atomiclm.config.annotations import mismatch
@@ -15,16 +17,17 @@ from atomiclm.config.rules import broken_rules
 from atomiclm.config.signature import Signature, UnknownTarget, read_signature
 
 _DIRECTIVES = ("_target_", "_partial_", "_convert_", "_recursive_")
-_SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers")
+_SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers", "context_length", "vocab_size")
+_SUPPLIED_BY_ATTENTION = ("num_heads", "head_dim")
 _MISSING = "???"
 
 
 def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]:
-    """Return `config` with whole numbers made floats where the argument is a float, so that 1 and 1.0 are one config.
+    """Return `config` with each whole number a float where the argument is one, and the reverse, so 1 and 1.0 are one.
 
     Args:
         config: the composed configuration as plain containers, interpolations resolved, without the `hydra` node.
-        root_keys: the top-level keys of the primary config; any other is a typo.
+        root_keys: the top-level keys of the primary config; any other is a typo, and none may be missing.
 
     Raises:
         ConfigError: every fault found, each with its path, the rule and the nearest valid name.
@@ -34,17 +37,49 @@ def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]
     faults.extend(broken_rules(config, faulty))
     if faults:
         raise ConfigError(faults)
-    return _with_floats(config)
+    return _with_numbers_as_annotated(config)
 
 
 def _walk_root(config: dict[str, Any], root_keys: set[str]) -> Iterator[Fault]:
+    for key in sorted(root_keys - config.keys()):
+        yield Fault(key, "is missing; it must not be deleted from the configuration")
     for key, value in config.items():
         if key not in root_keys:
             yield Fault(str(key), f"no such setting{nearest(str(key), root_keys)}")
         elif value == _MISSING:
             yield Fault(str(key), f"a value is required; give {key}=...")
+        elif key in _ROOT_RULES:
+            reason = _ROOT_RULES[key](value)
+            if reason:
+                yield Fault(key, reason)
         elif isinstance(value, dict):
             yield from _walk_node(key, value)
+        else:
+            yield Fault(key, f"{value!r} is not an option of this group; --help lists them")
+
+
+def _name_rule(value: Any) -> str | None:
+    if isinstance(value, str) and re.fullmatch(r"[\w+=-][\w.+=-]*", value):
+        return None
+    return f"{value!r} is not the name of one folder: letters, digits and _ . + = - only"
+
+
+def _seed_rule(value: Any) -> str | None:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return None if is_whole and 0 <= value < 2**63 else f"{value!r} is not a whole number from 0 to 2**63 - 1"
+
+
+def _folder_rule(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else f"{value!r} is not the path of a folder"
+
+
+_ROOT_RULES: dict[str, Callable[[Any], str | None]] = {
+    "name": _name_rule,
+    "seed": _seed_rule,
+    "output_dir": _folder_rule,
+    "cache_dir": lambda value: None if value is None else _folder_rule(value),
+}
+"""Settings of the primary config that are no component."""
 
 
 def _walk_node(path: str, node: dict[str, Any]) -> Iterator[Fault]:
@@ -84,6 +119,9 @@ def _check_arguments(path: str, node: dict[str, Any], signature: Signature) -> I
         if partial and path.startswith("model.") and key in _SUPPLIED_BY_DECODER:
             yield Fault(key_path, f"the decoder supplies {key}; remove it here and set model.{key}")
             continue
+        if path == "model.position" and key in _SUPPLIED_BY_ATTENTION:
+            yield Fault(key_path, f"the attention supplies {key}; remove it here and set model.attention.{key}")
+            continue
         reason = mismatch(parameter.annotation, value)
         if reason:
             yield Fault(key_path, reason)
@@ -104,20 +142,22 @@ def _walk_children(path: str, value: Any) -> Iterator[Fault]:
     elif isinstance(value, list):
         for index, entry in enumerate(value):
             yield from _walk_children(f"{path}[{index}]", entry)
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield Fault(path, f"{value} is not a finite number")
 
 
-def _with_floats(node: Any) -> Any:
+def _with_numbers_as_annotated(node: Any) -> Any:
     if isinstance(node, list):
-        return [_with_floats(entry) for entry in node]
+        return [_with_numbers_as_annotated(entry) for entry in node]
     if not isinstance(node, dict):
         return node
     parameters = read_signature(node["_target_"]).parameters if "_target_" in node else {}
     converted = {}
     for key, value in node.items():
         annotation = parameters[key].annotation if key in parameters else None
-        is_whole = isinstance(value, int) and not isinstance(value, bool)
-        # A whole number that fits the annotation only as a float: int itself would have been refused.
-        if is_whole and annotation is not None and mismatch(annotation, 0.5) is None:
-            value = float(value)
-        converted[key] = _with_floats(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and annotation is not None:
+            takes_fractions = mismatch(annotation, 0.5) is None
+            value = float(value) if takes_fractions else int(value)
+        converted[key] = _with_numbers_as_annotated(value)
     return converted

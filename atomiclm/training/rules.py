@@ -1,5 +1,6 @@
 """What the trainer and the runtime demand of their settings; torch-free, so that a config is judged without torch."""
 
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,9 @@ def check_runtime(settings: Mapping[str, Any], batch_size: int) -> Iterator[tupl
         value = settings.get(name)
         if value is not None and value < 1:
             yield name, f"{value} is not positive; give at least 1"
+    threads, cores = settings.get("num_threads"), os.cpu_count() or 1
+    if threads is not None and threads > cores:
+        yield "num_threads", f"{threads} is more than this machine's {cores} cores"
     micro = settings.get("micro_batch_size")
     if micro is not None and micro >= 1 and batch_size % micro:
         yield "micro_batch_size", f"{micro} does not divide trainer.batch_size={batch_size}"

@@ -25,7 +25,7 @@ CASES = {
     "typo on the command line": (["optim.lrr=1e-3"], ["optim.lrr", "'lr'"]),
     "typo behind +": (["+optim.lrr=1e-3"], ["optim.lrr", "'lr'"]),
     "typo in an experiment file": (
-        ["--config-dir", ".", "experiments=mine"],
+        ["experiments=mine"],
         ["optim.lrr", "'lr'", "trianer", "'trainer'", "num_kv_head", "'num_kv_heads'", "3 faults"],
     ),
     "text for a number": (["optim.lr=abc"], ["optim.lr", "'abc' is not a number"]),
@@ -56,6 +56,17 @@ CASES = {
         ["optim.lr=-1", "trainer.batch_size=0", "+foo=1", "model.dim=0"],
         ["4 faults", "optim.lr", "trainer.batch_size", "foo", "model.dim"],
     ),
+    "a name that is no folder name": (["name=../out"], ["name", "'../out'"]),
+    "no name": (["name=null"], ["name", "None"]),
+    "a seed that is no seed": (["seed=1.5"], ["seed", "1.5"]),
+    "infinity": (["optim.eps=inf"], ["optim.eps", "not a finite number"]),
+    "not a number": (["evaluation.sample_temperature=nan"], ["evaluation.sample_temperature", "finite"]),
+    "no order": (["trainer.order=null"], ["trainer.order"]),
+    "a group taken away": (["~tracking"], ["tracking", "missing"]),
+    "an odd rotation": (["model.attention.head_dim=7"], ["model.position", "head_dim=7 is odd"]),
+    "an experiment without its header": (["experiments=bare"], ["bare.yaml", "@package _global_"]),
+    "an experiment that is not YAML": (["experiments=broken"], ["broken.yaml", "YAML"]),
+    "two cells that are one run": (["-m", "runtime.log_every_steps=1,2"], ["cells 1 and 2 are the same run"]),
     "one bad cell of a sweep": (
         ["-m", "model.attention.num_kv_heads=8,3"],
         ["num_kv_heads=3", "cell 2 of 2", "model.attention.num_kv_heads=3"],
@@ -71,7 +82,9 @@ def test_is_told_and_leaves_nothing(case, tmp_path):
     (tmp_path / "short.txt").write_text("a short text")
     (tmp_path / "experiments").mkdir()
     (tmp_path / "experiments" / "mine.yaml").write_text(EXPERIMENT)
-    done = run(tmp_path, "train", *arguments, "tracking=off")
+    (tmp_path / "experiments" / "bare.yaml").write_text("name: bare\n")
+    (tmp_path / "experiments" / "broken.yaml").write_text("# @package _global_\nname: [broken\n")
+    done = run(tmp_path, "train", *arguments, *([] if "~tracking" in arguments else ["tracking=off"]))
     assert done.returncode != 0
     for part in expected:
         assert part in done.stderr, done.stderr
@@ -118,7 +131,8 @@ GOOD = [
     ["trainer/order=random"], ["schedule=constant"], ["tokenizer=bytes"], ["tracking=off"], ["debug=one_step"],
     ["trainer.max_seconds=60", "trainer.max_tokens=null"], ["trainer.gradient_clip=null"], ["model.dropout=0.1"],
     ["model.attention.num_heads=3", "model.attention.num_kv_heads=1", "model.attention.head_dim=10"],
-    ["seed=0"], ["runtime.checkpoint_every_seconds=null"], ["runtime.micro_batch_size=1"], ["evaluation.times=0"],
+    ["trainer.max_tokens=1e6"], ["seed=0"],
+    ["runtime.checkpoint_every_seconds=null"], ["runtime.micro_batch_size=1"], ["evaluation.times=0"],
     ["data.validation_fraction=0.5"], ["tokenizer.vocab_size=257"], ["cache_dir=somewhere"], ["model=tiny"],
 ]  # fmt: skip
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from atomiclm.config.identity import IDENTITY, NOT_IDENTITY, digest, run_id, slug
+from atomiclm.config.identity import IDENTITY, NOT_IDENTITY, digest, slug
 
 CONFIG = {
     "tokenizer": {"_target_": "a.T", "vocab_size": 300},
@@ -64,22 +64,40 @@ def test_the_order_of_keys_does_not_matter():
     assert digest(dict(reversed(CONFIG.items()))) == digest(CONFIG)
 
 
+def test_a_number_is_the_same_however_it_is_written():
+    assert digest(_changed("optim.lr", 2)) == digest(_changed("optim.lr", 2.0))
+    assert digest(_changed("optim.betas", [0, 0.95])) == digest(_changed("optim.betas", [0.0, 0.95]))
+    assert digest(_changed("optim.lr", True)) != digest(_changed("optim.lr", 1))
+
+
 def test_the_slug_names_what_differs_and_the_seed():
     config = _changed("model.attention.num_heads", 8)
     config["seed"] = 3
-    assert slug(config, CONFIG) == "num_heads=8-seed=3"
-    assert slug(CONFIG, CONFIG) == "seed=1"
-    assert run_id(config, config, CONFIG) == f"num_heads=8-seed=3-{digest(config)}"
+    assert slug({}, config, CONFIG) == "num_heads=8-seed=3"
+    assert slug({}, CONFIG, CONFIG) == "seed=1"
+    assert slug({"model": "tiny", "model/norm": "layernorm"}, CONFIG, CONFIG) == "model=tiny-norm=layernorm-seed=1"
+    assert slug({}, CONFIG, CONFIG, ["model.dim", "seed"]) == "dim=64-seed=1"
 
 
 def test_the_slug_names_another_class_instead_of_its_arguments():
     config = _changed("model.attention", {"_target_": "a.Latent", "rank": 8})
-    assert slug(config, CONFIG) == "attention=Latent-seed=1"
+    assert slug({}, config, CONFIG) == "attention=Latent-seed=1"
 
 
-def test_the_slug_is_a_bounded_safe_file_name():
-    config = _changed("data.path", "/a b/c:*?" + "x" * 300 + ".txt")
-    text = slug(config, CONFIG)
+def test_two_keys_that_end_alike_are_told_apart():
+    config = _changed("model.attention.bias", True)
+    config["model"]["feedforward"] = {"bias": True}
+    base = _changed("model.attention.bias", False)
+    base["model"]["feedforward"] = {"bias": False}
+    assert slug({}, config, base) == "attention.bias=True-feedforward.bias=True-seed=1"
+
+
+def test_the_slug_is_a_bounded_safe_file_name_cut_between_its_parts():
+    config = _changed("data.path", "/a b/c:*?.txt")
+    assert slug({}, config, CONFIG) == "path=c_.txt-seed=1"
+    config["model"] = {**CONFIG["model"], **{f"long_setting_{index}": index for index in range(9)}}
+    text = slug({}, config, CONFIG)
     assert len(text) <= 80
     assert set(text) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.=+-")
     assert text.endswith("-seed=1")
+    assert all("=" in part for part in text.split("-"))

@@ -16,8 +16,13 @@ CLOCK = ("seconds", "train/tokens_per_second", "train/flops_utilization", "save_
 
 
 def _arguments(folder: Path, *more: str) -> list[str]:
+    corpus(folder)
+    return _overrides(*more)
+
+
+def _overrides(*more: str) -> list[str]:
     return [
-        "data=text", f"data.path={corpus(folder).name}", *TINY, f"trainer.max_steps={STEPS}", "model.dropout=0.1",
+        "data=text", "data.path=corpus.txt", *TINY, f"trainer.max_steps={STEPS}", "model.dropout=0.1",
         "runtime.checkpoint_every_seconds=0", "runtime.log_every_steps=7", *more,
     ]  # fmt: skip
 
@@ -134,6 +139,29 @@ def test_a_second_process_on_the_same_run_leaves_it_alone(tmp_path):
     assert second.returncode == 2
     assert "another process" in second.stderr
     assert "Traceback" not in second.stderr
+
+
+def test_another_text_under_the_same_name_is_refused(undisturbed):
+    folder = undisturbed.parents[2]
+    text = folder / "corpus.txt"
+    original = text.read_bytes()
+    before = {path: path.read_bytes() for path in undisturbed.iterdir() if path.is_file() and path.name != ".lock"}
+    text.write_bytes(original.replace(b"cat", b"cow"))
+    try:
+        done = run(folder, "train", *_overrides())
+    finally:
+        text.write_bytes(original)
+    assert done.returncode == 2, done.stdout
+    assert "another text" in done.stderr
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_evaluating_a_run_gives_its_own_figure(undisturbed):
+    folder = undisturbed.parents[2]
+    done = run(folder, "evaluate", str(undisturbed))
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert f"{summary['validation/bits_per_byte']:.4f} bits per byte" in done.stdout, done.stderr
+    assert f"{summary['validation/loss']:.4f} nats per token" in done.stdout
 
 
 def test_generation_is_the_same_every_time(undisturbed):
