@@ -6,20 +6,21 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, or 2 for a mistake in the arguments."""
+    """Run the command. Returns the exit status: 0, or 2 where a run could not be evaluated; the others are."""
     parser = argparse.ArgumentParser(prog="python -m atomiclm.evaluate", description=__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint folder in it, or a run id")
     parser.add_argument("--batch-size", type=int, default=32, help="windows in one forward pass (default 32)")
     parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
     parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     arguments = parser.parse_args(argv)
-    try:
-        for run in arguments.runs:
+    status = 0
+    for run in arguments.runs:
+        try:
             _evaluate(run, arguments)
-    except ValueError as error:
-        print(f"atomiclm.evaluate: {error}", file=sys.stderr)
-        return 2
-    return 0
+        except ValueError as error:
+            print(f"atomiclm.evaluate: {error}", file=sys.stderr)
+            status = 2
+    return status
 
 
 def _evaluate(text: str, arguments: argparse.Namespace) -> None:

@@ -27,7 +27,7 @@ def plan(config: DictConfig) -> None:
     try:
         for label, text in _lines(run):
             print(f"  {label:22} {text}")
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(str(error)) from error
 
 

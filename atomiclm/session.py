@@ -122,25 +122,27 @@ class Session:
         """Train from the newest checkpoint, or from the start, to the end of the budget.
 
         Raises:
-            Stopped: SIGINT or SIGTERM asked for it; a checkpoint was written first.
+            Stopped: a signal asked for it; a checkpoint was written first.
             Diverged: the loss is no longer a number.
         """
-        if checkpoint.resume(self.state, folder.checkpoints, self.console.say):
-            self.console.say(f"resuming {folder.path} at step {self.state.step}")
-        dropped = record.truncate(self.state.step)
-        if dropped:
-            self.console.say(f"dropped {dropped} rows of metrics written after that checkpoint")
-        self._start_mirror(folder)
-        budget = self.trainer.budget
-        self.console.start(budget.steps(self._tokens_per_step), budget.max_tokens, budget.max_seconds)
-        log = partial(self._log, record)
-        batches = TextDataset(self.corpus.train.tokens, self.model.context_length, self.trainer.order)
-        schedule = build(self.run.values["schedule"])
-        saver = SaveCheckpoints(
-            log, folder.checkpoints, self.runtime.checkpoint_every_seconds, self.runtime.keep_checkpoints
-        )
-        hooks = [*self._hooks(log), saver]  # last, so that a step's rows are in the record when it is saved
         with _stop_requests() as stop:
+            if checkpoint.resume(self.state, folder.checkpoints, self.console.say):
+                self.console.say(f"resuming {folder.path} at step {self.state.step}")
+            record.truncate(self.state.step)  # rows after that checkpoint are written again
+            self._start_mirror(folder)
+            budget = self.trainer.budget
+            steps = budget.steps(self._tokens_per_step)
+            if budget.max_steps and steps != budget.max_steps:
+                limit = f"trainer.max_tokens={budget.max_tokens:,}"
+                self.console.say(f"{limit} ends the run at step {steps}, before max_steps={budget.max_steps}")
+            self.console.start(steps, budget.max_tokens, budget.max_seconds)
+            log = partial(self._log, record)
+            batches = TextDataset(self.corpus.train.tokens, self.model.context_length, self.trainer.order)
+            schedule = build(self.run.values["schedule"])
+            saver = SaveCheckpoints(
+                log, folder.checkpoints, self.runtime.checkpoint_every_seconds, self.runtime.keep_checkpoints
+            )
+            hooks = [*self._hooks(log), saver]  # last, so that a step's rows are in the record when it is saved
             self.trainer.fit(
                 self.state, batches, schedule, self.runtime, hooks, self.forward, lambda: stop.signal is not None
             )
@@ -277,7 +279,7 @@ def _built(values: dict[str, Any], group: str) -> Any:
     """Build a group, and name it in what its constructors refuse."""
     try:
         return build(values[group])
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ValueError(f"{group}: {error}") from error
 
 
@@ -288,9 +290,9 @@ class _Stop:
 
 @contextmanager
 def _stop_requests() -> Iterator[_Stop]:
-    """Turn the first SIGINT or SIGTERM into a request that the loop reads between steps; a second one acts at once."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request, read between steps; a second one acts at once."""
     stop = _Stop()
-    signals = (signal.SIGINT, signal.SIGTERM)
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.signal = number

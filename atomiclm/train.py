@@ -103,7 +103,9 @@ def _state_of(failure: Exception) -> str:
 def _ended(folder: RunFolder) -> dict[str, Any] | None:
     """Return the summary of a run that needs no more training, or None."""
     summary = _summary(folder)
-    return summary if summary.get("state") in ("done", "diverged") else None
+    has_model = folder.tokenizer.is_file() and any(folder.checkpoints.glob("step_*/manifest.json"))
+    is_ended = summary.get("state") == "diverged" or (summary.get("state") == "done" and has_model)
+    return summary if is_ended else None
 
 
 def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float:

@@ -52,7 +52,7 @@ def _mismatch_one(annotation: ast.expr, value: Any) -> str | None:
         return None if isinstance(value, dict) else f"{value!r} is not a mapping"
     if isinstance(value, dict) and "_target_" in value:
         return None
-    return f"{value!r} is not a component: it needs a node with a _target_"
+    return f"{value!r} is not a component: choose an option of the group (model/attention=mqa), or give a _target_ node"
 
 
 def _mismatch_sequence(annotation: ast.expr, value: Any) -> str | None:

@@ -21,10 +21,10 @@ from hydra.errors import (
     OverrideParseException,
 )
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import compose, register_plugins, swept_keys
+from atomiclm.config.compose import register_plugins, swept_keys, unknown_setting
 from atomiclm.config.faults import ConfigError, Fault, RunFailed, Stopped, UserError, nearest
 from atomiclm.config.paths import CONF
 
@@ -49,19 +49,19 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
 
     def tell(config: DictConfig) -> Any:
         _announce()
-        # A single run's mistake is kept for the handlers below, since Hydra announces what it sees raised. In a sweep
+        # What a single run raises is kept for the handlers below, since Hydra announces what it sees raised. In a sweep
         # the launcher has to see it, to mark the cell as failed.
         try:
             return task(config)
-        except (ConfigError, UserError) as error:
+        except (ConfigError, UserError, RunFailed, OSError) as error:
             if HydraConfig.get().mode is RunMode.MULTIRUN:
                 raise
-            told.mistake = error
+            told.error = error
 
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
-        if told.mistake is not None:
-            raise told.mistake
+        if told.error is not None:
+            raise told.error
     except CompactHydraException as error:
         _exit(str(ConfigError([_composition_fault(error)])), USER_MISTAKE)
     except OmegaConfBaseException as error:
@@ -74,7 +74,7 @@ def run_app(task: Callable[[DictConfig], Any]) -> None:
     except RunFailed as error:
         _exit(str(error), FAILURE)
     except OSError as error:
-        _exit(f"{type(error).__name__}: {error}", FAILURE)
+        _exit(f"{type(error).__name__}: {error}; once that is mended, the same command goes on", FAILURE)
     except Stopped as stop:
         _exit(str(stop), 128 + stop.number)
     except KeyboardInterrupt:
@@ -93,7 +93,7 @@ def _announce() -> None:
 
 @dataclass
 class _Told:
-    mistake: ValueError | None = None
+    error: Exception | None = None
 
 
 def _exit(message: str, status: int) -> None:
@@ -105,19 +105,11 @@ def _composition_fault(error: CompactHydraException) -> Fault:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
         options = list(error.options or [])
-        listing = f" (options: {', '.join(options)})" if options else ""
-        return Fault(group or "config", f"no option '{option}'{nearest(option, options) if options else ''}{listing}")
+        return Fault(group or "config", f"no option '{option}'{nearest(option, options)}")
     if isinstance(error, OverrideParseException):
         return Fault(error.override, f"not an override of the form key=value: {error.message.splitlines()[0]}")
     cause = error.__cause__
     key = getattr(cause, "full_key", None)
     if isinstance(error, ConfigCompositionException) and isinstance(key, str) and key:
-        base = OmegaConf.to_container(compose([]), resolve=False)
-        parent, _, name = key.rpartition(".")
-        for part in parent.split(".") if parent else []:
-            base = base.get(part, {}) if isinstance(base, dict) else {}
-        siblings = [str(k) for k in base if not str(k).startswith("_")] if isinstance(base, dict) else []
-        if name not in siblings:
-            return Fault(key, f"no such setting{nearest(name, siblings)}")
-        return Fault(key, str(cause).splitlines()[0])
+        return unknown_setting(key) or Fault(key, str(cause).splitlines()[0])
     return Fault("config", str(error).strip())

@@ -1,6 +1,6 @@
 """Compose a configuration outside Hydra's own run, and take one apart into what the rest of the package reads."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -12,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from atomiclm.config.experiments import ExperimentsSearchPath, ExperimentsSource
+from atomiclm.config.faults import Fault, nearest
 from atomiclm.config.paths import CONF
 
 
@@ -64,6 +65,31 @@ def unresolved(config: DictConfig) -> dict[str, Any]:
 def root_keys() -> list[str]:
     """Return the top-level settings of the primary config; an experiment may not add any."""
     return [str(key) for key in compose([])]
+
+
+def unknown_setting(key: str) -> Fault | None:
+    """Return the fault of a setting that the default configuration does not have, with the nearest name; else None."""
+    base, _ = _load([])
+    parent, _, name = key.rpartition(".")
+    node: Any = unresolved(base)
+    for part in parent.split(".") if parent else []:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    siblings = [str(sibling) for sibling in node if not str(sibling).startswith("_")] if isinstance(node, dict) else []
+    if name in siblings:
+        return None
+    elsewhere = [path for path in _paths(unresolved(base)) if path.endswith(f".{name}")]
+    if elsewhere:
+        return Fault(key, f"no such setting here; did you mean {' or '.join(elsewhere)}?")
+    groups = ("experiments", "debug") if not parent else ()
+    return Fault(key, f"no such setting{nearest(name, [*siblings, *groups])}")
+
+
+def _paths(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        if not str(key).startswith("_"):
+            yield f"{prefix}{key}"
+            if isinstance(value, dict):
+                yield from _paths(value, f"{prefix}{key}.")
 
 
 def compose_base() -> tuple[dict[str, str], DictConfig]:

@@ -40,7 +40,7 @@ def _canonical(value: Any) -> Any:
 def slug(
     options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any], swept_keys: Sequence[str] = ()
 ) -> str:
-    """Return a readable name: chosen options, swept keys, other values that differ, the seed; at most 80 characters.
+    """Return a readable name: swept keys, other values that differ, chosen options, the seed; at most 80 characters.
 
     Args:
         options: the option of each group whose choice differs from the experiment's own.
@@ -65,8 +65,8 @@ def slug(
         (last if lasts.count(last) == 1 else ".".join(key.split(".")[-2:])): value
         for (key, value), last in zip(values.items(), lasts, strict=True)
     }
-    chosen = {group.rpartition("/")[2]: option for group, option in options.items()}
-    parts = [re.sub(r"[^\w.+=]+", "_", f"{key}={value}") for key, value in {**chosen, **named}.items()]
+    chosen = {group.rpartition("/")[2]: name for group, name in options.items() if group.split("/")[0] in IDENTITY}
+    parts = [re.sub(r"[^\w.+=]+", "_", f"{key}={value}") for key, value in {**named, **chosen}.items()]
     seed = f"seed={unresolved.get('seed')}"
     while parts and len("-".join([*parts, seed])) > _SLUG_CHARACTERS:
         parts.pop()  # the hash tells apart what the name has no room for

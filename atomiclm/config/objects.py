@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from hydra.errors import InstantiationException
 
 from atomiclm.config.build import build
 from atomiclm.data import PreparedCorpus, default_cache_dir, prepare
@@ -64,6 +65,6 @@ def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device")
         model: Decoder = build(values["model"])
         load_tensors(model, read_model(found[0]))
         tokenizer = BasicTokenizer.load(folder.tokenizer)
-    except (OSError, ValueError, TypeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, InstantiationException, yaml.YAMLError) as error:
         raise ValueError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
     return TrainedModel(model.to(device).eval(), tokenizer, values, found[0])

@@ -68,4 +68,4 @@ class StudySweeper(BasicSweeper):
                 failures.append(f"  {' '.join(cell)}\n    {type(error).__name__}: {error}")
         if failures:
             raise FailedCells("\n".join([f"{len(failures)} of {len(cells)} cells failed:", *failures]))
-        print(f"All {len(cells)} cells are done.", file=sys.stderr, flush=True)
+        print(f"\nCells done: {len(cells)} of {len(cells)}.", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock, Timeout
 
 from atomiclm.tracking.record import read_summary
 from atomiclm.tracking.run_folder import RunFolder, near, runs_in
@@ -90,7 +91,22 @@ def read_run(folder: RunFolder) -> RunResult:
         faults.extend(f"summary.json has no {key!r}" for key in missing)
     if faults:
         return RunResult(folder, "torn", config, error="; ".join(faults))
+    if summary["state"] == "running" and _is_abandoned(folder):
+        error = "its process is gone; the command that started it resumes it"
+        return RunResult(folder, "interrupted", config, summary, error)
     return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")))
+
+
+def _is_abandoned(folder: RunFolder) -> bool:
+    """Whether no process holds the run's lock any more: the kernel drops it when the process dies, however it dies."""
+    lock = folder.path / ".lock"
+    if not lock.is_file():
+        return False
+    try:
+        with FileLock(lock, timeout=0):
+            return True
+    except (Timeout, OSError):
+        return False
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

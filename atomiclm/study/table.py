@@ -156,7 +156,8 @@ def _same_validation(runs: list[RunResult]) -> None:
     if len(seen) > 1:
         (first, run), (second, other) = list(seen.items())[:2]
         raise ValueError(
-            f"validation_sha256 differs, so the figures cannot be compared: {first} in {run.folder.path}, {second} in "
+            f"validation_sha256 differs, so the figures cannot be compared (compare the folders of one text at a time, "
+            f"or train with another name=...): {first} in {run.folder.path}, {second} in "
             f"{other.folder.path}; compare runs of one corpus and one validation_fraction"
         )
 

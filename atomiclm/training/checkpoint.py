@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 from torch import Tensor
 
@@ -53,8 +54,10 @@ def save(state: TrainState, folder: Path, keep: int) -> Path:
         shutil.rmtree(final, ignore_errors=True)
         os.replace(temporary, final)
         _flush(folder)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, safetensors.SafetensorError):  # what a full disk is called by the library
+            raise OSError(f"cannot write the checkpoint {final}: {error}") from error
         raise
     for old in candidates(folder)[keep:]:
         shutil.rmtree(old)

@@ -101,7 +101,10 @@ class Trainer:
             norm = clip_gradient(state.model.parameters(), self.gradient_clip)
             loss_value, norm_value = float(loss), float(norm)
             if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
-                raise Diverged(f"at step {state.step} the loss is {loss_value} and the gradient norm {norm_value}")
+                raise Diverged(
+                    f"diverged at step {state.step}: loss {loss_value:.4g}, gradient norm {norm_value:.4g}; "
+                    "a lower learning rate or a longer warmup may help"
+                )
             state.optimizer.step()
             state.optimizer.zero_grad(set_to_none=True)
             runtime.synchronize()

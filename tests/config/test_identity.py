@@ -76,6 +76,7 @@ def test_the_slug_names_what_differs_and_the_seed():
     assert slug({}, config, CONFIG) == "num_heads=8-seed=3"
     assert slug({}, CONFIG, CONFIG) == "seed=1"
     assert slug({"model": "tiny", "model/norm": "layernorm"}, CONFIG, CONFIG) == "model=tiny-norm=layernorm-seed=1"
+    assert slug({"model": "tiny", "tracking": "off"}, config, CONFIG) == "num_heads=8-model=tiny-seed=3"
     assert slug({}, CONFIG, CONFIG, ["model.dim", "seed"]) == "dim=64-seed=1"
 
 
