@@ -27,9 +27,9 @@ def _evaluate(text: str, arguments: argparse.Namespace) -> None:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(text, arguments.outputs)
-    from atomiclm.training.openmp import wait_passively
+    from atomiclm.training.openmp import wait_briefly
 
-    wait_passively()
+    wait_briefly()
     from atomiclm.config.build import build
     from atomiclm.config.objects import load_run, prepare_corpus
     from atomiclm.data import validation_windows

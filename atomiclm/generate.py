@@ -38,9 +38,9 @@ def _generate(arguments: argparse.Namespace) -> None:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
-    from atomiclm.training.openmp import wait_passively
+    from atomiclm.training.openmp import wait_briefly
 
-    wait_passively()
+    wait_briefly()
     from atomiclm.config.objects import load_run
     from atomiclm.generation import Sampler, generate
     from atomiclm.tokenizer import END_OF_TEXT, IncrementalDecoder

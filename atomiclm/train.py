@@ -18,7 +18,7 @@ from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
 from atomiclm.data import PreparedCorpus
 from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
-from atomiclm.training.openmp import wait_passively
+from atomiclm.training.openmp import wait_briefly
 
 if TYPE_CHECKING:
     from atomiclm.session import Session
@@ -46,7 +46,7 @@ def train(config: DictConfig) -> float:
         ended = _ended(folder)
         if ended is not None:
             return _skip(folder, ended, console)
-        wait_passively()
+        wait_briefly()
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 
         session = Session.prepare(run, corpus, console)

@@ -1,10 +1,10 @@
-"""What passive waiting of OpenMP threads costs on an idle machine and saves on a busy one (training/openmp.py).
+"""How long OpenMP threads should spin before they sleep, on an idle machine and on a busy one (training/openmp.py).
 
-    python benchmarks/openmp_waiting.py [PAIRS]
+    python benchmarks/openmp_waiting.py [ROUNDS]
 
-Training steps of a small decoder on two threads, in processes of their own, alternately spinning (the default of
-libgomp) and passive; once alone, once beside one process that keeps a core busy. Printed are steps a second and the
-ratio pair by pair. Run it on a machine where nothing else runs, with as many cores as threads: taskset -c 0,1.
+Training steps of a small decoder on two threads, in processes of their own, the settings in turn; first alone, then
+beside one process that keeps a core busy. Printed are the median steps a second and the ratio to libgomp's default,
+round by round. Run it on a machine where nothing else runs, with as many cores as threads: taskset -c 0,1.
 """
 
 import json
@@ -31,34 +31,36 @@ while time.perf_counter() - started < 4:
     steps += 1
 print(json.dumps(steps / (time.perf_counter() - started)))
 """
+SETTINGS = {"default": {}, "3000 spins": {"GOMP_SPINCOUNT": "3000"}, "no spins": {"GOMP_SPINCOUNT": "0"}}
 
 
-def steps_per_second(policy: dict[str, str]) -> float:
+def steps_per_second(setting: dict[str, str]) -> float:
     clean = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "OMP_NUM_THREADS")}
     command = [sys.executable, "-c", STEP]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**clean, **policy})
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**clean, **setting})
     return float(json.loads(done.stdout))
 
 
-def compare(label: str, pairs: int) -> None:
-    spinning, passive = [], []
-    for _ in range(pairs):
-        spinning.append(steps_per_second({}))
-        passive.append(steps_per_second({"OMP_WAIT_POLICY": "passive"}))
-    ratios = sorted(p / s for p, s in zip(passive, spinning, strict=True))
-    print(
-        f"{label}: spinning {statistics.median(spinning):.2f}, passive {statistics.median(passive):.2f} steps/s; "
-        f"passive / spinning median {statistics.median(ratios):.2f}, from {ratios[0]:.2f} to {ratios[-1]:.2f}",
-        flush=True,
-    )
+def compare(label: str, rounds: int) -> None:
+    speeds: dict[str, list[float]] = {name: [] for name in SETTINGS}
+    for _ in range(rounds):
+        for name, setting in SETTINGS.items():
+            speeds[name].append(steps_per_second(setting))
+    for name, values in speeds.items():
+        ratios = sorted(value / default for value, default in zip(values, speeds["default"], strict=True))
+        print(
+            f"{label}, {name}: {statistics.median(values):.2f} steps/s, "
+            f"{statistics.median(ratios):.2f} of the default ({ratios[0]:.2f} to {ratios[-1]:.2f})",
+            flush=True,
+        )
 
 
 def main() -> None:
-    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    compare("alone", pairs)
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    compare("alone", rounds)
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
-        compare("beside a busy process", pairs)
+        compare("beside a busy process", rounds)
     finally:
         neighbour.kill()
         neighbour.wait()
