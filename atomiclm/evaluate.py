@@ -1,58 +1,139 @@
-"""`python -m atomiclm.evaluate RUN...`: bits per byte of finished runs over their validation split, computed anew.
+"""`python -m atomiclm.evaluate RUN...`: finished runs looked at by one protocol or several, and the answers kept.
 
-Of a mixture also that of each source, and of sources that know their answers the share of them that is right.
+    bits_per_byte           windows end to end, as the run's own validation; also by source, and answers that are right
+    sliding                 windows that overlap (--stride), so that every token has nearly a full context
+    by_position             the loss at each position of the window
+    length_extrapolation    windows of several times the context trained on (--lengths)
+    induction               copying a random string from so many tokens ago (--distances)
+    recall                  answers that are right, of sources that know theirs
+
+What is found is kept in RUN/evaluations, and printed from there when it is asked for again. Figures of unlike protocols
+are not to be compared; each file says what its figures hang on.
 """
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atomiclm.evaluation.measuring import EvaluationProtocol
+    from atomiclm.evaluation.rendering import Answer
+
+PROTOCOLS = ("bits_per_byte", "sliding", "by_position", "length_extrapolation", "induction", "recall")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, or 2 where a run could not be evaluated; the others are."""
-    parser = argparse.ArgumentParser(prog="python -m atomiclm.evaluate", description=__doc__)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint folder in it, or a run id")
-    parser.add_argument("--batch-size", type=int, default=32, help="windows in one forward pass (default 32)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
-    arguments = parser.parse_args(argv)
+    """Run the command. Returns the exit status: 0; 1 where a result came to nothing or could not be kept; 2 where a run
+    could not be evaluated as asked. The others are.
+    """
+    arguments = _parser().parse_args(argv)
+    answers: list[Answer] = []
     status = 0
     for run in arguments.runs:
         try:
-            _evaluate(run, arguments)
+            answers.extend(_answers(run, arguments))
         except ValueError as error:
             print(f"atomiclm.evaluate: {error}", file=sys.stderr)
             status = 2
+        except (OSError, ArithmeticError) as error:
+            print(f"atomiclm.evaluate: {error}", file=sys.stderr)
+            status = max(status, 1)
+    if arguments.format != "terminal":
+        from atomiclm.evaluation.rendering import to_csv, to_json
+
+        print(to_json(answers) if arguments.format == "json" else to_csv(answers), end="")
     return status
 
 
-def _evaluate(text: str, arguments: argparse.Namespace) -> None:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m atomiclm.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog="Exit codes: 0, 1 no usable figures or they could not be kept, 2 a run cannot be evaluated as asked.",
+    )
+    add = parser.add_argument
+    add("runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint folder in it, or a run id")
+    add("--protocol", nargs="+", choices=PROTOCOLS, metavar="NAME", help="one or more of the above (default: "
+        "bits_per_byte, and recall where answers are known)")  # fmt: skip
+    add("--stride", type=int, default=64, metavar="TOKENS", help="of sliding windows (default 64)")
+    add("--lengths", type=_whole_numbers, default=(1, 2, 4, 8), metavar="K,...", help="in contexts (default 1,2,4,8)")
+    add("--distances", type=_whole_numbers, metavar="TOKENS,...", help="of induction (default: powers of two)")
+    add("--source", default="", metavar="NAME", help="one source of a mixture alone")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the model changed for the evaluation: "
+        "model/position=yarn model.position.factor=4; the weights must fit")  # fmt: skip
+    add("--again", action="store_true", help="measure even what is kept, and replace it")
+    add("--format", choices=("terminal", "json", "csv"), default="terminal", help="(default terminal)")
+    add("--batch-size", type=_positive, default=32, help="windows in one forward pass (default 32); long ones fewer")
+    add("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
+    add("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not positive; give at least 1")
+    return number
+
+
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; give them as 1,2,4") from None
+
+
+def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["EvaluationProtocol"]:
+    from atomiclm.evaluation import BitsPerByte, ByPosition, Induction, LengthExtrapolation, Recall, Sliding
+
+    made: dict[str, Any] = {
+        "bits_per_byte": BitsPerByte,
+        "sliding": lambda: Sliding(arguments.stride),
+        "by_position": ByPosition,
+        "length_extrapolation": lambda: LengthExtrapolation(arguments.lengths),
+        "induction": lambda: Induction(distances=arguments.distances),
+        "recall": Recall,
+    }
+    names = arguments.protocol or ["bits_per_byte", *(["recall"] if knows_answers else [])]
+    return [made[name]() for name in dict.fromkeys(names)]
+
+
+def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
+    """The answers of one run to all protocols; printed as they come, if for a terminal."""
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(text, arguments.outputs)
     from atomiclm.training.openmp import wait_briefly
 
     wait_briefly()
-    from atomiclm.config.build import build
-    from atomiclm.config.objects import load_run, prepare_corpus
-    from atomiclm.evaluation import validation_row
-    from atomiclm.training import Runtime, Trainer
+    from atomiclm.config.evaluating import Examined
+    from atomiclm.evaluation.rendering import Answer, to_terminal
+    from atomiclm.evaluation.results import read_result
 
-    runtime = Runtime(device=arguments.device)
-    trained = load_run(folder, checkpoint, runtime.device)
-    trainer: Trainer = build(trained.values["trainer"])
-    corpus = prepare_corpus(trained.values)
-    if corpus.tokenizer.digest() != trained.tokenizer.digest():
-        raise ValueError(f"{folder.path}: its corpus has changed since it was trained: the tokenizer is another one")
-    forward = trainer.forward(trained.model, runtime)  # in the precision it was trained and validated in
-    separate = trainer.separate_documents
-    row = validation_row(trained.model, forward, corpus, arguments.batch_size, runtime.device, separate)
-    print(f"{folder.path}  {trained.checkpoint.name}  {row.pop('validation/bits_per_byte'):.4f} bits per byte  "
-          f"{row.pop('validation/loss'):.4f} nats per token  {corpus.validation.num_bytes:,} bytes  "
-          f"{str(runtime.dtype(trainer.precision)).removeprefix('torch.')}"
-          f"{'  documents apart' if row.pop('validation/separate_documents', False) else ''}")  # fmt: skip
-    for name, value in row.items():
-        print(f"    {name.removeprefix('validation/'):32} {value:.4f}")
+    examined = Examined.open(folder, checkpoint, arguments.device, arguments.source, arguments.set)
+    conditions = examined.conditions
+    protocols = _protocols(arguments, any(part.validation.answers is not None for part in conditions.parts))
+    questions = [(protocol, examined.path_of(protocol)) for protocol in protocols]  # all refused before one is measured
+    for protocol, path in questions:
+        kept = path.is_file() and not arguments.again
+        result = read_result(path) if kept else examined.measured(protocol, arguments.batch_size)
+        if not kept:
+            _keep(path, result.to_json())
+        answer = Answer(str(folder.path), result, kept)
+        if arguments.format == "terminal":
+            for line in to_terminal(answer, conditions.validation_bytes):
+                print(line, flush=True)
+        yield answer
+
+
+def _keep(path: Path, data: bytes) -> None:
+    from atomiclm.tracking.record import write_atomically
+
+    path.parent.mkdir(exist_ok=True)
+    write_atomically(path, data)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from atomiclm.config.build import build
 from atomiclm.config.faults import Stopped
 from atomiclm.config.run import RunConfig
 from atomiclm.data import Dataset, PreparedCorpus, default_cache_dir, training_batches
-from atomiclm.evaluation import Evaluation, validation_row
+from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
 from atomiclm.evaluation.anchors import anchors, notes
 from atomiclm.generation import Sampler, generate
@@ -117,6 +117,12 @@ class Session:
             "corpus_sha256": manifest["corpus_sha256"],
             "validation_sha256": manifest["validation_sha256"],
             "validation_bytes": self.corpus.validation.num_bytes,
+            "protocol": validation_protocol(
+                self.corpus,
+                self.model.context_length,
+                self.trainer.separate_documents,
+                str(dtype).removeprefix("torch."),
+            ).facts(),
             "train_bytes": self.corpus.train.num_bytes,
             "train_tokens": self.corpus.train.num_tokens,
             **self.batches.facts(),
@@ -218,7 +224,7 @@ class Session:
     # -----------------------------------------------------------------------------------------------------------------
     # Looking at the model.
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self) -> dict[str, Any]:
         return validation_row(
             self.model,
             self.forward,
@@ -269,8 +275,8 @@ class Session:
         self.console.close()
         self.mirror.finish(state, summary)
 
-    def report(self, folder: RunFolder) -> Iterator[str]:
-        """Yield the closing lines: final figures, anchors, where the run is, what to type next."""
+    def report(self, folder: RunFolder, alone: bool = True) -> Iterator[str]:
+        """Yield the closing lines: final figures; of a run alone also anchors, where it is, and what to type next."""
         results = self.results()
         if "validation/loss" in results:
             yield (
@@ -279,6 +285,8 @@ class Session:
             )
             if "validation/accuracy" in results:
                 yield f"            {results['validation/accuracy']:.1%} of the answers right"
+        if not alone:
+            return
         if self.anchors:
             values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
             yield f"anchors     {values}  (bits per byte on the same bytes)"

@@ -5,6 +5,11 @@ the (j - 1) % context_length + 1 tokens before it. With documents kept apart (`s
 belong to its own document: attention and positions do not reach over a separator, as in training with
 `trainer.separate_documents`. The targets are the same either way, so bits per byte stays exact; but the two figures
 answer different questions, and are not to be mixed in one comparison.
+
+With a `stride` below context_length the windows overlap: each begins `stride` tokens after the one before, and only the
+targets that the one before did not have count. So past the first window every token is predicted from at least
+context_length - stride + 1 tokens. That is a protocol of its own, whose figures are lower; stride = context_length is
+end to end again.
 """
 
 from collections.abc import Iterator
@@ -18,11 +23,12 @@ from atomiclm.data.prepared import CorpusPart, PreparedCorpus
 
 
 def validation_windows(
-    tokens: Tokens, context_length: int, batch_size: int, separator: int | None = None
+    tokens: Tokens, context_length: int, batch_size: int, separator: int | None = None, stride: int | None = None
 ) -> Iterator[Batch]:
     """A full pass over `tokens` (num_tokens,) under the protocol of this module.
 
     separator: the token that begins each document, to keep documents apart; None: a window is one document
+    stride: tokens from the start of one window to that of the next, 1 to context_length; None: context_length
 
     Each batch has at most batch_size rows and always a mask: the last window is filled up with id 0, where it is
     False; a causal model's other predictions do not see the filling.
@@ -32,18 +38,27 @@ def validation_windows(
         raise ValueError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
     if context_length < 1 or batch_size < 1:
         raise ValueError(f"context_length and batch_size must be at least 1, they are {context_length}, {batch_size}")
-    stride = batch_size * context_length
-    for first in range(0, num_targets, stride):
-        count = min(stride, num_targets - first)
-        rows = -(-count // context_length)
-        inputs = np.zeros(rows * context_length, dtype=np.int64)
-        targets = np.zeros_like(inputs)
-        inputs[:count] = tokens[first : first + count]
-        targets[:count] = tokens[first + 1 : first + 1 + count]
-        mask = np.arange(len(inputs)) < count
-        shape = (rows, context_length)
-        documents = None if separator is None else document_ids(inputs.reshape(shape), separator)
-        yield Batch(inputs.reshape(shape), targets.reshape(shape), mask.reshape(shape), documents)
+    stride = context_length if stride is None else stride
+    if not 1 <= stride <= context_length:
+        raise ValueError(
+            f"stride: {stride} is not between 1 and context_length={context_length}; tokens would be left out"
+        )
+    num_windows = _num_windows(num_targets, context_length, stride)
+    columns = np.arange(context_length)
+    for first in range(0, num_windows, batch_size):
+        windows = np.arange(first, min(first + batch_size, num_windows))[:, None]
+        places = windows * stride + columns
+        in_text = places < num_targets
+        # All of the first window is new; of the others what lies beyond the window before.
+        mask = in_text & ((windows == 0) | (columns >= context_length - stride))
+        places = np.minimum(places, num_targets)
+        inputs = np.where(in_text, tokens[places], 0).astype(np.int64)
+        targets = np.where(in_text, tokens[np.minimum(places + 1, num_targets)], 0).astype(np.int64)
+        yield Batch(inputs, targets, mask, None if separator is None else document_ids(inputs, separator))
+
+
+def _num_windows(num_targets: int, context_length: int, stride: int) -> int:
+    return 1 + -(-max(0, num_targets - context_length) // stride)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,12 +69,14 @@ class ValidationWindows:
     context_length: int
     batch_size: int
     separator: int | None = None
+    stride: int | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        return validation_windows(self.tokens, self.context_length, self.batch_size, self.separator)
+        return validation_windows(self.tokens, self.context_length, self.batch_size, self.separator, self.stride)
 
     def __len__(self) -> int:
-        return -(-(len(self.tokens) - 1) // (self.context_length * self.batch_size))
+        stride = self.context_length if self.stride is None else self.stride
+        return -(-_num_windows(len(self.tokens) - 1, self.context_length, stride) // self.batch_size)
 
 
 def validation_batches(

@@ -9,8 +9,11 @@ import torch
 from torch import nn
 
 from atomiclm.data import Batch
-from atomiclm.evaluation.forward import Forward, evaluating, logits_of
-from atomiclm.model import cross_entropy
+from atomiclm.evaluation.conditions import Conditions
+from atomiclm.evaluation.forward import Forward, evaluating
+from atomiclm.evaluation.measuring import EvaluationProtocol, Subject, score
+from atomiclm.evaluation.protocol import Described, end_to_end
+from atomiclm.evaluation.results import Measured
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,42 @@ def validate(
     nats, tokens, num_bytes = 0.0, 0, 0
     with evaluating(model):
         for batch in windows:
-            targets = torch.from_numpy(batch.targets).to(device)
-            target_bytes = lengths[targets]
-            if batch.mask is not None:
-                target_bytes = target_bytes * torch.from_numpy(batch.mask).to(device)
-            is_text = target_bytes > 0
-            losses = cross_entropy(logits_of(forward, batch, device), targets, reduction="none")[is_text]
+            scored = score(forward, batch, lengths, device)
+            is_text = scored.bytes > 0
             # Summed in float64 on the CPU: some devices have none, and the sum is over millions of terms.
-            nats += float(losses.cpu().double().sum())
+            nats += float(scored.nats[is_text].cpu().double().sum())
             tokens += int(is_text.sum())
-            num_bytes += int(target_bytes.sum())
+            num_bytes += int(scored.bytes.sum())
     return Validation(nats, tokens, num_bytes)
+
+
+class BitsPerByte(EvaluationProtocol):
+    """The headline: windows end to end over the whole split, every byte predicted once (`data.validation`).
+
+    Of a mixture also the figure of each source, its name behind a slash.
+    """
+
+    name = "bits_per_byte"
+
+    def describe(self, conditions: Conditions) -> Described:
+        """As a run's own validation is described, so that the two are one protocol."""
+        text = conditions.text()
+        return end_to_end(text["validation_sha256"], text["separate_documents"], conditions.recorded())
+
+    def measure(self, subject: Subject, conditions: Conditions) -> Measured:
+        """See EvaluationProtocol."""
+        return windows_measured(subject, conditions, stride=None)
+
+
+def windows_measured(subject: Subject, conditions: Conditions, stride: int | None) -> Measured:
+    """`loss` and `bits_per_byte` of a full pass with windows that far apart (None: end to end)."""
+    whole, figures = Validation(0.0, 0, 0), dict[str, float]()
+    length, token_bytes = conditions.context_length, conditions.corpus.tokenizer.token_bytes()
+    for part in conditions.parts:
+        windows = conditions.windows(part, length, subject.rows(length), stride)
+        result = validate(subject.model, subject.forward, windows, token_bytes, subject.device)
+        whole += result
+        if part.name:
+            figures[f"bits_per_byte/{part.name}"] = result.bits_per_byte
+    assert whole.bytes == conditions.validation_bytes, "every byte of the validation split is predicted once"
+    return Measured({"loss": whole.loss, "bits_per_byte": whole.bits_per_byte, **figures})

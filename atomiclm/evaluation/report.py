@@ -1,11 +1,16 @@
 """All figures of one look at the validation split, as the run's record has them."""
 
+from typing import Any
+
 import torch
 
-from atomiclm.data import PreparedCorpus, answer_batches, validation_batches
-from atomiclm.evaluation.accuracy import Accuracy, answer_accuracy
-from atomiclm.evaluation.bits_per_byte import Validation, validate
+from atomiclm.data import PreparedCorpus
+from atomiclm.evaluation.bits_per_byte import BitsPerByte
+from atomiclm.evaluation.conditions import Conditions
 from atomiclm.evaluation.forward import Forward
+from atomiclm.evaluation.measuring import Subject
+from atomiclm.evaluation.protocol import Described
+from atomiclm.evaluation.recall import Recall
 from atomiclm.model import Decoder
 
 
@@ -16,7 +21,7 @@ def validation_row(
     batch_size: int,
     device: torch.device,
     separate_documents: bool = False,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Return the figures by name; of a mixture also those of each source, its name behind a slash.
 
     validation/loss             nats per token over all sources
@@ -24,29 +29,28 @@ def validation_row(
     validation/accuracy         share of the answer tokens predicted, where a source knows its answers
     validation/separate_documents   True where documents were kept apart, as in the training: another protocol, whose
                                 figures are not those of windows that run over document borders
+    validation/protocol         `Described.comparability`: figures meet where it is the same text
 
     batch_size: windows of model.context_length in one forward pass
     forward: the model, or what stands for it; `forward(tokens, documents=...)` where documents are kept apart
     """
-    length, row = model.context_length, dict[str, float]()
-    whole, answered = Validation(0.0, 0, 0), Accuracy(0, 0)
-    windows = validation_batches(corpus, length, batch_size, separate_documents)
-    token_bytes = corpus.tokenizer.token_bytes()
-    for part in corpus.parts:
-        result = validate(model, forward, windows[part.name], token_bytes, device)
-        whole += result
-        if part.name:
-            row[f"validation/bits_per_byte/{part.name}"] = result.bits_per_byte
-        if part.validation.answers is not None:
-            batches = answer_batches(part, length, batch_size, separate_documents)
-            accuracy = answer_accuracy(model, forward, batches, device)
-            answered += accuracy
-            if part.name:
-                row[f"validation/accuracy/{part.name}"] = accuracy.share
-    assert whole.bytes == corpus.validation.num_bytes, "every byte of the validation split is predicted once"
-    row = {"validation/loss": whole.loss, "validation/bits_per_byte": whole.bits_per_byte, **row}
-    if answered.answers:
-        row["validation/accuracy"] = answered.share
+    conditions = Conditions(corpus, model.context_length, model.context_length, separate_documents)
+    subject = Subject(model, forward, device, batch_size * model.context_length)
+    figures = dict(BitsPerByte().measure(subject, conditions).figures)
+    if any(part.validation.answers is not None and part.validation.answers.any() for part in corpus.parts):
+        figures |= Recall().measure(subject, conditions).figures
+    row: dict[str, Any] = {f"validation/{name}": value for name, value in figures.items()}
     if separate_documents:
         row["validation/separate_documents"] = True
+    row["validation/protocol"] = BitsPerByte().describe(conditions).comparability
     return row
+
+
+def validation_protocol(
+    corpus: PreparedCorpus, context_length: int, separate_documents: bool, precision: str
+) -> Described:
+    """How the figures of `validation_row` come about; its `facts()` stand in a run's summary under `protocol`.
+
+    precision: "float32" or "bfloat16", what the run's matrix products are in
+    """
+    return BitsPerByte().describe(Conditions(corpus, context_length, context_length, separate_documents, precision))

@@ -41,13 +41,15 @@ def test_the_whole_is_all_bits_over_all_bytes(mixture, separate):
     assert row["validation/loss"] == pytest.approx(row["validation/bits_per_byte"] * math.log(2), rel=1e-12)
     assert row["validation/accuracy"] == row["validation/accuracy/copy"]
     assert row.get("validation/separate_documents", False) is separate
-    assert len(row) == 6 + separate
+    assert row["validation/protocol"].startswith("bits_per_byte-")
+    assert len(row) == 7 + separate
 
 
 def test_it_hangs_neither_on_the_batch_size_nor_on_the_mode(mixture):
     decoder = model().train()
     rows = [validation_row(decoder, decoder, mixture, size, CPU, True) for size in (1, 5, 64)]
     assert decoder.training
+    assert len({row.pop("validation/protocol") for row in rows}) == 1
     for row in rows[1:]:
         assert row == pytest.approx(rows[0], rel=1e-6)
 

@@ -1,0 +1,127 @@
+"""A run opened for evaluation: what its figures hang on first, its model only when something is to be measured."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from atomiclm.config.build import build
+from atomiclm.config.objects import TrainedModel, load_run, prepare_corpus
+from atomiclm.config.reposition import changed_settings, with_model_settings, with_weights_of
+from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
+from atomiclm.evaluation.results import result_path
+from atomiclm.tracking import RunFolder, read_summary
+from atomiclm.training import Runtime, Trainer
+from atomiclm.training.checkpoint import candidates
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A run, one checkpoint of it, and the conditions of looking at it.
+
+    values: its configuration, with the settings that are changed
+    changed: those, by dotted name below `model`
+    weights_sha256: of the checkpoint's weights, as its manifest says
+    """
+
+    folder: RunFolder
+    checkpoint: Path
+    runtime: Runtime
+    trainer: Trainer
+    conditions: Conditions
+    values: dict[str, Any]
+    weights_sha256: str
+    changed: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def open(
+        cls, folder: RunFolder, checkpoint: Path | None, device: Any, source: str = "", overrides: Sequence[str] = ()
+    ) -> Self:
+        """Read what decides figures. device: "auto", "cpu", ...; overrides: see `with_model_settings`.
+
+        Raises:
+            ValueError: the run cannot be used, the device is not there, its text is no longer what it was, or the
+                overrides are refused.
+        """
+        runtime = Runtime(device=device)
+        own = _configuration(folder)
+        values = with_model_settings(own, overrides) if overrides else own
+        trainer: Trainer = build(own["trainer"])
+        corpus = prepare_corpus(own)
+        _same_text(folder, corpus.manifest)
+        found = [checkpoint] if checkpoint else candidates(folder.checkpoints)
+        if not found:
+            raise ValueError(f"{folder.path} has no checkpoint yet; train it to the end, or wait for its first one")
+        conditions = Conditions(
+            corpus,
+            context_length=values["model"]["context_length"],
+            trained_length=own["model"]["context_length"],
+            separate_documents=trainer.separate_documents,
+            precision=str(runtime.dtype(trainer.precision)).removeprefix("torch."),
+            source=source,
+        )
+        changed = changed_settings(own["model"], values["model"])
+        return cls(folder, found[0], runtime, trainer, conditions, values, _weights(found[0]), changed)
+
+    def path_of(self, protocol: EvaluationProtocol) -> Path:
+        """Where the answer of a protocol is kept; ValueError where it does not fit the run."""
+        return result_path(self.folder.path, protocol.describe(self.conditions), self.weights_sha256, self.changed)
+
+    def measured(self, protocol: EvaluationProtocol, batch_size: int) -> EvaluationResult:
+        """Ask it. batch_size: windows of the context trained on in one forward pass."""
+        model = self._trained.model
+        subject = Subject(
+            model,
+            self.trainer.forward(model, self.runtime),  # in the precision it was trained and validated in
+            self.runtime.device,
+            batch_size * self.conditions.trained_length,
+        )
+        return EvaluationResult(
+            protocol.describe(self.conditions),
+            self.checkpoint.name,
+            self.weights_sha256,
+            self.changed,
+            protocol.measure(subject, self.conditions),
+        )
+
+    @cached_property
+    def _trained(self) -> TrainedModel:
+        trained = load_run(self.folder, self.checkpoint, self.runtime.device)
+        if self.conditions.corpus.tokenizer.digest() != trained.tokenizer.digest():
+            raise ValueError(
+                f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"
+            )
+        return with_weights_of(trained, self.values) if self.changed else trained
+
+
+def _configuration(folder: RunFolder) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+        if isinstance(values, dict) and isinstance(values.get("model"), dict):
+            return values
+        fault = f"{folder.config.name} is not a configuration"
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        fault = " ".join(str(error).split())
+    raise ValueError(f"{folder.path} cannot be used: {fault}")
+
+
+def _same_text(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
+    """Text that was trained on may now be held out, and the figure would say nothing."""
+    known = read_summary(folder.summary).get("validation_sha256") if folder.summary.is_file() else None
+    if known not in (None, manifest["validation_sha256"]):
+        raise ValueError(
+            f"{folder.path}: its corpus has changed since it was trained: the validation bytes are others "
+            f"({known[:12]}, now {manifest['validation_sha256'][:12]}); restore the text"
+        )
+
+
+def _weights(checkpoint: Path) -> str:
+    try:
+        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+        return str(manifest["files"]["model.safetensors"]["sha256"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{checkpoint} is damaged: {error}") from error

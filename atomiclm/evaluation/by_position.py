@@ -1,0 +1,103 @@
+"""How the loss falls with the tokens seen: what an average over whole windows hides."""
+
+import math
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from atomiclm.data import Batch
+from atomiclm.data.batches import Flags, Ids
+from atomiclm.evaluation.bits_per_byte import Validation
+from atomiclm.evaluation.conditions import Conditions
+from atomiclm.evaluation.forward import evaluating
+from atomiclm.evaluation.measuring import EvaluationProtocol, Scored, Subject, score, with_tokenizer
+from atomiclm.evaluation.protocol import Described
+from atomiclm.evaluation.results import Measured
+
+Sums = npt.NDArray[np.float64]
+
+
+class ByPosition(EvaluationProtocol):
+    """Mean loss at each position of the validation windows (end to end, as in training).
+
+    Position p (from 0) is predicted from p + 1 tokens: a token's position is the number of earlier tokens that it can
+    see, in its window or, with documents apart, in its document. The mean over positions, weighted by the targets at
+    each, is the loss of `bits_per_byte`.
+
+    The curve `position` has all positions: the position, nats per token, bits per byte, and the tokens behind them.
+    The curve `binned` has the same in bins that double (0, 1, 2-3, 4-7, ...), for a terminal and for a logarithmic
+    axis. Different positions hold different targets, so a few thousand windows are needed before neighbours are smooth.
+    """
+
+    name = "by_position"
+
+    def describe(self, conditions: Conditions) -> Described:
+        """A position is a number of tokens, so the tokenizer must agree."""
+        return with_tokenizer(super().describe(conditions))
+
+    def measure(self, subject: Subject, conditions: Conditions) -> Measured:
+        """See EvaluationProtocol."""
+        length = conditions.context_length
+        sums = PositionSums(length)
+        token_bytes = torch.tensor(conditions.corpus.tokenizer.token_bytes(), device=subject.device)
+        with evaluating(subject.model):
+            for part in conditions.parts:
+                for batch in conditions.windows(part, length, subject.rows(length)):
+                    sums.add(places(batch), score(subject.forward, batch, token_bytes, subject.device))
+        total = sums.total()
+        doubling = [0, *(1 << power for power in range((length - 1).bit_length()))]
+        return Measured(
+            {"bits_per_byte": total.bits_per_byte, "loss": total.loss},
+            {"position": sums.curve(range(length)), "binned": sums.curve(doubling)},
+        )
+
+
+class PositionSums:
+    """Nats, tokens and bytes of all targets, by position.
+
+    length: positions, from 0
+    """
+
+    def __init__(self, length: int) -> None:
+        self.nats: Sums = np.zeros(length)
+        self.tokens: Sums = np.zeros(length)
+        self.bytes: Sums = np.zeros(length)
+
+    def add(self, positions: Ids, scored: Scored, counted: Flags | None = None) -> None:
+        """Add the targets that stand for text. positions: (batch, time); counted: (batch, time), None = all."""
+        lengths = scored.bytes.cpu().numpy()
+        wanted = lengths > 0 if counted is None else counted & (lengths > 0)
+        at, size = positions[wanted], len(self.nats)
+        self.nats += np.bincount(at, scored.nats.cpu().double().numpy()[wanted], size)
+        self.tokens += np.bincount(at, minlength=size)
+        self.bytes += np.bincount(at, lengths[wanted], size)
+
+    def total(self) -> Validation:
+        """The sums over all positions."""
+        return Validation(math.fsum(self.nats), int(self.tokens.sum()), int(self.bytes.sum()))
+
+    def curve(self, starts: Iterable[int]) -> dict[str, list[Any]]:
+        """Columns for bins of positions: each from its start to the next start; bins without targets are left out."""
+        columns: dict[str, list[Any]] = {"position": [], "loss": [], "bits_per_byte": [], "tokens": []}
+        for start, end in pairwise([*starts, len(self.nats)]):
+            tokens = int(self.tokens[start:end].sum())
+            if tokens:
+                part = Validation(float(self.nats[start:end].sum()), tokens, int(self.bytes[start:end].sum()))
+                for name, value in zip(columns, (start, part.loss, part.bits_per_byte, tokens), strict=True):
+                    columns[name].append(value)
+        return columns
+
+
+def places(batch: Batch) -> Ids:
+    """(batch, time) how many earlier tokens each input can see: in its row, or in its document of that row."""
+    columns = np.broadcast_to(np.arange(batch.inputs.shape[1]), batch.inputs.shape)
+    if batch.documents is None:
+        return columns
+    begins = np.ones(batch.inputs.shape, dtype=np.bool_)
+    begins[:, 1:] = batch.documents[:, 1:] != batch.documents[:, :-1]
+    found: Ids = columns - np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
+    return found

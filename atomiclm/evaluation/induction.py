@@ -1,0 +1,173 @@
+"""Copying in context: does a model repeat a string it has seen once, so many tokens ago?"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from atomiclm.data import Batch
+from atomiclm.data.batches import Ids
+from atomiclm.data.synthetic import Draws
+from atomiclm.evaluation.conditions import Conditions
+from atomiclm.evaluation.forward import evaluating, logits_of
+from atomiclm.evaluation.measuring import EvaluationProtocol, Subject, with_tokenizer
+from atomiclm.evaluation.protocol import Described
+from atomiclm.evaluation.results import Measured
+from atomiclm.model import cross_entropy
+
+FARTHEST = 4  # contexts: the default distances go that far
+
+
+class Induction(EvaluationProtocol):
+    """A string of random tokens, validation text, and the string again.
+
+    string_tokens: L, tokens of the string: drawn without replacement from all that stand for text, the same at every
+        distance, from a generator of its own (seed)
+    distances: tokens from the first occurrence to the second, at least L; None: powers of two from L to four times the
+        context trained on. Between the two lies validation text, a stretch for each string
+    num_strings: how many
+    seed: which
+
+        <|endoftext|> s_1 ... s_L  (distance - L tokens of text)  s_1 ... s_L
+
+    Of the second occurrence s_2 ... s_L count: that the string begins again nobody can know.
+
+    copy_accuracy/256    share of them that are the likeliest next token
+    copy_loss/256        nats per token
+    loss_drop/256        the loss of the same tokens at their first occurrence, less that: what looking back gained
+
+    Random tokens repeated are the test for induction heads of Olsson et al. 2022, arXiv 2209.11895; there the
+    repetition follows at once. Here the distance is what varies, across the context and beyond it. Documents are not
+    told apart: the row is one. Sequences that the model cannot read (learned positions) are left out and noted.
+    """
+
+    name = "induction"
+
+    def __init__(
+        self, string_tokens: int = 32, distances: Sequence[int] | None = None, num_strings: int = 64, seed: int = 0
+    ) -> None:
+        if string_tokens < 2:
+            raise ValueError(f"string_tokens: {string_tokens} leave nothing to predict; give at least 2")
+        if num_strings < 1:
+            raise ValueError(f"num_strings: {num_strings} is not positive; give at least 1")
+        if distances is not None and (not distances or min(distances) < string_tokens):
+            raise ValueError(
+                f"distances: {[*distances]} must each be at least string_tokens={string_tokens}, where the second "
+                "occurrence follows at once"
+            )
+        self.string_tokens = string_tokens
+        self.distances = None if distances is None else tuple(sorted(set(distances)))
+        self.num_strings = num_strings
+        self.seed = seed
+
+    def settings(self, conditions: Conditions) -> dict[str, Any]:
+        """See EvaluationProtocol."""
+        distances = self.distances or _powers_of_two(self.string_tokens, FARTHEST * conditions.trained_length)
+        vocabulary = len(_text_tokens(conditions))
+        if vocabulary < self.string_tokens:
+            raise ValueError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most so many")
+        if not distances:
+            raise ValueError(
+                f"string_tokens: {self.string_tokens} are too many for a context of {conditions.trained_length}; give "
+                "fewer, or say at what distances"
+            )
+        needed, available = distances[-1] - self.string_tokens, len(_text(conditions))
+        if needed > available:
+            raise ValueError(
+                f"distances: {distances[-1]} needs {needed} tokens of validation text between the two strings, and "
+                f"there are {available}; give at most {available + self.string_tokens}"
+            )
+        return {
+            "string_tokens": self.string_tokens,
+            "distances": list(distances),
+            "num_strings": self.num_strings,
+            "seed": self.seed,
+        }
+
+    def describe(self, conditions: Conditions) -> Described:
+        """Strings and distances are of tokens, so the tokenizer must agree; documents are never apart."""
+        described = with_tokenizer(super().describe(conditions))
+        compared = {name: value for name, value in described.compared.items() if name != "separate_documents"}
+        return Described(described.name, compared, described.recorded)
+
+    def measure(self, subject: Subject, conditions: Conditions) -> Measured:
+        """See EvaluationProtocol."""
+        figures, notes = dict[str, float](), list[str]()
+        strings = _strings(_text_tokens(conditions), self.num_strings, self.string_tokens, self.seed)
+        text = _text(conditions)
+        for distance in self.settings(conditions)["distances"]:
+            if refusal := subject.refusal(distance + self.string_tokens):
+                notes.append(f"{distance} tokens back: {refusal}")
+                continue
+            sequences = _sequences(strings, text, distance, conditions.parts[0].validation.separator)
+            found = _copied(subject, sequences, self.string_tokens, distance)
+            figures |= {f"copy_accuracy/{distance}": found.accuracy, f"copy_loss/{distance}": found.again}
+            figures[f"loss_drop/{distance}"] = found.first - found.again
+        return Measured(figures, notes=notes)
+
+
+@dataclass(frozen=True)
+class _Copied:
+    """Nats per token of the first and the second occurrence, and the share of the second that was likeliest."""
+
+    first: float
+    again: float
+    accuracy: float
+
+
+def _copied(subject: Subject, sequences: Ids, string_tokens: int, distance: int) -> _Copied:
+    first, again, right = 0.0, 0.0, 0
+    rest = slice(1, string_tokens)  # targets of s_2 ... s_L at the first occurrence
+    repeated = slice(distance + 1, distance + string_tokens)
+    with evaluating(subject.model):
+        for rows in _split(sequences, subject.rows(sequences.shape[1] - 1)):
+            batch = Batch(rows[:, :-1], rows[:, 1:])
+            logits = logits_of(subject.forward, batch, subject.device)
+            targets = torch.from_numpy(batch.targets).to(subject.device)
+            nats = cross_entropy(logits, targets, reduction="none").cpu().double()
+            first += float(nats[:, rest].sum())
+            again += float(nats[:, repeated].sum())
+            right += int((logits[:, repeated].argmax(-1) == targets[:, repeated]).sum())
+    count = len(sequences) * (string_tokens - 1)
+    return _Copied(first / count, again / count, right / count)
+
+
+def _split(sequences: Ids, rows: int) -> Iterator[Ids]:
+    for begin in range(0, len(sequences), rows):
+        yield np.ascontiguousarray(sequences[begin : begin + rows])
+
+
+def _sequences(strings: Ids, text: Ids, distance: int, separator: int) -> Ids:
+    """(num_strings, 1 + distance + L): separator, string, text, string."""
+    between = distance - strings.shape[1]
+    # Stretches evenly over the text, which overlap where it is short.
+    begins = np.linspace(0, len(text) - between, len(strings), endpoint=False).astype(np.int64)
+    filling = text[begins[:, None] + np.arange(between)]
+    begin = np.full((len(strings), 1), separator, dtype=np.int64)
+    return np.concatenate([begin, strings, filling, strings], axis=1)
+
+
+def _strings(tokens: Ids, count: int, length: int, seed: int) -> Ids:
+    """(count, length) different tokens in each row."""
+    drawn = [Draws("Induction", seed, number).distinct(len(tokens), length) for number in range(count)]
+    return tokens[np.asarray(drawn, dtype=np.int64)]
+
+
+def _text_tokens(conditions: Conditions) -> Ids:
+    """The ids that stand for text."""
+    return np.flatnonzero(np.asarray(conditions.corpus.tokenizer.token_bytes()) > 0).astype(np.int64)
+
+
+def _text(conditions: Conditions) -> Ids:
+    """The validation text without separators, one source after the other."""
+    streams = [np.asarray(part.validation.tokens) for part in conditions.parts]
+    separator = conditions.parts[0].validation.separator
+    return np.concatenate([stream[stream != separator] for stream in streams]).astype(np.int64)
+
+
+def _powers_of_two(least: int, most: int) -> tuple[int, ...]:
+    """All between the two, both included if they are such."""
+    first = 1 << (least - 1).bit_length()
+    return tuple(1 << power for power in range(first.bit_length() - 1, most.bit_length()) if 1 << power <= most)
