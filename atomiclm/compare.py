@@ -1,38 +1,58 @@
-"""`python -m atomiclm.compare PATH ...`: what became of runs, as a table with mean and spread over seeds."""
+"""`python -m atomiclm.compare PATH ...`: what became of a study's runs, and what they say, with error bars."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 
-from atomiclm.study.render import print_terminal, to_csv, to_json_text, to_markdown
-from atomiclm.study.runs import read_runs
-from atomiclm.study.table import MEASURED, compare_runs
+from atomiclm.study.comparing import compare_runs
+from atomiclm.study.comparison import Comparison
+from atomiclm.study.export import to_csv, to_csv_of_runs, to_json_text
+from atomiclm.study.markdown import to_markdown
+from atomiclm.study.runs import read_plan, read_runs
+from atomiclm.study.terminal import print_terminal
 
 BROKEN = ("failed", "diverged", "torn")
 
 EXIT_CODES = """\
-Exit codes: 0 nothing is broken (runs may still be running or interrupted), 1 a run failed, diverged or is torn,
-2 the arguments are wrong or the runs cannot be compared."""
+Exit codes: 0 nothing is broken (runs may still be missing, running or interrupted), 1 a run failed, diverged or is
+torn, 2 the arguments are wrong or the runs cannot be compared."""
+
+_TEXTS = {"markdown": to_markdown, "csv": to_csv, "runs": to_csv_of_runs, "json": to_json_text}
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     command = argparse.ArgumentParser(
         prog="python -m atomiclm.compare",
-        description="Compare runs: one row a variant (runs that differ only in the seed), best mean first; "
-        "runs that did not finish are listed before it.",
+        description="Compare the arms of a study with its baseline, paired by seed: means and differences with their "
+        "intervals, and a verdict. What is missing or failed comes first, with the command that finishes it.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("paths", nargs="+", metavar="PATH", help="a folder of runs (outputs/gqa_ratio) or one run")
     command.add_argument(
-        "--metric",
-        default=MEASURED[0],
-        help=f"figure of summary.json to sort by, smallest first, and to show first (default {MEASURED[0]})",
+        "--format",
+        choices=("terminal", *_TEXTS),
+        default="terminal",
+        help="csv: one line an arm; runs: one line a run, every figure, as CSV (default terminal)",
     )
-    command.add_argument("--format", choices=("terminal", "markdown", "csv", "json"), default="terminal")
+    command.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained page")
+    command.add_argument("--figure", metavar="FILE", type=Path, help="also write the arms with intervals as one SVG")
+    command.add_argument(
+        "--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)"
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="ARM",
+        help="the arm that others are held against: its name, or key=value (default: the study's, else the first)",
+    )
+    command.add_argument(
+        "--margin", type=float, help="smallest difference that matters; below it arms are called equivalent"
+    )
+    command.add_argument("--alpha", type=float, default=0.05, help="chance of error; 0.05 makes intervals of 95 %%")
     return command
 
 
@@ -40,21 +60,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
     try:
-        comparison = compare_runs(read_runs(arguments.paths), arguments.metric)
+        comparison = compare_runs(
+            read_runs(arguments.paths),
+            read_plan(arguments.paths),
+            metric=arguments.metric,
+            margin=arguments.margin,
+            alpha=arguments.alpha,
+            baseline=arguments.baseline,
+        )
+        _write_files(comparison, arguments.html, arguments.figure)
     except ValueError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"compare: {error.filename}: {error.strerror}; give a file in a folder that is there", file=sys.stderr)
+        return 2
     if arguments.format == "terminal":
         print_terminal(comparison, Console(highlight=False))
-    elif arguments.format == "markdown":
-        print(to_markdown(comparison), end="")
-    elif arguments.format == "json":
-        print(to_json_text(comparison), end="")
     else:
-        print(to_csv(comparison), end="")
-        for run in comparison.unfinished:  # a CSV has no room for them, and they must not vanish
-            print(f"not in the table: {run.state} {run.folder.path} {run.error}".rstrip(), file=sys.stderr)
+        print(_TEXTS[arguments.format](comparison), end="")
+    if arguments.format == "csv":
+        for run in comparison.unfinished:  # a line an arm has no room for them, and they must not vanish
+            print(f"not in the table: {run.state} {run.run} {run.error}".rstrip(), file=sys.stderr)
     return int(any(run.state in BROKEN for run in comparison.unfinished))
+
+
+def _write_files(comparison: Comparison, html: Path | None, figure: Path | None) -> None:
+    if html is not None:
+        from atomiclm.study.page import write_page
+
+        write_page(comparison, html)
+    if figure is not None:
+        from atomiclm.study.page import figure_svg
+
+        figure.write_text(figure_svg(comparison), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,21 +1,59 @@
-"""Comparing finished runs from their folders alone. Torch-free."""
+"""Studies: what is asked, what it costs, what came of it. Torch-free.
 
-from atomiclm.study.cost import Cost, residuals
-from atomiclm.study.matching import Match, Unmatched, solve
-from atomiclm.study.runs import RunResult, read_runs
-from atomiclm.study.table import Column, Comparison, Spread, Variant, compare_runs
+Names are loaded on first use: a configuration that names a study is checked without reading runs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atomiclm.study.comparing import compare_folder, compare_runs
+    from atomiclm.study.comparison import Comparison
+    from atomiclm.study.cost import Cost, residuals
+    from atomiclm.study.ledger import StudyLedger, read_ledger
+    from atomiclm.study.matching import Match, Unmatched, solve
+    from atomiclm.study.runs import RunResult, read_runs
+    from atomiclm.study.study import Sequential, Study, Tuning
+
+_MODULE_OF = {
+    "Comparison": "comparison",
+    "Cost": "cost",
+    "Match": "matching",
+    "RunResult": "runs",
+    "Sequential": "study",
+    "Study": "study",
+    "StudyLedger": "ledger",
+    "Tuning": "study",
+    "Unmatched": "matching",
+    "compare_folder": "comparing",
+    "compare_runs": "comparing",
+    "read_ledger": "ledger",
+    "read_runs": "runs",
+    "residuals": "cost",
+    "solve": "matching",
+}
 
 __all__ = [
-    "Column",
     "Comparison",
     "Cost",
     "Match",
     "RunResult",
-    "Spread",
+    "Sequential",
+    "Study",
+    "StudyLedger",
+    "Tuning",
     "Unmatched",
-    "Variant",
+    "compare_folder",
     "compare_runs",
+    "read_ledger",
     "read_runs",
     "residuals",
     "solve",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the module of a public name when it is first asked for."""
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

@@ -1,0 +1,165 @@
+"""Student's t and what is built on it: intervals, tests of a difference and of none, and how many seeds they take.
+
+Only `scipy.special`, and that on first use: `scipy.stats` takes a second to import.
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+POWER = 0.8
+"""Share of studies in which a difference of the planned size is to be found (Cohen 1988, "Statistical Power Analysis
+for the Behavioral Sciences")."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean difference d with standard error s, such that (d - true difference) / s follows Student's t.
+
+    `standard_error` may be 0 (figures that do not depend on the seed): then every question has a certain answer.
+    """
+
+    mean: float
+    standard_error: float
+    degrees_of_freedom: float
+
+    def interval(self, alpha: float) -> tuple[float, float]:
+        """d -+ t(1 - alpha/2) s, which holds the true difference in a share `1 - alpha` of studies."""
+        half = self.half_width(alpha)
+        return self.mean - half, self.mean + half
+
+    def half_width(self, alpha: float) -> float:
+        """t(1 - alpha/2) s."""
+        from scipy.special import stdtrit
+
+        return float(stdtrit(self.degrees_of_freedom, 1 - alpha / 2)) * self.standard_error
+
+    def p(self) -> float:
+        """Two-sided: 2 P(T > |d| / s), the chance of so large a difference where there is none."""
+        if self.standard_error == 0:
+            return float(self.mean == 0)
+        return 2 * self._below(-abs(self.mean) / self.standard_error)
+
+    def p_equivalence(self, margin: float) -> float:
+        """The larger p of two one-sided tests, of true difference <= -margin and of >= margin (TOST).
+
+        It is below alpha exactly where the interval of `1 - 2 alpha` lies within the margins. Source: Schuirmann 1987,
+        "A comparison of the two one-sided tests procedure and the power approach".
+        """
+        if self.standard_error == 0:
+            return float(abs(self.mean) >= margin)
+        return self._below((abs(self.mean) - margin) / self.standard_error)
+
+    def _below(self, t: float) -> float:
+        from scipy.special import stdtr
+
+        return float(stdtr(self.degrees_of_freedom, t))
+
+
+def one_sample(values: Sequence[float]) -> Estimate:
+    """The mean of `values`, at least two; of paired differences it makes the paired t test ("Student" 1908).
+
+    s = sd / sqrt(n) with divisor n - 1, n - 1 degrees of freedom.
+    """
+    assert len(values) > 1, "one value has no spread"
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    return Estimate(statistics.fmean(values), error, len(values) - 1)
+
+
+def welch(ones: Sequence[float], others: Sequence[float]) -> Estimate:
+    """Mean of `ones` less mean of `others`, independent samples of any two variances, at least two values each.
+
+    s^2 = v1/n1 + v2/n2, with s^4 / ((v1/n1)^2 / (n1 - 1) + (v2/n2)^2 / (n2 - 1)) degrees of freedom. Source: Welch
+    1947, "The generalization of 'Student's' problem when several different population variances are involved".
+    """
+    assert len(ones) > 1 < len(others), "one value has no spread"
+    shares = [statistics.variance(sample) / len(sample) for sample in (ones, others)]
+    squared = sum(shares)
+    loss = sum(share**2 / (len(sample) - 1) for share, sample in zip(shares, (ones, others), strict=True))
+    degrees = squared**2 / loss if loss else len(ones) + len(others) - 2
+    return Estimate(statistics.fmean(ones) - statistics.fmean(others), math.sqrt(squared), degrees)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P values adjusted so that the chance of any false difference among all of them is at most that of one.
+
+    Sorted, the k-th smallest of m (k from 1) is multiplied by m - k + 1, and none may be smaller than one before it.
+    Whatever the correlations. Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def correlation(ones: Sequence[float], others: Sequence[float]) -> float | None:
+    """Pearson's r of pairs; None for fewer than three, or where one does not vary.
+
+    The variance of a paired difference is v1 + v2 - 2 r sqrt(v1 v2): pairing pays by r, and by nothing where r is 0.
+    """
+    if len(ones) < 3 or len(set(ones)) == 1 or len(set(others)) == 1:
+        return None
+    return statistics.correlation(ones, others)
+
+
+def power(difference: float, deviation: float, pairs: int, alpha: float = 0.05) -> float:
+    """The chance that a paired t test finds a true difference: P(|T'| > t(1 - alpha/2)).
+
+    T' is noncentral t with n - 1 degrees of freedom and noncentrality sqrt(n) difference / deviation, `deviation` that
+    of the paired differences.
+    """
+    from scipy.special import chdtr, nctdtr, stdtrit
+
+    degrees = pairs - 1
+    critical = float(stdtrit(degrees, 1 - alpha / 2))
+    noncentrality = math.sqrt(pairs) * abs(difference) / deviation
+    if noncentrality > 1000:
+        # nctdtr is no number here; only the spread of the deviation's estimate still matters, not that of the mean.
+        return float(chdtr(degrees, degrees * (noncentrality / critical) ** 2))
+    reversed_sign = float(nctdtr(degrees, noncentrality, -critical))
+    if math.isnan(reversed_sign):  # nctdtr where the answer is next to nothing
+        reversed_sign = 0.0
+    return 1.0 - float(nctdtr(degrees, noncentrality, critical)) + reversed_sign
+
+
+def seeds_needed(deviation: float, margin: float, alpha: float = 0.05, power_wanted: float = POWER) -> int:
+    """The fewest pairs with which a paired t test finds a difference of `margin` in a share `power_wanted` of studies.
+
+    deviation: of the paired differences. One estimated from a few seeds is uncertain itself, and the answer with it.
+    """
+    if deviation == 0:
+        return 2
+
+    def enough(pairs: int) -> bool:
+        return power(margin, deviation, pairs, alpha) >= power_wanted
+
+    high = 2
+    while not enough(high):
+        high *= 2
+    low = high // 2  # too few, or 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def detectable_difference(deviation: float, pairs: int, alpha: float = 0.05, power_wanted: float = POWER) -> float:
+    """The smallest true difference that a paired t test of so many pairs finds in a share `power_wanted` of studies."""
+    return deviation * _detectable_deviations(pairs, alpha, power_wanted)
+
+
+@cache
+def _detectable_deviations(pairs: int, alpha: float, power_wanted: float) -> float:
+    """The same in standard deviations of the differences, by halving; the same for all arms of a study."""
+    low, high = 0.0, 1.0
+    while power(high, 1.0, pairs, alpha) < power_wanted:
+        low, high = high, 2 * high
+    while high - low > 1e-12 * high:
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle, 1.0, pairs, alpha) >= power_wanted else (middle, high)
+    return high
