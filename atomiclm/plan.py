@@ -5,7 +5,7 @@ Of an experiment, or of a sweep (-m), it prints a table with one row an arm; see
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from atomiclm.config.counting import cost_of
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.data.cache import default_cache_dir
 from atomiclm.study.cost_report import Arm, Rate, full, table
+from atomiclm.study.ledger import LEDGER_FILE
 from atomiclm.training.machine import newest_rate
 
 _MEASURING_SECONDS = 0.05
@@ -48,8 +49,7 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
     costs = [cost_of(run.values) for run in runs]
     rate = machine_rate(values)
     if len(runs) == 1:
-        run_id = runs[0].run_id if isinstance(runs[0], RunConfig) else ""
-        print(f"{values['name']}/{run_id}")
+        print(f"{values['name']}/{runs[0].run_id}" if isinstance(runs[0], RunConfig) else values["name"])
         for label, text in full(costs[0], rate):
             print(f"  {label:22} {text}")
     else:
@@ -64,6 +64,24 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
         print(f"  time: at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}")
     for matched in dict.fromkeys(str(run.matched) for run in runs if run.matched):
         print(f"  {matched}")
+    for line in _seeds(Path(values["output_dir"]) / values["name"]):
+        print(f"  {line}")
+
+
+def _seeds(folder: Path) -> Iterator[str]:
+    """How many seeds the study takes, by the noise of those of its runs that have ended."""
+    if not (folder / LEDGER_FILE).is_file():
+        return
+    from atomiclm.study.comparing import compare_folder  # statistics, for which there must be something to count
+    from atomiclm.study.planner import seeds_report
+
+    try:
+        report = seeds_report(compare_folder(folder))
+    except ValueError as error:
+        yield f"seeds: {folder} tells nothing yet: {error}"
+        return
+    for line in report.lines():
+        yield f"seeds: {line}"
 
 
 def machine_rate(values: dict[str, Any]) -> Rate:

@@ -5,6 +5,7 @@ that failed. Nothing is written before the whole configuration has been validate
 """
 
 import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from atomiclm.config.app import run_app
+from atomiclm.config.app import beside_others, in_sweep, run_app
 from atomiclm.config.faults import RunFailed, UserError
+from atomiclm.config.launching import show
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
+from atomiclm.config.standing import ended, summary_of, take_over
 from atomiclm.data import PreparedCorpus
 from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
 from atomiclm.training.openmp import wait_briefly
@@ -39,15 +42,22 @@ def train(config: DictConfig) -> float:
     """
     run = read_config(config)
     folder = RunFolder(run.folder)
-    console = Console()
+    with beside_others(folder):
+        return _run(run, folder, Console())
+
+
+def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
+    """Get the run ready, and train it unless it has ended, here or in another study."""
     if run.matched:
         console.say(str(run.matched))
     try:
         corpus = prepare_corpus(run.values, console.progress)
         _refuse_another_corpus(folder, corpus)
-        ended = _ended(folder)
-        if ended is not None:
-            return _skip(folder, ended, console)
+        past = ended(folder)
+        if past is not None:
+            return _skip(folder, past, console)
+        if take_over(run):
+            return _score(summary_of(folder))
         wait_briefly()
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 
@@ -55,8 +65,8 @@ def train(config: DictConfig) -> float:
     except ValueError as error:
         raise UserError(str(error)) from error
     with _locked(folder):
-        ended = _ended(folder)  # asked again: another process may have ended it while this one got ready
-        return _skip(folder, ended, console) if ended is not None else _train(session, run, folder, console)
+        past = ended(folder)  # asked again: another process may have ended it while this one got ready
+        return _skip(folder, past, console) if past is not None else _train(session, run, folder, console)
 
 
 def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Console) -> float:
@@ -68,7 +78,9 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
     facts |= session.facts()
     if run.matched:
         facts["match"] = {"quantity": run.matched.match.quantity, **run.matched.residuals}
-    write_summary(folder.summary, {"state": "running", **facts})
+    spent = summary_of(folder).get("cpu_seconds", 0.0)
+    write_summary(folder.summary, {"state": "running", **facts, "cpu_seconds": spent})
+    begun = time.process_time()
     with Record(folder.metrics) as record:
         state = "done"
         error: BaseException | None = None
@@ -79,16 +91,21 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         except Exception as failure:
             state, error = _state_of(failure), failure
         summary = {"state": state, **facts, **session.results()}
+        # Of the processes that came to an end; what was trained again after a kill is not in it.
+        summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
         if error is not None:
             summary["error"] = {"type": type(error).__name__, "message": str(error)}
         write_summary(folder.summary, summary)
         session.close(state, summary)
     if error is not None:
         console.say(f"{state}: {folder.path}")
-        if state == "diverged":
+        if state != "diverged":
+            raise error
+        if not in_sweep():
             raise RunFailed(str(error)) from error
-        raise error
-    for line in session.report(folder):
+        console.say(str(error))  # in a sweep it is a result like others: the arm does not train at this setting
+        return math.nan
+    for line in session.report(folder, alone=not in_sweep()):
         console.say(line)
     return _score(summary)
 
@@ -104,14 +121,6 @@ def _state_of(failure: Exception) -> str:
     return "diverged" if isinstance(failure, Diverged) else "failed"
 
 
-def _ended(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the summary of a run that needs no more training, or None."""
-    summary = _summary(folder)
-    has_model = folder.tokenizer.is_file() and any(folder.checkpoints.glob("step_*/manifest.json"))
-    is_ended = summary.get("state") == "diverged" or (summary.get("state") == "done" and has_model)
-    return summary if is_ended else None
-
-
 def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float:
     if summary["state"] == "diverged":
         console.say(f"{folder.path} has diverged already; remove it to train it again")
@@ -120,16 +129,9 @@ def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float
     return _score(summary)
 
 
-def _summary(folder: RunFolder) -> dict[str, Any]:
-    try:
-        return read_summary(folder.summary)
-    except FileNotFoundError:
-        return {}
-
-
 def _refuse_another_corpus(folder: RunFolder, corpus: PreparedCorpus) -> None:
     """The text behind a path, or behind another Python, may have changed since the run was begun."""
-    known, found = _summary(folder).get("corpus_sha256"), corpus.manifest["corpus_sha256"]
+    known, found = summary_of(folder).get("corpus_sha256"), corpus.manifest["corpus_sha256"]
     if known not in (None, found):
         raise ValueError(
             f"{folder.path} was begun on another text (corpus sha256 {known[:12]}, now {found[:12]}); "
@@ -148,13 +150,19 @@ def _note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
 
 @contextmanager
 def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run folder: the kernel drops the lock when the process dies, so a kill leaves none behind."""
+    """Hold the run folder: the kernel drops the lock when the process dies, so a kill leaves none behind.
+
+    A sweep waits for a cell that another process trains: the same command in two terminals shares the work.
+    """
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / ".lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(f"{folder.path} is being trained by another process; wait for it, or stop it") from None
+        if not in_sweep():
+            raise UserError(f"{folder.path} is being trained by another process; wait for it, or stop it") from None
+        show([f"waiting for {folder.path}, which another process trains"])
+        lock.acquire()
     try:
         yield
     finally:

@@ -11,7 +11,8 @@ def mismatch(annotation: ast.expr | None, value: Any) -> str | None:
     """Return why `value` does not fit, as the end of a sentence ("'abc' is not a number"), or None when it fits.
 
     Understood: int (takes 1e6), float (takes an int), bool, str, Path (takes a string), None, `X | Y`, Literal[...],
-    list, Sequence, tuple, dict. Any other name is a component, for which the config holds a node with a `_target_`.
+    list, Sequence, tuple, dict, Mapping (and the values in them). Any other name is a component, for which the config
+    holds a node with a `_target_`.
     """
     if annotation is None or _name(annotation) in ("Any", "object"):
         return None
@@ -49,7 +50,7 @@ def _mismatch_one(annotation: ast.expr, value: Any) -> str | None:
     if name in _SEQUENCES:
         return _mismatch_sequence(annotation, value)
     if name in ("dict", "Mapping", "Dict"):
-        return None if isinstance(value, dict) else f"{value!r} is not a mapping"
+        return _mismatch_mapping(annotation, value)
     if isinstance(value, dict) and "_target_" in value:
         return None
     return f"{value!r} is not a component: choose an option of the group (model/attention=mqa), or give a _target_ node"
@@ -70,6 +71,17 @@ def _mismatch_sequence(annotation: ast.expr, value: Any) -> str | None:
         reason = mismatch(items[index] if fixed_length else items[0], entry)
         if reason:
             return f"entry {index + 1}: {reason}"
+    return None
+
+
+def _mismatch_mapping(annotation: ast.expr, value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return f"{value!r} is not a mapping"
+    if isinstance(annotation, ast.Subscript) and isinstance(annotation.slice, ast.Tuple):
+        for key, entry in value.items():
+            reason = mismatch(annotation.slice.elts[1], entry)
+            if reason:
+                return f"entry {key!r}: {reason}"
     return None
 
 

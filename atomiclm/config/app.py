@@ -5,6 +5,7 @@ everything else. Here a user's mistake is one message with the rule and the near
 failure of the program keeps its traceback, exit status 1.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -15,20 +16,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import (
-    CompactHydraException,
-    ConfigCompositionException,
-    MissingConfigException,
-    OverrideParseException,
-)
+from hydra.errors import CompactHydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import register_plugins, swept_keys, unknown_setting, without_null
-from atomiclm.config.faults import ConfigError, Fault, RunFailed, Stopped, UserError, nearest
+from atomiclm.config.compose import job_overrides, register_plugins, search_also_in, without_null
+from atomiclm.config.composition_faults import composition_fault
+from atomiclm.config.declared import expanded, read_study
+from atomiclm.config.faults import ConfigError, RunFailed, Stopped, UserError
+from atomiclm.config.launching import BASIC
+from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
+from atomiclm.study.board import failed_since_start
+from atomiclm.tracking import RunFolder
 
 USER_MISTAKE, FAILURE = 2, 1
 
@@ -60,20 +63,17 @@ def run_app(task: Callable[[DictConfig], Any], announce: bool = True) -> None:
         try:
             return task(config)
         except (ConfigError, UserError, RunFailed, OSError) as error:
-            if HydraConfig.get().mode is RunMode.MULTIRUN:
+            if in_sweep():
                 raise
             told.error = error
 
     try:
-        sys.argv[1:] = without_null([_quoted(argument) for argument in sys.argv[1:]])
+        sys.argv[1:] = _written_out(without_null([_quoted(argument) for argument in sys.argv[1:]]))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
         if told.error is not None:
             raise told.error
-    except CompactHydraException as error:
-        _exit(str(ConfigError([_composition_fault(error)])), USER_MISTAKE)
-    except OmegaConfBaseException as error:
-        path = getattr(error, "full_key", None) or "config"
-        _exit(str(ConfigError([Fault(path, str(error).splitlines()[0])])), USER_MISTAKE)
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        _exit(str(ConfigError([composition_fault(error, _overrides())])), USER_MISTAKE)
     except (ConfigError, UserError) as error:
         _exit(str(error), USER_MISTAKE)
     except BrokenPipeError:
@@ -102,14 +102,53 @@ def _stop_printing() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
+def in_sweep() -> bool:
+    """Whether the running job is a cell of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+@contextmanager
+def beside_others(folder: RunFolder) -> Iterator[None]:
+    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and heed `fail_fast`.
+
+    Raises:
+        RunFailed: another cell of the sweep has failed, and the study asked to stop then.
+    """
+    if not in_sweep() or str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}"):
+        yield
+        return
+    study = read_study(job_overrides())
+    if study.fail_fast and (failed := failed_since_start(folder.path.parent)):
+        raise RunFailed(f"not begun: {failed} failed, and study.fail_fast=true")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with (
+        (folder.path / "log.txt").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield
+
+
+def _written_out(arguments: list[str]) -> list[str]:
+    """The arguments of one run with its arm and profile in plain overrides; those of a sweep or a question as given."""
+    asked = get_args_parser().parse_args(arguments)
+    if asked.config_dir:
+        search_also_in(asked.config_dir)
+    if asked.multirun or asked.help or asked.hydra_help or asked.shell_completion:
+        return arguments
+    flags = [argument for argument in arguments if argument not in asked.overrides]
+    return [*flags, *expanded(asked.overrides)]
+
+
 def _announce() -> None:
     """Say which cell of a sweep begins; or, of a run started alone, that its experiment has more."""
-    job = HydraConfig.get()
-    given = {override.partition("=")[0].lstrip("+~") for override in job.overrides.task}
-    if job.mode is RunMode.MULTIRUN:
-        print(f"\ncell {job.job.num + 1}: {' '.join(job.overrides.task)}", flush=True)
-    elif left := [key for key in swept_keys() if key not in given]:
-        print(f"note: this experiment sweeps over {', '.join(left)}; add -m to run all of it", flush=True)
+    overrides = job_overrides()
+    if in_sweep():
+        special = [f"{key}={value_of(key, overrides)}" for key in ("arm", "seed")]
+        shown = special if value_of("arm", overrides) else overrides
+        print(f"\ncell {HydraConfig.get().job.num + 1}: {' '.join(shown)}", flush=True)
+    elif (arms := read_study(overrides).arms) and value_of("arm", overrides) is None:
+        print(f"note: this experiment has {len(arms)} arms; add -m to run them all, or arm=NAME", flush=True)
 
 
 @dataclass
@@ -132,21 +171,3 @@ def _quoted(argument: str) -> str:
 
 def _overrides() -> list[str]:
     return [argument for argument in sys.argv[1:] if "=" in argument and not argument.startswith("-")]
-
-
-def _composition_fault(error: CompactHydraException) -> Fault:
-    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        group, _, option = error.missing_cfg_file.rpartition("/")
-        options = list(error.options or [])
-        return Fault(group or "config", f"no option '{option}'{nearest(option, options)}")
-    if isinstance(error, OverrideParseException):
-        quoted = "; inside [] quote what holds a = or a space, \"key=['a=1']\"" if "=[" in error.override else ""
-        return Fault(error.override, f"not an override of the form key=value: {error.message.splitlines()[0]}{quoted}")
-    if part := re.match(r"Could not (?:override|delete) '([^']+)'\. No match", str(error).strip()):
-        parent = part[1].rpartition("/")[0]
-        return Fault(part[1], f"the {parent or 'configuration'} that is chosen has no such part")
-    cause = error.__cause__
-    key = getattr(cause, "full_key", None)
-    if isinstance(error, ConfigCompositionException) and isinstance(key, str) and key:
-        return unknown_setting(key, _overrides()) or Fault(key, str(cause).splitlines()[0])
-    return Fault("config", str(error).strip())

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -20,10 +21,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from atomiclm.config.experiments import ExperimentsSearchPath, ExperimentsSource
 from atomiclm.config.faults import ConfigError, Fault, nearest
+from atomiclm.config.overrides import overridden
 from atomiclm.config.paths import CONF
 
 PRESETS = ("experiments", "debug")
 """Groups whose options set values of other groups, and are no settings themselves."""
+
+
+type Sources = tuple[tuple[str | None, str | None], ...]
+"""Where configurations are found: part of the key of whatever is remembered of them."""
 
 
 def register_plugins() -> Plugins:
@@ -41,11 +47,10 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 @dataclass(frozen=True)
 class _Composition:
-    """A composed job configuration, the option chosen of each group, and the sweep that its experiment declares."""
+    """A composed job configuration, and the option chosen of each group."""
 
     config: DictConfig
     choices: dict[str, str]
-    sweep: dict[str, str]
 
 
 def _load(overrides: Sequence[str]) -> _Composition:
@@ -55,15 +60,19 @@ def _load(overrides: Sequence[str]) -> _Composition:
     """
     register_plugins()
     parsed = OverridesParser.create().parse_overrides(without_null(overrides))
-    path = _search_path()
-    sources = tuple((entry.provider, entry.path) for entry in path.get_path())
-    repository = ConfigLoaderImpl(path).repository
+    repository = ConfigLoaderImpl(_search_path()).repository
     of_groups = [override for override in parsed if _chooses(override, repository)]
-    chosen = _choose(tuple(override.input_line or "" for override in of_groups), sources)
+    chosen = _choose(tuple(override.input_line or "" for override in of_groups), sources())
     config = copy.deepcopy(chosen.config)
     rest = [override for override in parsed if override not in of_groups and not override.is_hydra_override()]
     ConfigLoaderImpl._apply_overrides_to_config(rest, config)
-    return _Composition(config, chosen.choices, chosen.sweep)
+    return _Composition(config, chosen.choices)
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides; they can list what `group=glob(*)` stands for."""
+    register_plugins()
+    return OverridesParser.create(ConfigLoaderImpl(_search_path())).parse_overrides(list(overrides))
 
 
 def without_null(overrides: Sequence[str]) -> list[str]:
@@ -92,17 +101,15 @@ def _chooses(override: Override, repository: IConfigRepository) -> bool:
 
 
 @lru_cache(maxsize=64)
-def _choose(overrides: tuple[str, ...], sources: tuple[tuple[str | None, str | None], ...]) -> _Composition:
+def _choose(overrides: tuple[str, ...], found_in: Sources) -> _Composition:
     path = ConfigSearchPathImpl()
-    for provider, source in sources:
+    for provider, source in found_in:
         path.append(str(provider), str(source))
     config = ConfigLoaderImpl(path).load_configuration("config", list(overrides), run_mode=RunMode.RUN)
     choices = _choices(config.hydra.runtime.choices)
-    declared = config.hydra.sweeper.get("params") or {}
-    sweep = {str(key): str(value) for key, value in declared.items()}
     with open_dict(config):
         del config["hydra"]
-    return _Composition(config, choices, sweep)
+    return _Composition(config, choices)
 
 
 def _choices(recorded: Mapping[str, Any]) -> dict[str, str]:
@@ -179,16 +186,19 @@ def _paths(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
                 yield from _paths(value, f"{prefix}{key}.")
 
 
-def compose_base() -> tuple[dict[str, str], DictConfig]:
-    """Return what to hold the running command's configuration against to see what is special about it.
+def compose_base(overrides: Sequence[str], declared: Sequence[str]) -> tuple[dict[str, str], DictConfig]:
+    """Return what to hold the configuration of `overrides` against to see what is special about it.
 
     That is: the options it chose otherwise than its experiment (and debug preset) do, and the configuration of that
     experiment with these options and nothing else overridden.
+
+    Args:
+        overrides: of the run.
+        declared: those of them that its experiment's profile and arm brought.
     """
-    if not HydraConfig.initialized():
-        return {}, compose([])
-    choices = _choices(HydraConfig.get().runtime.choices)
+    choices = _load(overrides).choices
     presets = [f"{group}={choices[group]}" for group in PRESETS if group in choices]
+    presets += [override for override in overrides if override in declared]
     base = _load(presets)
     chosen: dict[str, str] = {}
     # From the outside in: model=qwen3 brings its own options of model/..., and those are not choices of their own.
@@ -197,7 +207,7 @@ def compose_base() -> tuple[dict[str, str], DictConfig]:
         special = {group: option for group, option in here.items() if option != base.choices.get(group)}
         if special:
             chosen |= special
-            base = _load([*presets, *(f"{group}={option}" for group, option in chosen.items())])
+            base = _load(overridden(presets, [f"{group}={option}" for group, option in chosen.items()]))
     return chosen, base.config
 
 
@@ -206,14 +216,17 @@ def job_overrides() -> list[str]:
     return [str(override) for override in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
 
 
-def declared_sweep(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the sweep that the experiment among `overrides` declares: the listed values of each key, as text."""
-    return _load(overrides).sweep
+def sources() -> Sources:
+    """The search path of the running command."""
+    return tuple((entry.provider, entry.path) for entry in _search_path().get_path())
 
 
-def swept_keys() -> list[str]:
-    """Return the keys that the running command's experiment declares a sweep over."""
-    return [str(key) for key in HydraConfig.get().sweeper.params] if HydraConfig.initialized() else []
+_also_in: list[str] = []
+
+
+def search_also_in(config_dir: str) -> None:
+    """Let configurations be found in the command's `--config-dir` before Hydra itself has been told of it."""
+    _also_in[:] = [str(Path(config_dir).absolute())]
 
 
 def _search_path() -> ConfigSearchPath:
@@ -225,6 +238,8 @@ def _search_path() -> ConfigSearchPath:
         return path
     path.append("hydra", "pkg://hydra.conf")
     path.append("main", f"file://{CONF}")
+    for folder in _also_in:
+        path.append("command-line", f"file://{folder}")
     ExperimentsSearchPath().manipulate_search_path(path)
     path.append("schema", "structured://")
     return path

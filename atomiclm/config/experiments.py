@@ -11,7 +11,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.object_type import ObjectType
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.paths import EXPERIMENTS
@@ -46,6 +46,8 @@ class ExperimentsSource(ConfigSource):
             content = OmegaConf.create(text)
         except (UnicodeDecodeError, yaml.YAMLError) as error:
             raise ConfigError([Fault(str(file), f"is not YAML in UTF-8: {' '.join(str(error).split())}")]) from error
+        if not isinstance(content, DictConfig):
+            raise ConfigError([Fault(str(file), "is a list; an experiment is a mapping, name: value")])
         header = ConfigSource._get_header_dict(text[:512])
         if header.get("package") != "_global_":
             rule = "must begin with the line '# @package _global_', so that its settings are those of the whole run"

@@ -7,7 +7,6 @@ alone is that cell, and runs are never told apart by the clock.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
 from typing import Any
 
 IDENTITY = ("tokenizer", "data", "model", "optim", "schedule", "trainer", "seed")
@@ -19,13 +18,18 @@ NOT_IDENTITY = (
     "tracking",
     "runtime",
     "match",
+    "study",
+    "arm",
+    "profile",
+    "held_out",
     "output_dir",
     "cache_dir",
     "experiments",
     "debug",
 )
-"""The rest: where a run is kept, how it is watched, how this machine executes it, and what it was matched to (the
-solution stands in the configuration as if it had been given). None of it changes what is learned beyond the order of
+"""The rest: where a run is kept, how it is watched, how this machine executes it, and what it was matched to and
+which study it is a run of (what an arm, a profile, a match or a dev split come to stands in the configuration as if it
+had been given). None of it changes what is learned beyond the order of
 floating-point sums (device, micro-batch, compilation). `trainer.precision=auto` is hashed as it stands, and what it
 came to on a machine is in `environment.json`; name the precision to have it in the hash."""
 
@@ -48,25 +52,16 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def slug(
-    options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any], swept_keys: Sequence[str] = ()
-) -> str:
-    """Return a readable name: swept keys, other values that differ, chosen options, the seed; at most 80 characters.
+def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any]) -> str:
+    """Return a readable name: the arm, values that differ, chosen options, the seed; at most 80 characters.
 
     Args:
         options: the option of each group whose choice differs from the experiment's own.
         unresolved: the configuration with interpolations kept, so that a value that only follows another is not named
             twice.
-        base: the unresolved configuration of the same experiment and options with nothing else overridden.
-        swept_keys: what the experiment is about, named also where a run has the base's value.
+        base: the unresolved configuration of the same experiment, arm and options with nothing else overridden.
     """
     values: dict[str, Any] = {}
-    for key in swept_keys:
-        node: Any = unresolved
-        for part in key.split("."):
-            node = node.get(part) if isinstance(node, dict) else None
-        if key != "seed" and node is not None and not isinstance(node, dict):
-            values[key] = node
     for group in IDENTITY:
         if group != "seed":
             values.update(_differences(group, unresolved.get(group), base.get(group)))
@@ -77,7 +72,8 @@ def slug(
         for (key, value), last in zip(values.items(), lasts, strict=True)
     }
     chosen = {group.rpartition("/")[2]: name for group, name in options.items() if group.split("/")[0] in IDENTITY}
-    parts = [re.sub(r"[^\w.+=]+", "_", f"{key}={value}") for key, value in {**named, **chosen}.items()]
+    arm = [unresolved["arm"]] if unresolved.get("arm") else []
+    parts = [*arm, *(re.sub(r"[^\w.+=]+", "_", f"{key}={value}") for key, value in {**named, **chosen}.items())]
     seed = f"seed={unresolved.get('seed')}"
     while parts and len("-".join([*parts, seed])) > _SLUG_CHARACTERS:
         parts.pop()  # the hash tells apart what the name has no room for

@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from atomiclm.config.arms import override_key
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.counting import cost_of
 from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.identity import digest
 from atomiclm.config.match_seconds import solve_seconds
+from atomiclm.config.overrides import overridden
 from atomiclm.config.validate import node_faults
 from atomiclm.data.cache import default_cache_dir
 from atomiclm.study.cost import Cost, Quantity, residuals
@@ -73,7 +73,7 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     free = str(match.free)
     if not isinstance(OmegaConf.select(config, free, default="absent"), int | None):
         raise ConfigError([Fault("match.free", f"'{free}' is no whole number of this configuration")])
-    baseline = _baseline(tuple(_overridden(overrides, [*match.baseline, "match=none"])))
+    baseline = _baseline(tuple(overridden(overrides, [*match.baseline, "match=none"])))
     target_cost = _counted(baseline)
     # Seconds are measured; FLOPs are where the search for them begins.
     quantity: Quantity = "flops" if match.quantity == "seconds" else match.quantity
@@ -127,9 +127,3 @@ def _counted(baseline: dict[str, Any]) -> Cost:
         return cost_of(baseline)
     except (ValueError, TypeError) as error:
         raise ConfigError([Fault("match.baseline", f"cannot be counted: {str(error).splitlines()[0]}")]) from error
-
-
-def _overridden(overrides: Sequence[str], later: Sequence[str]) -> list[str]:
-    """`later` after those of `overrides` that set other keys: Hydra refuses two choices of one group."""
-    keys = {override_key(override) for override in later}
-    return [*(override for override in overrides if override_key(override) not in keys), *later]

@@ -8,10 +8,13 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from atomiclm.config.compose import compose_base, job_overrides, resolved, root_keys, swept_keys, unresolved
+from atomiclm.config.compose import compose, compose_base, job_overrides, resolved, root_keys, unresolved
+from atomiclm.config.declared import declared_overrides
+from atomiclm.config.held_out import apply_held_out
 from atomiclm.config.identity import digest, slug
 from atomiclm.config.match import Matched, apply_match
 from atomiclm.config.validate import validate, with_numbers_as_annotated
+from atomiclm.tracking import find_cell
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,7 @@ class RunConfig(ArmConfig):
     def folder(self) -> Path:
         """The run folder: the one whose name ends in this run's digest, however it was named, or the one to make."""
         parent = Path(self.values["output_dir"]) / self.values["name"]
-        existing = sorted(parent.glob(f"*-{self.run_id.rpartition('-')[2]}"))
-        return existing[0] if existing else parent / self.run_id
+        return find_cell(parent, self.run_id) or parent / self.run_id
 
     def to_yaml(self) -> str:
         """Return `values` as the text of config.yaml."""
@@ -53,19 +55,33 @@ def read_config(config: DictConfig) -> RunConfig:
     Raises:
         ConfigError: with every fault found.
     """
-    arm = read_arm(config, job_overrides())
-    options, base = compose_base()
-    name = slug(options, unresolved(config), unresolved(base), swept_keys())
+    return _named(config, job_overrides())
+
+
+def read_cell(overrides: Sequence[str]) -> RunConfig:
+    """The same for a cell of a sweep, from the overrides that its job will be given.
+
+    Raises:
+        ConfigError: with every fault found.
+    """
+    return _named(compose(overrides), overrides)
+
+
+def _named(config: DictConfig, overrides: Sequence[str]) -> RunConfig:
+    arm = read_arm(config, overrides)
+    options, base = compose_base(overrides, declared_overrides(overrides))
+    name = slug(options, unresolved(config), unresolved(base))
     return RunConfig(arm.values, arm.variant, arm.matched, f"{name}-{digest(arm.values)}")
 
 
 def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
-    """Validate a configuration composed from `overrides`, and solve its match (written into `config`).
+    """Validate a configuration composed from `overrides`, its match and dev split written into `config`.
 
     Raises:
         ConfigError: with every fault found.
     """
     matched = apply_match(config, overrides)
+    apply_held_out(config)
     return ArmConfig(validate(resolved(config), root_keys()), _variant(config), matched)
 
 

@@ -1,95 +1,115 @@
-"""A sweep: every cell is composed and validated before the first one trains; a failing cell stops no other."""
+"""A sweep: every cell is validated before the first one trains, what is done is skipped, and a failure stops no other.
 
-import sys
-from collections.abc import Sequence
-from typing import Any
+The cells of a study are its arms times its seeds; `-m key=1,2` on the command line multiplies them further, or makes a
+sweep without a study. What is wanted is written to `study.json` beside the runs, so that `compare` can miss a cell that
+never began.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobReturn, JobStatus
-from omegaconf import open_dict
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn
 
-from atomiclm.config.compose import resolved, root_keys, without_null
-from atomiclm.config.faults import ConfigError, FailedCells, Fault
-from atomiclm.config.identity import IDENTITY, digest
-from atomiclm.config.match import apply_match
-from atomiclm.config.validate import validate
+from atomiclm.config.declared import read_study, single_values
+from atomiclm.config.faults import ConfigError, Fault, UserError
+from atomiclm.config.launching import Launching, show
+from atomiclm.config.overrides import override_key
+from atomiclm.config.planning import Wanted, planned, validated
+from atomiclm.config.sweep_folder import SweepFolder
+from atomiclm.config.tuning import TUNING_SUFFIX, trial_overrides, tune
+from atomiclm.study.ledger import TunedValue
+from atomiclm.study.study import Study
 
 
 class StudySweeper(BasicSweeper):
-    """Hydra's basic sweeper (the product of all listed values) with a preflight before and a verdict after.
+    """Hydra's basic sweeper (the product of all listed values), with a study's arms and seeds among the axes."""
 
-    It differs in three ways: no `multirun.yaml` is written; all cells are validated first and the sweep is refused
-    whole if one is wrong; failures are reported together at the end, each with its overrides, instead of the first
-    one's traceback.
-    """
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Run every cell. Raises ConfigError before the first, or FailedCells after the last."""
-        assert self.hydra_context is not None and self.launcher is not None
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
-        batches = self.split_arguments(overrides, self.max_batch_size)
-        cells = [without_null(cell) for batch in batches for cell in batch]
-        merged = self._preflight(cells)
-        cells = [cell for number, cell in enumerate(cells) if number not in merged]
-        size = self.max_batch_size or len(cells)
-        returns: list[Sequence[JobReturn]] = []
-        for first in range(0, len(cells), size):
-            returns.append(self.launcher.launch(cells[first : first + size], initial_job_idx=first))
-        self._report(cells, [job for jobs in returns for job in jobs])
-        return returns
+        """Run every cell that has not ended. Raises ConfigError before the first, or FailedCells after the last."""
+        assert self.launcher is not None and self.config is not None
+        # Composition follows the running command's search path (--config-dir), which is known from here.
+        HydraConfig.instance().set_config(self.config)
+        if self.params:
+            rule = "an experiment declares study.arms and study.seeds; other axes are given on the command line"
+            raise ConfigError([Fault("hydra.sweeper.params", rule)])
+        typed = list(arguments)
+        study = read_study(single_values(typed))
+        tunes = study.tuning is not None and study.tuning.key not in map(override_key, typed)
+        middle = _middle(study) if tunes else {}
+        first = planned(typed, study, study.seeds, middle or None)
+        if not first:
+            raise ConfigError([Fault("study", "there is nothing to run")])
+        folder = first[0].run.folder.parent
+        sweeping = SweepFolder(typed, study, folder, Launching(self.launcher, folder, study.metric, study.fail_fast))
+        tuned: dict[str, TunedValue] = {}
+        if tunes:
+            tuned = self._tune(typed, study, folder)
+        values = {arm: choice.value for arm, choice in tuned.items()}
+        seeds = list(study.seeds)
+        looks: list[int] = []
+        while True:
+            cells = planned(typed, study, seeds, values or None) if tuned or looks else first
+            sweeping.run(cells, tuned, looks)
+            if study.sequential is None or "seed" in map(override_key, typed):
+                break
+            looks.append(len(seeds))
+            more = self._more_seeds(study, folder, seeds, looks)
+            if not more:
+                break
+            seeds += more
+        return []
 
-    def _preflight(self, cells: Sequence[Sequence[str]]) -> set[int]:
-        """Validate every cell; return the numbers (from 0) of those that a match makes the same run as an earlier one.
+    def _tune(self, typed: Sequence[str], study: Study, folder: Path) -> dict[str, TunedValue]:
+        """Train the trials, in a folder of their own, and choose."""
+        assert self.launcher is not None and study.tuning is not None
+        own = [one for one in typed if override_key(one) not in ("seed", "arm", "name", study.tuning.key)]
+        trials = folder.with_name(folder.name + TUNING_SUFFIX)
+        plain = Study(metric=study.metric, direction=study.direction)
+        launching = Launching(self.launcher, trials, study.metric, study.fail_fast)
+        sweeping = SweepFolder(typed, plain, trials, launching, tolerant=True)
 
-        An arm matched to itself is itself: a sweep over match=none,parameters has its baseline twice, and trains it
-        once. Two cells that are one run for any other reason are a mistake.
-        """
-        assert self.hydra_context is not None and self.config is not None
-        faults: dict[str, Fault] = {}
-        known = root_keys()
-        first_of: dict[str, int] = {}
-        merged: set[int] = set()
-        for number, cell in enumerate(cells):
-            config = self.hydra_context.config_loader.load_sweep_config(self.config, list(cell))
-            with open_dict(config):
-                del config["hydra"]
-            try:
-                apply_match(config, list(cell))
-                identity = digest(validate(resolved(config), known))
-                first = first_of.setdefault(identity, number)
-                if first != number and _differ_in_match(cell, cells[first]):
-                    merged.add(number)
-                elif first != number:
-                    rule = f"cells {first + 1} and {number + 1} are the same run; sweep only over {', '.join(IDENTITY)}"
-                    faults.setdefault(identity, Fault("sweep", f"{rule} (cell {number + 1}: {' '.join(cell)})"))
-            except ConfigError as error:
-                for fault in error.faults:
-                    where = f"cell {number + 1} of {len(cells)} ({_special(cell, cells)})"
-                    faults.setdefault(str(fault), Fault(fault.path, f"{fault.message}  [{where}]"))
-        if faults:
-            raise ConfigError(list(faults.values()))
-        return merged
+        def trials_of(grids: Mapping[str, Sequence[float]]) -> list[tuple[str, float, Wanted]]:
+            listed = trial_overrides(study, own, folder.name, grids)
+            cells = validated([overrides for _, _, overrides in listed])
+            key = study.tuning.key.rpartition(".")[2] if study.tuning else ""
+            named = [
+                replace(one, cell=replace(one.cell, arm=f"{arm} {key}={value!r}"))
+                for (arm, value, _), one in zip(listed, cells, strict=True)
+            ]
+            return [(arm, value, one) for (arm, value, _), one in zip(listed, named, strict=True)]
 
-    def _report(self, cells: Sequence[Sequence[str]], jobs: Sequence[JobReturn]) -> None:
-        failures: list[str] = []
-        for cell, job in zip(cells, jobs, strict=True):
-            if job.status is JobStatus.FAILED:
-                error: Any = job._return_value
-                failures.append(f"  {' '.join(cell)}\n    {type(error).__name__}: {error}")
-        if failures:
-            raise FailedCells("\n".join([f"{len(failures)} of {len(cells)} cells failed:", *failures]))
-        print(f"\nCells done: {len(cells)} of {len(cells)}.", file=sys.stderr, flush=True)
+        try:
+            chosen = tune(study, trials_of, lambda cells: sweeping.run(cells, {}, []))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        lines = [f"{study.tuning.key} chosen on the dev split, {len(study.tuning.seeds)} seeds a value:"]
+        for arm, choice in chosen.items():
+            tried = "  ".join(f"{value} {mean:.4f}" for value, mean in choice.trials.items())
+            end = "" if choice.interior else "  (at the end of the grid)"
+            lines.append(f"  {arm}: {choice.value!r}{end}   {tried}")
+        show(lines)
+        return chosen
 
+    def _more_seeds(self, study: Study, folder: Path, seeds: Sequence[int], looks: Sequence[int]) -> list[int]:
+        """The seeds to add after a look at what is there; none once all is resolved or the limit is reached."""
+        from atomiclm.study.comparing import compare_folder  # statistics, which only a sequential study asks for
+        from atomiclm.study.sequential import next_look
 
-def _special(cell: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """The overrides of `cell` that not all cells have."""
-    shared = set(cell).intersection(*cells) if len(cells) > 1 else set()
-    return " ".join(override for override in cell if override not in shared)
+        decision = next_look(compare_folder(folder), study, len(seeds))
+        show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {decision.reason}"])
+        taken = {*seeds, *(study.tuning.seeds if study.tuning else ())}
+        fresh = (seed for seed in itertools.count(1) if seed not in taken)
+        return [next(fresh) for _ in range(decision.seeds - len(seeds))] if decision.goes_on else []
 
 
-def _differ_in_match(one: Sequence[str], other: Sequence[str]) -> bool:
-    return [override for override in one if override.startswith("match")] != [
-        override for override in other if override.startswith("match")
-    ]
+def _middle(study: Study) -> dict[str, float]:
+    """A stand-in for what is yet to be tuned, so that the arms can be checked before the trials."""
+    assert study.tuning is not None
+    return {arm: study.tuning.grid(arm)[len(study.tuning.values) // 2] for arm in study.arms}

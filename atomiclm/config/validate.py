@@ -69,6 +69,14 @@ def _seed_rule(value: Any) -> str | None:
     return None if is_whole and 0 <= value < 2**63 else f"{value!r} is not a whole number from 0 to 2**63 - 1"
 
 
+def _label_rule(value: Any) -> str | None:
+    return None if value is None or isinstance(value, str | int) else f"{value!r} is not a name"
+
+
+def _held_out_rule(value: Any) -> str | None:
+    return None if value in ("validation", "dev") else f"{value!r} is not one of: validation, dev"
+
+
 def _folder_rule(value: Any) -> str | None:
     return None if isinstance(value, str) and value else f"{value!r} is not the path of a folder"
 
@@ -76,6 +84,9 @@ def _folder_rule(value: Any) -> str | None:
 _ROOT_RULES: dict[str, Callable[[Any], str | None]] = {
     "name": _name_rule,
     "seed": _seed_rule,
+    "arm": _label_rule,
+    "profile": _label_rule,
+    "held_out": _held_out_rule,
     "output_dir": _folder_rule,
     "cache_dir": lambda value: None if value is None else _folder_rule(value),
 }

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from atomiclm.data.best_fit import BestFit
     from atomiclm.data.cache import default_cache_dir
     from atomiclm.data.copying import Copy
-    from atomiclm.data.corpus import prepare
+    from atomiclm.data.corpus import corpus_sha256, prepare
+    from atomiclm.data.dev_split import DevSplit
     from atomiclm.data.loading import create_dataloaders, training_batches
     from atomiclm.data.markov import Markov
     from atomiclm.data.mixing import MixedDataset
@@ -40,6 +41,7 @@ _SUBMODULE = {
     "CorpusPart": "prepared",
     "CorpusSource": "source",
     "Dataset": "batches",
+    "DevSplit": "dev_split",
     "Document": "source",
     "Markov": "markov",
     "MixedDataset": "mixing",
@@ -63,6 +65,7 @@ _SUBMODULE = {
     "ValidationWindows": "validation",
     "WindowOrder": "order",
     "answer_batches": "validation",
+    "corpus_sha256": "corpus",
     "create_dataloaders": "loading",
     "default_cache_dir": "cache",
     "prepare": "corpus",
@@ -80,6 +83,7 @@ __all__ = [
     "CorpusPart",
     "CorpusSource",
     "Dataset",
+    "DevSplit",
     "Document",
     "Markov",
     "MixedDataset",
@@ -103,6 +107,7 @@ __all__ = [
     "ValidationWindows",
     "WindowOrder",
     "answer_batches",
+    "corpus_sha256",
     "create_dataloaders",
     "default_cache_dir",
     "prepare",

@@ -88,6 +88,15 @@ def prepare[T: TrainableTokenizer](
     )
 
 
+def corpus_sha256(source: CorpusSource, cache_dir: Path | None = None) -> str:
+    """The hash by which `prepare` knows the text of a corpus, without preparing it: from the stamp of its files where
+    they have one, else by reading them. Raises ValueError for faults of the source.
+    """
+    root = cache_dir if cache_dir is not None else default_cache_dir()
+    parts = [(part, _surveyed(part, root, silent)) for part in source.parts()]
+    return str(_identity(parts)["corpus_sha256"])
+
+
 def _num_bytes(parts: Parts) -> int:
     return sum(found.num_bytes for _, found in parts)
 

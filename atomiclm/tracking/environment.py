@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,22 @@ def environment() -> dict[str, Any]:
         "memory_bytes": _fact(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "versions": {name: _fact(partial(importlib.metadata.version, name)) for name in PACKAGES},
         "source": _fact(lambda: _source(Path(__file__).resolve().parents[2])),
+        "code_sha256": _fact(code_of),
         "command": list(sys.argv),
         "variables": {name: os.environ.get(name) for name in VARIABLES},
         "torch": _fact(_torch),
     }
+
+
+@lru_cache(maxsize=1)
+def code_of() -> str:
+    """Hash of the package's own source files as they are installed; a component of the user's own is not in it."""
+    root = Path(__file__).resolve().parents[1]
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()} {len(content)} ".encode() + content)
+    return digest.hexdigest()
 
 
 def _fact(ask: Callable[[], Any]) -> Any:

@@ -77,6 +77,28 @@ def runs_in(folder: Path) -> list[RunFolder]:
     return [run for run in candidates if run.looks_like_a_run()]
 
 
+def is_held(folder: RunFolder) -> bool:
+    """Whether a process is training the run: the kernel drops the lock when the process dies, however it dies."""
+    lock = folder.path / ".lock"
+    if not lock.is_file():
+        return False
+    from filelock import FileLock, Timeout  # a tenth of a second that only folders with a lock are worth
+
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except OSError:  # a folder of another's, which may be read only: nothing of ours trains there
+        return False
+
+
+def find_cell(folder: Path, run_id: str) -> Path | None:
+    """The run folder in `folder` that is the run `run_id`, whatever it is called: the digest at the end decides."""
+    found = sorted(folder.glob(f"*-{run_id.rpartition('-')[2]}"))
+    return found[0] if found else None
+
+
 def near(text: str, names: list[str]) -> str:
     """End of an error message: the names closest to `text`, or nothing when none is close."""
     close = difflib.get_close_matches(text, names, n=3, cutoff=0.5)

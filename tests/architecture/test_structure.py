@@ -21,7 +21,7 @@ ALLOWED = {
     "generation": {"model"},
     "evaluation": {"model", "data"},
     "training": {"model", "optim", "data"},
-    "study": {"tracking"},
+    "study": {"tracking", "evaluation"},
     "sketch": set(),
     "interop": {"model", "tokenizer"},
 }

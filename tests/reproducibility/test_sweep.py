@@ -1,4 +1,4 @@
-"""A sweep runs every cell; a failing one stops no other, is named at the end, and makes the exit status non-zero."""
+"""A study runs every cell; a failing one stops no other, is named at the end, and makes the exit status non-zero."""
 
 import csv
 import io
@@ -30,14 +30,14 @@ def _summaries(folder: Path, name: str) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
-    """The shipped study at 4 steps, with one more cell that fails."""
+    """Two arms of the shipped study at 4 steps, each with a norm that works and one that fails."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "exploding.py").write_text(EXPLODING)
     arguments = (
-        "-m", "experiments=gqa_ratio", "match=none", "data=text", f"data.path={corpus(folder).name}", *TINY,
-        "model.attention.num_heads=4",
-        "model.attention.num_kv_heads=4,1", "seed=1,2", "trainer.max_steps=4", "trainer.batch_size=2",
-        "model.norm._target_=atomiclm.model.RMSNorm,exploding.Exploding", "tracking=default",
+        "-m", "experiments=gqa_ratio", "data=text", f"data.path={corpus(folder).name}", *TINY,
+        "model.attention.num_heads=8", "arm=kv8,kv1", "study.seeds=[1,2]", "trainer.max_steps=4",
+        "trainer.batch_size=2", "tracking=default",
+        "model.norm._target_=atomiclm.model.RMSNorm,exploding.Exploding",
     )  # fmt: skip
     return folder, arguments, run(folder, "train", *arguments, timeout=300)
 
@@ -47,6 +47,7 @@ def test_every_cell_runs_and_the_failures_are_told_at_the_end(swept):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "4 of 8 cells failed" in done.stderr
     assert done.stderr.count("RuntimeError: the planted bug") >= 4
+    assert "python -m atomiclm.train experiments=gqa_ratio" in done.stderr, "each with the command that runs it alone"
     states = [summary["state"] for summary in _summaries(folder, "gqa_ratio").values()]
     assert sorted(states) == ["done"] * 4 + ["failed"] * 4
 
@@ -63,7 +64,7 @@ def test_compare_prints_arms_and_says_what_failed(swept):
     folder, _, _ = swept
     done = run(folder, "compare", "outputs/gqa_ratio")
     assert done.returncode == 1
-    assert "num_kv_heads" in done.stdout
+    assert "kv8" in done.stdout
     assert "the planted bug" in done.stdout
     table = run(folder, "compare", "outputs/gqa_ratio", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(table.stdout)))
@@ -72,18 +73,44 @@ def test_compare_prints_arms_and_says_what_failed(swept):
 
 def test_the_same_command_skips_what_is_done_and_retries_what_failed(swept):
     folder, arguments, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("outputs/gqa_ratio/*Norm*/metrics.jsonl")}
     (folder / "exploding.py").write_text(EXPLODING.replace('raise RuntimeError("the planted bug")', "return hidden"))
     again = run(folder, "train", *arguments, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("done already") == 4
+    assert again.stdout.count("cell ") == 4, "those that are done are not even begun"
     assert {summary["state"] for summary in _summaries(folder, "gqa_ratio").values()} == {"done"}
+    assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
 def test_a_cell_run_alone_is_the_sweeps_cell(swept):
     folder, arguments, _ = swept
     cells = set(_summaries(folder, "gqa_ratio"))
-    alone = [a for a in arguments if a != "-m" and not a.startswith(("seed", "model.norm", "model.attention.num_kv"))]
-    done = run(folder, "train", *alone, "seed=2", "model.attention.num_kv_heads=1")
+    alone = [a for a in arguments if a != "-m" and not a.startswith(("study.seeds", "model.norm", "arm"))]
+    done = run(folder, "train", *alone, "seed=2", "arm=kv1")
     assert done.returncode == 0, done.stderr
     assert "done already" in done.stdout
     assert set(_summaries(folder, "gqa_ratio")) == cells
+
+
+def test_another_text_under_the_same_name_is_refused(swept):
+    folder, arguments, _ = swept
+    text = folder / "corpus.txt"
+    original = text.read_text()
+    text.write_text(original + "one more line\n")
+    again = run(folder, "train", *arguments)
+    text.write_text(original)
+    assert again.returncode == 2, again.stdout + again.stderr
+    assert "was trained on another text" in again.stderr
+
+
+def test_a_study_takes_over_what_another_has_trained(swept):
+    folder, arguments, _ = swept
+    own = [a for a in arguments if not a.startswith(("arm", "model.norm"))]
+    done = run(folder, "train", *own, "arm=kv8", "name=second")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("taken over from outputs/gqa_ratio") == 2
+    assert "cell " not in done.stdout
+    for summary in _summaries(folder, "second").values():
+        assert (summary["name"], summary["state"]) == ("second", "done")
+    (sampled,) = {path.name for path in (folder / "outputs" / "second").glob("kv8*seed=1*")}
+    assert run(folder, "generate", f"outputs/second/{sampled}", "--max-tokens", "3").returncode == 0
