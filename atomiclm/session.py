@@ -1,7 +1,7 @@
 """One run in one process: its data, model, optimizer and trackers put together, trained, and summed up."""
 
-import secrets
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
 from atomiclm.evaluation.anchors import anchors, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
+from atomiclm.study.ledger import read_ledger
 from atomiclm.tokenizer import END_OF_TEXT
 from atomiclm.tracking import (
     Console,
@@ -53,6 +54,7 @@ class Session:
     batches: Dataset
     forward: Forward
     trunk: Path | None = None
+    decode_tokens_per_second: float | None = None
     anchors: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -152,7 +154,7 @@ class Session:
             if checkpoint.resume(self.state, folder.checkpoints, self.console.say):
                 self.console.say(f"resuming {folder.path} at step {self.state.step}")
             record.truncate(self.state.step)  # rows after that checkpoint are written again
-            self._start_mirror(folder)
+            self.mirror.start(folder, arm=_arm(folder), say=self.console.say)
             budget = self.trainer.budget
             steps = budget.steps(self._tokens_per_step)
             if budget.max_steps and steps != budget.max_steps:
@@ -210,17 +212,6 @@ class Session:
     def _progress(self) -> float:
         return self.trainer.budget.progress(self.state.step, self.state.seconds, self._tokens_per_step)
 
-    def _start_mirror(self, folder: RunFolder) -> None:
-        self.mirror.start(
-            folder,
-            run_id=_mirror_id(folder),
-            name=folder.run_id,
-            group=f"{self.run.values['name']}/{self.run.variant}",
-            config=self.run.values,
-            derived={"variant": self.run.variant, **self.facts()},
-            say=self.console.say,
-        )
-
     # -----------------------------------------------------------------------------------------------------------------
     # Looking at the model.
 
@@ -238,6 +229,7 @@ class Session:
         tokenizer, settings = self.corpus.tokenizer, self.evaluation
         end_of_text = tokenizer.special_tokens[END_OF_TEXT]
         prompt = tokenizer.encode(settings.sample_prompt) or [end_of_text]
+        begun = time.perf_counter()
         drawn = generate(
             self.model,
             [prompt] * settings.samples,
@@ -246,6 +238,8 @@ class Session:
             seed=self.run.values["seed"],
             stop_tokens=frozenset([end_of_text]),
         )
+        # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
+        self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)
         texts = [tokenizer.decode([token for token in ids if token != end_of_text]) for ids in drawn]
         return [{"prompt": settings.sample_prompt, "text": text} for text in texts]
 
@@ -268,12 +262,14 @@ class Session:
         figures: dict[str, Any] = {**self.state.position(), **latest}
         if "train/tokens_per_second" in latest and self.state.seconds:
             figures["tokens_per_second"] = round(self.state.tokens / self.state.seconds, 1)
+        if self.decode_tokens_per_second is not None:
+            figures["decode_tokens_per_second"] = self.decode_tokens_per_second
         return {**figures, "anchors": self.anchors}
 
-    def close(self, state: str, summary: dict[str, Any]) -> None:
-        """Close what shows the run: the progress line and the mirror."""
+    def close(self) -> None:
+        """Close what shows the run: the progress line, and the mirror, which reads summary.json."""
         self.console.close()
-        self.mirror.finish(state, summary)
+        self.mirror.finish()
 
     def report(self, folder: RunFolder, alone: bool = True) -> Iterator[str]:
         """Yield the closing lines: final figures; of a run alone also anchors, where it is, and what to type next."""
@@ -297,17 +293,13 @@ class Session:
         yield f"            python -m atomiclm.compare {folder.path.parent}"
 
 
-def _mirror_id(folder: RunFolder) -> str:
-    """Return the id of this folder's run in W&B, chosen once.
-
-    The run id alone would be that of the same configuration trained elsewhere, or before `outputs/` was emptied, and
-    W&B would append to that run's history.
-    """
-    file = folder.wandb / "id"
-    if not file.is_file():
-        folder.wandb.mkdir(exist_ok=True)
-        file.write_text(f"{folder.run_id}-{secrets.token_hex(3)}", encoding="utf-8")
-    return file.read_text(encoding="utf-8")
+def _arm(folder: RunFolder) -> str | None:
+    """Return the arm of the study that the run is a cell of, as far as its ledger says."""
+    try:
+        ledger = read_ledger(folder.path.absolute().parent)
+    except ValueError:  # the sweep says so itself; a run does not depend on it
+        return None
+    return ledger.arm_of(folder.run_id) if ledger else None
 
 
 def _built(values: dict[str, Any], group: str, *arguments: Any) -> Any:

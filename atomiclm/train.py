@@ -96,7 +96,7 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         if error is not None:
             summary["error"] = {"type": type(error).__name__, "message": str(error)}
         write_summary(folder.summary, summary)
-        session.close(state, summary)
+        session.close()
     if error is not None:
         console.say(f"{state}: {folder.path}")
         if state != "diverged":

@@ -1,25 +1,50 @@
 """The thread that follows one run's `metrics.jsonl` and shows its rows in W&B."""
 
 import contextlib
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atomiclm.tracking.record import AXES, from_json
+from atomiclm.tracking.record import read_summary
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_mode import Mode, choose_mode
+from atomiclm.tracking.wandb_artifacts import Artifacts, log_artifacts, within
+from atomiclm.tracking.wandb_description import described, exit_code, final_figures
+from atomiclm.tracking.wandb_mode import Mode, choose_mode, import_wandb
+from atomiclm.tracking.wandb_rows import NewRows, Outgoing
 from atomiclm.tracking.wandb_segments import Segments
-
-NOT_MIRRORED = ("checkpoint",)
-"""Events that stay out of W&B: they have no figures, and come by the clock, so a resumed run has them elsewhere."""
 
 POLL_SECONDS = 1.0
 """How far the mirror may lag behind the record."""
 
 SPARE_SECONDS = 10.0
 """Beyond wandb's own timeouts, for what it does not count: importing it, starting and stopping its process."""
+
+QUIET_SECONDS = 3.0
+"""How long the end of a run waits before it says what it is waiting for."""
+
+ARTIFACT_SHARE = 0.5
+"""The part of the finish timeout that artifacts may take; the rest is left for the rows."""
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What became of a mirror.
+
+    Attributes:
+        mode: online or offline, the one that lasted.
+        where: the run's address, or the folder of its offline segment.
+        held: rows that were there before.
+        sent: rows that were passed on.
+        missing: why something may not have arrived; "" when everything has.
+    """
+
+    mode: Mode
+    where: str
+    held: int
+    sent: int
+    missing: str = ""
 
 
 class Mirror(threading.Thread):
@@ -28,63 +53,86 @@ class Mirror(threading.Thread):
     A daemon thread: should wandb hang beyond its own timeouts, the process can still end.
 
     Args:
-        mode: auto, online, offline or disabled, as configured.
+        mode: auto, online or offline, as configured.
+        live: whether this process trains the run: then an online run that fails goes on offline, and W&B is shown
+            what this machine is and does; a run sent later has nothing to do with either.
         folder: the run.
-        arguments: what `wandb.init` is told about the run.
-        init_timeout_seconds: limit for reaching the server.
-        finish_timeout_seconds: limit for the last upload.
+        arm: the arm of its study, where it is known.
+        settings: project, entity and further tags, as `wandb.init` takes them.
+        artifacts: which artifacts an online run gets.
+        timeouts: limits in seconds for reaching the server and for the last upload.
         say: called with each line meant for people.
     """
 
     def __init__(
         self,
         mode: str,
+        live: bool,
         folder: RunFolder,
-        arguments: Mapping[str, Any],
-        init_timeout_seconds: int,
-        finish_timeout_seconds: int,
+        arm: str | None,
+        settings: Mapping[str, Any],
+        artifacts: Artifacts,
+        timeouts: tuple[float, float],
         say: Callable[[str], None],
     ) -> None:
         super().__init__(name=f"wandb {folder.run_id}", daemon=True)
         self.mode = mode
+        self.live = live
         self.folder = folder
-        self.arguments = arguments
-        self.init_timeout_seconds = init_timeout_seconds
-        self.finish_timeout_seconds = finish_timeout_seconds
+        self.arm = arm
+        self.settings = settings
+        self.artifacts: Artifacts = artifacts
+        self.init_timeout_seconds, self.finish_timeout_seconds = timeouts
         self.say = say
+        self.result: Mirrored | None = None
         self._opened = threading.Event()
         self._ending = threading.Event()
+        self._done = (
+            threading.Event()
+        )  # not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a live thread
         self._abandoned = False
-        self._exit_code = 1
-        self._summary: dict[str, Any] = {}
 
-    def close(self, exit_code: int, summary: Mapping[str, Any]) -> None:
-        """Announce the end and wait for it, within the timeouts."""
-        self._exit_code = exit_code
-        self._summary = dict(figures(summary)) | {key: text for key, text in summary.items() if isinstance(text, str)}
+    def close(self) -> Mirrored | None:
+        """Announce the end and wait for it, within the timeouts or until Ctrl-C.
+
+        Returns:
+            What became of it; None if wandb failed in every mode, or was left behind.
+        """
         self._ending.set()
         opening = 0 if self._opened.is_set() else self.init_timeout_seconds
-        self.join(opening + self.finish_timeout_seconds + SPARE_SECONDS)
-        if self.is_alive():
-            self._abandoned = True
-            self.say("W&B: still not done, left behind; metrics.jsonl has every row")
+        limit = opening + self.finish_timeout_seconds + SPARE_SECONDS
+        try:
+            if not self._done.wait(QUIET_SECONDS):
+                self.say(f"W&B: waiting for the upload, at most {limit:.0f} s; Ctrl-C skips it ({self._later()})")
+                self._done.wait(limit - QUIET_SECONDS)
+        except KeyboardInterrupt:
+            limit = 0
+        if self._done.is_set():
+            return self.result
+        self._abandoned = True
+        stop_service()  # otherwise the end of the process waits for it
+        self.say(f"W&B: {'not done' if limit else 'skipped'}; {self._later()}")
+        return None
 
     def run(self) -> None:
-        """Try one mode after the other until one lasts to the end of the run."""
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-        os.environ.setdefault("WANDB_SILENT", "true")
+        """Try online, then offline, until one lasts to the end of the run."""
         try:
-            import wandb
+            self._run()
+        finally:
+            self._done.set()
 
+    def _run(self) -> None:
+        try:
+            wandb = import_wandb()
             mode, reason = choose_mode(self.mode, wandb.setup().settings.base_url)
         except Exception as error:  # whatever is wrong with an optional mirror is no reason to stop a run
-            self.say(f"W&B: off, wandb cannot be used ({_first_line(error)}); metrics.jsonl has every row")
+            self.say(f"W&B: off, wandb cannot be used ({first_line(error)}); metrics.jsonl has every row")
             return
         if reason:
             self.say(f"W&B: {mode}; {reason}")
         while True:
             try:
-                self._follow(mode)
+                self.result = self._follow(mode)
                 return
             except Exception as error:
                 if self._abandoned:  # another run may be using wandb by now
@@ -92,21 +140,25 @@ class Mirror(threading.Thread):
                 # wandb still holds the run's id and refuses it to the next attempt until it is torn down.
                 with contextlib.suppress(Exception):
                     wandb.teardown(exit_code=1)
-                then = "going on offline" if mode == "online" else "off from here; metrics.jsonl has every row"
-                self.say(f"W&B: {mode} failed ({_first_line(error)}); {then}")
-                if mode != "online":
+                last = mode == "offline" or not self.live
+                then = "off from here; metrics.jsonl has every row" if last else "going on offline"
+                self.say(f"W&B: {mode} failed ({first_line(error)}); {then}")
+                if last:
                     return
                 mode = "offline"
 
-    def _follow(self, mode: Mode) -> None:
+    def _follow(self, mode: Mode) -> Mirrored:
         """Open the W&B run, pass rows on until the end is announced, close it."""
         import wandb
 
-        self.folder.wandb.mkdir(parents=True, exist_ok=True)
+        arguments = described(self.folder, self.arm)
+        arguments["tags"] = [*arguments["tags"], *self.settings["tags"]]
         online = mode == "online"
         segments = Segments(self.folder.wandb)
+        artifact_seconds = ARTIFACT_SHARE * self.finish_timeout_seconds if online and self.artifacts != "none" else 0.0
         run = wandb.init(
-            **self.arguments,
+            **{**arguments, "project": self.settings["project"], "entity": self.settings["entity"]},
+            dir=str(self.folder.path),
             mode=mode,
             # By default a second init in one process returns the first run, and two cells of a sweep become one.
             reinit="create_new",
@@ -116,78 +168,70 @@ class Mirror(threading.Thread):
                 console="off",
                 silent=True,
                 init_timeout=self.init_timeout_seconds,
-                finish_timeout=self.finish_timeout_seconds,
+                finish_timeout=self.finish_timeout_seconds - artifact_seconds,
+                finish_timeout_raises=True,
                 login_timeout=self.init_timeout_seconds,
+                disable_git=not self.live,
+                x_disable_meta=not self.live,
+                x_disable_stats=not self.live,
             ),
         )
         segment = Path(run.dir).parent.name
         held = run.starting_step if online else segments.held()
         segments.discard_unsynced(keep=segment)
         self._opened.set()
-        where = run.url if online else f"offline, in {self.folder.wandb} (`wandb sync` sends it)"
-        self.say(f"W&B: {where}")
-
-        # Never step=: wandb drops rows whose step is not larger than the last. The last definition of a metric wins.
-        run.define_metric("*", step_metric="tokens")
-        reader = _Lines(self.folder.metrics)
-        number = 0
+        where = str(run.url) if online else str(self.folder.wandb / segment)
+        self.say(f"W&B: {where}" if online else f"W&B: offline, in {self.folder.wandb} ({self._later()})")
+        rows, outgoing = NewRows(self.folder.metrics), Outgoing(run, held)
         ending = False
         while not ending:
-            ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before finish() are then all read
-            before = number
+            ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
+            before = outgoing.number
             try:
-                for row in reader.new_rows():
-                    if row["event"] in NOT_MIRRORED:
-                        continue
-                    if number >= held:
-                        run.log(payload(row, wandb.Table))
-                    number += 1
+                for row in rows.read():
+                    outgoing.put(row)
             finally:  # so that an attempt that takes over from this one knows where to go on
-                if number > max(before, held):
-                    segments.note(segment, number)
-        run.summary.update(self._summary)
-        run.finish(exit_code=self._exit_code)
+                if outgoing.number > max(before, held):
+                    segments.note(segment, outgoing.number)
+            outgoing.settle()
+        summary = read_summary(self.folder.summary)
+        run.summary.update(final_figures(summary))
+        missing = []
+        if artifact_seconds:
+            try:
+                within(artifact_seconds, lambda: log_artifacts(run, self.folder, self.artifacts))
+            except Exception as error:
+                missing.append(f"artifacts: {first_line(error)}")
+        if not outgoing.send_samples():
+            missing.append("table of samples")
+        try:
+            run.finish(exit_code=exit_code(summary))
+        except TimeoutError:
+            segments.forget(segment)  # nobody knows how far it came; the server will say
+            missing.append(f"rows: not all uploaded within {self.finish_timeout_seconds:g} s")
+        if missing:
+            self.say(f"W&B: incomplete ({'; '.join(missing)}); {self._later()}")
+        return Mirrored(mode, where, held, outgoing.sent, "; ".join(missing))
+
+    def _later(self) -> str:
+        return f"`python -m atomiclm.sync {self.folder.path}` sends what is missing"
 
 
-class _Lines:
-    """Reads the complete lines that were appended to a file since the last call."""
+def stop_service() -> None:
+    """Kill wandb's own process, for good: it goes on trying to upload for as long as a run is open.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.offset = 0
+    wandb has no public way to do that. Should a release keep its process elsewhere, the end of our process waits for
+    wandb's finish timeout once more, and a test says so.
+    """
+    import wandb
 
-    def new_rows(self) -> Iterator[dict[str, Any]]:
-        if not self.path.exists():
-            return
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            for line in file:
-                if not line.endswith(b"\n"):
-                    return  # being written
-                self.offset += len(line)
-                yield from_json(line)
+    with contextlib.suppress(Exception):
+        wandb.setup()._connection._proc._process.kill()  # type: ignore[union-attr]
+    with contextlib.suppress(Exception):
+        within(QUIET_SECONDS, lambda: wandb.teardown(exit_code=1))  # the next run starts a new one
 
 
-def figures(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The numbers of a nested mapping under flat names joined by '/', which W&B groups its panels by."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from figures(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            yield prefix + key, value
-
-
-def payload(row: Mapping[str, Any], table: Callable[..., Any]) -> dict[str, Any]:
-    """What W&B gets for a row of the record: its numbers, and its samples as a table."""
-    sent = dict(figures(row))
-    if samples := row.get("samples"):
-        rows = [[row["step"], row["tokens"], sample["prompt"], sample["text"]] for sample in samples]
-        sent["samples"] = table(columns=["step", "tokens", "prompt", "text"], data=rows)
-    assert all(axis in sent for axis in AXES), f"a row without one of {AXES} cannot be placed on W&B's axes"
-    return sent
-
-
-def _first_line(error: Exception) -> str:
-    """The kind of an error and the first line of its message: enough for one line on a screen."""
+def first_line(error: Exception) -> str:
+    """Return the kind of an error and the first line of its message: enough for one line on a screen."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

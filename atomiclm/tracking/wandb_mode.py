@@ -1,10 +1,10 @@
-"""Which way the W&B mirror runs, decided without asking anybody and without importing wandb."""
+"""Which way the W&B mirror runs, decided without asking anybody; and how wandb is imported."""
 
 import netrc
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 Mode = Literal["online", "offline", "disabled"]
@@ -70,3 +70,12 @@ def _netrc_path() -> Path | None:
         return Path(named).expanduser()
     candidates = (Path.home() / name for name in (".netrc", "_netrc"))
     return next((path for path in candidates if path.is_file()), None)
+
+
+def import_wandb() -> Any:
+    """Import wandb so that it keeps quiet; Any, because it may be half installed."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    return wandb

@@ -30,10 +30,11 @@ class Segments:
 
     def note(self, segment: str, rows: int) -> None:
         """Write down that `segment` reaches as far as the first `rows` rows of the record."""
-        # Written often, and only ever an estimate after a kill: no fsync.
-        partial = self._path.with_name("rows.json.partial")
-        partial.write_bytes(to_json({**self._read(), segment: rows}))
-        partial.replace(self._path)
+        self._write({**self._read(), segment: rows})
+
+    def forget(self, segment: str) -> None:
+        """Take back what was noted of a segment: its upload was given up, so its rows may be nowhere but here."""
+        self._write({name: rows for name, rows in self._read().items() if name != segment})
 
     def discard_unsynced(self, keep: str) -> None:
         """Remove the offline segments that were never synced, except `keep`, which holds their rows again."""
@@ -44,6 +45,12 @@ class Segments:
     def _unsynced(self, segment: str) -> bool:
         """Whether a segment's rows are only on this machine; `wandb sync` leaves a `.synced` file beside the log."""
         return segment.startswith("offline-run-") and not any((self.folder / segment).glob("*.synced"))
+
+    def _write(self, rows: dict[str, int]) -> None:
+        # Written often, and only ever an estimate after a kill: no fsync.
+        partial = self._path.with_name("rows.json.partial")
+        partial.write_bytes(to_json(rows))
+        partial.replace(self._path)
 
     def _read(self) -> dict[str, int]:
         return from_json(self._path.read_bytes()) if self._path.exists() else {}

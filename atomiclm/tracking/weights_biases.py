@@ -1,18 +1,18 @@
 """The W&B mirror of a run: follows `metrics.jsonl` from a thread of its own, and can neither slow nor stop a run."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_mirror import Mirror
+from atomiclm.tracking.wandb_artifacts import Artifacts
+from atomiclm.tracking.wandb_description import LONGEST_TAG
+from atomiclm.tracking.wandb_mirror import Mirror, Mirrored
 from atomiclm.tracking.wandb_mode import choose_mode
 
 _LOG = logging.getLogger(__name__)
 
 FORBIDDEN_IN_PROJECT = "/\\#?%:"
-LONGEST_TAG = 64
-LONGEST_NAME = 128
 
 
 class WeightsAndBiases:
@@ -25,7 +25,8 @@ class WeightsAndBiases:
     `_step` counts them), so many are skipped and the missing ones are sent, so killed runs heal. That is exact because
     a resumed run writes the rows again that it had written before; resumed with another logging interval, only the
     mirror of the repeated stretch is off. Each run is closed with its own exit code, and several runs in one process,
-    one after the other, stay several.
+    one after the other, stay several. What W&B is told of the run is read from its folder as well
+    (`wandb_description.py`), so `python -m atomiclm.sync` can do all of this again, later and elsewhere.
 
     wandb's own error reporting (telemetry to its makers) is switched off unless WANDB_ERROR_REPORTING is set: with a
     server that does not answer it holds up the end of the process for half a minute.
@@ -34,7 +35,9 @@ class WeightsAndBiases:
         mode: auto = WANDB_MODE when it is set, else online if a key is found, else offline. Never prompts.
         project: W&B project.
         entity: user or team; null for the key's default.
-        tags: labels of the run.
+        tags: labels of the run, beside the study's name.
+        artifacts: what an online run gets at its end, with its lineage: none; small: the tokenizer and the facts about
+            the corpus, some kilobytes; all: the newest checkpoint as well.
         init_timeout_seconds: how long the mirror tries to reach the server before it goes offline.
         finish_timeout_seconds: how long the end of a run waits for the last rows to be uploaded.
 
@@ -49,6 +52,7 @@ class WeightsAndBiases:
         project: str = "atomiclm",
         entity: str | None = None,
         tags: Sequence[str] = (),
+        artifacts: Artifacts = "small",
         init_timeout_seconds: int = 20,
         finish_timeout_seconds: int = 60,
     ) -> None:
@@ -59,6 +63,8 @@ class WeightsAndBiases:
         for tag in tags:
             if not 0 < len(tag) <= LONGEST_TAG:
                 raise ValueError(f"tags: {tag!r} must have 1 to {LONGEST_TAG} characters")
+        if artifacts not in get_args(Artifacts):
+            raise ValueError(f"artifacts={artifacts!r} must be none, small or all")
         for argument, seconds in (("init", init_timeout_seconds), ("finish", finish_timeout_seconds)):
             if seconds <= 0:
                 raise ValueError(f"{argument}_timeout_seconds={seconds} must be positive")
@@ -66,6 +72,7 @@ class WeightsAndBiases:
         self.project = project
         self.entity = entity
         self.tags = list(tags)
+        self.artifacts: Artifacts = artifacts
         self.init_timeout_seconds = init_timeout_seconds
         self.finish_timeout_seconds = finish_timeout_seconds
         self._mirror: Mirror | None = None
@@ -74,11 +81,8 @@ class WeightsAndBiases:
         self,
         folder: RunFolder,
         *,
-        run_id: str,
-        name: str,
-        group: str,
-        config: Mapping[str, Any],
-        derived: Mapping[str, Any],
+        arm: str | None = None,
+        live: bool = True,
         say: Callable[[str], None] = _LOG.info,
     ) -> None:
         """Begin to mirror a run; returns at once.
@@ -86,40 +90,32 @@ class WeightsAndBiases:
         A resumed run truncates its record first: the lines found here are the run's past.
 
         Args:
-            folder: the run; its `metrics.jsonl` is followed, its `wandb/` holds what wandb writes.
-            run_id: W&B's id of the run as well, so that a resumed run is the same run there.
-            name: shown in W&B.
-            group: runs of one configuration that differ only in the seed share it.
-            config: the resolved nested configuration.
-            derived: figures that follow from it (parameters, flops_per_token, ...), stored as `config["derived"]`.
+            folder: the run; config.yaml, environment.json and a first summary.json are there. Its `metrics.jsonl` is
+                followed, its `wandb/` holds what wandb writes.
+            arm: the arm of the study that the run is a cell of, where it is known.
+            live: whether this process trains the run; otherwise nothing is told of this machine, and an online mirror
+                that fails does not go on offline.
             say: called, from the mirror's thread, with each line meant for people.
         """
         assert self._mirror is None, "finish() the previous run before the next start()"
         if choose_mode(self.mode)[0] == "disabled":
             return
-        arguments = {
-            "project": self.project,
-            "entity": self.entity,
-            "tags": self.tags,
-            "id": run_id,
-            "name": name[:LONGEST_NAME],
-            "group": group[:LONGEST_NAME],
-            "config": {**config, "derived": dict(derived)},
-            "dir": str(folder.path),
-        }
+        settings = {"project": self.project, "entity": self.entity, "tags": self.tags}
         timeouts = self.init_timeout_seconds, self.finish_timeout_seconds
-        self._mirror = Mirror(self.mode, folder, arguments, *timeouts, say)
+        self._mirror = Mirror(self.mode, live, folder, arm, settings, self.artifacts, timeouts, say)
         self._mirror.start()
 
-    def finish(self, state: str, summary: Mapping[str, Any] | None = None) -> None:
-        """Pass on what is left and close the run; call it however the run ended.
+    def finish(self) -> Mirrored | None:
+        """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
 
-        Waits for the upload, but never longer than the two timeouts together with a few seconds to spare.
+        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished, every other state 1,
+        shown as failed. Waits for the upload, but never longer than the two timeouts together with a few seconds to
+        spare, and no longer than Ctrl-C.
 
-        Args:
-            state: the run's state; "done" is exit code 0, which W&B shows as finished, all others 1, shown as failed.
-            summary: final figures, which replace the last values of the same name in W&B's summary.
+        Returns:
+            What became of the mirror; None without one, or if it failed.
         """
-        if self._mirror is not None:
-            self._mirror.close(0 if state == "done" else 1, {**(summary or {}), "state": state})
-            self._mirror = None
+        if self._mirror is None:
+            return None
+        mirror, self._mirror = self._mirror, None
+        return mirror.close()
