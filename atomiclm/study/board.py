@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atomiclm.study.ledger import LEDGER_FILE, Cell
 from atomiclm.study.runs import RunResult, read_run
-from atomiclm.tracking.run_folder import RunFolder, find_cell, runs_in
+from atomiclm.tracking.run_folder import RunFolder, find_cell, is_held, runs_in
 from atomiclm.tracking.wording import duration
 
 SIGNS = {
@@ -47,7 +47,7 @@ class Board:
         runs = [_run(folder, cell) for cell in cells]
         return cls(
             cells,
-            ["missing" if run is None else run.state for run in runs],
+            ["missing" if run is None else _state(run) for run in runs],
             [_figure(run, "seconds") for run in runs],
             [_figure(run, metric) for run in runs],
         )
@@ -87,6 +87,11 @@ def failed_since_start(folder: Path) -> str:
     begun = ledger.stat().st_mtime
     late = [run for run in runs_in(folder) if run.summary.is_file() and run.summary.stat().st_mtime > begun]
     return next((run.run_id for run in late if read_run(run).state == "failed"), "")
+
+
+def _state(run: RunResult) -> str:
+    """A run that has only just begun has a lock and not all of its files."""
+    return "running" if run.state == "torn" and is_held(run.folder) else run.state
 
 
 def _run(folder: Path, cell: Cell) -> RunResult | None:

@@ -15,6 +15,7 @@ HEADINGS = {
     "flops_per_token": "FLOPs/token",
     "cache_bytes_per_token": "cache bytes/token",
     "tokens_per_second": "tokens/s",
+    "decode_tokens_per_second": "decoded tokens/s",
     "flops": "training FLOPs",
 }
 

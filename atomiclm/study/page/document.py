@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("page.js", "scales.js", "curves.js")
 NAVIGATION = (
     ("verdicts", "verdicts"), ("prediction", "prediction"), ("differences", "differences"), ("curves", "curves"),
-    ("tradeoffs", "cost"), ("tuning", "tuning"), ("evaluations", "evaluations"), ("costs", "costs"),
+    ("tradeoffs", "trade-offs"), ("tuning", "tuning"), ("evaluations", "evaluations"), ("costs", "costs"),
     ("anchors", "anchors and noise"), ("samples", "samples"), ("environment", "environment"),
     ("reproduce", "reproduce"),
 )  # fmt: skip

@@ -12,8 +12,9 @@ from atomiclm.study.page.palette import Look, marker
 from atomiclm.study.page.scale import Scale, domain
 from atomiclm.study.page.words import format_cost, format_mean, metric_of, name_of, short_name_of
 
-COSTS = ("cache_bytes_per_token", "flops", "parameters", "tokens_per_second")
-"""Less is better of all but the last."""
+COSTS = ("cache_bytes_per_token", "flops", "parameters", "tokens_per_second", "decode_tokens_per_second")
+"""Less is better of all but the speeds."""
+SPEEDS = ("tokens_per_second", "decode_tokens_per_second")
 WIDTH, HEIGHT = float(PHONE_WIDTH), 290.0
 LABEL_SIZE = 11.0
 MOST_NAMES = 10
@@ -41,7 +42,7 @@ def pareto(comparison: Comparison, cost: str) -> Markup | None:
     is_crowd = len(points) > MOST_NAMES
     y = Scale(*_reach([point.quality for point in points], is_crowd), HEIGHT - 42, 26)
     frame = Frame(x, y, name_of(cost), short_name_of(comparison.metric))
-    best = frontier(costs, qualities, cost != "tokens_per_second", comparison.direction == "lower")
+    best = frontier(costs, qualities, cost not in SPEEDS, comparison.direction == "lower")
     steps = sorted((x(costs[position]), y(qualities[position])) for position in best)
     named = [at for at, point in enumerate(points) if not is_crowd or at in best or point.index == 0]
     placed = place(

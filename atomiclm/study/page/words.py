@@ -20,6 +20,7 @@ NAMES: Mapping[str, str] = {
     "flops": "training FLOPs",
     "cache_bytes_per_token": "cache bytes per token",
     "tokens_per_second": "training tokens per second",
+    "decode_tokens_per_second": "decoded tokens per second",
     "tokens": "training tokens",
     "seconds": "training seconds",
     "step": "steps",
