@@ -92,7 +92,7 @@ class Launching:
             told = ""
             while True:
                 ended = over.wait(POLL_SECONDS)
-                headline = Board.read(self.folder, everything, self.metric).headline()
+                headline = Board.read(self.folder, everything, self.metric).headline(one_by_one=False)
                 if headline != told:
                     show([f"{self.folder.name}: {headline}"])
                     told = headline

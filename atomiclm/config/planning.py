@@ -58,7 +58,7 @@ def validated(
     """Compose and validate every cell; of two that a match makes one run, the first is kept.
 
     An arm matched to itself is itself, so a sweep over match=none,parameters has its baseline twice, and trains it
-    once. Two cells that are one run for any other reason are a mistake.
+    once. Two cells that are one run for any other reason are a mistake, and so are two arms of a study.
 
     Args:
         cells: the overrides of each, as somebody would type them.
@@ -85,7 +85,7 @@ def validated(
         cell = Cell(_arm(overrides, swept), int(run.values["seed"]), run.run_id, list(overrides))
         twin = wanted.setdefault(cell.digest, Wanted(cell, run, written_out))
         first = numbers.setdefault(cell.digest, number)
-        if first != number and not _differ_in_match(written_out, twin.overrides):
+        if first != number and not _are_matched_alike(cell, twin.cell, written_out, twin.overrides):
             rule = f"cells {first} and {number} are the same run"
             names = f"({_special(cells[first - 1], cells)}; {_special(overrides, cells)})"
             fix = f"arms and swept values must differ in {', '.join(IDENTITY)}, and what is typed wins over arms"
@@ -133,7 +133,7 @@ def _special(cell: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return " ".join(override for override in cell if override not in shared)
 
 
-def _differ_in_match(one: Sequence[str], other: Sequence[str]) -> bool:
-    return [override for override in one if override.startswith("match")] != [
-        override for override in other if override.startswith("match")
-    ]
+def _are_matched_alike(cell: Cell, other: Cell, one: Sequence[str], another: Sequence[str]) -> bool:
+    """Whether two cells of one arm are one run because a match had nothing to change."""
+    matches = [[override for override in own if override.startswith("match")] for own in (one, another)]
+    return value_of("arm", cell.overrides) == value_of("arm", other.overrides) and matches[0] != matches[1]

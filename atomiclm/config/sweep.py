@@ -50,6 +50,7 @@ class StudySweeper(BasicSweeper):
         sweeping = SweepFolder(typed, study, folder, Launching(self.launcher, folder, study.metric, study.fail_fast))
         tuned: dict[str, TunedValue] = {}
         if tunes:
+            sweeping.declare()
             tuned = self._tune(typed, study, folder)
         values = {arm: choice.value for arm, choice in tuned.items()}
         seeds = list(study.seeds)

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from atomiclm.config.declared import known_ledger
+from atomiclm.config.declared import FILE_PROFILE, known_ledger
 from atomiclm.config.faults import FailedCells
 from atomiclm.config.launching import Failure, Launching, show
 from atomiclm.config.overrides import value_of
 from atomiclm.config.planning import Wanted
 from atomiclm.config.standing import ended, note_other_code, refuse_other_text, take_over
 from atomiclm.study.board import Board
-from atomiclm.study.ledger import StudyLedger, TunedValue, write_ledger
+from atomiclm.study.ledger import Cell, StudyLedger, TunedValue, write_ledger
 from atomiclm.study.study import Study
 from atomiclm.tracking import RunFolder, find_cell
 
@@ -38,6 +38,13 @@ class SweepFolder:
         self.launching = launching
         self.tolerant = tolerant
 
+    def declare(self) -> None:
+        """Put the prediction on record before anything is trained; which cells there will be is not known yet."""
+        known = known_ledger(self.folder)
+        if known is None or known.study.prediction_sha256() != self.study.prediction_sha256():
+            cells = known.cells if known else ()
+            self._write(cells, known.tuned if known else {}, known.looks if known else (), self._finished(cells))
+
     def run(self, wanted: Sequence[Wanted], tuned: Mapping[str, TunedValue], looks: Sequence[int]) -> None:
         """Train what has not ended.
 
@@ -47,7 +54,7 @@ class SweepFolder:
         """
         finished = [one for one in wanted if ended(RunFolder(one.run.folder)) or take_over(one.run)]
         refuse_other_text([one.run for one in finished])
-        self._write_ledger(wanted, tuned, looks, len(finished))
+        self._write(self._cells(wanted), tuned, looks, len(finished))
         note_other_code([RunFolder(one.run.folder) for one in finished])
         left = [one for one in wanted if one not in finished]
         cells = [one.cell for one in wanted]
@@ -60,29 +67,42 @@ class SweepFolder:
             print(f"\nCells done: {len(wanted)} of {len(wanted)}.", file=sys.stderr, flush=True)
             print(f"next        python -m atomiclm.compare {self.folder}", file=sys.stderr, flush=True)
 
-    def _write_ledger(
-        self, wanted: Sequence[Wanted], tuned: Mapping[str, TunedValue], looks: Sequence[int], finished: int
-    ) -> None:
-        """Write what is wanted; of other sweeps into the same folder, what they ended."""
+    def _cells(self, wanted: Sequence[Wanted]) -> list[Cell]:
+        """What is wanted; and what other sweeps into the same folder wanted, as far as it is still of this study.
+
+        Of sweeps that are no study, only what they trained.
+        """
         known = known_ledger(self.folder)
-        own = {one.cell.digest for one in wanted}
-        planned = {(one.cell.arm, one.cell.seed) for one in wanted}
+        mine = [one.cell for one in wanted]
+        digests = {cell.digest for cell in mine}
+        places = {(cell.arm, cell.seed) for cell in mine}
+        arms = self.study.arms
         others = [
             cell
             for cell in (known.cells if known else ())
-            if cell.digest not in own
-            and (cell.arm, cell.seed) not in planned
-            and (cell.arm in self.study.arms if self.study.is_declared else find_cell(self.folder, cell.run_id))
+            if cell.digest not in digests
+            and (cell.arm, cell.seed) not in places
+            and (cell.arm in arms if arms else find_cell(self.folder, cell.run_id) is not None)
         ]
+        return [*mine, *others]
+
+    def _finished(self, cells: Sequence[Cell]) -> int:
+        folders = (find_cell(self.folder, cell.run_id) for cell in cells)
+        return sum(path is not None and ended(RunFolder(path)) is not None for path in folders)
+
+    def _write(
+        self, cells: Sequence[Cell], tuned: Mapping[str, TunedValue], looks: Sequence[int], finished: int
+    ) -> None:
+        known = known_ledger(self.folder)
         ledger = StudyLedger(
             name=self.folder.name,
             command=" ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)]),
-            cells=[*(one.cell for one in wanted), *others],
+            cells=cells,
             study=self.study,
             declared=known.declared if known else (),
             tuned=tuned or (known.tuned if known else {}),
             looks=list(looks),
-            profile=value_of("profile", self.typed) or "cpu",
+            profile=value_of("profile", self.typed) or FILE_PROFILE,
         )
         if self.study.is_declared:
             ledger = ledger.with_prediction(datetime.now(UTC).isoformat(timespec="seconds"), finished)

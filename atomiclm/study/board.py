@@ -52,15 +52,15 @@ class Board:
             [_figure(run, metric) for run in runs],
         )
 
-    def headline(self, workers: int = 1) -> str:
-        """How many cells are in which state, and how long the rest will take at the pace of those that ended."""
+    def headline(self, one_by_one: bool = True) -> str:
+        """How many cells are in which state; one by one, also how long the rest takes at the pace of those that ended."""
         counts = Counter(self.states)
         parts = [f"{counts['done']} of {len(self.cells)} done"]
         parts += [f"{counts[state]} {state}" for state in SIGNS if state not in ("done", "missing") and counts[state]]
         known = [seconds for seconds in self.seconds if not math.isnan(seconds)]
         left = sum(state not in ("done", "diverged") for state in self.states)
-        if known and left:
-            parts.append(f"about {duration(left * statistics.median(known) / workers)} of training left")
+        if known and left and one_by_one:
+            parts.append(f"about {duration(left * statistics.median(known))} of training left")
         return ", ".join(parts)
 
     def rows(self) -> list[str]:

@@ -1,5 +1,6 @@
 """A study as its author declares it, before the first run: the question, the prediction, the arms, and what decides."""
 
+import difflib
 import hashlib
 import json
 import re
@@ -7,6 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
+
+METRICS = (
+    "validation/bits_per_byte",
+    "validation/loss",
+    "validation/accuracy",
+    "train/loss",
+    "train/bits_per_byte",
+    "seconds",
+    "tokens_per_second",
+    "decode_tokens_per_second",
+)
+"""Figures of summary.json that may decide; of a mixture also those of a source, its name behind a slash."""
 
 Expected = Literal["better", "worse", "equivalent", "different"]
 """What a prediction says of an arm, against the baseline; `different` leaves the direction open."""
@@ -103,7 +116,7 @@ class Study:
         baseline: the arm all others are held against.
         arms: for each arm the overrides that make it, `[]` for the experiment as the file has it.
         seeds: repetitions; every arm has the same, and they are compared pairwise.
-        metric: figure of summary.json that decides.
+        metric: figure of summary.json that decides, see METRICS.
         direction: whether a lower or a higher metric is better.
         margin: the smallest difference in the metric that matters; smaller ones are called equivalent.
         tuning: a setting chosen anew for every arm; None where the question does not need it.
@@ -153,6 +166,10 @@ class Study:
             raise ValueError(f"tuning.seeds: {sorted(shared)} also report; a value tuned on a seed flatters that seed")
         if self.tuning and (strangers := [arm for arm in self.tuning.grids if arm not in self.arms]):
             raise ValueError(f"tuning.grids: {strangers[0]!r} is none of the arms: {', '.join(self.arms)}")
+        if not any(self.metric == known or self.metric.startswith(f"{known}/") for known in METRICS):
+            close = difflib.get_close_matches(self.metric, METRICS, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METRICS)}"
+            raise ValueError(f"metric={self.metric!r} is no figure that every run ends with; {hint}")
         if self.margin is not None and not self.margin > 0:
             raise ValueError(f"margin={self.margin} is not positive")
         if self.sequential and len(self.seeds) > self.sequential.max_seeds:

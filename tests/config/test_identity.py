@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from atomiclm.config.identity import IDENTITY, NOT_IDENTITY, digest, slug
+from atomiclm.config.identity import digest, slug
 
 CONFIG = {
     "tokenizer": {"_target_": "a.T", "vocab_size": 300},
@@ -47,17 +47,17 @@ def test_every_identity_group_changes_the_digest(path, value):
 
 @pytest.mark.parametrize(
     ("path", "value"),
-    [("name", "other"), ("runtime.device", "cuda"), ("tracking.mode", "offline"), ("evaluation.times", 9)],
+    [
+        ("name", "other"),
+        ("runtime.device", "cuda"),
+        ("tracking.mode", "offline"),
+        ("evaluation.times", 9),
+        ("arm", "wide"),
+        ("profile", "gpu"),
+    ],
 )
 def test_nothing_else_does(path, value):
     assert digest(_changed(path, value)) == digest(CONFIG)
-
-
-def test_every_top_level_setting_is_declared_one_or_the_other():
-    from atomiclm.config.compose import compose
-
-    assert not set(IDENTITY) & set(NOT_IDENTITY)
-    assert set(map(str, compose([]))) <= set(IDENTITY) | set(NOT_IDENTITY)
 
 
 def test_the_order_of_keys_does_not_matter():
@@ -77,7 +77,12 @@ def test_the_slug_names_what_differs_and_the_seed():
     assert slug({}, CONFIG, CONFIG) == "seed=1"
     assert slug({"model": "tiny", "model/norm": "layernorm"}, CONFIG, CONFIG) == "model=tiny-norm=layernorm-seed=1"
     assert slug({"model": "tiny", "tracking": "off"}, config, CONFIG) == "num_heads=8-model=tiny-seed=3"
-    assert slug({}, CONFIG, CONFIG, ["model.dim", "seed"]) == "dim=64-seed=1"
+
+
+def test_the_slug_of_a_study_begins_with_the_arm_and_adds_what_was_typed_beside_it():
+    config = {**_changed("model.attention.num_heads", 8), "arm": "many"}
+    assert slug({}, {**CONFIG, "arm": "many"}, {**CONFIG, "arm": "many"}) == "many-seed=1"
+    assert slug({"model": "tiny"}, config, CONFIG) == "many-num_heads=8-model=tiny-seed=1"
 
 
 def test_the_slug_names_another_class_instead_of_its_arguments():

@@ -22,20 +22,17 @@ def test_one_configuration_in_full(tmp_path):
 
 
 def test_the_arms_of_a_study_with_their_matches(tmp_path):
-    """Seeds are not arms; matched arms have the baseline's parameters; the matched baseline is the unmatched one."""
+    """Seeds are not arms; matched arms have the baseline's parameters."""
     done = run(tmp_path, "plan", "experiments=gqa_ratio")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert "7 arms" in lines[0]
     rows = [re.split(r"\s{2,}", line.strip()) for line in lines[2:9]]
-    assert [row[:2] for row in rows] == [
-        ["none", "8"], ["none", "4"], ["none", "2"], ["none", "1"],
-        ["parameters", "4"], ["parameters", "2"], ["parameters", "1"],
-    ]  # fmt: skip
-    baseline = int(rows[0][2].replace(",", ""))
+    assert [row[0] for row in rows] == ["kv8", "kv4", "kv2", "kv1", "kv4_matched", "kv2_matched", "kv1_matched"]
+    baseline = int(rows[0][1].replace(",", ""))
     for row in rows[4:]:
-        assert row[2].startswith("hidden_dim=")
-        assert int(row[3].replace(",", "")) == pytest.approx(baseline, rel=0.005)
+        assert row[1].startswith("hidden_dim=")
+        assert int(row[2].replace(",", "")) == pytest.approx(baseline, rel=0.005)
     assert not (tmp_path / "outputs").exists()
 
 

@@ -1,13 +1,14 @@
 """The YAML is the product: every option and every cell of every study composes, validates and builds."""
 
-import itertools
 from pathlib import Path
 
 import pytest
 import torch
 
+from atomiclm.config.arms import arms_of_experiment
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.declared import read_study
 from atomiclm.config.paths import CONF, EXPERIMENTS
 from atomiclm.config.validate import validate
 
@@ -48,16 +49,12 @@ def test_every_option_of_every_group(group, option, tmp_path):
 
 
 @pytest.mark.parametrize("experiment", NAMES)
-def test_every_cell_of_every_experiment(experiment, tmp_path):
-    import yaml
-
-    file = EXPERIMENTS / f"{experiment}.yaml"
-    content = yaml.safe_load(file.read_text())
-    params = content.get("hydra", {}).get("sweeper", {}).get("params", {})
-    axes = [[f"{key}={value}" for value in str(values).split(",")] for key, values in params.items()]
-    for cell in itertools.product(*axes):
-        values = _built([f"experiments={experiment}", *cell], tmp_path)
+def test_every_arm_of_every_experiment(experiment, tmp_path):
+    """Seeds change no shape. Profiles and the cells of sweeps are in test_studies.py."""
+    for arm in arms_of_experiment([f"experiments={experiment}"]):
+        values = _built(arm, tmp_path)
         assert values["name"] == experiment
+        assert read_study(arm).question or not values["arm"], "a study says what it asks"
 
 
 def test_every_setting_is_explained():

@@ -1,0 +1,52 @@
+"""A small study for tests to change and to spoil, and the plan of a sweep without its training."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra.errors import CompactHydraException
+
+from atomiclm.config.composition_faults import composition_fault
+from atomiclm.config.declared import read_study, single_values
+from atomiclm.config.faults import ConfigError
+from atomiclm.config.overrides import override_key
+from atomiclm.config.planning import Wanted, planned
+
+STUDY: dict[str, Any] = {
+    "question": "Is wider better?",
+    "prediction": "Yes.",
+    "source": "own expectation",
+    "baseline": "narrow",
+    "arms": {"narrow": ["model.dim=16"], "wide": ["model.dim=32"]},
+    "expect": {"wide": "better"},
+    "seeds": [1, 2],
+    "margin": 0.01,
+    "profiles": {"smoke": ["trainer.max_tokens=8_000", "study.seeds=[1]"]},
+}
+SMALL = [{"override /model": "tiny"}, {"override /tokenizer": "bytes"}]
+TUNED = [*SMALL, {"override /study/tuning": "grid"}]
+GROWING = [*SMALL, {"override /study/sequential": "until_resolved"}]
+MINE = "experiments=mine"
+
+
+def write_experiment(
+    folder: Path, study: dict[str, Any] | None = None, top: dict[str, Any] | None = None, text: str | None = None
+) -> None:
+    """Write `folder/experiments/mine.yaml`: STUDY with `study` over it (None takes a key away), or `text` as it is."""
+    (folder / "experiments").mkdir(exist_ok=True)
+    if text is None:
+        merged = {key: value for key, value in {**STUDY, **(study or {})}.items() if value is not None}
+        top = {"defaults": SMALL, "name": "mine", **(top or {})}
+        text = "# @package _global_\n" + yaml.safe_dump({**top, "study": merged}, sort_keys=False)
+    (folder / "experiments" / "mine.yaml").write_text(text, encoding="utf-8")
+
+
+def plan(*typed: str) -> list[Wanted]:
+    """The cells of `python -m atomiclm.train -m ...typed`; what is to be tuned stands at the middle of its grid."""
+    try:
+        study = read_study(single_values(typed))
+    except CompactHydraException as error:  # as the command does
+        raise ConfigError([composition_fault(error, typed)]) from error
+    tunes = study.tuning is not None and study.tuning.key not in map(override_key, typed)
+    middle = {arm: study.tuning.grid(arm)[1] for arm in study.arms} if study.tuning and tunes else None
+    return planned(typed, study, study.seeds, middle)
