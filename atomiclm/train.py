@@ -18,7 +18,7 @@ from atomiclm.config.faults import RunFailed, UserError
 from atomiclm.config.launching import show
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
-from atomiclm.config.standing import ended, summary_of, take_over
+from atomiclm.config.standing import ended, summary_of
 from atomiclm.data import PreparedCorpus
 from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
 from atomiclm.training.openmp import wait_briefly
@@ -47,7 +47,7 @@ def train(config: DictConfig) -> float:
 
 
 def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
-    """Get the run ready, and train it unless it has ended, here or in another study."""
+    """Get the run ready, and train it unless it has ended."""
     if run.matched:
         console.say(str(run.matched))
     try:
@@ -56,8 +56,6 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         past = ended(folder)
         if past is not None:
             return _skip(folder, past, console)
-        if take_over(run):
-            return _score(summary_of(folder))
         wait_briefly()
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 

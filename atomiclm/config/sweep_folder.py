@@ -52,7 +52,7 @@ class SweepFolder:
             FailedCells: cells failed; the others have run.
             UserError: a finished run was trained on another text than is there now.
         """
-        finished = [one for one in wanted if ended(RunFolder(one.run.folder)) or take_over(one.run)]
+        finished = [one for one in wanted if ended(RunFolder(one.run.folder)) or self._taken_over(one)]
         refuse_other_text([one.run for one in finished])
         self._write(self._cells(wanted), tuned, looks, len(finished))
         note_other_code([RunFolder(one.run.folder) for one in finished])
@@ -66,6 +66,10 @@ class SweepFolder:
         if not failures:
             print(f"\nCells done: {len(wanted)} of {len(wanted)}.", file=sys.stderr, flush=True)
             print(f"next        python -m atomiclm.compare {self.folder}", file=sys.stderr, flush=True)
+
+    def _taken_over(self, one: Wanted) -> bool:
+        """Whether another study has trained it. A sweep that is no study was given its name to train anew."""
+        return self.study.is_declared and take_over(one.run) is not None
 
     def _cells(self, wanted: Sequence[Wanted]) -> list[Cell]:
         """What is wanted; and what other sweeps into the same folder wanted, as far as it is still of this study.

@@ -53,7 +53,7 @@ class Board:
         )
 
     def headline(self, one_by_one: bool = True) -> str:
-        """How many cells are in which state; one by one, also how long the rest takes at the pace of those that ended."""
+        """How many cells are in which state; one by one, also how long the rest takes at the pace of those done."""
         counts = Counter(self.states)
         parts = [f"{counts['done']} of {len(self.cells)} done"]
         parts += [f"{counts[state]} {state}" for state in SIGNS if state not in ("done", "missing") and counts[state]]

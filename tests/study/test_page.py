@@ -93,18 +93,18 @@ def numbers(text):
 def test_the_table_of_verdicts_has_the_comparisons_numbers(comparison, page):
     rows = page.table("Verdicts: one row an arm")[1:]
     assert [row[0].removesuffix("baseline").strip() for row in rows] == [arm.name for arm in comparison.arms]
-    for arm, (_, heads, seeds, mean, difference, p, verdict) in zip(comparison.arms, rows, strict=True):
+    for arm, (_, verdict, heads, seeds, mean, difference, p, note) in zip(comparison.arms, rows, strict=True):
         assert heads == str(arm.values["model.attention.num_kv_heads"])
         assert seeds == ("5" if len(arm.runs) == 5 else f"{len(arm.runs)} of 5")
         spread = arm.figures[METRIC]
         assert numbers(mean) == pytest.approx([spread.mean, spread.half_width], abs=5.1e-4)  # as many digits as it has
         if arm.contrast is None:
-            assert (difference, p, verdict) == ("", "", "")
+            assert (difference, p, note) == ("", "", "")
             continue
         contrast = arm.contrast
         assert numbers(difference) == pytest.approx([contrast.mean, contrast.low, contrast.high], abs=5.1e-4)
         assert arm.verdict in verdict
-        assert contrast.note in verdict
+        assert contrast.note in note
         if contrast.p_holm is not None and contrast.p_holm >= 1e-4:
             assert float(p) == pytest.approx(contrast.p_holm, rel=0.06)
 
@@ -112,9 +112,9 @@ def test_the_table_of_verdicts_has_the_comparisons_numbers(comparison, page):
 def test_cells_sort_by_their_unrounded_numbers(comparison, page):
     table = next(one for one in page.root.all("table") if one.attributes["aria-label"].startswith("Verdicts"))
     rows = table.one("tbody").all("tr")
-    shown = [float(row.children[3].attributes["data-sort"]) for row in rows]
+    shown = [float(row.children[4].attributes["data-sort"]) for row in rows]
     assert shown == [arm.figures[METRIC].mean for arm in comparison.arms]
-    differences = [row.children[4].attributes["data-sort"] for row in rows]
+    differences = [row.children[5].attributes["data-sort"] for row in rows]
     assert differences[0] == "", "the baseline has none, which is not zero"
     assert [float(value) for value in differences[1:]] == [arm.contrast.mean for arm in comparison.arms[1:]]
 

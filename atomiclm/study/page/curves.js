@@ -9,7 +9,10 @@ class Curves {
       key.disabled = false;
       key.addEventListener("click", () => this.toggle(index));
     });
-    new ResizeObserver(() => { if (Math.abs(box.clientWidth - this.width) > 1) this.draw(); }).observe(box);
+    // In a frame of its own: drawing changes the size that is being observed, which browsers report as an error.
+    new ResizeObserver(() => requestAnimationFrame(() => {
+      if (Math.abs(box.clientWidth - this.width) > 1) this.draw();
+    })).observe(box);
     box.addEventListener("pointermove", (event) => this.point(event.clientX - box.getBoundingClientRect().left));
     box.addEventListener("pointerdown", (event) => this.point(event.clientX - box.getBoundingClientRect().left));
     box.addEventListener("pointerleave", () => this.point(null));

@@ -57,12 +57,13 @@ def verdicts(comparison: Comparison) -> Markup:
     settings = [column.short for column in comparison.columns]
     headings = [
         "arm",
+        "verdict",
         *(settings if len(settings) <= MOST_COLUMNS else []),
         "seeds",
         interval,
         difference,
         "p (Holm)",
-        "verdict",
+        "note",
     ]
     rows = [_row(comparison, index, arm) for index, arm in enumerate(comparison.arms)]
     kinds = ["baseline" if arm.name == comparison.baseline else None for arm in comparison.arms]
@@ -162,16 +163,17 @@ def _row(comparison: Comparison, index: int, arm: Arm) -> list[Cell]:
             Cell(drawn, repr(contrast.mean), "number"),
             number_cell(format_p(contrast.p_holm), contrast.p_holm),
         )
-    note = join(element("br"), element("small", contrast.note)) if contrast is not None and contrast.note else None
+    note = element("small", contrast.note) if contrast is not None and contrast.note else join()
     said = word(verdict_of(arm), arm.verdict) if arm.verdict else join()
     return [
         Cell(arm_label(comparison, index, arm), arm.name),
+        Cell(said, arm.verdict),
         *settings,
         number_cell(seeds, float(len(arm.runs))),
         number_cell(format_mean(spread), spread.mean),
         difference,
         p,
-        Cell(join(said, note), arm.verdict, "wide"),
+        Cell(note, "", "wide"),
     ]
 
 
