@@ -14,7 +14,7 @@ class DevSplit(TextSource):
     through this: what `source` holds out is not there at all, neither to train on nor to be scored on, and of the rest
     `fraction` is held out. Documents are chosen by the number of their hash as ever (see `split`): below
     `source.validation_fraction` they are gone, up to v + fraction (1 - v) they are the dev split. Of a document alone,
-    the training part is the document, and its end is held out.
+    the training part is the document, and the last v + fraction (1 - v) of that is held out.
 
     source: the corpus that the study reports on; not a mixture, whose sources are each wrapped by themselves
     fraction: share of its training documents held out, strictly between 0 and 1
