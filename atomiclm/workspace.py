@@ -6,6 +6,7 @@ what the arms cost, and the settings in which they differ as columns of the run 
 
 import argparse
 import json
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"atomiclm.workspace: {error}", file=sys.stderr)
         return 2
     if arguments.dry_run:
+        # wandb stands in for sys.stdout, and would end `| head` with a traceback.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(json.dumps(built._to_model().model_dump(mode="json", by_alias=True, exclude_none=True), indent=2))
         return 0
     try:
