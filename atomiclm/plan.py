@@ -11,12 +11,12 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.app import run_app, while_read
 from atomiclm.config.arms import arms_of_experiment, settings_that_differ
 from atomiclm.config.compose import compose, job_overrides
 from atomiclm.config.counting import cost_of
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
-from atomiclm.data.cache import default_cache_dir
 from atomiclm.study.cost_report import Arm, Rate, full, table
 from atomiclm.study.ledger import LEDGER_FILE
 from atomiclm.training.machine import newest_rate

@@ -13,10 +13,11 @@ from typing import Any, Self
 import torch
 
 from atomiclm.branching import start_from_trunk
+from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.faults import Stopped
 from atomiclm.config.run import RunConfig
-from atomiclm.data import Dataset, PreparedCorpus, default_cache_dir, training_batches
+from atomiclm.data import Dataset, PreparedCorpus, training_batches
 from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
 from atomiclm.evaluation.anchors import anchors, notes

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.counting import cost_of
@@ -16,7 +17,6 @@ from atomiclm.config.identity import digest
 from atomiclm.config.match_seconds import solve_seconds
 from atomiclm.config.overrides import overridden
 from atomiclm.config.validate import node_faults
-from atomiclm.data.cache import default_cache_dir
 from atomiclm.study.cost import Cost, Quantity, residuals
 from atomiclm.study.matching import Match, Unmatched, solve
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from hydra.errors import InstantiationException
 
+from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
-from atomiclm.data import CorpusPart, PreparedCorpus, default_cache_dir, prepare
+from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.progress import Progress
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder

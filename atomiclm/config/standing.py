@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.faults import UserError
 from atomiclm.config.launching import show
 from atomiclm.config.run import RunConfig
-from atomiclm.data import corpus_sha256, default_cache_dir
+from atomiclm.data import corpus_sha256
 from atomiclm.tracking import RunFolder, code_of, read_summary, write_summary
 
 _NOT_TAKEN = ("wandb", ".lock", "log.txt")

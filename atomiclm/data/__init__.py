@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atomiclm.data.batches import Batch, Dataset
     from atomiclm.data.best_fit import BestFit
-    from atomiclm.data.cache import default_cache_dir
     from atomiclm.data.copying import Copy
     from atomiclm.data.corpus import corpus_sha256, prepare
     from atomiclm.data.dev_split import DevSplit
@@ -67,7 +66,6 @@ _SUBMODULE = {
     "answer_batches": "validation",
     "corpus_sha256": "corpus",
     "create_dataloaders": "loading",
-    "default_cache_dir": "cache",
     "prepare": "corpus",
     "training_batches": "loading",
     "validation_batches": "validation",
@@ -109,7 +107,6 @@ __all__ = [
     "answer_batches",
     "corpus_sha256",
     "create_dataloaders",
-    "default_cache_dir",
     "prepare",
     "training_batches",
     "validation_batches",

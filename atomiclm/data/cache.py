@@ -24,15 +24,6 @@ MANIFEST = "manifest.json"
 HASH_LIMIT_BYTES = 1 << 30
 
 
-def default_cache_dir() -> Path:
-    """$ATOMICLM_CACHE, else $XDG_CACHE_HOME/atomiclm, else ~/.cache/atomiclm. An empty variable counts as unset."""
-    if own := os.environ.get("ATOMICLM_CACHE"):
-        return Path(own).expanduser()
-    if shared := os.environ.get("XDG_CACHE_HOME"):
-        return Path(shared).expanduser() / "atomiclm"
-    return Path.home() / ".cache" / "atomiclm"
-
-
 def content_key(**parts: Any) -> str:
     """A name for what `parts` (JSON values) decide: the first 32 hex digits of their sha256."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from atomiclm.data.cache import built_once, content_key, default_cache_dir
+from atomiclm.cache_folder import default_cache_dir
+from atomiclm.data.cache import built_once, content_key
 from atomiclm.data.encoding import encode
 from atomiclm.data.prepared import CorpusPart, PreparedCorpus
 from atomiclm.data.progress import Meter, Progress, silent

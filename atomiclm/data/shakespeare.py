@@ -7,7 +7,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-from atomiclm.data.cache import default_cache_dir, exclusive, write_file
+from atomiclm.cache_folder import default_cache_dir
+from atomiclm.data.cache import exclusive, write_file
 from atomiclm.data.progress import silent
 from atomiclm.data.reading import decode
 from atomiclm.data.source import Document, SourceError, TextSource

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from atomiclm.data import cache, default_cache_dir
+from atomiclm.cache_folder import default_cache_dir
+from atomiclm.data import cache
 
 
 @pytest.fixture

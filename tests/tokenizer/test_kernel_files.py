@@ -1,0 +1,122 @@
+"""Machine code on disk: made once, loaded without the compiler, and never trusted when it could be another's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from atomiclm.tokenizer.compiled import load
+
+KERNEL = "count.refill"  # a small one, which compiles in a second
+CODE = (
+    "import sys; from atomiclm.tokenizer.compiled import load_kernel\n"
+    f"load_kernel({KERNEL!r}); print('numba' in sys.modules)"
+)
+
+
+def run(cache: Path, code: str = CODE, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, env=os.environ | {"ATOMICLM_CACHE": str(cache)} | environment,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with one kernel in it."""
+    cache = tmp_path_factory.mktemp("cache")
+    result = run(cache)
+    assert result.stdout.strip() == "True", result.stderr
+    assert f"compiling the tokenizer's kernel {KERNEL}, which is done once" in result.stderr
+    return cache
+
+
+def kernel_file(cache: Path) -> Path:
+    [path] = (cache / "kernels").iterdir()
+    return path
+
+
+def test_the_second_process_needs_no_compiler_and_says_nothing(made: Path) -> None:
+    result = run(made)
+    assert (result.stdout.strip(), result.stderr) == ("False", "")
+
+
+@pytest.mark.parametrize("harm", ["truncated", "flipped", "empty", "no header", "another format", "others may write"])
+def test_a_file_that_is_not_whole_or_not_ours_is_as_good_as_none(made: Path, tmp_path: Path, harm: str) -> None:
+    data = kernel_file(made).read_bytes()
+    header, code = data.split(b"\n", 1)
+    path = tmp_path / "a.kernel"
+    path.write_bytes(data)
+    assert load._read(path) is not None
+    path.write_bytes(
+        {
+            "truncated": data[:-1],
+            "flipped": header + b"\n" + code[:100] + bytes([code[100] ^ 1]) + code[101:],
+            "empty": b"",
+            "no header": code,
+            "another format": json.dumps({"sha256": json.loads(header)["sha256"]}).encode() + b"\n" + code,
+            "others may write": data,
+        }[harm]
+    )
+    if harm == "others may write":
+        path.chmod(0o666)
+    assert load._read(path) is None
+
+
+def test_what_is_as_good_as_none_is_made_again(made: Path, tmp_path: Path) -> None:
+    original = kernel_file(made)
+    path = tmp_path / "kernels" / original.name
+    path.parent.mkdir()
+    path.write_bytes(original.read_bytes()[:-1])
+    path.chmod(0o666)
+    result = run(tmp_path)
+    assert result.stdout.strip() == "True", result.stderr
+    assert path.read_bytes() == original.read_bytes()
+    assert not path.stat().st_mode & 0o022
+    assert [each.name for each in path.parent.iterdir()] == [original.name]
+
+
+def test_where_nothing_can_be_written_it_still_works_and_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file where the folder should be")
+    result = run(tmp_path / "cache")
+    assert result.stdout.strip() == "True", result.stderr
+    assert "set ATOMICLM_CACHE to a folder you may write to" in result.stderr
+
+
+def test_a_change_in_a_module_that_a_kernel_imports_makes_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    sources = load._sources("encode")
+    assert {"encode", "merging", "encoder_fields", "language", "build"} <= sources.keys()
+    assert "merge_loop" not in sources
+    before = load._fingerprint.__wrapped__("encode")
+    assert load._fingerprint.__wrapped__("encode") == before
+    for changed in ("merging", "build"):
+        monkeypatch.setattr(load, "_sources", lambda module, changed=changed: sources | {changed: b"another"})
+        assert load._fingerprint.__wrapped__("encode") != before
+
+
+def test_a_kernel_that_raises_ends_the_process_instead_of_returning_anything(tmp_path: Path) -> None:
+    code = """
+import sys, types
+from atomiclm.tokenizer.compiled import build, language, load
+def raising(number):
+    if number > 3:
+        raise ValueError("more than three")
+    return 2 * number
+raising.__annotations__ = {"number": language.int64, "return": language.int64}
+sys.modules[f"{build.__package__}.here"] = types.SimpleNamespace(raising=language.kernel(raising))
+kernel = load._link(build.build("here", "raising"))
+print(kernel(3), flush=True)
+print(kernel(4), flush=True)
+"""
+    result = run(tmp_path, code)
+    assert result.stdout.split() == ["6"]
+    assert result.returncode < 0
+
+
+def test_without_the_compiler_the_message_names_the_way_out(tmp_path: Path) -> None:
+    result = run(tmp_path, NUMBA_DISABLE_JIT="1")
+    assert result.returncode == 1
+    assert "RuntimeError: compiled kernels: NUMBA_DISABLE_JIT is set; use algorithm='heap'" in result.stderr
