@@ -4,51 +4,98 @@ Without it the most frequent pairs would be glued across words (`dog.`, `dog!`, 
 
 | name | what is one pretoken, for example | source |
 |---|---|---|
-| `gpt4` | a word with the one blank or sign before it; up to three digits | OpenAI cl100k_base (2023), as in Llama 3 |
+| `gpt4` | a word with the one blank or sign before it; up to three digits | Llama 3 (2024), minbpe, rustbpe, nanochat |
+| `cl100k` | the same, but blanks that end the text are one piece | OpenAI's cl100k_base as in tiktoken 0.14 |
+| `o200k` | words also end where upper case begins (`fooBar`), and keep their `'s` | OpenAI's o200k_base (2024) |
 | `gpt2` | a word with the one blank before it; a whole number | Radford et al. (2019) |
 | `none` | the whole text between two special tokens | |
 
-There are two GPT-4 patterns in the world and they are not equal. Ours is the classic one, whose tail is
-`\s*[\r\n]+|\s+(?!\S)|\s+`: minbpe, rustbpe, nanochat and Llama 3 split the same way. tiktoken 0.14 ships another tail
-(`\s++$|\s*[\r\n]|\s+(?!\S)|\s`), which differs on text that ends in a line break and blanks: of "foo\n  " the classic
-pattern makes "foo", "\n", "  " and the other "foo", "\n  ". We write it without possessive quantifiers, as Llama 3
-does, because `regex`, tiktoken's engine and Oniguruma (Hugging Face) then read it with the same meaning.
+There are two GPT-4 patterns in the world and they are not equal. The tail of the classic one is
+`\s*[\r\n]+|\s+(?!\S)|\s+`, that of tiktoken 0.14 is `\s++$|\s*[\r\n]|\s+(?!\S)|\s`: of "foo\n  " the classic pattern
+makes "foo", "\n", "  " and the other "foo", "\n  ". That is the only difference; it shows at the end of a text alone.
 
-What counts as a letter or a number comes from the Unicode tables of the installed `regex` package. They are newer
-than those of other engines, so text in scripts added to Unicode after 2022 may be split differently elsewhere.
+Each is written so that `regex`, tiktoken's engine and Oniguruma (Hugging Face) read it with one meaning. So cl100k's
+`\p{N}{1,3}+` became `\p{N}{1,3}`: Oniguruma takes the plus for a repetition of the group, not for "possessive". And its
+`\s++$` has to stay possessive, since Oniguruma's `$` also matches before a line break, which `\s++` leaves nowhere.
+`gpt2` and `o200k` are the letters of their authors (tiktoken 0.14 writes gpt2 as an equal expression that runs faster).
+
+What is a letter, a number, a mark or a blank comes from our own Unicode table (`unicode_table.py`), although the engine
+has its own: `on_the_pinned_table` says how. This file is the oracle of the splitters in `compiled/`, which do without
+a regex engine, and the path for custom patterns.
 """
 
+import functools
 import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import regex
 
+from atomiclm.tokenizer.compiled.classes import CL100K, GPT2, GPT4, O200K, WHOLE
 from atomiclm.tokenizer.constants import MAX_PATTERN_CHARACTERS, MAX_PATTERN_REPEATS
+from atomiclm.tokenizer.unicode_table import CODE_POINTS, categories
 
-GPT4 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"  # an English contraction: 's 'LL
-    r"|[^\r\n\p{L}\p{N}]?\p{L}+"  # letters, with one sign or blank before them: " word", "(word"
-    r"|\p{N}{1,3}"  # one to three digits
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*"  # signs, with the line breaks after them
-    r"|\s*[\r\n]+"  # blanks up to the last line break
-    r"|\s+(?!\S)"  # blanks but the last, which belongs to the word that follows
-    r"|\s+"
-)
-GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-NONE = r"[\s\S]+"
+_CONTRACTION = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"  # 's 'LL; also 'ſ, the long s
+_HEAD = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]"
+_TAIL = r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
 
-PATTERNS = {"gpt4": GPT4, "gpt2": GPT2, "none": NONE}
+PATTERNS = {
+    "gpt4": (
+        _CONTRACTION + r"|[^\r\n\p{L}\p{N}]?\p{L}+"  # letters, with one sign or blank before them: " word", "(word"
+        r"|\p{N}{1,3}"  # one to three digits
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*"  # signs, with the line breaks after them
+        r"|\s*[\r\n]+"  # blanks up to the last line break
+        r"|\s+(?!\S)"  # blanks but the last, which belongs to the word that follows
+        r"|\s+"
+    ),
+    "cl100k": (
+        r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++"
+        r"|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]++[\r\n]*+"
+        r"|\s++$"  # all blanks, if they are the last
+        r"|\s*[\r\n]|\s+(?!\S)|\s"
+    ),
+    "gpt2": r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+    "o200k": (
+        rf"[^\r\n\p{{L}}\p{{N}}]?{_HEAD}*{_TAIL}+{_CONTRACTION}?"  # a word that ends in lower case
+        rf"|[^\r\n\p{{L}}\p{{N}}]?{_HEAD}+{_TAIL}*{_CONTRACTION}?"  # or in upper case
+        r"|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n/]*"  # signs, with line breaks and slashes after them
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ),
+    "none": r"[\s\S]+",
+}
 """The named patterns; any other regular expression can be used as well."""
+
+SPELLINGS = {
+    # minbpe, rustbpe, nanochat
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+": "gpt4",
+    # tiktoken 0.14: cl100k_base; then gpt2, r50k_base and p50k_base
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}+"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s": "cl100k",
+    r"'(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s": "gpt2",
+    # the original release of GPT-2
+    r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
+}
+"""Spellings of others, and the named pattern that splits the same way as they do in `regex` and in tiktoken."""
 
 CUSTOM = "custom"
 """The name of every pattern that is not in `PATTERNS`."""
 
-_PIECES_IN_DOUBT = {"gpt4": 2, "gpt2": 2}
-# Why two. These patterns look back at nothing and ahead at most one character past a run. So when text breaks off and
-# may go on, only the run it broke off in can still be cut otherwise. In `gpt4` that is the last piece, or a run of
-# blanks in two pieces ("\n", "  ", which one more "\n" makes a single piece); in `gpt2` "'", "l" become "'ll".
+_CODES = {"none": WHOLE, "gpt4": GPT4, "cl100k": CL100K, "gpt2": GPT2, "o200k": O200K}
+
+_PIECES_IN_DOUBT = {"gpt4": 2, "cl100k": 1, "gpt2": 2, "o200k": 2}
+# These patterns look back at nothing and ahead at most one character past a run. So when text breaks off and may go on,
+# only the run it broke off in can still be cut otherwise. Which pieces can that run be?
+#   gpt4    one, or blanks in two pieces: "\n", "  " is a single piece once "\n" follows.
+#   cl100k  one. Its `$` takes the end of a chunk for the end of the text, but then the blanks there are the last piece,
+#           which is held back and cut again when more is known.
+#   gpt2    blanks are one piece; but "'", "l" are two, and "'ll" is one.
+#   o200k   blanks as in gpt4; "a", "'" become "a's"; and of "日", "AB", where a letter without case is the last that
+#           could end a word, "c" makes the single word "日ABc".
 
 
 @dataclass(frozen=True)
@@ -61,12 +108,50 @@ class SplitPattern:
         split: text to its pretokens, in order and losing nothing: `"".join(split(text)) == text`.
         pieces_in_doubt: how many pretokens at the end of a text could be cut otherwise if the text went on; None
             when nothing is known about the pattern, so that only the end of the text settles it.
+        code: the number by which the splitting kernel knows the pattern; None for custom patterns.
     """
 
     name: str
     text: str
     split: Callable[[str], list[str]]
     pieces_in_doubt: int | None
+    code: int | None = None
+
+
+# One character of each category of the table, of an age at which nobody disputes it. U+FDD0 will never be a character.
+_STAND_INS = dict(
+    zip(
+        ("other", "M", "space", "newline", "N", "Lu", "Lt", "Ll", "Lm", "Lo"),
+        ("\ufdd0", "\u20d0", "\u2003", "\n", "\u2160", "\u0411", "\u01c5", "\u0431", "\u02b0", "\u4e00"),
+        strict=True,
+    )
+)
+_NOT_IN = {"other": r"[\p{L}\p{N}\p{M}\s]", "space": r"[\S\r\n]", "newline": r"[^\r\n]"}
+
+
+@functools.cache
+def _disputed() -> dict[int, str]:
+    """The code points that the installed `regex` puts into another category than our table: their stand-in."""
+    everything = "".join(map(chr, range(CODE_POINTS)))
+    outside = [(regex.compile(_NOT_IN.get(name, rf"\P{{{name}}}")), stand_in) for name, stand_in in _STAND_INS.items()]
+    found = {}
+    for run in re.finditer(rb"(?s)(.)\1*", categories()):
+        pattern, stand_in = outside[run.group(1)[0]]
+        for character in pattern.findall(everything, run.start(), run.end()):
+            found[ord(character)] = stand_in
+    return found
+
+
+def on_the_pinned_table(text: str) -> str:
+    r"""Text of the same length that the installed `regex` splits as ours would be split on the pinned Unicode table.
+
+    A character that `regex` and the table put into different categories (say, a letter that a later Unicode added, and
+    that is none to us) is replaced by one of its category in the table, about which they agree. So whatever a pattern
+    asks with `\p{L} \p{Lu} \p{Ll} \p{Lt} \p{Lm} \p{Lo} \p{M} \p{N} \s`, the answer is the table's.
+    """
+    if text.isascii() or _disputed().keys().isdisjoint(map(ord, set(text))):
+        return text
+    return text.translate(_disputed())
 
 
 def _repeat_bounds(expression: str) -> list[list[str]]:
@@ -75,9 +160,12 @@ def _repeat_bounds(expression: str) -> list[list[str]]:
 
 
 def split_pattern(pattern: str) -> SplitPattern:
-    """Compile a pattern given by its name or as a regular expression (in the syntax of the `regex` package).
+    r"""Compile a pattern given by its name or as a regular expression (in the syntax of the `regex` package).
 
-    Text that a custom pattern does not match is not lost: each gap between two matches is a pretoken too.
+    Text that a custom pattern does not match is not lost: each gap between two matches is a pretoken too. A custom
+    pattern sees the pinned Unicode table through the properties that `on_the_pinned_table` lists. The rest is still up
+    to the installed `regex`: other properties (`\w \d \b \X`, `\p{P}`, `\p{Nd}`, scripts) and matching without regard
+    to case. Characters about which the table and `regex` differ match no literal or range.
 
     Raises:
         ValueError: the expression does not compile, holds a capturing group, is a plain word that is no
@@ -92,7 +180,7 @@ def split_pattern(pattern: str) -> SplitPattern:
             f"pattern: {pattern!r:.80} could exhaust the memory: it is longer than {MAX_PATTERN_CHARACTERS} characters "
             f"or its repeat counts multiply to more than {MAX_PATTERN_REPEATS}; write a simpler expression"
         )
-    text = PATTERNS.get(pattern, pattern)
+    text = PATTERNS.get(SPELLINGS.get(pattern, pattern), pattern)
     name = next((known for known, expression in PATTERNS.items() if expression == text), CUSTOM)
     try:
         compiled = regex.compile(text)
@@ -103,16 +191,24 @@ def split_pattern(pattern: str) -> SplitPattern:
         ) from error
     if compiled.groups:
         raise ValueError(f"pattern: {pattern!r} has a capturing group; write (?:...) instead of (...)")
-    if name != CUSTOM:
-        return SplitPattern(name, text, compiled.findall, _PIECES_IN_DOUBT.get(name))
+
+    def split(whole: str) -> list[str]:
+        seen = on_the_pinned_table(whole)
+        pieces: list[str] = compiled.findall(seen)
+        if seen is not whole:
+            cuts = accumulate(map(len, pieces), initial=0)
+            pieces = [whole[start:end] for start, end in pairwise(cuts)]
+        return pieces
 
     def split_with_gaps(whole: str) -> list[str]:
         pieces = []
         end = 0
-        for match in compiled.finditer(whole):
-            pieces += [whole[end : match.start()], match.group()]
+        for match in compiled.finditer(on_the_pinned_table(whole)):
+            pieces += [whole[end : match.start()], whole[match.start() : match.end()]]
             end = match.end()
         pieces.append(whole[end:])
         return [piece for piece in pieces if piece]
 
-    return SplitPattern(name, text, split_with_gaps, None)
+    if name == CUSTOM:
+        return SplitPattern(CUSTOM, text, split_with_gaps, None)
+    return SplitPattern(name, text, split, _PIECES_IN_DOUBT.get(name), _CODES[name])
