@@ -27,6 +27,7 @@ from itertools import pairwise
 
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.tie_break import TieBreak, byte_order, invert, with_bytes_numbered
 
 EMPTY = -1
 """Stands between two pretokens, and where the right half of a token began, so that old positions are recognised."""
@@ -36,15 +37,17 @@ def _no_positions() -> array[int]:
     return array("Q")  # 8 bytes a position; a list would take 40
 
 
-def train_heap(pretokens: Mapping[bytes, int], num_merges: int) -> list[Pair]:
+def train_heap(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak = "bytes") -> list[Pair]:
     """Learn up to `num_merges` merges; arguments, tie rule and result are those of `train_basic`."""
+    order = byte_order(tie_break)  # bytes are numbered in this order on the way in, and back on the way out
     tokens: list[int] = [EMPTY]
     weights: list[int] = [0]  # of each place: how often its pretoken occurs
     lengths = [1] * TOKENIZER_BASE_LENGTH  # of each token, in bytes
     counts: defaultdict[Pair, int] = defaultdict(int)
     positions: defaultdict[Pair, array[int]] = defaultdict(_no_positions)  # of the left token; ascending, some outdated
 
-    for pretoken, weight in pretokens.items():
+    for spelling, weight in pretokens.items():
+        pretoken = spelling.translate(order)
         for place, pair in enumerate(pairwise(pretoken), start=len(tokens)):
             counts[pair] += weight
             positions[pair].append(place)
@@ -115,4 +118,4 @@ def train_heap(pretokens: Mapping[bytes, int], num_merges: int) -> list[Pair]:
             was = left if after == new else after
             move(weight, (right, was), (new, after), places_after[after])
         counts.pop((left, right), None)
-    return merges
+    return with_bytes_numbered(merges, invert(order))

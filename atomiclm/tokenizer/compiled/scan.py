@@ -1,0 +1,195 @@
+"""From rows to pairs: which pairs there are, how often each occurs, and where.
+
+A pair gets a number only if it occurs at least `threshold` times. Most different pairs are rarer than anything that
+will ever be merged, so this saves most of the memory and some of the time. Should frequent pairs run out, the corpus is
+scanned again with a lower threshold; the merges are the same for any sequence of thresholds.
+
+    pair_keys[pair]      left token << 32 | right token
+    pair_counts[pair]    how often the pair occurs, weighted by the counts of the words
+    pair_starts[pair]    where its borders begin in `occurrences`; ascending, they end where the next pair's begin
+
+There are two scans. `scan_bytes` is for the beginning, when all tokens are bytes and a table of all 65,536 pairs is
+small. `scan` is for later: it gathers the borders by their left token, and then has one left token at a time, so an
+array indexed by the right token is enough.
+"""
+
+from atomiclm.tokenizer.compiled.language import Int32s, Int64s, UInt64s, inline, int64, kernel, uint64
+from atomiclm.tokenizer.compiled.pair_heap import build_heap
+from atomiclm.tokenizer.compiled.places import RARE, group_at
+from atomiclm.tokenizer.compiled.trainer_fields import HEAP_SIZE, NUM_PAIRS
+
+
+@inline
+def number_pair(
+    left: int64,
+    right: int64,
+    sums: Int64s,
+    slot: int64,
+    pair_keys: UInt64s,
+    pair_counts: Int64s,
+    pair_starts: Int64s,
+    fields: Int64s,
+) -> int64:
+    """Give the next number to a pair of which `sums[2 * slot]` holds the count and the next one the number of borders.
+
+    In their place come the number of the pair and the place for its first border.
+    """
+    pair = fields[NUM_PAIRS]
+    pair_keys[pair] = uint64(left) << uint64(32) | uint64(right)
+    pair_counts[pair] = sums[2 * slot]
+    start = pair_starts[pair]
+    pair_starts[pair + 1] = start + sums[2 * slot + 1]
+    sums[2 * slot] = pair
+    sums[2 * slot + 1] = start
+    fields[NUM_PAIRS] = pair + 1
+    return pair
+
+
+@inline
+def file_border(border: int64, sums: Int64s, slot: int64, rows: Int32s, occurrences: Int32s) -> int64:
+    """Note a border with the pair that now stands in `sums[2 * slot]`."""
+    pair = sums[2 * slot]
+    rows[2 * border + 1] = pair
+    if pair != RARE:
+        occurrences[sums[2 * slot + 1]] = border
+        sums[2 * slot + 1] += 1
+    return pair
+
+
+@kernel
+def scan_bytes(
+    rows: Int32s,
+    num_places: int64,
+    group_ends: Int64s,
+    group_counts: Int64s,
+    first_groups: Int32s,
+    threshold: int64,
+    sums: Int64s,
+    pair_keys: UInt64s,
+    pair_counts: Int64s,
+    pair_starts: Int64s,
+    occurrences: Int32s,
+    heap: Int64s,
+    fields: Int64s,
+) -> int64:
+    """Find the pairs of bytes. `sums` is 2 * 65,536 zeros; the arrays of pairs have room for 65,536."""
+    group = int64(0)
+    for place in range(2, num_places):
+        left = int64(rows[2 * place - 2])
+        right = int64(rows[2 * place])
+        if left >= 0 and right >= 0:
+            group = group_at(place, group, group_ends, first_groups)
+            slot = left << 8 | right
+            sums[2 * slot] += group_counts[group]
+            sums[2 * slot + 1] += 1
+    pair_starts[0] = 0
+    fields[NUM_PAIRS] = 0
+    for slot in range(65536):
+        if sums[2 * slot] >= threshold:
+            number_pair(slot >> 8, slot & 255, sums, slot, pair_keys, pair_counts, pair_starts, fields)
+        else:
+            sums[2 * slot] = RARE
+    for place in range(2, num_places):
+        left = int64(rows[2 * place - 2])
+        right = int64(rows[2 * place])
+        if left >= 0 and right >= 0:
+            file_border(place, sums, left << 8 | right, rows, occurrences)
+    fields[HEAP_SIZE] = build_heap(heap, fields[NUM_PAIRS], pair_counts, pair_keys)
+    return fields[NUM_PAIRS]
+
+
+@inline
+def gather_borders(
+    rows: Int32s, num_places: int64, lengths: Int64s, num_tokens: int64, starts: Int64s, borders: Int32s
+) -> int64:
+    """Sort the borders by their left token: those of token t end in `borders` at `starts[t]`, where t + 1's begin."""
+    for token in range(num_tokens + 1):
+        starts[token] = 0
+    for writing in range(2):  # first count, then write
+        left = int64(-1)
+        place = int64(1)
+        while place < num_places:
+            token = int64(rows[2 * place])
+            if token >= 0 and left >= 0:
+                if writing:
+                    borders[starts[left]] = place
+                    starts[left] += 1
+                else:
+                    starts[left + 1] += 1
+            left = token
+            place += lengths[token] if token >= 0 else 1
+        if not writing:
+            for token in range(num_tokens):
+                starts[token + 1] += starts[token]
+    return starts[num_tokens]
+
+
+@kernel
+def scan(
+    rows: Int32s,
+    num_places: int64,
+    group_ends: Int64s,
+    group_counts: Int64s,
+    first_groups: Int32s,
+    threshold: int64,
+    sums: Int64s,
+    pair_keys: UInt64s,
+    pair_counts: Int64s,
+    pair_starts: Int64s,
+    occurrences: Int32s,
+    heap: Int64s,
+    fields: Int64s,
+    lengths: Int64s,
+    num_tokens: int64,
+    starts: Int64s,
+    borders: Int32s,
+    touched: Int32s,
+) -> int64:
+    """Find the pairs of any tokens.
+
+    Args:
+        rows: the corpus; the same as in `merge_loop`, and so are all arguments not named here.
+        num_places: how many rows there are.
+        sums: two zeros for each token; they are zeros again afterwards.
+        lengths: of each token, in bytes.
+        num_tokens: how many tokens there are.
+        starts: room for `num_tokens` + 1.
+        borders: room for as many borders as there are.
+        touched: room for `num_tokens`.
+
+    Returns:
+        The number of pairs.
+    """
+    gather_borders(rows, num_places, lengths, num_tokens, starts, borders)
+    pair_starts[0] = 0
+    fields[NUM_PAIRS] = 0
+    begin = int64(0)
+    for left in range(num_tokens):
+        end = starts[left]
+        num_touched = int64(0)
+        group = int64(0)
+        for index in range(begin, end):
+            border = int64(borders[index])
+            right = int64(rows[2 * border])
+            group = group_at(border, group, group_ends, first_groups)
+            if sums[2 * right + 1] == 0:
+                touched[num_touched] = right
+                num_touched += 1
+            sums[2 * right] += group_counts[group]
+            sums[2 * right + 1] += 1
+        for index in range(num_touched):
+            right = int64(touched[index])
+            if sums[2 * right] >= threshold:
+                number_pair(left, right, sums, right, pair_keys, pair_counts, pair_starts, fields)
+            else:
+                sums[2 * right] = RARE
+        for index in range(begin, end):
+            border = int64(borders[index])
+            file_border(border, sums, int64(rows[2 * border]), rows, occurrences)
+        for index in range(num_touched):
+            right = int64(touched[index])
+            sums[2 * right] = 0
+            sums[2 * right + 1] = 0
+        begin = end
+    fields[HEAP_SIZE] = build_heap(heap, fields[NUM_PAIRS], pair_counts, pair_keys)
+    return fields[NUM_PAIRS]
