@@ -1,8 +1,9 @@
-"""`python -m atomiclm.export RUN --format huggingface DIR`: a trained model in another library's files."""
+"""`python -m atomiclm.export RUN DIR`: a trained model, or its tokenizer alone, in another library's files."""
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,15 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m atomiclm.export",
-        description="Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load them. "
-        "A model that no architecture there computes exactly is refused, with the options that it cannot say.",
+        description="Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load them, "
+        "or (--format tiktoken) the tokenizer alone for tiktoken. A model that no architecture there computes exactly "
+        "is refused, with the options that it cannot say; so is a tokenizer that would give other ids.",
     )
     parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     parser.add_argument("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
-    parser.add_argument("--format", default="huggingface", choices=("huggingface",), help="(default huggingface)")
     parser.add_argument(
-        "--dtype", default="float32", choices=("float32", "bfloat16"), help="of the written weights (default float32)"
+        "--format", default="huggingface", choices=("huggingface", "tiktoken"), help="(default huggingface)"
     )
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the written weights (default float32)")
     parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
@@ -39,16 +41,20 @@ def _export(arguments: argparse.Namespace) -> None:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
+    if arguments.format == "tiktoken":
+        _export_tiktoken(arguments, folder.tokenizer)
+        return
     import torch
 
     from atomiclm.config.objects import load_run
     from atomiclm.interop import save_huggingface
     from atomiclm.tokenizer import BasicTokenizer
 
+    dtype = arguments.dtype or "float32"
     trained = load_run(folder, checkpoint, torch.device("cpu"))
     assert isinstance(trained.tokenizer, BasicTokenizer), "load_run reads no other"
-    exported = save_huggingface(trained.model, arguments.folder, trained.tokenizer, getattr(torch, arguments.dtype))
-    print(f"{folder.path}  {trained.checkpoint.name}  as {exported.class_name}, {arguments.dtype}")
+    exported = save_huggingface(trained.model, arguments.folder, trained.tokenizer, getattr(torch, dtype))
+    print(f"{folder.path}  {trained.checkpoint.name}  as {exported.class_name}, {dtype}")
     for name, size in exported.files.items():
         print(f"  {exported.folder / name}  {size:,} bytes")
     for name in exported.left_out:
@@ -57,6 +63,27 @@ def _export(arguments: argparse.Namespace) -> None:
         "load it with\n"
         f"  AutoModelForCausalLM.from_pretrained({str(exported.folder)!r})\n"
         f"  AutoTokenizer.from_pretrained({str(exported.folder)!r})"
+    )
+
+
+def _export_tiktoken(arguments: argparse.Namespace, path: Path) -> None:
+    from atomiclm.interop.tiktoken.files import write_tiktoken
+    from atomiclm.tokenizer import BasicTokenizer
+
+    if arguments.dtype:
+        raise ValueError("--dtype is of weights, and --format tiktoken writes none; leave it out")
+    tokenizer = BasicTokenizer.load(path)
+    files = write_tiktoken(tokenizer, Path(arguments.folder))
+    print(f"{path}  {tokenizer.vocab_size:,} ids  for tiktoken")
+    for file in files:
+        print(f"  {file}  {file.stat().st_size:,} bytes")
+    ranks, rest = map(str, files)
+    print(
+        "load it with\n"
+        "  import base64, json, pathlib, tiktoken\n"
+        f"  lines = pathlib.Path({ranks!r}).read_text().splitlines()\n"
+        "  ranks = {base64.b64decode(token): int(rank) for token, rank in map(str.split, lines)}\n"
+        f"  tiktoken.Encoding(mergeable_ranks=ranks, **json.loads(pathlib.Path({rest!r}).read_text()))"
     )
 
 

@@ -1,4 +1,4 @@
-"""Other people's formats: Hugging Face."""
+"""Other people's formats: Hugging Face, tiktoken."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -7,17 +7,34 @@ if TYPE_CHECKING:
     from atomiclm.interop.describe import describe, describe_decoder, differences
     from atomiclm.interop.huggingface.load import load_huggingface
     from atomiclm.interop.huggingface.save import Exported, save_huggingface
+    from atomiclm.interop.huggingface.tokenizer_import import read_gpt2_files, read_tokenizer
+    from atomiclm.interop.tiktoken.encoding import from_tiktoken, to_tiktoken
 
 _SUBMODULE = {
     "Exported": "huggingface.save",
     "describe": "describe",
     "describe_decoder": "describe",
     "differences": "describe",
+    "from_tiktoken": "tiktoken.encoding",
     "load_huggingface": "huggingface.load",
+    "read_gpt2_files": "huggingface.tokenizer_import",
+    "read_tokenizer": "huggingface.tokenizer_import",
     "save_huggingface": "huggingface.save",
+    "to_tiktoken": "tiktoken.encoding",
 }
 
-__all__ = ["Exported", "describe", "describe_decoder", "differences", "load_huggingface", "save_huggingface"]
+__all__ = [
+    "Exported",
+    "describe",
+    "describe_decoder",
+    "differences",
+    "from_tiktoken",
+    "load_huggingface",
+    "read_gpt2_files",
+    "read_tokenizer",
+    "save_huggingface",
+    "to_tiktoken",
+]
 
 
 def __getattr__(name: str) -> Any:

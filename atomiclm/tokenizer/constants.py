@@ -3,19 +3,19 @@
 TOKENIZER_BASE_LENGTH = 256
 """Size of the base vocabulary: one id for each value of a byte, so no text is ever "unknown"."""
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the JSON file. It goes up when a file written today would be read with another meaning tomorrow."""
 
 END_OF_TEXT = "<|endoftext|>"
 """The special token that stands between documents (the spelling of GPT-2; Radford et al., 2019)."""
 
-BLOCK_CHARACTERS = 1 << 16
-"""Text is split into pretokens about this many characters at a time; it bounds memory and changes no result."""
+BLOCK_BYTES = 1 << 18
+"""A stream is split into pretokens about this many bytes at a time; it bounds memory and changes no result."""
 
 CACHE_ENTRIES = 1 << 16
 """Pretokens whose ids are remembered while encoding (about 16 MB); the cache is emptied when it is full."""
 
-CACHE_PRETOKEN_CHARACTERS = 64
+CACHE_PRETOKEN_BYTES = 128
 """Longer pretokens are not remembered: they rarely come back, and without a limit the cache would have no size."""
 
 MAX_PATTERN_CHARACTERS = 4096
@@ -29,3 +29,21 @@ MAX_FILE_BYTES = 1 << 26
 
 MAX_VOCABULARY_BYTES = 1 << 28
 """All tokens together may hold 256 MiB: a file of forty lines can double a token forty times, so there is an end."""
+
+MAX_VOCAB_SIZE = 1 << 22
+"""Ids are below four million: no file could hold more merges, and `token_bytes` has a place for each id."""
+
+MAX_SPECIAL_TOKENS = 1 << 14
+"""More special tokens are refused (the vocabularies in use have up to 7,000): they become one regular expression."""
+
+MAX_SPECIAL_CHARACTERS = 1 << 20
+"""All special tokens together may have this many characters, for the same reason."""
+
+MAX_COUNT = (1 << 63) - 1
+"""Counts in a file fit in 64 bits."""
+
+MAX_TOKENS = 1 << 21
+"""Bytes and merges together are fewer than this, so that a pair of tokens and its rank fit into 64 bits."""
+
+COMPILED_FROM_BYTES = 1 << 18
+"""Less text than this is sooner done with in plain Python than the compiled kernels are loaded."""

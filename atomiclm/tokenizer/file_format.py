@@ -2,57 +2,47 @@
 
     {
       "format": "atomiclm.tokenizer",
-      "version": 1,
+      "version": 2,
       "pattern": {"name": "gpt4", "text": "(?i:'s|..."},        the text decides, the name is for people
+      "unicode": {"version": "16.0.0", "sha256": "..."},        what the pattern calls a letter or a number
+      "tie_break": "bytes",                                     between pairs of equal count; null: not known
       "target_vocab_size": 4096,
-      "special_tokens": {"<|endoftext|>": 4095},                the last ids, without a gap
+      "special_tokens": {"<|endoftext|>": 4095},
+      "whole_pretokens": false,                                 true: a pretoken that is a token is not merged
+      "trained_on": {"bytes": 1115394, "pretokens": ..., "distinct_pretokens": ...},      null: not known
+      "byte_ids": [0, 1, 2, ...],                               the ids of the 256 bytes
       "merges": [
-        [32, 116, 256],                                         left, right, and the id they become: one line a merge
+        [32, 116, 256],                                         ids: left, right, and what they become: one line a merge
         ...
       ],
       "sha256": "..."                                           of all the fields above
     }
 
-Reading runs no code from the file and is bounded in size, also in the size of what the merges expand to.
+Reading runs no code from the file and is bounded in size, also in the size of what the merges expand to. The rules
+that go beyond the shape of the JSON are those of `content.py`.
 """
 
 import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.constants import (
-    FORMAT_VERSION,
-    MAX_FILE_BYTES,
-    MAX_VOCABULARY_BYTES,
-    TOKENIZER_BASE_LENGTH,
-)
-from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
-from atomiclm.tokenizer.special import check_special_tokens
+from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.content import TokenizerFile, is_int, merge_name, refuse
+from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.tokenizer.unicode_table import UNICODE_SHA256, UNICODE_VERSION
 
 FORMAT = "atomiclm.tokenizer"
 
+FIELDS = {
+    "format", "version", "pattern", "unicode", "tie_break", "target_vocab_size", "special_tokens", "whole_pretokens",
+    "trained_on", "byte_ids", "merges", "sha256",
+}  # fmt: skip
 
-@dataclass(frozen=True)
-class TokenizerFile:
-    """The content of a file.
-
-    Attributes:
-        pattern: the regular expression that splits text.
-        target_vocab_size: the vocabulary size that training was asked for.
-        special_tokens: in the order of their ids.
-        merges: in the order learned; the i-th becomes the id 256 + i.
-    """
-
-    pattern: str
-    target_vocab_size: int
-    special_tokens: list[str]
-    merges: list[Pair]
+VERSION_1 = "version 1 did not say by which Unicode table the text was split, so its ids cannot be relied on"
 
 
 def sha256_of(fields: Any) -> str:
@@ -64,24 +54,39 @@ def write_tokenizer_file(path: Path, content: TokenizerFile) -> None:
     """Write the file under another name in the same folder, then rename it: readers see the old file or the new one.
 
     Raises:
-        ValueError: the content is one that `read_tokenizer_file` would refuse.
         OSError: the folder does not exist or cannot be written to.
     """
-    first_special = TOKENIZER_BASE_LENGTH + len(content.merges)
+    ids = (*content.byte_ids, *content.merge_ids)  # of every token number
     fields = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
         "pattern": {"name": split_pattern(content.pattern).name, "text": content.pattern},
+        "unicode": {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256},
+        "tie_break": content.tie_break,
         "target_vocab_size": content.target_vocab_size,
-        "special_tokens": {token: first_special + index for index, token in enumerate(content.special_tokens)},
-        "merges": [[left, right, TOKENIZER_BASE_LENGTH + i] for i, (left, right) in enumerate(content.merges)],
+        "special_tokens": dict(sorted(content.special_tokens.items(), key=lambda item: item[1])),
+        "whole_pretokens": content.whole_pretokens,
+        "trained_on": None if content.trained_on is None else dict(content.trained_on),
+        "byte_ids": list(content.byte_ids),
+        "merges": [
+            [ids[left], ids[right], token]
+            for (left, right), token in zip(content.merges, content.merge_ids, strict=True)
+        ],
     }
     fields["sha256"] = sha256_of(fields)
-    _check(fields, path)
+    write_whole(path, _render(fields).encode("ascii"))
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file that nobody ever sees half-written.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written to.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.temporary")
     try:
-        with temporary.open("x", encoding="ascii", newline="\n") as file:
-            file.write(_render(fields))
+        with temporary.open("xb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -96,15 +101,53 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
         ValueError: anything about the file is not as this module's docstring describes; names the file and the field.
         OSError: the file cannot be read.
     """
+    fields = read_json(path)
+    try:
+        return _content(fields)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: {error}; load a file written by save(), or train the tokenizer again and save it"
+        ) from error
+
+
+def read_bounded(path: Path) -> bytes:
+    """The bytes of a file that is not larger than a tokenizer can be.
+
+    Raises:
+        ValueError: it is larger.
+        OSError: it cannot be read.
+    """
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
         raise ValueError(f"{path}: larger than {MAX_FILE_BYTES} bytes, so not a tokenizer; check the path")
+    return data
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file, read more strictly than `json` does: UTF-8 only, no key twice, no NaN, bounded.
+
+    Raises:
+        ValueError: the file is not such a file; the message names it.
+        OSError: the file cannot be read.
+    """
+    data = read_bounded(path)
     try:
-        fields = json.loads(data, object_pairs_hook=_unique_keys)
+        # Decoded here, because from bytes `json` would accept UTF-16 and UTF-32 too.
+        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error}); check the path or train the tokenizer again") from error
-    return _check(fields, path)
+        raise ValueError(f"{path}: not a JSON file ({error!s:.200}); check the path or write the file again") from error
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        raise ValueError("a key is written twice")
+    return fields
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _render(fields: dict[str, Any]) -> str:
@@ -118,104 +161,76 @@ def _render(fields: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise ValueError("a key is written twice")
-    return fields
-
-
-def _check(fields: Any, path: Path) -> TokenizerFile:
-    """All rules of the format, in an order in which each can rely on the ones before."""
-
-    def require(holds: bool, field: str, rule: str) -> None:
-        if not holds:
-            raise ValueError(
-                f"{path}: field {field!r}: {rule}; load a file written by save(), or train and save it again"
-            )
-
-    require(isinstance(fields, dict) and fields.get("format") == FORMAT, "format", f"must be {FORMAT!r}")
+def _content(fields: Any) -> TokenizerFile:
+    """From JSON to the value, field by field; what the value itself checks is left to it."""
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        refuse("format", f"must be {FORMAT!r}")
     version = fields.get("version")
-    require(_is_int(version), "version", f"must be an integer, is {version!r:.80}")
-    require(version == FORMAT_VERSION, "version", f"must be {FORMAT_VERSION}, is {version} (another atomiclm wrote it)")
-    expected = {"format", "version", "pattern", "target_vocab_size", "special_tokens", "merges", "sha256"}
-    for key in sorted(expected ^ fields.keys()):
-        require(False, key, "is missing" if key in expected else "is unknown")
+    if not is_int(version) or version != FORMAT_VERSION:
+        why = VERSION_1 if is_int(version) and version == 1 else "another atomiclm wrote it"
+        refuse("version", f"must be {FORMAT_VERSION}, is {version!r:.80} ({why})")
+    for key in sorted(FIELDS ^ fields.keys()):
+        refuse(key, "is missing" if key in FIELDS else "is unknown")
 
     pattern = fields["pattern"]
-    require(
-        isinstance(pattern, dict)
-        and pattern.keys() == {"name", "text"}
-        and all(isinstance(v, str) for v in pattern.values()),
-        "pattern",
-        'must be {"name": text, "text": text}',
+    _check_texts("pattern", pattern, {"name", "text"})
+    _check_unicode(fields["unicode"])
+    byte_ids = fields["byte_ids"]
+    if not isinstance(byte_ids, list) or not all(map(is_int, byte_ids)):
+        refuse("byte_ids", "must be a list of integers")
+    if not len(byte_ids) == len(set(byte_ids)) == TOKENIZER_BASE_LENGTH:
+        refuse("byte_ids", f"must be {TOKENIZER_BASE_LENGTH} different ids")
+    if not isinstance(fields["special_tokens"], dict):
+        refuse("special_tokens", "must be an object of spellings and ids")
+    if not isinstance(fields["trained_on"], dict | None):
+        refuse("trained_on", "must be null or an object of counts")
+    merges, merge_ids = _merges(fields["merges"], byte_ids)
+    content = TokenizerFile(
+        pattern["text"],
+        fields["target_vocab_size"],
+        fields["special_tokens"],
+        merges,
+        tuple(byte_ids),
+        merge_ids,
+        fields["tie_break"],
+        fields["whole_pretokens"],
+        fields["trained_on"],
     )
-    try:
-        name = split_pattern(pattern["text"]).name
-    except ValueError as error:
-        raise ValueError(f"{path}: field 'pattern': {error}") from error
-    require(pattern["text"] not in PATTERNS, "pattern", "'text' must be the regular expression itself, not its name")
-    require(pattern["name"] == name, "pattern", f"'name' must be {name!r} for this 'text', is {pattern['name']!r:.80}")
-
-    merges = _check_merges(fields["merges"], require)
-
-    special_tokens = fields["special_tokens"]
-    require(isinstance(special_tokens, dict), "special_tokens", "must be an object of spellings and ids")
-    try:
-        check_special_tokens(list(special_tokens))
-    except ValueError as error:
-        raise ValueError(f"{path}: field 'special_tokens': {error}") from error
-    vocab_size = TOKENIZER_BASE_LENGTH + len(merges) + len(special_tokens)
-    first_special = TOKENIZER_BASE_LENGTH + len(merges)
-    ids = list(special_tokens.values())
-    require(
-        all(map(_is_int, ids)) and sorted(ids) == list(range(first_special, vocab_size)),
-        "special_tokens",
-        f"ids must be the integers from {first_special} on, right after the merges, are {ids!r:.80}",
-    )
-
-    target = fields["target_vocab_size"]
-    require(
-        _is_int(target) and target >= vocab_size,
-        "target_vocab_size",
-        f"must be an integer >= {vocab_size}, is {target!r:.80}",
-    )
-    unsigned = {key: value for key, value in fields.items() if key != "sha256"}
-    require(
-        fields["sha256"] == sha256_of(unsigned), "sha256", "does not fit the content (the file was changed or damaged)"
-    )
-    return TokenizerFile(pattern["text"], target, sorted(special_tokens, key=special_tokens.__getitem__), merges)
+    name = split_pattern(content.pattern).name
+    if pattern["name"] != name:
+        refuse("pattern", f"'name' must be {name!r} for this 'text', is {pattern['name']!r:.80}")
+    if fields["sha256"] != sha256_of({key: value for key, value in fields.items() if key != "sha256"}):
+        refuse("sha256", "does not fit the content (the file was changed or damaged)")
+    return content
 
 
-def _check_merges(merges: Any, require: Callable[[bool, str, str], None]) -> list[Pair]:
-    require(isinstance(merges, list), "merges", "must be a list")
-    pairs: dict[Pair, None] = {}
-    lengths = [1] * TOKENIZER_BASE_LENGTH
-    for new_id, merge in enumerate(merges, start=TOKENIZER_BASE_LENGTH):
-        where = f"merges[{new_id - TOKENIZER_BASE_LENGTH}]"
-        require(
-            isinstance(merge, list) and len(merge) == 3 and all(map(_is_int, merge)),
-            where,
-            f"must be three integers [left, right, id], is {merge!r:.80}",
+def _check_texts(field: str, value: Any, keys: set[str]) -> None:
+    if not isinstance(value, dict) or value.keys() != keys or not all(isinstance(v, str) for v in value.values()):
+        refuse(field, f"must be an object of the texts {sorted(keys)}")
+
+
+def _check_unicode(table: Any) -> None:
+    _check_texts("unicode", table, {"version", "sha256"})
+    if table != {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256}:
+        refuse(
+            "unicode",
+            f"the text was split by Unicode {table['version']:.20} (table {table['sha256']:.12}), "
+            f"here it is {UNICODE_VERSION} (table {UNICODE_SHA256:.12}), which may give other ids",
         )
-        left, right, merged_id = merge
-        require(merged_id == new_id, where, f"id must be {new_id} (ids are contiguous), is {merged_id}")
-        require(
-            0 <= left < new_id and 0 <= right < new_id,
-            where,
-            f"must join ids made before it (0 to {new_id - 1}), joins {left} and {right}",
-        )
-        require((left, right) not in pairs, where, f"joins {left} and {right}, as an earlier merge does")
-        pairs[left, right] = None
-        lengths.append(lengths[left] + lengths[right])
-        require(lengths[-1] <= MAX_VOCABULARY_BYTES, where, f"makes a token of more than {MAX_VOCABULARY_BYTES} bytes")
-    require(
-        sum(lengths) <= MAX_VOCABULARY_BYTES,
-        "merges",
-        f"make tokens of more than {MAX_VOCABULARY_BYTES} bytes together",
-    )
-    return list(pairs)
 
 
-def _is_int(value: Any) -> bool:
-    return type(value) is int  # in Python, True is an integer too
+def _merges(rows: Any, byte_ids: list[int]) -> tuple[list[Pair], tuple[int, ...]]:
+    """From rows of ids to pairs of token numbers and the ids of the merges."""
+    if not isinstance(rows, list):
+        refuse("merges", "must be a list")
+    number_of = {token: number for number, token in enumerate(byte_ids)}
+    merges: list[Pair] = []
+    for number, row in enumerate(rows, start=TOKENIZER_BASE_LENGTH):
+        if not isinstance(row, list) or len(row) != 3 or not all(map(is_int, row)):
+            refuse(merge_name(number), f"must be three integers [left, right, id], is {row!r:.80}")
+        left, right, token = row
+        if left not in number_of or right not in number_of:
+            refuse(merge_name(number), f"must join the ids of tokens made before it, is {row!r:.80}")
+        merges.append((number_of[left], number_of[right]))
+        number_of.setdefault(token, number)
+    return merges, tuple(row[2] for row in rows)

@@ -1,7 +1,9 @@
 """The command, as a user runs it."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import cli
 import pytest
@@ -9,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from atomiclm.config.objects import load_run
+from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import find_run
 
 
@@ -40,6 +43,30 @@ def test_a_run_is_exported_and_loads_elsewhere(trained):
         assert torch.allclose(ours.model(tokens), theirs(tokens).logits, atol=1e-4)
     generated = theirs.generate(tokens, max_new_tokens=4, do_sample=False)
     assert generated.shape == (1, len(ids) + 4) or generated[0, -1] == theirs.generation_config.eos_token_id
+
+
+def test_the_tokenizer_alone_is_exported_for_tiktoken(trained):
+    run = cli.only_run(trained)
+    done = cli.run(trained, "export", str(run), "ranks", "--format", "tiktoken")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.split("load it with\n")[1]
+    code = "\n".join(line.strip() for line in lines.splitlines()).replace("tiktoken.Encoding", "e = tiktoken.Encoding")
+    found: dict = {}
+    here = Path.cwd()
+    try:
+        os.chdir(trained)
+        exec(code, found)  # what the command prints is what a user would paste
+    finally:
+        os.chdir(here)
+    tokenizer = BasicTokenizer.load(run / "tokenizer.json")
+    text = "the cat sees a dog <|endoftext|> and then 3 more\n"
+    assert found["e"].encode(text, allowed_special="all") == tokenizer.encode(text, "all")
+    assert found["e"].n_vocab == tokenizer.vocab_size
+    again = cli.run(trained, "export", str(run), "ranks", "--format", "tiktoken")
+    assert (again.returncode, again.stderr.count("\n")) == (2, 1)
+    assert "ranks is not an empty folder" in again.stderr
+    weights = cli.run(trained, "export", str(run), "other", "--format", "tiktoken", "--dtype", "bfloat16")
+    assert (weights.returncode, weights.stderr.count("\n")) == (2, 1)
 
 
 def test_mistakes_are_one_line_and_status_2(trained):

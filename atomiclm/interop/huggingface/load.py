@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atomiclm.interop.huggingface.architectures import architecture_of
 from atomiclm.interop.huggingface.express import build
-from atomiclm.interop.huggingface.tokenizer_file import read_tokenizer
+from atomiclm.interop.huggingface.tokenizer_import import read_tokenizer
 from atomiclm.interop.huggingface.weights import to_ours
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import BasicTokenizer

@@ -1,67 +1,48 @@
-r"""Our tokenizer as Hugging Face's `tokenizer.json`, and back.
+r"""Our tokenizer as Hugging Face's `tokenizer.json`; `tokenizer_import.py` is the way back.
 
 The file says: cut the text at the special tokens, then by the split pattern, write each byte as a printable character
-(Radford et al. 2019, GPT-2), and merge neighbours by rank. `tokenizers` then gives our ids for every text, with one
+(`byte_characters.py`), and merge neighbours by rank. `tokenizers` then gives our ids for every text, with one
 difference of habit: it always recognises special tokens in a text, which here is `encode(text, allowed_special="all")`.
 
 A vocabulary there is a map from spellings to ids, so two ids of one spelling cannot be said. Byte-pair encoding can
 learn such a pair (`ab c` and `a bc`), though it hardly ever does; export refuses then.
 """
 
-import json
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+from atomiclm.interop.expressions import one_meaning
+from atomiclm.interop.huggingface.byte_characters import CHARACTERS, read, spell
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.file_format import TokenizerFile, write_tokenizer_file
-
-
-def _byte_characters() -> list[str]:
-    """What GPT-2 writes for each byte: its Latin-1 character where that is printable, else the next from U+0100 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(256)]
-
-
-_CHARACTERS = _byte_characters()
-_BYTE_OF = {character: byte for byte, character in enumerate(_CHARACTERS)}
-
-
-def spell(token: bytes) -> str:
-    """The bytes as the printable characters that stand for them."""
-    return "".join(_CHARACTERS[byte] for byte in token)
+from atomiclm.tokenizer.content import repeated_token, spell_tokens
 
 
 def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:
     """The content of `tokenizer.json`.
 
     Raises:
-        ValueError: the split pattern is not one of ours, whose meaning is the same in both regular-expression engines;
-            or two ids have one spelling.
+        ValueError: the split pattern may mean something else in the other engine; two ids have one spelling; or a
+            special token is spelled like an ordinary token, or like bytes.
     """
-    if tokenizer.merges and tokenizer.pattern not in PATTERNS:
+    ids = (*tokenizer.byte_ids, *tokenizer.merge_ids)
+    if twice := repeated_token(tokenizer.merges):
+        first, second = (ids[number] for number in twice)
         raise ValueError(
-            f"tokenizer.pattern: {tokenizer.pattern!r:.80} is not one of {', '.join(PATTERNS)}: another engine may "
-            "read a regular expression with another meaning, so only these are exported; train with one of them"
+            f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
+            "different merges; tokenizer.json has one id a spelling, so train the tokenizer with another vocab_size"
         )
-    first_special = TOKENIZER_BASE_LENGTH + len(tokenizer.merges)
-    spellings = [spell(tokenizer.decode_bytes([token])) for token in range(first_special)]
-    vocabulary = {spelling: token for token, spelling in reversed(list(enumerate(spellings)))}
-    if len(vocabulary) != first_special:
-        twice = next(token for token, spelling in enumerate(spellings) if vocabulary[spelling] != token)
-        raise ValueError(
-            f"tokenizer: ids {vocabulary[spellings[twice]]} and {twice} both stand for "
-            f"{tokenizer.decode_bytes([twice])!r}, learned by different merges; tokenizer.json has one id a spelling, "
-            "so train the tokenizer with another vocab_size"
-        )
-    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    steps: list[dict[str, Any]] = [byte_level]
-    if tokenizer.merges:
-        pattern = {"Regex": PATTERNS[tokenizer.pattern]}
-        steps.insert(0, {"type": "Split", "pattern": pattern, "behavior": "Isolated", "invert": False})
+    spellings = [spell(token) for token in spell_tokens(tokenizer.merges)]
+    vocabulary = dict(sorted(zip(spellings, ids, strict=True), key=lambda entry: entry[1]))
+    for token in tokenizer.special_tokens:
+        if token in vocabulary:
+            raise ValueError(
+                f"tokenizer.special_tokens: {token!r} is also how tokenizer.json spells the ordinary token "
+                f"{vocabulary[token]}, whose id it would get there; give the special token another spelling"
+            )
+        if set(token) <= set(CHARACTERS) and read(token) != token.encode():
+            raise ValueError(
+                f"tokenizer.special_tokens: each character of {token!r} is also how tokenizer.json spells a byte, so "
+                f"it would be decoded as {read(token)!r} there; give the special token another spelling"
+            )
     return {
         "version": "1.0",
         "truncation": None,
@@ -72,16 +53,41 @@ def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:
             for spelling, token in tokenizer.special_tokens.items()
         ],
         "normalizer": None,
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": steps},
+        "pre_tokenizer": _pre_tokenizer(tokenizer),
         "post_processor": None,
-        "decoder": byte_level,
+        "decoder": _byte_level(use_regex=False),
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
-            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False, "ignore_merges": False,
-            "vocab": {spelling: token for token, spelling in enumerate(spellings)},
+            "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+            "ignore_merges": tokenizer.whole_pretokens,
+            "vocab": vocabulary | tokenizer.special_tokens,  # or they would be given the ids after the highest
             "merges": [[spellings[left], spellings[right]] for left, right in tokenizer.merges],
         },
     }  # fmt: skip
+
+
+def _byte_level(use_regex: bool) -> dict[str, Any]:
+    """Bytes to printable characters, after GPT-2's split if `use_regex`."""
+    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": use_regex}
+
+
+def _pre_tokenizer(tokenizer: BasicTokenizer) -> dict[str, Any]:
+    """How text is split, said in the way that other readers of such files know best."""
+    pattern = tokenizer.pattern
+    if pattern == "gpt2":
+        return _byte_level(use_regex=True)
+    if pattern == "none" or (not tokenizer.merges and pattern not in PATTERNS):
+        # Without merges every byte is a token, however the text is cut. It is a sequence of one, because gigatoken 0.10
+        # takes `ByteLevel` alone for GPT-2's split whatever it says.
+        return {"type": "Sequence", "pretokenizers": [_byte_level(use_regex=False)]}
+    if pattern not in PATTERNS and not one_meaning(pattern):
+        raise ValueError(
+            f"tokenizer.pattern: {pattern!r:.80} is not one of {', '.join(PATTERNS)}, and another engine may read it "
+            "with another meaning (see interop/expressions.py); train with one of these"
+        )
+    expression = {"Regex": PATTERNS.get(pattern, pattern)}
+    split = {"type": "Split", "pattern": expression, "behavior": "Isolated", "invert": False}
+    return {"type": "Sequence", "pretokenizers": [split, _byte_level(use_regex=False)]}
 
 
 def tokenizer_config(tokenizer: BasicTokenizer, max_length: int) -> dict[str, Any]:
@@ -94,87 +100,3 @@ def tokenizer_config(tokenizer: BasicTokenizer, max_length: int) -> dict[str, An
     if END_OF_TEXT in tokenizer.special_tokens:
         config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
     return config
-
-
-def tokenizer_of(content: dict[str, Any], where: str) -> BasicTokenizer:
-    """The tokenizer that a `tokenizer.json` describes, if it is one of ours; ``where`` names it in messages.
-
-    Raises:
-        ValueError: it normalises, splits or numbers in a way that `BasicTokenizer` has not; the message says which.
-    """
-
-    def require(holds: bool, field: str, rule: str) -> None:
-        if not holds:
-            raise ValueError(
-                f"{where}: field {field!r}: {rule}; only byte-level BPE as atomiclm exports it can be read"
-            )
-
-    model = content.get("model", {})
-    require(model.get("type") == "BPE", "model.type", "must be BPE")
-    for option in ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix"):
-        require(not model.get(option), f"model.{option}", "must not be set")
-    for option in ("fuse_unk", "byte_fallback", "ignore_merges"):
-        require(not model.get(option), f"model.{option}", "must be false")
-    for option in ("normalizer", "truncation", "padding"):
-        require(content.get(option) is None, option, "must be null")
-    # transformers writes a template that adds nothing; ByteLevel touches only the offsets.
-    last = content.get("post_processor") or {"type": "ByteLevel"}
-    adds_nothing = last.get("type") == "ByteLevel" or (
-        last.get("type") == "TemplateProcessing" and not last.get("special_tokens")
-    )
-    require(adds_nothing, "post_processor", "must add no tokens")
-    pattern = _pattern(content.get("pre_tokenizer"))
-    merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model.get("merges", [])]
-    require(bool(pattern) or not merges, "pre_tokenizer", f"must split by the pattern of {', '.join(PATTERNS)}")
-    pairs, spellings = _merges(model["vocab"], merges, require)
-    special = {token["content"]: token["id"] for token in content.get("added_tokens", [])}
-    for token in content.get("added_tokens", []):
-        plain = not any(token.get(key) for key in ("single_word", "lstrip", "rstrip", "normalized"))
-        require(
-            plain and token.get("special", False), "added_tokens", f"{token['content']!r} must be plain and special"
-        )
-    require(
-        sorted(special.values()) == list(range(len(spellings), len(spellings) + len(special))),
-        "added_tokens",
-        f"ids must go on from {len(spellings)}, after bytes and merges",
-    )
-    names = sorted(special, key=special.__getitem__)
-    file = TokenizerFile(PATTERNS[pattern or "gpt4"], len(spellings) + len(names), names, pairs)
-    with tempfile.TemporaryDirectory() as folder:
-        # Through the file, whose reader checks everything else and is the one way to a tokenizer with given merges.
-        path = Path(folder) / "tokenizer.json"
-        write_tokenizer_file(path, file)
-        return BasicTokenizer.load(path)
-
-
-def _pattern(pre_tokenizer: Any) -> str | None:
-    """The name of our pattern by which it splits; None for another way of splitting, or none at all."""
-    parts = (pre_tokenizer or {}).get("pretokenizers", [])
-    if [part.get("type") for part in parts] != ["Split", "ByteLevel"]:
-        return None
-    split, byte_level = parts
-    as_ours = split.get("behavior") == "Isolated" and not split.get("invert")
-    as_ours &= not byte_level.get("use_regex", True) and not byte_level.get("add_prefix_space", True)
-    expression = split.get("pattern", {}).get("Regex")
-    return next((name for name, known in PATTERNS.items() if as_ours and known == expression), None)
-
-
-def _merges(vocabulary: dict[str, int], merges: Sequence[Any], require: Any) -> tuple[list[tuple[int, int]], list[str]]:
-    """Merges as pairs of ids, and the spelling of every id, held against the vocabulary."""
-    spellings = list(_CHARACTERS)
-    ids = {spelling: token for token, spelling in enumerate(spellings)}
-    pairs = []
-    for left, right in merges:
-        require(left in ids and right in ids, "model.merges", f"{left!r} {right!r} joins what is not there yet")
-        pairs.append((ids[left], ids[right]))
-        ids[left + right] = len(spellings)
-        spellings.append(left + right)
-    # Some files list the special tokens here too.
-    ordinary = {spelling: token for spelling, token in vocabulary.items() if token < len(spellings)}
-    require(ordinary == ids, "model.vocab", "ids must be the 256 bytes by value, then the merges in their order")
-    return pairs, spellings
-
-
-def read_tokenizer(path: Path) -> BasicTokenizer:
-    """Read a `tokenizer.json`; see `tokenizer_of`."""
-    return tokenizer_of(json.loads(path.read_text(encoding="utf-8")), str(path))
