@@ -3,13 +3,44 @@
 Training does this by itself when it has to; this command does it ahead of time, for a cluster or out of curiosity.
 """
 
+import time
+from collections.abc import Iterator
+
 from omegaconf import DictConfig
 
 from atomiclm.config.app import run_app
 from atomiclm.config.faults import UserError
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import read_config
+from atomiclm.data import Progress
+from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import Console
+
+REPORT_BYTES = 1 << 20
+"""At most this much validation text is looked at to report on the vocabulary."""
+
+
+class Stages:
+    """Hands progress on and times each stage, for the figures at the end."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._begun: dict[str, float] = {}
+        self._ended: dict[str, tuple[float, int]] = {}
+
+    def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
+        """Note the time, and hand on."""
+        now = time.perf_counter()
+        self._begun.setdefault(stage, now)
+        self._ended[stage] = (now, done_bytes)
+        self._progress(stage, done_bytes, total_bytes)
+
+    def lines(self) -> Iterator[str]:
+        """One line a stage that had work to do; what the cache already held took none."""
+        for stage, (ended, num_bytes) in self._ended.items():
+            if num_bytes:
+                seconds = max(ended - self._begun[stage], 1e-9)
+                yield f"{stage:18} {num_bytes / 1e6:9,.2f} MB  {seconds:7.2f} s  {num_bytes / 1e6 / seconds:7.1f} MB/s"
 
 
 def main() -> None:
@@ -19,10 +50,13 @@ def main() -> None:
 
 def prepare(config: DictConfig) -> None:
     """Prepare the corpus that `config` describes and say what came of it."""
+    from atomiclm.tokenizer.report import describe
+
     values = read_config(config).values
     console = Console()
+    stages = Stages(console.progress)
     try:
-        corpus = prepare_corpus(values, console.progress)
+        corpus = prepare_corpus(values, stages)
     except ValueError as error:
         raise UserError(str(error)) from error
     for part in corpus.parts:
@@ -36,9 +70,13 @@ def prepare(config: DictConfig) -> None:
             )
     for name, bits in corpus.anchors.items():
         console.say(f"{name:11} {bits:.4f} bits per byte")
-    longest = sorted(range(corpus.tokenizer.vocab_size), key=lambda token: -corpus.tokenizer.token_bytes()[token])[:8]
-    console.say(f"vocabulary  {corpus.tokenizer.vocab_size:,} tokens; the longest: "
-                f"{'  '.join(repr(corpus.tokenizer.decode([token])) for token in longest)}")  # fmt: skip
+    for line in stages.lines():
+        console.say(line)
+    tokenizer = corpus.tokenizer
+    console.say(f"vocabulary  {tokenizer.vocab_size:,} ids")
+    if isinstance(tokenizer, BasicTokenizer) and tokenizer.merges:
+        for line in describe(tokenizer, corpus.raw_bytes("validation", REPORT_BYTES)):
+            console.say(line)
     console.say(f"shards      {corpus.folder}")
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 import atomiclm.tokenizer as package
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, Tokenizer, bpe_ops
 from atomiclm.tokenizer import encode_pretoken as encode_pretoken_module
+from atomiclm.tokenizer.utf8 import to_bytes
 
 CORPUS = "The cat sat on the mat; the cats sat on the mats.\n\n  It's 12345 o'clock, naïve café 日本語 日本 ééé\n" * 3
 
@@ -28,7 +30,14 @@ def tokenizer() -> BasicTokenizer:
 
 TRAINED = {
     name: BasicTokenizer(320, pattern=name, algorithm=algorithm)
-    for name, algorithm in [("gpt4", "heap"), ("gpt2", "basic"), ("none", "heap"), (r"\w+", "heap")]
+    for name, algorithm in [
+        ("gpt4", "heap"),
+        ("gpt2", "basic"),
+        ("cl100k", "heap"),
+        ("o200k", "heap"),
+        ("none", "heap"),
+        (r"\w+", "heap"),
+    ]
 } | {"bytes": BasicTokenizer(257, pattern="none")}
 for _tokenizer in TRAINED.values():
     _tokenizer.train(CORPUS)
@@ -45,8 +54,9 @@ def test_encode_decode_roundtrip(data: bytes, text: str, name: str) -> None:
     assert sum(tokenizer.token_bytes()[token] for token in ids) == len(text.encode())
     assert max(ids, default=0) < 256 + len(tokenizer.merges)  # no special token out of ordinary text
 
-    # Arbitrary bytes, also those that are not UTF-8, in Python's spelling of them.
-    ids = tokenizer.encode(data.decode("utf-8", "surrogateescape"))
+    # Arbitrary bytes, also those that are not UTF-8, as they are and in Python's spelling of them.
+    ids = tokenizer.encode(data)
+    assert tokenizer.encode(data.decode("utf-8", "surrogateescape")) == ids
     assert tokenizer.decode_bytes(ids) == data
     assert tokenizer.decode(ids) == data.decode("utf-8", "replace")
 
@@ -183,27 +193,33 @@ def test_encode_batch_is_encode_of_each(tokenizer: BasicTokenizer) -> None:
     assert tokenizer.encode_batch(texts, "all") == [tokenizer.encode(text, "all") for text in texts]
 
 
-def test_encoding_in_blocks_is_encoding_whole(tokenizer: BasicTokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (CORPUS + " \n\t 's'll ") * 2
-    whole = tokenizer.encode(text)
-    for block in (1, 7, 64):
-        monkeypatch.setattr("atomiclm.tokenizer.tokenizer.BLOCK_CHARACTERS", block)
-        assert tokenizer.encode(text) == whole
+@pytest.mark.parametrize("compiled_from", [0, 10**9])
+def test_encoding_in_blocks_is_encoding_whole(tokenizer, tmp_path, monkeypatch, compiled_from: int) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
+    text = (CORPUS + " \n\t 's'll " + END_OF_TEXT + "日本\ud800") * 2 + "\udce6"
+    path = tmp_path / "text"
+    path.write_bytes(to_bytes(text))
+    for allowed in (frozenset(), {END_OF_TEXT}):
+        whole = tokenizer.encode(text, allowed)
+        for block in (1, 7, 64, 10**6):
+            pieces = [text[start : start + block] for start in range(0, len(text), block)]
+            assert np.concatenate(list(tokenizer.encode_stream(pieces, allowed, block))).tolist() == whole
+            assert np.concatenate(list(tokenizer.encode_file(path, allowed, block))).tolist() == whole
 
 
 def test_cache_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = BasicTokenizer(330)
     tokenizer.train(CORPUS)
-    words = [f" word{index}" for index in range(50)] + [" " + "long" * 20]
+    words = [f" word{index}" for index in range(50)] + [" " + "long" * 40]
     expected = [tokenizer.encode(word) for word in words]
     monkeypatch.setattr(encode_pretoken_module, "CACHE_ENTRIES", 8)
-    cache = tokenizer._ids_of
+    cache = tokenizer._plain._ids_of
     cache.clear()
     for _ in range(2):
         for word, ids in zip(words, expected, strict=True):
             assert tokenizer.encode(word) == ids
             assert len(cache) <= 8
-    assert all(len(pretoken) <= 64 for pretoken in cache)
+    assert all(len(pretoken) <= 128 for pretoken in cache)
 
 
 @pytest.mark.parametrize("text", ["a" * 100_000, " " * 100_000 + "x", "\n " * 50_000, "ab" * 50_000, "日" * 30_000])
@@ -226,9 +242,15 @@ def test_surrogates() -> None:
         assert trained.decode(trained.encode("ab\ud800")) == "ab\ufffd"
 
 
-def test_bytes_are_not_text(tokenizer: BasicTokenizer) -> None:
-    with pytest.raises(ValueError, match=r"text: expected str, got bytes; .*surrogateescape"):
-        tokenizer.encode(b"bytes")
+def test_escaped_bytes_that_make_a_character_are_that_character() -> None:
+    split = BasicTokenizer(300, pattern="gpt4")
+    split.train("éa éa éa")  # a letter to the splitter, where the two escaped bytes by themselves would be none
+    assert split.encode("\udcc3\udca9a") == split.encode("éa") == split.encode("éa".encode())
+
+
+def test_what_is_neither_text_nor_bytes_is_refused(tokenizer: BasicTokenizer) -> None:
+    with pytest.raises(ValueError, match=r"text: expected str or bytes, got list; .*"):
+        tokenizer.encode(["text"])
 
 
 # ------------------------------------------------------------------------------------------------------------ decoding
@@ -267,10 +289,11 @@ def test_unknown_ids_are_named_with_the_range(tokenizer: BasicTokenizer, unknown
         ({"special_tokens": "<|endoftext|>"}, r"special_tokens: .* write \['<\|endoftext\|>'\]"),
         ({"special_tokens": [1]}, r"special_tokens: 1 is not a string"),
         ({"special_tokens": ["\ud800"]}, r"special_tokens: .* surrogate"),
-        ({"pattern": "gpt5"}, r"pattern: 'gpt5' is unknown; use gpt4, gpt2, none"),
+        ({"pattern": "gpt5"}, r"pattern: 'gpt5' is unknown; use gpt4, cl100k, gpt2, o200k, none"),
         ({"pattern": "["}, r"pattern: '\[' is not a valid regular expression"),
         ({"pattern": "(a)|b"}, r"pattern: .* capturing group; write \(\?:"),
-        ({"algorithm": "fast"}, r"algorithm: 'fast' is unknown; use 'heap' or 'basic'"),
+        ({"algorithm": "fast"}, r"algorithm: 'fast' is unknown; use 'compiled', 'heap', 'basic'"),
+        ({"tie_break": "first"}, r"tie_break: 'first' is unknown; use 'bytes' or 'huggingface'"),
     ],
 )
 def test_mistakes_name_the_argument_and_the_fix(arguments: dict, message: str) -> None:
@@ -281,7 +304,7 @@ def test_mistakes_name_the_argument_and_the_fix(arguments: dict, message: str) -
 def test_every_argument_changes_the_settings_but_the_algorithm() -> None:
     base = BasicTokenizer().settings()
     assert json.loads(json.dumps(base)) == base
-    for change in ({"vocab_size": 4097}, {"pattern": "gpt2"}, {"special_tokens": ()}):
+    for change in ({"vocab_size": 4097}, {"pattern": "gpt2"}, {"special_tokens": ()}, {"tie_break": "huggingface"}):
         assert BasicTokenizer(**change).settings() != base
     assert BasicTokenizer(algorithm="basic").settings() == base
     trained = BasicTokenizer()
@@ -297,7 +320,7 @@ def test_digest_changes_with_everything_that_decides_encoding() -> None:
         return tokenizer.digest()
 
     base = digest()
-    assert digest() == digest(algorithm="basic") == base
+    assert digest() == digest(algorithm="basic") == digest(algorithm="heap") == base
     others = [
         digest(CORPUS[::-1]),
         digest(vocab_size=301),

@@ -52,7 +52,7 @@ def encode(
 @dataclass(frozen=True, slots=True)
 class _Piece:
     writer: ShardWriter
-    text: str
+    data: bytes
     begins_document: bool
     answers: Flags | None
 
@@ -65,23 +65,23 @@ def _encode_source(
     meter: Meter,
 ) -> None:
     waiting: list[_Piece] = []
-    characters = 0
+    size = 0
 
     def flush() -> None:
-        ids = tokenizer.encode_batch([piece.text for piece in waiting])
+        ids = tokenizer.encode_arrays([piece.data for piece in waiting])
         for piece, row in zip(waiting, ids, strict=True):
             if piece.begins_document:
                 piece.writer.begin_document()
-            piece.writer.write(row, piece.text.encode(), piece.answers)
+            piece.writer.write(row, piece.data, piece.answers)
         waiting.clear()
 
     for document, raw in read_again(part.source, found, meter):
         for piece in _document_pieces(document, raw, part, found, writers):
             waiting.append(piece)
-            characters += len(piece.text)
-            if characters >= PIECE_CHARACTERS:
+            size += len(piece.data)
+            if size >= PIECE_CHARACTERS:
                 flush()
-                characters = 0
+                size = 0
     flush()
 
 
@@ -96,7 +96,7 @@ def _document_pieces(
     done_bytes = 0
     for split, text in split_document(document, raw, found, part.source.validation_fraction):
         for number, piece in enumerate(pieces(text)):
-            size = len(piece.encode()) if answers is not None else 0
-            stretch = None if answers is None else answers[done_bytes : done_bytes + size]
-            done_bytes += size
-            yield _Piece(writers[split], piece, number == 0, stretch)
+            data = piece.encode()
+            stretch = None if answers is None else answers[done_bytes : done_bytes + len(data)]
+            done_bytes += len(data)
+            yield _Piece(writers[split], data, number == 0, stretch)

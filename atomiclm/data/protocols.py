@@ -2,7 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 
@@ -27,8 +31,8 @@ class TrainableTokenizer(Protocol):
     def train_from_iterator(self, chunks: Iterable[str]) -> None:
         """Train on the pieces of one stream. Registered special tokens in it are borders, never text to learn."""
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of each text; special tokens in it are ordinary text."""
+    def encode_arrays(self, texts: Sequence[bytes]) -> list["NDArray[np.uint32]"]:
+        """Ids of each text, given as UTF-8; special tokens in it are ordinary text."""
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Bytes that the ids stand for."""

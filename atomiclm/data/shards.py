@@ -111,7 +111,7 @@ class ShardWriter:
         self._tokens += 1
         self._documents += 1
 
-    def write(self, ids: Sequence[int], raw: bytes, answers: Flags | None) -> None:
+    def write(self, ids: Sequence[int] | npt.NDArray[np.uint32], raw: bytes, answers: Flags | None) -> None:
         """Append the ids of `raw`. Their bytes must add up to it: bits per byte divides by them.
 
         answers: (len(raw),) which bytes belong to an answer; None: none does

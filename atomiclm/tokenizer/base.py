@@ -1,10 +1,16 @@
 """What every tokenizer is: text to ids, and back without loss."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    type Ids = NDArray[np.uint32]
 
 type AllowedSpecial = AbstractSet[str] | Literal["all"]
 """The special tokens that may be recognised in a text."""
@@ -16,6 +22,7 @@ class Tokenizer(ABC):
     Laws that every implementation keeps:
 
     - `decode(encode(text)) == text` for all text that has a UTF-8 form, and `decode_bytes` gives that form exactly.
+    - `decode_bytes(encode(data)) == data` for all bytes, UTF-8 or not.
     - Ordinary text never produces the id of a special token; only spellings named in `allowed_special` do.
     - Training depends on the stream of text alone, not on how it is cut into chunks.
     """
@@ -35,30 +42,66 @@ class Tokenizer(ABC):
         self.train_from_iterator([text])
 
     @abstractmethod
-    def train_from_iterator(self, chunks: Iterable[str | bytes]) -> None:
+    def train_from_iterator(self, chunks: Iterable[str | bytes | tuple[str | bytes, int]]) -> None:
         """Learn the vocabulary from a stream, replacing what was learned before.
 
         Args:
             chunks: pieces of ONE stream, in order. Nothing is put between them and where they are cut changes
-                nothing, so documents have to be separated by a special token.
+                nothing, so documents have to be separated by a special token. A pair (document, weight) is a whole
+                document apart from what comes before and after, and counts as if it occurred `weight` times.
         """
 
     @abstractmethod
-    def encode(self, text: str, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
+    def encode(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
         """Text to ids.
 
         Args:
-            text: any string.
+            text: any string, or any bytes.
             allowed_special: special tokens that become their id where their spelling occurs; "all" for all of them. The
                 spelling of every other special token is ordinary text.
 
         Raises:
-            ValueError: `text` is not a string, or `allowed_special` names an unknown token.
+            ValueError: `text` is neither str nor bytes, or `allowed_special` names an unknown token.
         """
 
-    def encode_batch(self, texts: Sequence[str], allowed_special: AllowedSpecial = frozenset()) -> list[list[int]]:
-        """The ids of each text; see `encode`."""
-        return [self.encode(text, allowed_special) for text in texts]
+    def encode_array(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> "Ids":
+        """The ids of `encode` as an array of uint32, which is quicker to make and a tenth of the size of a list."""
+        return self.encode_arrays([text], allowed_special)[0]
+
+    @abstractmethod
+    def encode_batch(
+        self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
+    ) -> list[list[int]]:
+        """The ids of each text; see `encode`.
+
+        Args:
+            texts: the texts, each by itself.
+            allowed_special: see `encode`.
+            threads: how many work at the same time; changes no id.
+        """
+
+    @abstractmethod
+    def encode_arrays(
+        self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
+    ) -> list["Ids"]:
+        """The ids of each text, each in an array of uint32; see `encode_batch`."""
+
+    @abstractmethod
+    def encode_stream(
+        self, chunks: Iterable[str | bytes], allowed_special: AllowedSpecial = frozenset()
+    ) -> Iterator["Ids"]:
+        """The ids of one text that comes in chunks, in arrays of uint32, block by block and in bounded memory.
+
+        Joined they are the ids of the whole text, wherever the chunks are cut.
+        """
+
+    @abstractmethod
+    def encode_file(self, path: str | Path, allowed_special: AllowedSpecial = frozenset()) -> Iterator["Ids"]:
+        """The ids of all bytes of a file; see `encode_stream`.
+
+        Raises:
+            OSError: the file cannot be read.
+        """
 
     def decode(self, ids: Iterable[int]) -> str:
         """Ids to text. Bytes that are not UTF-8, such as a character cut in half, become U+FFFD.

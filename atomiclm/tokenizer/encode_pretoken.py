@@ -5,12 +5,11 @@ sees to it that neither is called for a pretoken that has just been seen, which 
 """
 
 import heapq
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from atomiclm.tokenizer.bpe_ops import Pair, merge
-from atomiclm.tokenizer.constants import CACHE_ENTRIES, CACHE_PRETOKEN_CHARACTERS, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.utf8 import to_bytes
+from atomiclm.tokenizer.constants import CACHE_ENTRIES, CACHE_PRETOKEN_BYTES, TOKENIZER_BASE_LENGTH
 
 
 def encode_basic(pretoken: bytes, ranks: Mapping[Pair, int]) -> list[int]:
@@ -55,24 +54,24 @@ def encode_heap(pretoken: bytes, ranks: Mapping[Pair, int]) -> list[int]:
     return [token for token in ids if token >= 0]
 
 
-class PretokenCache(dict[str, tuple[int, ...]]):
-    """A dictionary from pretoken to ids that fills itself: looking up a missing pretoken encodes it.
+class PretokenCache(dict[bytes, tuple[int, ...]]):
+    """A dictionary from pretoken to token numbers that fills itself: looking up a missing pretoken encodes it.
 
     Bounded in entries and in the length of an entry, and emptied when full. What it forgets is computed again, to the
-    same ids.
+    same numbers.
 
     Args:
-        encode: bytes of a pretoken to its ids.
+        encode: bytes of a pretoken to its token numbers.
     """
 
-    def __init__(self, encode: Callable[[bytes], list[int]]) -> None:
+    def __init__(self, encode: Callable[[bytes], Sequence[int]]) -> None:
         super().__init__()
         self.encode = encode
 
-    def __missing__(self, pretoken: str) -> tuple[int, ...]:
-        ids = tuple(self.encode(to_bytes(pretoken)))
-        if len(pretoken) <= CACHE_PRETOKEN_CHARACTERS:
+    def __missing__(self, pretoken: bytes) -> tuple[int, ...]:
+        numbers = tuple(self.encode(pretoken))
+        if len(pretoken) <= CACHE_PRETOKEN_BYTES:
             if len(self) >= CACHE_ENTRIES:
                 self.clear()
-            self[pretoken] = ids
-        return ids
+            self[pretoken] = numbers
+        return numbers

@@ -1,76 +1,161 @@
 """From a stream to counted pretokens, which is all that training needs to know about a corpus.
 
-    chunks (str, bytes) -> text -> segments between special tokens -> pretokens -> how often each occurs
+    chunks (str, bytes) -> blocks of bytes -> segments between special tokens -> pretokens -> how often each occurs
 
 Each step is a generator that holds back only what the rest of the stream could still change, so the result depends on
-the text alone and never on where the chunks were cut. Memory grows with the number of different pretokens, not with
+the stream alone and never on where the chunks were cut. Memory grows with the number of different pretokens, not with
 the corpus (with two exceptions: `none` and custom patterns hold the text between two special tokens, because only its
 end settles how it is split).
 """
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate, groupby
+from typing import NamedTuple, Protocol
 
-from atomiclm.tokenizer.constants import BLOCK_CHARACTERS
+from atomiclm.tokenizer.constants import BLOCK_BYTES
 from atomiclm.tokenizer.patterns import SplitPattern
-from atomiclm.tokenizer.special import segments
-from atomiclm.tokenizer.utf8 import join_chunks, to_bytes
+from atomiclm.tokenizer.special import Segment, segments
+from atomiclm.tokenizer.utf8 import cut_character, join_chunks, to_text
+
+type Chunk = str | bytes | tuple[str | bytes, int]
+"""A piece of a stream, or a whole document and how often it counts."""
+
+
+class Splitter(Protocol):
+    """What cuts bytes into pretokens."""
+
+    @property
+    def pieces_in_doubt(self) -> int | None:
+        """How many pretokens at the end could be cut otherwise if the text went on; None: all of them."""
+
+    def cuts(self, data: bytes) -> Sequence[int]:
+        """The offset in `data`, a whole text, at which each pretoken ends."""
+
+
+class RegexSplitter:
+    """The plain splitter: it runs the regular expression of the pattern, and works for every pattern."""
+
+    def __init__(self, pattern: SplitPattern) -> None:
+        self.pattern = pattern
+
+    @property
+    def pieces_in_doubt(self) -> int | None:
+        """See `SplitPattern`."""
+        return self.pattern.pieces_in_doubt
+
+    def cuts(self, data: bytes) -> list[int]:
+        """The ends of the pretokens; see `Splitter.cuts`."""
+        text = to_text(data)
+        pieces = self.pattern.split(text)
+        if text.isascii():
+            return list(accumulate(map(len, pieces)))
+        return list(accumulate(len(piece.encode("utf-8", "surrogateescape")) for piece in pieces))
+
+
+class WeightedSegment(NamedTuple):
+    """A segment of a document that counts `weight` times."""
+
+    segment: Segment
+    weight: int
+
+
+def weighted_segments(
+    chunks: Iterable[Chunk], special_tokens: Sequence[bytes], block_bytes: int = BLOCK_BYTES
+) -> Iterator[WeightedSegment]:
+    """The segments of a stream in which whole documents may have weights.
+
+    Raises:
+        ValueError: a chunk is neither str nor bytes nor a pair of one of them and a positive integer.
+    """
+    for weighted, group in groupby(map(_with_weight, chunks), key=lambda pair: pair[1] > 0):
+        if weighted:
+            for document, weight in group:
+                for segment in segments(join_chunks([document], block_bytes), special_tokens):
+                    yield WeightedSegment(segment, weight)
+        else:
+            for segment in segments(join_chunks((piece for piece, _ in group), block_bytes), special_tokens):
+                yield WeightedSegment(segment, 1)
+
+
+def _with_weight(chunk: Chunk) -> tuple[str | bytes, int]:
+    """A document and its weight; the weight 0 stands for a piece of the stream."""
+    if not isinstance(chunk, tuple):
+        return chunk, 0
+    if len(chunk) != 2 or type(chunk[1]) is not int or chunk[1] < 1:
+        raise ValueError(
+            f"chunks: a pair must be a document and a positive integer, got {chunk!r:.80}; "
+            f"write (text, how often it counts)"
+        )
+    return chunk
+
+
+class Block(NamedTuple):
+    """Consecutive pretokens: `data[0:ends[0]]`, `data[ends[0]:ends[1]]`, ...
+
+    What follows the last end belongs to the next block. Every pretoken counts `weight` times; `token` is the special
+    token after the last one, empty when there is none.
+    """
+
+    data: bytes
+    ends: Sequence[int]
+    weight: int
+    token: bytes
+
+
+def split_stream(
+    parts: Iterable[WeightedSegment], splitter: Splitter, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
+    """Split a stream that comes in parts exactly as if it had come whole.
+
+    Args:
+        parts: as from `weighted_segments`.
+        splitter: what cuts it.
+        block_bytes: text is collected up to this size before it is split.
+    """
+    waiting: list[bytes] = []
+    size = 0
+    ready = block_bytes
+    for (data, ends, token), weight in parts:
+        waiting.append(data)
+        size += len(data)
+        if not ends and (splitter.pieces_in_doubt is None or size < ready):
+            continue
+        data = b"".join(waiting)
+        rest = b""
+        if not ends and (cut := cut_character(data)):
+            data, rest = data[:-cut], data[-cut:]
+        cuts = splitter.cuts(data)
+        settled = len(cuts) if ends else max(0, len(cuts) - (splitter.pieces_in_doubt or 0))
+        yield Block(data, cuts[:settled], weight, token)
+        waiting = [data[cuts[settled - 1] if settled else 0 :], rest]
+        size = sum(map(len, waiting))
+        # A pretoken can be longer than a block. Waiting for twice its length keeps the total work linear.
+        ready = max(block_bytes, 2 * size)
 
 
 def count_pretokens(
-    chunks: Iterable[str | bytes],
+    chunks: Iterable[Chunk],
     pattern: SplitPattern,
-    special_tokens: Sequence[str] = (),
-    block_characters: int = BLOCK_CHARACTERS,
+    special_tokens: Sequence[bytes] = (),
+    block_bytes: int = BLOCK_BYTES,
 ) -> dict[bytes, int]:
     """Count the pretokens of a stream.
 
     Args:
-        chunks: the pieces of one stream, in order.
+        chunks: the pieces of one stream, in order, or documents with weights.
         pattern: what divides text into pretokens.
         special_tokens: spellings that divide the text first and are counted nowhere.
-        block_characters: how much text to split at a time; changes memory and speed, never the result.
+        block_bytes: how much text to split at a time; changes memory and speed, never the result.
 
     Raises:
-        ValueError: a chunk is neither str nor bytes.
+        ValueError: a chunk is of another kind.
     """
-    blocks = join_chunks(chunks, block_characters)
-    counter: Counter[str] = Counter()
-    for pieces in split_stream(segments(blocks, special_tokens), pattern, block_characters):
-        counter.update(pieces)
     counts: dict[bytes, int] = {}
-    for piece, count in counter.items():
-        data = to_bytes(piece)  # two spellings can stand for the same bytes (see utf8.py)
-        counts[data] = counts.get(data, 0) + count
+    parts = weighted_segments(chunks, special_tokens, block_bytes)
+    for data, ends, weight, _ in split_stream(parts, RegexSplitter(pattern), block_bytes):
+        start = 0
+        for end in ends:
+            pretoken = data[start:end]
+            counts[pretoken] = counts.get(pretoken, 0) + weight
+            start = end
     return counts
-
-
-def split_stream(
-    parts: Iterable[tuple[str, bool]], pattern: SplitPattern, block_characters: int = BLOCK_CHARACTERS
-) -> Iterator[list[str]]:
-    """Split text that comes in parts exactly as if it had come whole.
-
-    Args:
-        parts: (text, ends) as from `segments`; where `ends` is true the text is complete and the next part begins
-            another.
-        pattern: what divides text into pretokens.
-        block_characters: text is collected up to this length before it is split.
-
-    Yields:
-        Lists of pretokens, in order.
-    """
-    waiting: list[str] = []
-    size = 0
-    ready = block_characters
-    for text, ends in parts:
-        waiting.append(text)
-        size += len(text)
-        if not ends and (pattern.pieces_in_doubt is None or size < ready):
-            continue
-        pieces = pattern.split("".join(waiting))
-        settled = len(pieces) if ends else max(0, len(pieces) - (pattern.pieces_in_doubt or 0))
-        yield pieces[:settled]
-        waiting = pieces[settled:]
-        size = sum(map(len, waiting))
-        # A pretoken can be longer than a block. Waiting for twice its length keeps the total work linear.
-        ready = max(block_characters, 2 * size)

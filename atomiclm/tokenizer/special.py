@@ -4,8 +4,10 @@ They must be found before anything else looks at the text: training never learns
 gives their id only to callers who allow it, so a document that happens to contain "<|endoftext|>" cannot end itself.
 """
 
+import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 
 def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
@@ -33,46 +35,65 @@ def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
     return tuple(special_tokens)
 
 
-def special_finder(special_tokens: Iterable[str]) -> re.Pattern[str] | None:
+def special_finder(special_tokens: Iterable[bytes]) -> re.Pattern[bytes] | None:
     """A regular expression that finds the tokens, the longest where several begin; None when there are none."""
     longest_first = sorted(special_tokens, key=lambda token: (-len(token), token))
-    return re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+    return re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else None
 
 
-def segments(blocks: Iterable[str], special_tokens: Sequence[str]) -> Iterator[tuple[str, bool]]:
-    """Cut a stream of text at its special tokens and leave them out, wherever the borders of the blocks are.
+class Segment(NamedTuple):
+    """A piece of a stream.
 
-    Yields:
-        (text, ends): the next piece of the stream, and whether a special token or the end of the stream follows it.
-        A special token that lies across the border of two blocks is recognised: the end of a block that could be the
-        beginning of one is held back until more is known.
+    Attributes:
+        data: text without special tokens.
+        ends: whether the text ends with this piece: a special token follows, or nothing at all.
+        token: the special token that follows; empty when none does.
+    """
+
+    data: bytes
+    ends: bool
+    token: bytes = b""
+
+
+def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterator[Segment]:
+    """Cut a stream at its special tokens, wherever the borders of the blocks are.
+
+    A special token that lies across the border of two blocks is recognised: the end of a block that could be the
+    beginning of one is held back until more is known.
     """
     finder = special_finder(special_tokens)
-    held = ""
+    held = b""
     for block in blocks:
-        text = held + block
+        data = held + block
         position = 0
-        undecided = _first_undecided(text, position, special_tokens)
-        match = finder.search(text) if finder else None
+        undecided = _first_undecided(data, position, special_tokens)
+        match = finder.search(data) if finder else None
         while finder and match and match.start() < undecided:
-            yield text[position : match.start()], True
+            yield Segment(data[position : match.start()], True, match.group())
             position = match.end()
-            # The match may have used up characters that looked like the beginning of another token.
-            undecided = _first_undecided(text, position, special_tokens)
-            match = finder.search(text, position)
-        yield text[position:undecided], False
-        held = text[undecided:]
+            # The match may have used up bytes that looked like the beginning of another token.
+            undecided = _first_undecided(data, position, special_tokens)
+            match = finder.search(data, position)
+        yield Segment(data[position:undecided], False)
+        held = data[undecided:]
     position = 0
     for match in finder.finditer(held) if finder else ():
-        yield held[position : match.start()], True
+        yield Segment(held[position : match.start()], True, match.group())
         position = match.end()
-    yield held[position:], True
+    yield Segment(held[position:], True)
 
 
-def _first_undecided(text: str, position: int, special_tokens: Sequence[str]) -> int:
-    """First index from `position` on whose rest of the text may be the beginning of a (longer) special token."""
-    longest = max(map(len, special_tokens), default=1)
-    for index in range(max(position, len(text) - longest + 1), len(text)):
-        if any(token.startswith(text[index:]) for token in special_tokens):
+def _first_undecided(data: bytes, position: int, special_tokens: Sequence[bytes]) -> int:
+    """First index from `position` on whose rest of the data may be the beginning of a (longer) special token."""
+    beginnings, longest = _beginnings(tuple(special_tokens))
+    for index in range(max(position, len(data) - longest), len(data)):
+        if data[index:] in beginnings:
             return index
-    return len(text)
+    return len(data)
+
+
+@functools.lru_cache(maxsize=64)
+def _beginnings(special_tokens: tuple[bytes, ...]) -> tuple[frozenset[bytes], int]:
+    """All that a token can begin with (the whole of it only where a longer one goes on), and the longest of that."""
+    beginnings = frozenset(token[:size] for token in special_tokens for size in range(1, len(token)))
+    return beginnings, max(map(len, beginnings), default=0)

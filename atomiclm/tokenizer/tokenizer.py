@@ -1,47 +1,77 @@
 """Byte-level byte-pair encoding with a split pattern and special tokens."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from atomiclm.tokenizer.base import AllowedSpecial, Tokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.constants import BLOCK_CHARACTERS, END_OF_TEXT, FORMAT_VERSION, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.encode_pretoken import PretokenCache, encode_basic, encode_heap
-from atomiclm.tokenizer.file_format import TokenizerFile, read_tokenizer_file, sha256_of, write_tokenizer_file
+from atomiclm.tokenizer.compiled import why_unavailable
+from atomiclm.tokenizer.constants import (
+    BLOCK_BYTES,
+    COMPILED_FROM_BYTES,
+    END_OF_TEXT,
+    FORMAT_VERSION,
+    TOKENIZER_BASE_LENGTH,
+)
+from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
+from atomiclm.tokenizer.encode_plain import PlainEncoder
+from atomiclm.tokenizer.file_format import read_tokenizer_file, sha256_of, write_tokenizer_file
 from atomiclm.tokenizer.patterns import CUSTOM, split_pattern
-from atomiclm.tokenizer.pretokens import count_pretokens, split_stream
+from atomiclm.tokenizer.pretokens import Chunk, RegexSplitter, count_pretokens, split_stream, weighted_segments
 from atomiclm.tokenizer.special import check_special_tokens, special_finder
+from atomiclm.tokenizer.tie_break import TieBreak
 from atomiclm.tokenizer.train_basic import train_basic
 from atomiclm.tokenizer.train_heap import train_heap
+from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 from atomiclm.tokenizer.utf8 import to_bytes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from atomiclm.tokenizer.encode_compiled import CompiledEncoder
+
+    type Ids = NDArray[np.uint32]
+
+ALGORITHMS = ("compiled", "heap", "basic")
 
 
 class BasicTokenizer(Tokenizer):
     """Byte-pair encoding (Sennrich et al., 2016, arXiv 1508.07909) on raw bytes (Radford et al., 2019, "GPT-2").
 
-    Ids: 0 .. 255 are the bytes, then come the merges in the order learned, then the special tokens. Text is cut at
-    the special tokens, then by the pattern into pretokens; within a pretoken, neighbouring tokens are merged as was
-    learned.
+    Ids: 0 .. 255 are the bytes, then come the merges in the order learned, then the special tokens. (A tokenizer
+    imported from elsewhere keeps its own ids.) Text is cut at the special tokens, then by the pattern into pretokens;
+    within a pretoken, neighbouring tokens are merged as was learned.
 
     Training merges, again and again, the pair of neighbours that occurs most often; among pairs of equal count the
-    one with the smallest left id, among those the one with the smallest right id. It ends early when no pair is left,
-    so `vocab_size` can stay below `target_vocab_size`; compare the two to notice.
+    smallest by the rule `tie_break`. It ends early when no pair is left, so `vocab_size` can stay below
+    `target_vocab_size`; compare the two to notice.
 
     Args:
         vocab_size: ids to end up with: 256 bytes + merges + special tokens. With 256 + len(special_tokens) there are
             no merges, every byte is a token and training is a no-op that reads nothing.
-        pattern: "gpt4", "gpt2", "none", or a regular expression without capturing groups (see `patterns.py`).
+        pattern: "gpt4", "cl100k", "gpt2", "o200k", "none", or a regular expression without capturing groups (see
+            `patterns.py`).
         special_tokens: spellings to which the last ids belong, in this order.
-        algorithm: "heap", or "basic" for the plainest code that gives the same merges and ids, slowly.
+        algorithm: "compiled", which leaves small texts to "heap"; or "heap", plain Python; or "basic", the plainest
+            code, slow. They give the same merges and ids. Where kernels cannot be compiled, "compiled" says so once
+            and is "heap".
+        tie_break: which of two equally frequent pairs is merged first: "bytes" or "huggingface" (see `tie_break.py`).
 
     Attributes:
         target_vocab_size: the argument `vocab_size`.
-        merges: the pairs in the order learned; the i-th becomes the id 256 + i.
+        merges: pairs of token numbers in the order learned; the i-th becomes the token number 256 + i.
         ranks: pair to its index in `merges`; lower ranks are merged first.
+        byte_ids: the id of each of the 256 bytes.
+        merge_ids: the id of each merge.
+        whole_pretokens: whether a pretoken that is a token becomes it without merging (imported tokenizers only).
+        trained_on: bytes, pretokens and distinct pretokens of the corpus; None before training or if unknown.
 
     Raises:
         ValueError: an argument breaks a rule above; the message names it and the fix.
@@ -52,46 +82,71 @@ class BasicTokenizer(Tokenizer):
         vocab_size: int = 4096,
         pattern: str = "gpt4",
         special_tokens: Sequence[str] = (END_OF_TEXT,),
-        algorithm: Literal["heap", "basic"] = "heap",
+        algorithm: Literal["compiled", "heap", "basic"] = "compiled",
+        tie_break: TieBreak = "bytes",
     ) -> None:
-        self._special = check_special_tokens(special_tokens)
-        smallest = TOKENIZER_BASE_LENGTH + len(self._special)
+        special = check_special_tokens(special_tokens)
+        smallest = TOKENIZER_BASE_LENGTH + len(special)
         if not isinstance(vocab_size, int) or isinstance(vocab_size, bool) or vocab_size < smallest:
             raise ValueError(
                 f"vocab_size: {vocab_size!r} must be an integer of at least {smallest} "
-                f"({TOKENIZER_BASE_LENGTH} bytes + {len(self._special)} special tokens); set it to {smallest} or more"
+                f"({TOKENIZER_BASE_LENGTH} bytes + {len(special)} special tokens); set it to {smallest} or more"
             )
-        if algorithm not in ("heap", "basic"):
-            raise ValueError(f"algorithm: {algorithm!r} is unknown; use 'heap' or 'basic'")
-        self.target_vocab_size = vocab_size
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"algorithm: {algorithm!r} is unknown; use {', '.join(map(repr, ALGORITHMS))}")
+        if tie_break not in ("bytes", "huggingface"):
+            raise ValueError(f"tie_break: {tie_break!r} is unknown; use 'bytes' or 'huggingface'")
         self.algorithm = algorithm
         self._split = split_pattern(pattern)
         self.pattern = self._split.text if self._split.name == CUSTOM else self._split.name
-        self._use([])
+        self._use(_trained(self._split.text, vocab_size, special, [], tie_break, None))
 
     def __repr__(self) -> str:
         sizes = f"vocab_size={self.vocab_size} of {self.target_vocab_size}"
         return f"{type(self).__name__}({sizes}, pattern={self.pattern!r})"
 
-    def _use(self, merges: Sequence[Pair]) -> None:
-        """Take over learned merges and derive from them all that encoding and decoding look up."""
-        self.merges: list[Pair] = list(merges)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).from_content, (self._content, self.algorithm)  # a copy loads kernels of its own
+
+    @classmethod
+    def from_content(cls, content: TokenizerFile, algorithm: Literal["compiled", "heap", "basic"] = "compiled") -> Self:
+        """The tokenizer that a file or an importer describes."""
+        tokenizer = cls(algorithm=algorithm, pattern=content.pattern, special_tokens=())
+        tokenizer._use(content)
+        return tokenizer
+
+    def content(self) -> TokenizerFile:
+        """All that makes this tokenizer what it is."""
+        return self._content
+
+    def _use(self, content: TokenizerFile) -> None:
+        """Take over what was learned and derive from it all that encoding and decoding look up."""
+        self._content = content
+        self.target_vocab_size = content.target_vocab_size
+        self.tie_break: TieBreak | None = content.tie_break
+        self.trained_on = content.trained_on
+        self.merges: list[Pair] = list(content.merges)
         self.ranks: dict[Pair, int] = {pair: rank for rank, pair in enumerate(self.merges)}
-        vocabulary = [bytes([value]) for value in range(TOKENIZER_BASE_LENGTH)]
-        for left, right in self.merges:
-            vocabulary.append(vocabulary[left] + vocabulary[right])
-        self._special_ids = {token: len(vocabulary) + index for index, token in enumerate(self._special)}
-        self._token_bytes = [len(token) for token in vocabulary] + [0] * len(self._special)
-        vocabulary.extend(map(to_bytes, self._special))
+        self.byte_ids, self.merge_ids = content.byte_ids, content.merge_ids
+        self.whole_pretokens = content.whole_pretokens
+        self._special_ids = dict(content.special_tokens)
+        self._vocab_size = content.vocab_size
+        self._tokens = spell_tokens(self.merges)
+        self._ids = (*self.byte_ids, *self.merge_ids)
         # A dictionary and not a list, so that -1 is unknown instead of the last id.
-        self._bytes_of: dict[int, bytes] = dict(enumerate(vocabulary))
-        encode_pretoken = encode_heap if self.algorithm == "heap" else encode_basic
-        self._ids_of = PretokenCache(partial(encode_pretoken, ranks=self.ranks))
+        self._bytes_of = dict(zip(self._ids, self._tokens, strict=True))
+        self._bytes_of |= {token: to_bytes(spelling) for spelling, token in self._special_ids.items()}
+        self._plain = PlainEncoder(
+            self._tokens, self.ranks, self._ids, self.whole_pretokens, self._split, self.algorithm == "basic"
+        )
+        self._first: CompiledEncoder | None = None
+        self._idle: list[CompiledEncoder] = []  # each is used by one thread at a time
+        self._bytes_seen = 0
 
     @property
     def vocab_size(self) -> int:
-        """Number of ids in use: 256 bytes + merges learned + special tokens."""
-        return len(self._bytes_of)
+        """The highest id + 1: of a tokenizer trained here, 256 bytes + merges learned + special tokens."""
+        return self._vocab_size
 
     @property
     def special_tokens(self) -> dict[str, int]:
@@ -100,48 +155,150 @@ class BasicTokenizer(Tokenizer):
 
     # ------------------------------------------------------------------------------------------------------- training
 
-    def train_from_iterator(self, chunks: Iterable[str | bytes]) -> None:
+    def train_from_iterator(self, chunks: Iterable[Chunk]) -> None:
         """Learn the merges from a stream of text or bytes; see `Tokenizer.train_from_iterator`.
 
         Special tokens in the stream divide it and are not learned from. Bytes need not be UTF-8 (see `utf8.py`). Only
         the counts of different pretokens are held in memory.
 
         Raises:
-            ValueError: a chunk is neither str nor bytes.
+            ValueError: a chunk is neither str, bytes, nor a pair of one of them and a positive integer.
         """
-        num_merges = self.target_vocab_size - TOKENIZER_BASE_LENGTH - len(self._special)
-        if num_merges:
-            pretokens = count_pretokens(chunks, self._split, self._special)
-            learn = self._train_heap if self.algorithm == "heap" else self._train_basic
-            self._use(learn(pretokens, num_merges))
+        num_merges = self.target_vocab_size - TOKENIZER_BASE_LENGTH - len(self._special_ids)
+        if not num_merges:
+            return
+        assert self.tie_break is not None, "only imported tokenizers have no rule, and they are not trained"
+        special = [to_bytes(token) for token in self._special_ids]
+        stream = iter(chunks)
+        first, found = _beginning(stream, COMPILED_FROM_BYTES)
+        if self._compiles(found):
+            from atomiclm.tokenizer.train_stream import train_stream
 
-    def _train_basic(self, pretokens: Mapping[bytes, int], num_merges: int) -> list[Pair]:
+            splitter = self._compiled_splitter()
+            blocks = split_stream(weighted_segments(chain(first, stream), special), splitter)
+            merges, trained_on = train_stream(blocks, num_merges, self.tie_break)
+        else:
+            pretokens = count_pretokens(chain(first, stream), self._split, special)
+            learn = self._train_basic if self.algorithm == "basic" else self._train_heap
+            merges = learn(pretokens, num_merges, self.tie_break)
+            trained_on = {
+                "bytes": sum(len(pretoken) * count for pretoken, count in pretokens.items()),
+                "pretokens": sum(pretokens.values()),
+                "distinct_pretokens": len(pretokens),
+            }
+        self._use(
+            _trained(
+                self._split.text, self.target_vocab_size, tuple(self._special_ids), merges, self.tie_break, trained_on
+            )
+        )
+
+    def _train_basic(self, pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak) -> list[Pair]:
         """The oracle: counts all pairs anew in every round."""
-        return train_basic(pretokens, num_merges)
+        return train_basic(pretokens, num_merges, tie_break)
 
-    def _train_heap(self, pretokens: Mapping[bytes, int], num_merges: int) -> list[Pair]:
-        """The default: goes only where a merge happens. Same result."""
-        return train_heap(pretokens, num_merges)
+    def _train_heap(self, pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak) -> list[Pair]:
+        """Plain and quick: goes only where a merge happens. Same result."""
+        return train_heap(pretokens, num_merges, tie_break)
+
+    # ------------------------------------------------------------------------------------------- which code does it
+
+    def _compiles(self, num_bytes: int) -> bool:
+        """Whether compiled kernels shall work on `num_bytes` more: asked for, at hand, and worth being loaded."""
+        self._bytes_seen += num_bytes
+        return self.algorithm == "compiled" and self._bytes_seen >= COMPILED_FROM_BYTES and _kernels_at_hand()
+
+    def _compiled_splitter(self) -> Any:
+        from atomiclm.tokenizer.split_compiled import CompiledSplitter, CustomSplitter
+
+        return CustomSplitter(self._split) if self._split.code is None else CompiledSplitter(self._split)
+
+    def _take_encoder(self) -> "CompiledEncoder":
+        """An encoder that no other thread uses; give it back to `_idle`."""
+        from atomiclm.tokenizer.encode_compiled import CompiledEncoder
+
+        try:
+            return self._idle.pop()
+        except IndexError:
+            if self._first is not None:
+                return self._first.copy()
+            splitter = self._compiled_splitter()
+            self._first = CompiledEncoder(self._tokens, self.merges, self._ids, self.whole_pretokens, splitter)
+            return self._first
 
     # ------------------------------------------------------------------------------------------- encoding and decoding
 
-    def encode(self, text: str, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
+    def encode(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
         """Text to ids; see `Tokenizer.encode`. Where several special tokens begin, the longest is taken."""
-        if not isinstance(text, str):
-            raise ValueError(
-                f"text: expected str, got {type(text).__name__}; "
-                f"decode bytes with .decode('utf-8', 'surrogateescape'), which keeps every byte"
-            )
-        finder = special_finder(self._allowed(allowed_special))
-        if finder is None:
-            return self._encode_ordinary(text)
-        ids: list[int] = []
-        position = 0
-        for match in finder.finditer(text):
-            ids += self._encode_ordinary(text[position : match.start()])
-            ids.append(self._special_ids[match.group()])
-            position = match.end()
-        return ids + self._encode_ordinary(text[position:])
+        data = _checked(text)
+        allowed = self._allowed(allowed_special)
+        if self._compiles(len(data)):
+            ids: list[int] = self._arrays([data], allowed)[0].tolist()
+            return ids
+        return list(chain.from_iterable(self._segments(data, allowed, self._plain)))
+
+    def encode_array(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> "Ids":
+        """The ids of a text as an array of uint32; see `Tokenizer.encode_array`."""
+        return self.encode_arrays([text], allowed_special)[0]
+
+    def encode_batch(
+        self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
+    ) -> list[list[int]]:
+        """The ids of each text; see `Tokenizer.encode_batch`."""
+        data = [_checked(text) for text in texts]
+        allowed = self._allowed(allowed_special)
+        _check_threads(threads)
+        if self._compiles(sum(map(len, data))):
+            return [ids.tolist() for ids in self._arrays(data, allowed, threads)]
+        return [list(chain.from_iterable(self._segments(text, allowed, self._plain))) for text in data]
+
+    def encode_arrays(
+        self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
+    ) -> list["Ids"]:
+        """The ids of each text as arrays of uint32; see `Tokenizer.encode_arrays`."""
+        import numpy as np
+
+        data = [_checked(text) for text in texts]
+        allowed = self._allowed(allowed_special)
+        _check_threads(threads)
+        if self._compiles(sum(map(len, data))):
+            return self._arrays(data, allowed, threads)
+        return [
+            np.fromiter(chain.from_iterable(self._segments(text, allowed, self._plain)), np.uint32) for text in data
+        ]
+
+    def encode_stream(
+        self,
+        chunks: Iterable[str | bytes],
+        allowed_special: AllowedSpecial = frozenset(),
+        block_bytes: int = BLOCK_BYTES,
+    ) -> Iterator["Ids"]:
+        """The ids of one text that comes in chunks, block by block; see `Tokenizer.encode_stream`."""
+        import numpy as np
+
+        allowed = [to_bytes(token) for token in self._allowed(allowed_special)]
+        ids_of = {to_bytes(token): token_id for token, token_id in self._special_ids.items()}
+        if block_bytes < 1:
+            raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
+        encoder = self._take_encoder() if self._compiles(COMPILED_FROM_BYTES) else None
+        splitter = RegexSplitter(self._split) if encoder is None else self._compiled_splitter()
+        parts = weighted_segments(chunks, allowed, block_bytes)
+        for data, ends, _, token in split_stream(parts, splitter, block_bytes):
+            if len(ends) and encoder is not None:
+                yield encoder.encode_cut(data, np.asarray(ends, np.int64))
+            elif len(ends):
+                yield np.array(self._plain.encode_cut(data, ends), np.uint32)
+            if token:
+                yield np.array([ids_of[token]], np.uint32)
+        if encoder is not None:
+            self._idle.append(encoder)
+
+    def encode_file(
+        self, path: str | Path, allowed_special: AllowedSpecial = frozenset(), block_bytes: int = BLOCK_BYTES
+    ) -> Iterator["Ids"]:
+        """The ids of a file's bytes, block by block; see `Tokenizer.encode_file`."""
+        with Path(path).open("rb") as file:
+            blocks = iter(lambda: file.read(max(block_bytes, 1)), b"")
+            yield from self.encode_stream(blocks, allowed_special, block_bytes)
 
     def _allowed(self, allowed_special: AllowedSpecial) -> AbstractSet[str]:
         if allowed_special == "all":
@@ -157,21 +314,42 @@ class BasicTokenizer(Tokenizer):
             )
         return allowed_special
 
-    def _encode_ordinary(self, text: str) -> list[int]:
-        if not self.merges:
-            return list(to_bytes(text))
-        # In blocks, so that the pretokens of a long text are never all in memory.
-        parts = (
-            (text[start : start + BLOCK_CHARACTERS], start + BLOCK_CHARACTERS >= len(text))
-            for start in range(0, len(text), BLOCK_CHARACTERS)
-        )
-        ids: list[int] = []
-        for pieces in split_stream(parts, self._split):
-            ids.extend(chain.from_iterable(map(self._ids_of.__getitem__, pieces)))
-        return ids
+    def _segments(
+        self, data: bytes, allowed: AbstractSet[str], encoder: "PlainEncoder | CompiledEncoder"
+    ) -> Iterator[Sequence[int]]:
+        """The ids of the text between special tokens, and those of the special tokens, in order."""
+        position = 0
+        finder = special_finder(map(to_bytes, allowed))
+        for match in finder.finditer(data) if finder else ():
+            yield encoder.encode(data[position : match.start()])  # type: ignore[misc]
+            yield (self._special_ids[match.group().decode()],)
+            position = match.end()
+        yield encoder.encode(data[position:] if position else data)  # type: ignore[misc]
+
+    def _arrays(self, texts: Sequence[bytes], allowed: AbstractSet[str], threads: int = 1) -> list["Ids"]:
+        """The ids of each text, by kernels, which let other threads run."""
+        import numpy as np
+
+        from atomiclm.tokenizer.encode_compiled import joined
+
+        def encode_some(some: Sequence[bytes]) -> list["Ids"]:
+            encoder = self._take_encoder()
+            encoded = [
+                joined([np.asarray(ids, np.uint32) for ids in self._segments(text, allowed, encoder)]) for text in some
+            ]
+            self._idle.append(encoder)
+            return encoded
+
+        if threads == 1 or len(texts) < 2:
+            return encode_some(texts)
+        shares = list(_shares(texts, 4 * threads))
+        with ThreadPoolExecutor(threads) as pool:
+            return list(chain.from_iterable(pool.map(encode_some, shares)))
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Ids to the exact bytes they stand for; see `Tokenizer.decode_bytes`."""
+        if hasattr(ids, "tolist"):
+            ids = ids.tolist()  # an array or tensor: its numbers are slow to look up one by one
         try:
             return b"".join(map(self._bytes_of.__getitem__, ids))
         except KeyError as error:
@@ -181,23 +359,22 @@ class BasicTokenizer(Tokenizer):
             ) from error
 
     def token_bytes(self) -> list[int]:
-        """Bytes of text that each id stands for, 0 for special tokens; see `Tokenizer.token_bytes`."""
-        return list(self._token_bytes)
+        """Bytes of text that each id stands for, 0 for special tokens and unused ids; see `Tokenizer.token_bytes`."""
+        lengths = [0] * self.vocab_size
+        for token_id, token in zip(self._ids, self._tokens, strict=True):
+            lengths[token_id] = len(token)
+        return lengths
 
     # ---------------------------------------------------------------------------------------------- file and identity
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file (see `file_format.py`), atomically."""
-        content = TokenizerFile(self._split.text, self.target_vocab_size, list(self._special), self.merges)
-        write_tokenizer_file(Path(path), content)
+        write_tokenizer_file(Path(path), self._content)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
         """Read a file written by `save`; see `Tokenizer.load`."""
-        content = read_tokenizer_file(Path(path))
-        tokenizer = cls(content.target_vocab_size, content.pattern, content.special_tokens)
-        tokenizer._use(content.merges)
-        return tokenizer
+        return cls.from_content(read_tokenizer_file(Path(path)))
 
     def settings(self) -> dict[str, Any]:
         """What decides training, beside the corpus: not `algorithm`, which changes only its speed."""
@@ -206,7 +383,9 @@ class BasicTokenizer(Tokenizer):
             "format_version": FORMAT_VERSION,
             "vocab_size": self.target_vocab_size,
             "pattern": self._split.text,
-            "special_tokens": list(self._special),
+            "unicode": UNICODE_SHA256,
+            "tie_break": self.tie_break,
+            "special_tokens": list(self._special_ids),
         }
 
     def digest(self) -> str:
@@ -216,7 +395,83 @@ class BasicTokenizer(Tokenizer):
                 "class": type(self).__name__,
                 "format_version": FORMAT_VERSION,
                 "pattern": self._split.text,
+                "unicode": UNICODE_SHA256,
                 "merges": self.merges,
+                "ids": self._ids,
+                "whole_pretokens": self.whole_pretokens,
                 "special_tokens": self._special_ids,
             }
         )
+
+
+def _trained(
+    pattern: str,
+    vocab_size: int,
+    special_tokens: Sequence[str],
+    merges: list[Pair],
+    tie_break: TieBreak | None,
+    trained_on: Mapping[str, int] | None,
+) -> TokenizerFile:
+    """What a tokenizer trained here is: ids without a gap, bytes first, special tokens last."""
+    first_special = TOKENIZER_BASE_LENGTH + len(merges)
+    return TokenizerFile(
+        pattern=pattern,
+        target_vocab_size=vocab_size,
+        special_tokens={token: first_special + index for index, token in enumerate(special_tokens)},
+        merges=merges,
+        byte_ids=tuple(range(TOKENIZER_BASE_LENGTH)),
+        merge_ids=tuple(range(TOKENIZER_BASE_LENGTH, first_special)),
+        tie_break=tie_break,
+        whole_pretokens=False,
+        trained_on=trained_on,
+    )
+
+
+@functools.cache
+def _kernels_at_hand() -> bool:
+    reason = why_unavailable()
+    if reason:
+        log = logging.getLogger("atomiclm.tokenizer")
+        log.warning("%s, so tokenizing runs in plain Python: same ids, about thirty times slower", reason)
+    return reason is None
+
+
+def _checked(text: str | bytes) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return to_bytes(text)
+    raise ValueError(f"text: expected str or bytes, got {type(text).__name__}; encode one text at a time")
+
+
+def _check_threads(threads: int) -> None:
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        raise ValueError(f"threads: {threads!r} must be an integer of at least 1")
+
+
+def _beginning(stream: Iterator[Chunk], size: int) -> tuple[list[Chunk], int]:
+    """Chunks from the stream until they have `size` characters or bytes together, and how many they have."""
+    chunks: list[Chunk] = []
+    found = 0
+    for chunk in stream:
+        chunks.append(chunk)
+        text = chunk[0] if isinstance(chunk, tuple) and chunk else chunk
+        found += len(text) if isinstance(text, str | bytes) else 0  # what is neither will be refused where it is read
+        if found >= size:
+            break
+    return chunks, found
+
+
+def _shares(texts: Sequence[bytes], count: int) -> Iterator[Sequence[bytes]]:
+    """Consecutive texts in about `count` shares of about equal size."""
+    target = sum(map(len, texts)) / count
+    share: list[bytes] = []
+    size = 0
+    for text in texts:
+        share.append(text)
+        size += len(text)
+        if size >= target:
+            yield share
+            share, size = [], 0
+    if share:
+        yield share

@@ -24,34 +24,51 @@ def to_bytes(text: str) -> bytes:
         return _WITHOUT_BYTES.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", _ESCAPE)
 
 
-def join_chunks(chunks: Iterable[str | bytes], block_characters: int) -> Iterator[str]:
-    """Read chunks as one stream of text, in blocks of at least `block_characters` (the last may be shorter).
+def as_bytes(chunk: str | bytes) -> bytes:
+    """A piece of a stream as bytes.
 
-    A UTF-8 character may be cut by the border of two chunks of bytes. Bytes that are not UTF-8 become surrogates (see
-    the module's docstring).
+    Raises:
+        ValueError: it is neither str nor bytes.
+    """
+    if isinstance(chunk, str):
+        return to_bytes(chunk)
+    if isinstance(chunk, bytes):
+        return chunk
+    raise ValueError(
+        f"chunks: expected pieces of type str or bytes, got {type(chunk).__name__}; "
+        f"pass an iterable of them, or a single str or bytes to train()"
+    )
+
+
+def join_chunks(chunks: Iterable[str | bytes], block_bytes: int) -> Iterator[bytes]:
+    """Read chunks as one stream, in blocks of at least `block_bytes` (the last may be shorter, even empty).
 
     Raises:
         ValueError: a chunk is neither str nor bytes.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")(_ESCAPE)
-    block: list[str] = []
+    block: list[bytes] = []
     size = 0
     for chunk in chunks:
-        if isinstance(chunk, str):
-            # A character cut off by the end of earlier bytes cannot be completed by text.
-            piece = decoder.decode(b"", final=True) + chunk
-            decoder.reset()
-        elif isinstance(chunk, bytes):
-            piece = decoder.decode(chunk)
-        else:
-            raise ValueError(
-                f"chunks: expected pieces of type str or bytes, got {type(chunk).__name__}; "
-                f"pass an iterable of them, or a single str or bytes to train()"
-            )
-        block.append(piece)
-        size += len(piece)
-        if size >= block_characters:
-            yield "".join(block)
+        block.append(as_bytes(chunk))
+        size += len(block[-1])
+        if size >= block_bytes:
+            yield b"".join(block)
             block.clear()
             size = 0
-    yield "".join(block) + decoder.decode(b"", final=True)
+    yield b"".join(block)
+
+
+def to_text(data: bytes) -> str:
+    """The text that bytes stand for, with a surrogate for each byte that is not UTF-8; `to_bytes` is the way back."""
+    return data.decode("utf-8", _ESCAPE)
+
+
+def cut_character(data: bytes) -> int:
+    """How many bytes at the end of `data` are the beginning of a character whose rest may still come: 0 to 3.
+
+    >>> cut_character("日".encode()[:2]), cut_character("日".encode())
+    (2, 0)
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(_ESCAPE)
+    decoder.decode(data[-4:])
+    return len(decoder.getstate()[0])

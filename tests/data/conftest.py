@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from atomiclm.data import END_OF_TEXT
@@ -35,8 +36,9 @@ class ByteTokenizer:
     def train_from_iterator(self, chunks):
         self.trained_on = "".join(chunks)
 
-    def encode_batch(self, texts):
-        return [[byte for byte in text.encode() if not (self.lossy and byte == 10)] for text in texts]
+    def encode_arrays(self, texts):
+        rows = [np.frombuffer(text, np.uint8).astype(np.uint32) for text in texts]
+        return [row[row != 10] if self.lossy else row for row in rows]
 
     def decode_bytes(self, ids):
         return bytes(ids)

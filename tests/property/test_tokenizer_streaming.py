@@ -10,10 +10,12 @@ from hypothesis import strategies as st
 
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokens import count_pretokens
-from atomiclm.tokenizer.utf8 import join_chunks
+from atomiclm.tokenizer.pretokens import count_pretokens, split_stream, weighted_segments
+from atomiclm.tokenizer.split_compiled import CompiledSplitter
+from atomiclm.tokenizer.utf8 import join_chunks, to_bytes
 
 SPECIAL = ("<|e|>", "<|e|>!", "|>")
+SPECIAL_BYTES = [token.encode() for token in SPECIAL]
 ATOMS = st.sampled_from(
     [
         *"aZsltvedmr'1234 \n\r\t.,<|>!",
@@ -53,28 +55,39 @@ def cut[T: (str, bytes)](stream: T, cuts: list[int]) -> list[T]:
 @example(text="a'll", cuts=[1, 2, 3], name="gpt2", block=1, as_bytes=False)
 def test_cuts_change_nothing(text: str, cuts: list[int], name: str, block: int, as_bytes: bool) -> None:
     chunks = cut(text.encode(), cuts) if as_bytes else cut(text, cuts)
-    assert count_pretokens(chunks, split_pattern(name), SPECIAL, block) == oracle(text, PATTERNS[name])
+    pattern = split_pattern(name)
+    expected = oracle(text, PATTERNS[name])
+    assert count_pretokens(chunks, pattern, SPECIAL_BYTES, block) == expected
+    parts = weighted_segments(chunks, SPECIAL_BYTES, block)
+    compiled: Counter[bytes] = Counter()
+    for data, ends, _, _ in split_stream(parts, CompiledSplitter(pattern), block):
+        compiled.update(data[start:end] for start, end in pairwise([0, *ends.tolist()]))
+    assert compiled == expected
 
 
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200)), block=st.integers(1, 12))
 @settings(deadline=None, max_examples=300)
 def test_custom_patterns_too(text: str, cuts: list[int], block: int) -> None:
     pattern = r"(?<=a)\w+(?=.*!)|\b\w{2}|[\s\S]"  # looks back, and ahead without end
-    assert count_pretokens(cut(text, cuts), split_pattern(pattern), SPECIAL, block) == oracle(text, pattern)
+    assert count_pretokens(cut(text, cuts), split_pattern(pattern), SPECIAL_BYTES, block) == oracle(text, pattern)
 
 
 @given(data=st.binary(max_size=60), cuts=st.lists(st.integers(0, 60)), block=st.integers(1, 5))
 @settings(deadline=None, max_examples=500)
 @example(data="é𝄞".encode() + b"\xed\xa0\x80\xe2\x82A\xf0\x90", cuts=list(range(16)), block=1)
 def test_bytes_that_are_not_utf8_are_cut_anywhere_too(data: bytes, cuts: list[int], block: int) -> None:
-    assert "".join(join_chunks(cut(data, cuts), block)) == data.decode("utf-8", "surrogateescape")
+    whole = split_pattern(r"[\s\S]")  # each character, and each byte that is no part of one
+    characters = Counter(map(to_bytes, data.decode("utf-8", "surrogateescape")))
+    assert count_pretokens(cut(data, cuts), whole, block_bytes=block) == characters
+    by_gpt2 = count_pretokens([data], split_pattern("gpt2"))
+    assert count_pretokens(cut(data, cuts), split_pattern("gpt2"), block_bytes=block) == by_gpt2
 
 
 @given(text=st.text(st.sampled_from("aé日 𝄞"), max_size=30), cuts=st.lists(st.integers(0, 60)), pick=st.randoms())
 @settings(deadline=None, max_examples=200)
 def test_chunks_of_text_and_bytes_can_alternate(text: str, cuts: list[int], pick) -> None:
     chunks = [piece.encode() if pick.random() < 0.5 else piece for piece in cut(text, cuts)]
-    assert "".join(join_chunks(chunks, 4)) == text
+    assert b"".join(join_chunks(chunks, 4)).decode() == text
 
 
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200)), name=NAMES)

@@ -1,11 +1,12 @@
 """Counting a stream: memory stays small, and the stream is read piece by piece."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokens import count_pretokens, split_stream
+from atomiclm.tokenizer.pretokens import RegexSplitter, count_pretokens, split_stream, weighted_segments
 
 
 def test_counts_are_of_bytes() -> None:
@@ -20,16 +21,15 @@ def test_two_spellings_of_the_same_bytes_are_one_pretoken() -> None:
 def test_pieces_are_handed_on_before_the_stream_ends() -> None:
     read = 0
 
-    def blocks() -> Iterator[tuple[str, bool]]:
+    def chunks() -> Iterator[str]:
         nonlocal read
         for _ in range(100):
             read += 1
-            yield "some words here ", False
-        yield "", True
+            yield "some words here "
 
-    stream = split_stream(blocks(), split_pattern("gpt4"), block_characters=32)
+    stream = split_stream(weighted_segments(chunks(), [], 32), RegexSplitter(split_pattern("gpt4")), 32)
     first = next(stream)
-    assert first[:3] == ["some", " words", " here"]
+    assert first.data[: first.ends[2]] == b"some words here"
     assert read <= 3
 
 
@@ -42,9 +42,9 @@ def test_a_pretoken_longer_than_a_block_is_not_split_over_and_over() -> None:
         seen += len(text)
         return pattern.split(text)
 
-    watched = type(pattern)(pattern.name, pattern.text, counting, pattern.pieces_in_doubt)
-    parts = [("a" * 10, False)] * 1000 + [("", True)]
-    assert [piece for pieces in split_stream(parts, watched, 10) for piece in pieces] == ["a" * 10_000]
+    watched = RegexSplitter(replace(pattern, split=counting))
+    blocks = list(split_stream(weighted_segments(["a" * 10] * 1000, [], 10), watched, 10))
+    assert [block.data[:end] for block in blocks for end in block.ends] == [b"a" * 10_000]
     assert seen < 5 * 10_000  # 1,000 blocks of 10: reading all that waits at each block would be 5,000,000
 
 
@@ -54,10 +54,22 @@ def test_text_after_half_a_character_loses_neither() -> None:
 
 
 def test_a_stream_of_nothing() -> None:
-    assert count_pretokens([], split_pattern("gpt4"), ["<|endoftext|>"]) == {}
-    assert count_pretokens(["", b"", "<|endoftext|>"], split_pattern("none"), ["<|endoftext|>"]) == {}
+    assert count_pretokens([], split_pattern("gpt4"), [b"<|endoftext|>"]) == {}
+    assert count_pretokens(["", b"", "<|endoftext|>"], split_pattern("none"), [b"<|endoftext|>"]) == {}
 
 
 def test_other_types_are_refused() -> None:
     with pytest.raises(ValueError, match=r"chunks: .* got NoneType"):
         count_pretokens(["a", None], split_pattern("gpt4"))
+
+
+def test_a_weighted_document_stands_apart_and_counts_as_often_as_it_says() -> None:
+    pattern = split_pattern("gpt4")
+    chunks = ["on", ("one", 3), "e t", "wo", (b"two", 2**40)]
+    assert count_pretokens(chunks, pattern) == {b"on": 1, b"one": 3, b"e": 1, b" two": 1, b"two": 2**40}
+
+
+@pytest.mark.parametrize("chunk", [("text", 0), ("text", 1.5), ("text", True), ("text",), ("text", 1, 1)])
+def test_a_weight_is_a_positive_integer(chunk: tuple) -> None:
+    with pytest.raises(ValueError, match=r"chunks: a pair must be a document and a positive integer"):
+        count_pretokens([chunk], split_pattern("gpt4"))

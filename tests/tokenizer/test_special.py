@@ -12,13 +12,17 @@ TOKENS = st.lists(st.text(st.sampled_from("ab|"), min_size=1, max_size=4), max_s
 
 def joined(blocks: list[str], tokens: list[str]) -> list[str]:
     """The complete segments of a stream."""
-    result = [""]
-    for text, ends in segments(blocks, tokens):
-        result[-1] += text
+    result = [b""]
+    whole = b""
+    for data, ends, token in segments([block.encode() for block in blocks], [token.encode() for token in tokens]):
+        result[-1] += data
+        whole += data + token
+        assert ends or not token
         if ends:
-            result.append("")
-    assert result.pop() == ""
-    return result
+            result.append(b"")
+    assert result.pop() == b""
+    assert whole.decode() == "".join(blocks)
+    return [data.decode() for data in result]
 
 
 @given(tokens=TOKENS, blocks=st.lists(st.text(st.sampled_from("ab|"), max_size=6), max_size=8))
@@ -38,12 +42,12 @@ def test_a_shorter_token_waits_for_the_longer_one() -> None:
 
 
 def test_only_what_could_be_a_token_is_held_back() -> None:
-    parts = segments(["text <|end", "less"], ["<|endoftext|>"])
-    assert next(parts) == ("text ", False)
+    parts = segments([b"text <|end", b"less"], [b"<|endoftext|>"])
+    assert next(parts) == (b"text ", False, b"")
 
 
 def test_tokens_are_literal_text() -> None:
-    finder = special_finder(["a.c", "(", "[x]*"])
+    finder = special_finder([b"a.c", b"(", b"[x]*"])
     assert finder is not None
-    assert finder.findall("abc a.c ( xx [x]*") == ["a.c", "(", "[x]*"]
+    assert finder.findall(b"abc a.c ( xx [x]*") == [b"a.c", b"(", b"[x]*"]
     assert special_finder([]) is None

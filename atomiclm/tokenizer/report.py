@@ -1,0 +1,143 @@
+"""What a tokenizer learned, in figures: its longest tokens, what each size of vocabulary buys, and for whom.
+
+Bytes per token is the compression that a model's context and compute are spent on. An average hides two things. Most of
+the gain comes from the first few thousand merges, so a smaller vocabulary may do. And a vocabulary learned from mostly
+English text spells other scripts byte by byte, so the same model reads and pays several times as much for them
+(Petrov et al., 2023, "Language Model Tokenizers Introduce Unfairness Between Languages", arXiv 2305.15425).
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.tokenizer import BasicTokenizer
+from atomiclm.tokenizer.utf8 import to_text
+
+SCRIPTS = (
+    "Latin", "Greek", "Cyrillic", "Armenian", "Georgian", "Hebrew", "Arabic", "Ethiopic", "Devanagari", "Bengali",
+    "Tamil", "Thai", "Khmer", "Tibetan", "Hangul", "Hiragana", "Katakana", "Han", "Canadian_Aboriginal",
+)  # fmt: skip
+"""Scripts told apart; letters of others are one group."""
+
+
+def longest_tokens(tokenizer: BasicTokenizer, count: int = 12) -> list[bytes]:
+    """The longest tokens, without those that are part of a longer one listed."""
+    tokens = sorted((tokenizer.decode_bytes([token]) for token in tokenizer.merge_ids), key=lambda each: -len(each))
+    found: list[bytes] = []
+    for token in tokens:
+        if not any(token in longer for longer in found):
+            found.append(token)
+        if len(found) == count:
+            break
+    return found
+
+
+@dataclass(frozen=True)
+class SizePoint:
+    """One vocabulary. `bytes_per_token` counts text alone, without special tokens."""
+
+    vocab_size: int
+    bytes_per_token: float
+
+
+def compression_by_size(tokenizer: BasicTokenizer, data: bytes) -> list[SizePoint]:
+    """Bytes per token of `data` if training had stopped earlier, at powers of two; the last is the tokenizer itself.
+
+    Merges are learned one after the other, so the first of them are what a smaller vocabulary would have been.
+    """
+    content = tokenizer.content()
+    smallest = TOKENIZER_BASE_LENGTH + len(content.special_tokens)
+    vocab_sizes = [smallest]
+    while (doubled := 1 << vocab_sizes[-1].bit_length()) < smallest + len(content.merges):
+        vocab_sizes.append(doubled)
+    if content.merges:
+        vocab_sizes.append(smallest + len(content.merges))
+    points = []
+    for vocab_size in vocab_sizes:
+        num_merges = vocab_size - smallest
+        smaller = replace(content, merges=content.merges[:num_merges], merge_ids=content.merge_ids[:num_merges])
+        ids = BasicTokenizer.from_content(smaller, tokenizer.algorithm).encode_array(data)
+        points.append(SizePoint(vocab_size, len(data) / max(1, len(ids))))
+    return points
+
+
+@dataclass(frozen=True)
+class ScriptRow:
+    """The text of one script.
+
+    Attributes:
+        script: its Unicode name; "other letters", or "numbers, signs, blanks" for all that is no letter.
+        share: its share of the bytes of the text.
+        bytes_per_token: what a token of it stands for.
+        tokens_per_character: its fertility; the inverse is how many characters a token holds.
+    """
+
+    script: str
+    share: float
+    bytes_per_token: float
+    tokens_per_character: float
+
+
+def fertility_by_script(tokenizer: BasicTokenizer, data: bytes) -> list[ScriptRow]:
+    """How many tokens each script needs, the most common script first.
+
+    A token that stands for b bytes counts 1/b in each of them, so one that holds a letter and the blank before it
+    counts for both, and the rows add up to all tokens.
+    """
+    ids = tokenizer.encode_array(data)
+    lengths = np.asarray(tokenizer.token_bytes(), np.int64)[ids]
+    tokens = np.concatenate([[0.0], np.cumsum(np.repeat(1 / lengths, lengths))])
+    rows = []
+    for script, starts, ends, characters in _runs(data):
+        num_bytes = int((ends - starts).sum())
+        num_tokens = float((tokens[ends] - tokens[starts]).sum())
+        rows.append(ScriptRow(script, num_bytes / len(data), num_bytes / num_tokens, num_tokens / characters))
+    return sorted(rows, key=lambda row: -row.share)
+
+
+def _runs(data: bytes) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64], int]]:
+    """The stretches of each script, as starts and ends in bytes, and how many characters they hold."""
+    text = to_text(data)
+    sizes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    width = np.where(sizes < 0x80, 1, np.where(sizes < 0x800, 2, np.where(sizes < 0x10000, 3, 4)))
+    width[(sizes >= 0xDC80) & (sizes <= 0xDCFF)] = 1  # a byte that is not UTF-8
+    offsets = np.concatenate([[0], np.cumsum(width)])
+    named = "|".join(rf"\p{{{script}}}" for script in SCRIPTS)
+    groups = {script: rf"\p{{{script}}}+" for script in SCRIPTS}
+    groups["other letters"] = rf"(?:(?!{named})[\p{{L}}\p{{M}}])+"
+    groups["numbers, signs, blanks"] = rf"(?:(?!{named})[^\p{{L}}\p{{M}}])+"
+    for name, expression in groups.items():
+        spans = np.array([match.span() for match in regex.finditer(expression, text)], np.int64).reshape(-1, 2)
+        if len(spans):
+            yield name, offsets[spans[:, 0]], offsets[spans[:, 1]], int((spans[:, 1] - spans[:, 0]).sum())
+
+
+def show(token: bytes, width: int = 40) -> str:
+    """A token for people, in at most about `width` characters; a run of one character as its length."""
+    text = to_text(token).encode("utf-8", "replace").decode()
+    if len(text) > 4 and len(set(text)) == 1:
+        return f"{text[0]!r} x {len(text)}"
+    shown = repr(text)
+    return shown if len(shown) <= width else shown[: width - 3] + "..."
+
+
+def describe(tokenizer: BasicTokenizer, data: bytes) -> Sequence[str]:
+    """The three tables as lines of text; `data` should be text that the tokenizer was not trained on."""
+    lines = ["longest tokens  " + "  ".join(show(token) for token in longest_tokens(tokenizer))]
+    points = compression_by_size(tokenizer, data)
+    lines.append(f"compression of {len(data):,} bytes that were not trained on, by size of the vocabulary:")
+    best = points[-1].bytes_per_token
+    for point in points:
+        bar = "#" * round(40 * point.bytes_per_token / best)
+        lines.append(f"  {point.vocab_size:>9,} ids  {point.bytes_per_token:6.3f} bytes/token  {bar}")
+    lines.append("by script:               share   bytes/token   tokens/character")
+    for row in fertility_by_script(tokenizer, data):
+        if row.share >= 0.001:
+            lines.append(
+                f"  {row.script:22} {row.share:6.1%} {row.bytes_per_token:13.3f} {row.tokens_per_character:18.3f}"
+            )
+    return lines
