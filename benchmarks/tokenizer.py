@@ -2,7 +2,7 @@
 
     python benchmarks/tokenizer.py train  english.txt multilingual.txt ...   [--rounds 5] [--vocab-size 32768]
     python benchmarks/tokenizer.py encode english.txt multilingual.txt ...   [--rounds 5] [--vocab-size 32768]
-    python benchmarks/tokenizer.py worst                                     one pretoken of a million bytes, and its growth
+    python benchmarks/tokenizer.py worst                                     one pretoken of a megabyte, and its growth
     python benchmarks/tokenizer.py memory english.txt ...  [--stream-mb 300] peak memory over start
     python benchmarks/tokenizer.py start                                     CPU seconds until the kernels are loaded
 

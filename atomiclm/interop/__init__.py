@@ -8,10 +8,12 @@ if TYPE_CHECKING:
     from atomiclm.interop.huggingface.load import load_huggingface
     from atomiclm.interop.huggingface.save import Exported, save_huggingface
     from atomiclm.interop.huggingface.tokenizer_import import read_gpt2_files, read_tokenizer
+    from atomiclm.interop.pretrained import PretrainedTokenizer
     from atomiclm.interop.tiktoken.encoding import from_tiktoken, to_tiktoken
 
 _SUBMODULE = {
     "Exported": "huggingface.save",
+    "PretrainedTokenizer": "pretrained",
     "describe": "describe",
     "describe_decoder": "describe",
     "differences": "describe",
@@ -25,6 +27,7 @@ _SUBMODULE = {
 
 __all__ = [
     "Exported",
+    "PretrainedTokenizer",
     "describe",
     "describe_decoder",
     "differences",

@@ -29,20 +29,35 @@ cross:
 >>> tokenizer.encode("hug<|endoftext|>", allowed_special="all")
 [257, 259]
 
-Read on in this order:
+Read on in this order. First what a tokenizer is and how it is trained:
 
 | file | its one idea |
 |---|---|
 | `bpe_ops` | the two operations: count neighbours, merge a pair |
-| `train_basic` | the algorithm, as one would say it |
+| `train_basic`, `tie_break` | the algorithm, as one would say it; which of two equally frequent pairs is merged first |
 | `base` | what every tokenizer promises |
-| `patterns`, `special`, `utf8` | what text is cut at, and what it is as bytes |
+
+then what text is cut at, and what it is as bytes:
+
+| file | its one idea |
+|---|---|
+| `patterns`, `unicode_table` | a regular expression cuts text into pretokens; what it takes for a letter is pinned |
+| `utf8`, `special` | text that is not UTF-8; tokens that stand for no text |
 | `pretokens` | a stream, cut anywhere, becomes counted pretokens |
-| `encode_pretoken` | merges applied to one pretoken, and remembered |
-| `tokenizer` | all of it put together |
-| `train_heap` | the same merges as `train_basic`, fast |
-| `file_format` | one JSON file, and the checks on it |
-| `incremental` | decoding while ids still arrive |
+
+then how ids come of it, simply and without waste, and all of it together:
+
+| file | its one idea |
+|---|---|
+| `encode_pretoken`, `encode_plain` | merges applied to one pretoken, and remembered; the same for a text |
+| `train_heap` | the merges of `train_basic`, without ever reading the corpus twice |
+| `tokenizer` | `BasicTokenizer`: all of it put together |
+| `content`, `file_format` | what a trained tokenizer is, as a value that has checked itself; one JSON file of it |
+| `incremental`, `report` | decoding while ids still arrive; what was learned, in figures |
+
+and last the same once more, compiled. The drivers `split_compiled`, `count_compiled`, `train_compiled`, `train_stream`
+and `encode_compiled` own the arrays; the kernels, in the folder `compiled`, do the work. The plain files are what the
+kernels are held to by the tests, and what runs where kernels cannot.
 """
 
 from atomiclm.tokenizer.base import Tokenizer

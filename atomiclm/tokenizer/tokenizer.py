@@ -111,7 +111,8 @@ class BasicTokenizer(Tokenizer):
     @classmethod
     def from_content(cls, content: TokenizerFile, algorithm: Literal["compiled", "heap", "basic"] = "compiled") -> Self:
         """The tokenizer that a file or an importer describes."""
-        tokenizer = cls(algorithm=algorithm, pattern=content.pattern, special_tokens=())
+        tokenizer = cls.__new__(cls)  # a subclass may be constructed in another way
+        BasicTokenizer.__init__(tokenizer, pattern=content.pattern, special_tokens=(), algorithm=algorithm)
         tokenizer._use(content)
         return tokenizer
 
@@ -392,7 +393,6 @@ class BasicTokenizer(Tokenizer):
         """SHA-256 over everything that decides encoding: equal digests, equal ids for every text."""
         return sha256_of(
             {
-                "class": type(self).__name__,
                 "format_version": FORMAT_VERSION,
                 "pattern": self._split.text,
                 "unicode": UNICODE_SHA256,
