@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -179,6 +180,12 @@ def test_text_and_bytes_are_the_same_stream() -> None:
     assert by_text.merges == by_bytes.merges == by_letters.merges
 
 
+def test_an_imported_tokenizer_is_not_trained_again() -> None:
+    content = replace(BasicTokenizer(300).content(), tie_break=None)
+    with pytest.raises(ValueError, match="tie_break: this tokenizer was imported .* train a new BasicTokenizer"):
+        BasicTokenizer.from_content(content).train(CORPUS)
+
+
 def test_a_chunk_of_another_type_is_refused() -> None:
     with pytest.raises(ValueError, match=r"chunks: .* got int"):
         BasicTokenizer(300).train_from_iterator(b"bytes iterate as integers")
@@ -284,6 +291,7 @@ def test_unknown_ids_are_named_with_the_range(tokenizer: BasicTokenizer, unknown
         ({"vocab_size": 256}, r"vocab_size: 256 .* at least 257"),
         ({"vocab_size": 300.0}, r"vocab_size: 300.0 .* integer"),
         ({"vocab_size": True}, r"vocab_size: True"),
+        ({"vocab_size": 2**21 + 1}, r"vocab_size: 2097153 is more than 2097152"),
         ({"special_tokens": ["a", "a"]}, r"special_tokens: 'a' is given twice"),
         ({"special_tokens": [""]}, r"special_tokens: .* empty"),
         ({"special_tokens": "<|endoftext|>"}, r"special_tokens: .* write \['<\|endoftext\|>'\]"),

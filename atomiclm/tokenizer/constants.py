@@ -30,8 +30,8 @@ MAX_FILE_BYTES = 1 << 26
 MAX_VOCABULARY_BYTES = 1 << 28
 """All tokens together may hold 256 MiB: a file of forty lines can double a token forty times, so there is an end."""
 
-MAX_VOCAB_SIZE = 1 << 22
-"""Ids are below four million: no file could hold more merges, and `token_bytes` has a place for each id."""
+MAX_VOCAB_SIZE = 1 << 21
+"""Ids are below two million, so that the kernels have a pair of tokens and its rank in 64 bits."""
 
 MAX_SPECIAL_TOKENS = 1 << 14
 """More special tokens are refused (the vocabularies in use have up to 7,000): they become one regular expression."""
@@ -41,9 +41,6 @@ MAX_SPECIAL_CHARACTERS = 1 << 20
 
 MAX_COUNT = (1 << 63) - 1
 """Counts in a file fit in 64 bits."""
-
-MAX_TOKENS = 1 << 21
-"""Bytes and merges together are fewer than this, so that a pair of tokens and its rank fit into 64 bits."""
 
 COMPILED_FROM_BYTES = 1 << 18
 """Less text than this is sooner done with in plain Python than the compiled kernels are loaded."""

@@ -14,7 +14,6 @@ from atomiclm.tokenizer.constants import (
     MAX_COUNT,
     MAX_SPECIAL_CHARACTERS,
     MAX_SPECIAL_TOKENS,
-    MAX_TOKENS,
     MAX_VOCAB_SIZE,
     MAX_VOCABULARY_BYTES,
     TOKENIZER_BASE_LENGTH,
@@ -155,8 +154,6 @@ def _check_ids(content: TokenizerFile) -> None:
 
 
 def _check_merges(merges: list[Pair]) -> None:
-    if TOKENIZER_BASE_LENGTH + len(merges) >= MAX_TOKENS:
-        refuse("merges", f"must be fewer than {MAX_TOKENS - TOKENIZER_BASE_LENGTH}, are {len(merges)}")
     seen: set[Pair] = set()
     lengths = [1] * TOKENIZER_BASE_LENGTH
     total = TOKENIZER_BASE_LENGTH

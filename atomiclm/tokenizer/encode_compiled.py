@@ -6,6 +6,7 @@ What the kernels do is told in `compiled/encode.py` and `compiled/merging.py`; t
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.compiled import encoder_fields as field
 from atomiclm.tokenizer.compiled import load_kernel
-from atomiclm.tokenizer.constants import CACHE_PRETOKEN_BYTES, MAX_TOKENS
+from atomiclm.tokenizer.constants import CACHE_PRETOKEN_BYTES, MAX_VOCAB_SIZE
 from atomiclm.tokenizer.split_compiled import CompiledSplitter, CustomSplitter, Ends
 
 KEPT_BYTES = 1 << 22
@@ -41,15 +42,15 @@ class CompiledEncoder:
         whole_pretokens: bool,
         splitter: CompiledSplitter | CustomSplitter,
     ) -> None:
-        assert len(vocabulary) == 256 + len(merges) == len(ids) <= MAX_TOKENS
+        assert len(vocabulary) == 256 + len(merges) == len(ids) <= MAX_VOCAB_SIZE
         self._splitter = splitter
         self._encode = load_kernel("encode")
         self._out = np.empty(1 << 17, np.uint32)
         self._fields = np.zeros(field.NUM_FIELDS, np.int64)
-        self._arrays: dict[int, NDArray[np.generic]] = {}  # what the addresses in the block of fields point to
+        self._arrays: dict[int, NDArray[Any]] = {}  # what the addresses in the block of fields point to
 
         pair_bits = max(8, (2 * len(merges)).bit_length())
-        self._keep(field.BYTE_RANKS, np.full(1 << 16, MAX_TOKENS - 1, np.uint32))
+        self._keep(field.BYTE_RANKS, np.full(1 << 16, MAX_VOCAB_SIZE - 1, np.uint32))
         self._keep(field.PAIRS, np.full(1 << pair_bits, 2**64 - 1, np.uint64))
         self._keep(field.IDS, np.array(ids, np.uint32))
         pairs = np.array(merges, np.int64).reshape(-1, 2).T.copy()
@@ -191,7 +192,7 @@ class CompiledEncoder:
         self._keep(field.KEYS, np.empty(longest + longest // 32 + 256, np.uint32))
         self._set({field.SPACE: longest})
 
-    def _keep(self, place: int, array: NDArray[np.generic]) -> None:
+    def _keep(self, place: int, array: NDArray[Any]) -> None:
         self._arrays[place] = array
         self._fields[place] = _address(array)
 
@@ -205,5 +206,5 @@ def joined(blocks: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
     return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.uint32), *blocks])
 
 
-def _address(array: NDArray[np.generic]) -> int:
+def _address(array: NDArray[Any]) -> int:
     return int(array.ctypes.data)

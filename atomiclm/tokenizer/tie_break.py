@@ -24,7 +24,7 @@ from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 type TieBreak = Literal["bytes", "huggingface"]
 """The name of a rule."""
 
-_PRINTABLE = frozenset({*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)})
+PRINTABLE = frozenset({*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)})
 
 
 def byte_order(tie_break: TieBreak) -> bytes:
@@ -42,7 +42,7 @@ def byte_order(tie_break: TieBreak) -> bytes:
         return bytes(range(TOKENIZER_BASE_LENGTH))
     if tie_break == "huggingface":
         # Printable bytes are their own characters; the others got later ones, in the order of their values.
-        sorted_bytes = sorted(range(TOKENIZER_BASE_LENGTH), key=lambda value: (value not in _PRINTABLE, value))
+        sorted_bytes = sorted(range(TOKENIZER_BASE_LENGTH), key=lambda value: (value not in PRINTABLE, value))
         return invert(bytes(sorted_bytes))
     raise ValueError(f"tie_break: {tie_break!r} is unknown; use 'bytes' or 'huggingface'")
 

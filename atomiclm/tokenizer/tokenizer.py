@@ -17,6 +17,7 @@ from atomiclm.tokenizer.constants import (
     COMPILED_FROM_BYTES,
     END_OF_TEXT,
     FORMAT_VERSION,
+    MAX_VOCAB_SIZE,
     TOKENIZER_BASE_LENGTH,
 )
 from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
@@ -92,6 +93,8 @@ class BasicTokenizer(Tokenizer):
                 f"vocab_size: {vocab_size!r} must be an integer of at least {smallest} "
                 f"({TOKENIZER_BASE_LENGTH} bytes + {len(special)} special tokens); set it to {smallest} or more"
             )
+        if vocab_size > MAX_VOCAB_SIZE:
+            raise ValueError(f"vocab_size: {vocab_size} is more than {MAX_VOCAB_SIZE}, the most there can be")
         if algorithm not in ALGORITHMS:
             raise ValueError(f"algorithm: {algorithm!r} is unknown; use {', '.join(map(repr, ALGORITHMS))}")
         if tie_break not in ("bytes", "huggingface"):
@@ -168,7 +171,10 @@ class BasicTokenizer(Tokenizer):
         num_merges = self.target_vocab_size - TOKENIZER_BASE_LENGTH - len(self._special_ids)
         if not num_merges:
             return
-        assert self.tie_break is not None, "only imported tokenizers have no rule, and they are not trained"
+        if self.tie_break is None:
+            raise ValueError(
+                "tie_break: this tokenizer was imported and its rule is not known; train a new BasicTokenizer"
+            )
         special = [to_bytes(token) for token in self._special_ids]
         stream = iter(chunks)
         first, found = _beginning(stream, COMPILED_FROM_BYTES)

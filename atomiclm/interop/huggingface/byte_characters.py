@@ -3,18 +3,13 @@
 Source: Radford et al. (2019), "GPT-2", `bytes_to_unicode` in its encoder; Hugging Face's `ByteLevel` does the same.
 """
 
-from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.tie_break import PRINTABLE, byte_order
 
-
-def _byte_characters() -> list[str]:
-    """What GPT-2 writes for each byte: its Latin-1 character where that is printable, else the next from U+0100 on."""
-    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
-    others = iter(range(0x100, 0x200))
-    return [chr(byte if byte in printable else next(others)) for byte in range(TOKENIZER_BASE_LENGTH)]
-
-
-CHARACTERS = _byte_characters()
-"""The character of each byte."""
+CHARACTERS = [
+    chr(byte if byte in PRINTABLE else 0x100 + place - len(PRINTABLE))
+    for byte, place in enumerate(byte_order("huggingface"))
+]
+"""The character of each byte: its own in Latin-1 where that is printable, else the next from U+0100 on."""
 
 _BYTES = {character: byte for byte, character in enumerate(CHARACTERS)}
 
