@@ -182,7 +182,7 @@ def test_text_and_bytes_are_the_same_stream() -> None:
 
 def test_an_imported_tokenizer_is_not_trained_again() -> None:
     content = replace(BasicTokenizer(300).content(), tie_break=None)
-    with pytest.raises(ValueError, match="tie_break: this tokenizer was imported .* train a new BasicTokenizer"):
+    with pytest.raises(ValueError, match=r"tie_break: this tokenizer was imported .* train a new BasicTokenizer"):
         BasicTokenizer.from_content(content).train(CORPUS)
 
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -219,18 +220,24 @@ class BasicTokenizer(Tokenizer):
 
         return CustomSplitter(self._split) if self._split.code is None else CompiledSplitter(self._split)
 
-    def _take_encoder(self) -> "CompiledEncoder":
-        """An encoder that no other thread uses; give it back to `_idle`."""
+    @contextmanager
+    def _encoder(self) -> Iterator["CompiledEncoder"]:
+        """An encoder that no other thread uses meanwhile."""
         from atomiclm.tokenizer.encode_compiled import CompiledEncoder
 
         try:
-            return self._idle.pop()
+            encoder = self._idle.pop()
         except IndexError:
-            if self._first is not None:
-                return self._first.copy()
-            splitter = self._compiled_splitter()
-            self._first = CompiledEncoder(self._tokens, self.merges, self._ids, self.whole_pretokens, splitter)
-            return self._first
+            if self._first is None:
+                splitter = self._compiled_splitter()
+                encoder = CompiledEncoder(self._tokens, self.merges, self._ids, self.whole_pretokens, splitter)
+                self._first = encoder
+            else:
+                encoder = self._first.copy()
+        try:
+            yield encoder
+        finally:
+            self._idle.append(encoder)
 
     # ------------------------------------------------------------------------------------------- encoding and decoding
 
@@ -286,18 +293,18 @@ class BasicTokenizer(Tokenizer):
         ids_of = {to_bytes(token): token_id for token, token_id in self._special_ids.items()}
         if block_bytes < 1:
             raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
-        encoder = self._take_encoder() if self._compiles(COMPILED_FROM_BYTES) else None
-        splitter = RegexSplitter(self._split) if encoder is None else self._compiled_splitter()
+        compiled = self._compiles(COMPILED_FROM_BYTES)
+        splitter = self._compiled_splitter() if compiled else RegexSplitter(self._split)
         parts = weighted_segments(chunks, allowed, block_bytes)
         for data, ends, _, token in split_stream(parts, splitter, block_bytes):
-            if len(ends) and encoder is not None:
-                yield encoder.encode_cut(data, np.asarray(ends, np.int64))
+            if len(ends) and compiled:
+                with self._encoder() as encoder:
+                    ids = encoder.encode_cut(data, np.asarray(ends, np.int64))
+                yield ids
             elif len(ends):
                 yield np.array(self._plain.encode_cut(data, ends), np.uint32)
             if token:
                 yield np.array([ids_of[token]], np.uint32)
-        if encoder is not None:
-            self._idle.append(encoder)
 
     def encode_file(
         self, path: str | Path, allowed_special: AllowedSpecial = frozenset(), block_bytes: int = BLOCK_BYTES
@@ -340,12 +347,11 @@ class BasicTokenizer(Tokenizer):
         from atomiclm.tokenizer.encode_compiled import joined
 
         def encode_some(some: Sequence[bytes]) -> list["Ids"]:
-            encoder = self._take_encoder()
-            encoded = [
-                joined([np.asarray(ids, np.uint32) for ids in self._segments(text, allowed, encoder)]) for text in some
-            ]
-            self._idle.append(encoder)
-            return encoded
+            with self._encoder() as encoder:
+                return [
+                    joined([np.asarray(ids, np.uint32) for ids in self._segments(text, allowed, encoder)])
+                    for text in some
+                ]
 
         if threads == 1 or len(texts) < 2:
             return encode_some(texts)
