@@ -11,6 +11,7 @@ from atomiclm.config.compose import compose, resolved, root_keys
 from atomiclm.config.declared import read_study
 from atomiclm.config.paths import CONF, EXPERIMENTS
 from atomiclm.config.validate import validate
+from atomiclm.tokenizer import BasicTokenizer
 
 OPTIONS = sorted(
     (str(path.parent.relative_to(CONF)), path.stem)
@@ -21,11 +22,17 @@ NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 
 
 def _needed(overrides: list[str], tmp_path: Path) -> list[str]:
-    """Give `data.path` where the option leaves it to the user, or would otherwise fetch."""
+    """Give the paths that an option leaves to the user, or that it would otherwise fetch."""
     text = tmp_path / "text.txt"
     text.write_text("some text to read\n" * 50)
     config = compose(overrides)
-    return [*overrides, f"data.path={text}"] if "TextFiles" in config.data._target_ else overrides
+    needed = [f"data.path={text}"] if "TextFiles" in config.data._target_ else []
+    if "Pretrained" in config.tokenizer._target_:
+        tokenizer = BasicTokenizer(300)
+        tokenizer.train("some text to read and to learn from\n" * 50)
+        tokenizer.save(tmp_path / "tokenizer.json")
+        needed += [f"tokenizer.path={tmp_path / 'tokenizer.json'}", f"tokenizer.vocab_size={tokenizer.vocab_size}"]
+    return [*overrides, *needed]
 
 
 def _built(overrides: list[str], tmp_path: Path) -> dict:
