@@ -7,9 +7,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -203,15 +205,15 @@ def test_encode_batch_is_encode_of_each(tokenizer: BasicTokenizer) -> None:
 @pytest.mark.parametrize("compiled_from", [0, 10**9])
 def test_encoding_in_blocks_is_encoding_whole(tokenizer, tmp_path, monkeypatch, compiled_from: int) -> None:
     monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
-    text = (CORPUS + " \n\t 's'll " + END_OF_TEXT + "日本\ud800") * 2 + "\udce6"
+    text = (CORPUS + " \n\t 's'll " + END_OF_TEXT + "日本🙂\ud800") * 2 + "\udce6"
     path = tmp_path / "text"
     path.write_bytes(to_bytes(text))
-    for allowed in (frozenset(), {END_OF_TEXT}):
-        whole = tokenizer.encode(text, allowed)
+    for used, allowed in product((tokenizer, BasicTokenizer(257)), (frozenset(), {END_OF_TEXT})):
+        whole = used.encode(text, allowed)
         for block in (1, 7, 64, 10**6):
             pieces = [text[start : start + block] for start in range(0, len(text), block)]
-            assert np.concatenate(list(tokenizer.encode_stream(pieces, allowed, block))).tolist() == whole
-            assert np.concatenate(list(tokenizer.encode_file(path, allowed, block))).tolist() == whole
+            assert np.concatenate(list(used.encode_stream(pieces, allowed, block))).tolist() == whole
+            assert np.concatenate(list(used.encode_file(path, allowed, block))).tolist() == whole
 
 
 def test_cache_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,6 +257,43 @@ def test_escaped_bytes_that_make_a_character_are_that_character() -> None:
     assert split.encode("\udcc3\udca9a") == split.encode("éa") == split.encode("éa".encode())
 
 
+@pytest.mark.parametrize("compiled_from", [0, 10**9])
+def test_arrays_are_of_uint32(compiled_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
+    tokenizer = BasicTokenizer(257)
+    for text in ("", "the cat"):
+        [array] = tokenizer.encode_arrays([text])
+        assert (array.dtype, array.tolist()) == (np.uint32, list(text.encode()))
+        assert all(ids.dtype == np.uint32 for ids in tokenizer.encode_stream([text, END_OF_TEXT], "all"))
+
+
+def test_much_text_in_small_pieces_is_worth_a_kernel() -> None:
+    tokenizer = BasicTokenizer(260)
+    tokenizer.train(CORPUS)
+    for _ in range(4):
+        assert tokenizer._first is None
+        assert tokenizer.encode("xy" * 40_000) == [120, 121] * 40_000
+    assert tokenizer._first is not None
+
+
+def test_permissions_and_spellings_that_can_be_read_only_once() -> None:
+    tokenizer = BasicTokenizer(special_tokens=iter(["<|a|>", "<|b|>"]))
+    assert list(tokenizer.special_tokens) == ["<|a|>", "<|b|>"]
+    assert tokenizer.encode("<|a|>", (token for token in ["<|a|>"])) == [256]
+    assert tokenizer.encode_batch(["<|a|>"] * 2, iter(["<|a|>"])) == [[256]] * 2
+
+
+@pytest.mark.parametrize("threads", [0, True, 1.5])
+def test_arrays_want_a_number_of_threads_too(tokenizer: BasicTokenizer, threads: object) -> None:
+    with pytest.raises(ValueError, match="threads"):
+        tokenizer.encode_arrays(["text"], threads=threads)
+
+
+def test_a_block_has_a_size(tokenizer: BasicTokenizer) -> None:
+    with pytest.raises(ValueError, match="block_bytes: 0 must be at least 1"):
+        list(tokenizer.encode_stream(["text"], block_bytes=0))
+
+
 def test_what_is_neither_text_nor_bytes_is_refused(tokenizer: BasicTokenizer) -> None:
     with pytest.raises(ValueError, match=r"text: expected str or bytes, got list; .*"):
         tokenizer.encode(["text"])
@@ -267,6 +306,12 @@ def test_broken_characters_become_replacement_characters(tokenizer: BasicTokeniz
     assert tokenizer.decode([0xE6, 0x97]) == "\ufffd"
     assert tokenizer.decode([97, 0xFF, 98]) == "a\ufffdb"
     assert tokenizer.decode_bytes([97, 0xFF, 98]) == b"a\xffb"
+
+
+def test_ids_in_arrays_and_tensors(tokenizer: BasicTokenizer) -> None:
+    ids = tokenizer.encode("the cat")
+    for several in (np.array(ids), np.array(ids, np.uint32), torch.tensor(ids), tuple(ids), iter(ids)):
+        assert tokenizer.decode(several) == "the cat"
 
 
 @given(ids=st.lists(st.integers(0, 298)))
@@ -297,6 +342,7 @@ def test_unknown_ids_are_named_with_the_range(tokenizer: BasicTokenizer, unknown
         ({"special_tokens": "<|endoftext|>"}, r"special_tokens: .* write \['<\|endoftext\|>'\]"),
         ({"special_tokens": [1]}, r"special_tokens: 1 is not a string"),
         ({"special_tokens": ["\ud800"]}, r"special_tokens: .* surrogate"),
+        ({"special_tokens": ["a\udfffb"]}, r"special_tokens: .* surrogate"),
         ({"pattern": "gpt5"}, r"pattern: 'gpt5' is unknown; use gpt4, cl100k, gpt2, o200k, none"),
         ({"pattern": "["}, r"pattern: '\[' is not a valid regular expression"),
         ({"pattern": "(a)|b"}, r"pattern: .* capturing group; write \(\?:"),
@@ -337,8 +383,26 @@ def test_digest_changes_with_everything_that_decides_encoding() -> None:
         digest(special_tokens=("<|other|>",)),
     ]
     assert len({base, *others}) == 1 + len(others)
+    # Ids of another's making, and whether merging is skipped for whole tokens, change no merge, but they change ids.
+    trained = BasicTokenizer(300)
+    trained.train(CORPUS)
+    content = trained.content()
+    for change in (
+        {"byte_ids": content.byte_ids[::-1]},
+        {"merge_ids": content.merge_ids[::-1]},
+        {"whole_pretokens": True},
+    ):
+        assert BasicTokenizer.from_content(replace(content, **change)).digest() != base
     # The pattern by itself, with no merges that would differ too.
     assert BasicTokenizer().digest() != BasicTokenizer(pattern="gpt2").digest()
+
+
+def test_another_unicode_table_is_another_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = BasicTokenizer()
+    before = (tokenizer.digest(), tokenizer.settings())
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.UNICODE_SHA256", "another")
+    assert tokenizer.digest() != before[0]
+    assert tokenizer.settings() != before[1]
 
 
 def test_save_and_load(tokenizer: BasicTokenizer, tmp_path) -> None:
@@ -355,6 +419,7 @@ def test_save_and_load(tokenizer: BasicTokenizer, tmp_path) -> None:
 def test_a_pickled_copy_encodes_the_same(tokenizer: BasicTokenizer) -> None:
     copy = pickle.loads(pickle.dumps(TRAINED["gpt2"]))
     assert copy.encode(CORPUS) == TRAINED["gpt2"].encode(CORPUS)
+    assert copy.algorithm == TRAINED["gpt2"].algorithm == "basic"
 
 
 # ------------------------------------------------------------------------------------------------------------- package

@@ -19,6 +19,8 @@ from atomiclm.tokenizer.split_compiled import CompiledSplitter, CustomSplitter, 
 
 KEPT_BYTES = 1 << 22
 KEPT_IDS = 1 << 20
+FIRST_IDS = 1 << 17
+"""Room for the ids of a block of pretokens; it grows when a block is longer."""
 LONG_PRETOKEN = 1 << 15
 """Longer pretokens are merged in chunks of this size, whose working space stays in the processor's cache."""
 
@@ -45,7 +47,8 @@ class CompiledEncoder:
         assert len(vocabulary) == 256 + len(merges) == len(ids) <= MAX_VOCAB_SIZE
         self._splitter = splitter
         self._encode = load_kernel("encode")
-        self._out = np.empty(1 << 17, np.uint32)
+        # A token that merging never makes can come to as many ids as it has bytes.
+        self._out = np.empty(max(FIRST_IDS, *map(len, vocabulary)), np.uint32)
         self._fields = np.zeros(field.NUM_FIELDS, np.int64)
         self._arrays: dict[int, NDArray[Any]] = {}  # what the addresses in the block of fields point to
 

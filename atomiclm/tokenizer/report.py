@@ -130,7 +130,7 @@ def describe(tokenizer: BasicTokenizer, data: bytes) -> Sequence[str]:
     lines = ["longest tokens  " + "  ".join(show(token) for token in longest_tokens(tokenizer))]
     points = compression_by_size(tokenizer, data)
     lines.append(f"compression of {len(data):,} bytes that were not trained on, by size of the vocabulary:")
-    best = points[-1].bytes_per_token
+    best = points[-1].bytes_per_token or 1  # of no text at all it is 0
     for point in points:
         bar = "#" * round(40 * point.bytes_per_token / best)
         lines.append(f"  {point.vocab_size:>9,} ids  {point.bytes_per_token:6.3f} bytes/token  {bar}")

@@ -19,6 +19,7 @@ def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
     """
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens: expected a list of strings; write [{special_tokens!r}]")
+    special_tokens = tuple(special_tokens)
     seen: set[str] = set()
     for token in special_tokens:
         if not isinstance(token, str):
@@ -32,7 +33,7 @@ def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
         if token in seen:
             raise ValueError(f"special_tokens: {token!r} is given twice; each token has one id, remove one of them")
         seen.add(token)
-    return tuple(special_tokens)
+    return special_tokens
 
 
 def special_finder(special_tokens: Iterable[bytes]) -> re.Pattern[bytes] | None:

@@ -321,7 +321,8 @@ class BasicTokenizer(Tokenizer):
             raise ValueError(
                 f"allowed_special: expected a set of tokens or 'all', got {allowed_special!r}; write a set"
             )
-        if unknown := sorted(set(allowed_special) - self._special_ids.keys()):
+        allowed_special = set(allowed_special)
+        if unknown := sorted(allowed_special - self._special_ids.keys()):
             raise ValueError(
                 f"allowed_special: {unknown} are not special tokens of this tokenizer; "
                 f"name some of {list(self._special_ids)}, or build the tokenizer with more special_tokens"

@@ -176,6 +176,43 @@ def test_a_pretoken_that_is_a_token_may_become_it_as_a_whole(whole: bool) -> Non
     assert encoder_of(tokenizer).encode(b"abcx").tolist() == plain(tokenizer, b"abcx") == [158, 1000, 135]
 
 
+def test_whole_tokens_outlive_a_copy_and_a_full_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the cache knows of them, and what it is born with must never be lost."""
+    monkeypatch.setattr(encode_compiled, "KEPT_BYTES", 3000)
+    tokenizer = unreachable(True, 8)
+    token = tokenizer._tokens[-1]
+    data = " ".join(f"long-{number}-word" * 2 for number in range(900)).replace("-", "x").encode()
+    expected = tokenizer._plain.encode(data)
+    first = encoder_of(tokenizer)
+    first.encode(data)
+    for encoder in (first, first.copy()):
+        for _ in range(2):
+            assert encoder.encode(token).tolist() == plain(tokenizer, token) == [1000 + len(tokenizer.merges) - 1]
+            assert encoder.encode(data).tolist() == expected
+
+
+def test_long_pretokens_between_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encode_compiled, "LONG_PRETOKEN", 8)
+    tokenizer = trained("gpt4", 10)
+    encoder = encoder_of(tokenizer)
+    for seed in range(50):
+        data = random_text(seed, 300, "ab" * 8 + " 1").encode()
+        assert encoder.encode(data).tolist() == plain(tokenizer, data)
+
+
+def test_a_vocabulary_larger_than_the_smallest_cache() -> None:
+    merges = [(left, right) for left in range(256) for right in range(256)][:60_000]
+    content = replace(
+        BasicTokenizer(256, "none", ()).content(),
+        merges=merges,
+        merge_ids=tuple(range(256, 256 + len(merges))),
+        target_vocab_size=1 << 17,
+    )
+    tokenizer = BasicTokenizer.from_content(content)
+    data = random.Random(0).randbytes(2000)
+    assert encoder_of(tokenizer).encode(data).tolist() == tokenizer._plain.encode(data)
+
+
 def test_ids_that_do_not_fit_into_16_bits_or_start_anywhere() -> None:
     tokenizer = unreachable(False)
     data = bytes(range(256)) * 3 + b"abcbcab"

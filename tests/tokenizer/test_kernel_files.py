@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from llvmlite.binding import FeatureMap
 
 from atomiclm.tokenizer.compiled import load
 
@@ -44,7 +45,20 @@ def test_the_second_process_needs_no_compiler_and_says_nothing(made: Path) -> No
     assert (result.stdout.strip(), result.stderr) == ("False", "")
 
 
-@pytest.mark.parametrize("harm", ["truncated", "flipped", "empty", "no header", "another format", "others may write"])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "truncated",
+        "flipped",
+        "empty",
+        "no header",
+        "another format",
+        "another name",
+        "other arguments",
+        "others may write",
+        "a group may write",
+    ],
+)
 def test_a_file_that_is_not_whole_or_not_ours_is_as_good_as_none(made: Path, tmp_path: Path, harm: str) -> None:
     data = kernel_file(made).read_bytes()
     header, code = data.split(b"\n", 1)
@@ -58,12 +72,34 @@ def test_a_file_that_is_not_whole_or_not_ours_is_as_good_as_none(made: Path, tmp
             "empty": b"",
             "no header": code,
             "another format": json.dumps({"sha256": json.loads(header)["sha256"]}).encode() + b"\n" + code,
+            "another name": data.replace(b"atomiclm_kernel", b"atomiclm_kernfl", 1),
+            "other arguments": data.replace(b'"num_arguments": 4', b'"num_arguments": 3', 1),
             "others may write": data,
+            "a group may write": data,
         }[harm]
     )
-    if harm == "others may write":
-        path.chmod(0o666)
+    if harm.endswith("may write"):
+        path.chmod(0o646 if harm == "others may write" else 0o664)
     assert load._read(path) is None
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there are no owners")
+def test_a_file_of_another_user_is_as_good_as_none(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = kernel_file(made).stat().st_uid
+    about = os.stat_result((0o100644, 0, 0, 1, owner + 12345, 0, 0, 0, 0, 0))
+    monkeypatch.setattr(load.os, "fstat", lambda _: about)
+    assert load._read(kernel_file(made)) is None
+
+
+def test_nothing_is_left_behind_where_writing_fails(
+    made: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = load._read(kernel_file(made))
+    assert code is not None
+    (tmp_path / "taken").mkdir()
+    load._write(tmp_path / "taken", code)  # a folder cannot be replaced by a file
+    assert [each.name for each in tmp_path.iterdir()] == ["taken"]
+    assert "could not be kept" in caplog.text
 
 
 def test_what_is_as_good_as_none_is_made_again(made: Path, tmp_path: Path) -> None:
@@ -95,6 +131,49 @@ def test_a_change_in_a_module_that_a_kernel_imports_makes_another_file(monkeypat
     for changed in ("merging", "build"):
         monkeypatch.setattr(load, "_sources", lambda module, changed=changed: sources | {changed: b"another"})
         assert load._fingerprint.__wrapped__("encode") != before
+
+
+def test_another_compiler_or_processor_makes_another_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fingerprint() -> str:
+        return load._fingerprint.__wrapped__("count")
+
+    known = {fingerprint()}
+    with monkeypatch.context() as patch:
+        patch.setattr("llvmlite.__version__", "0.0")
+        known.add(fingerprint())
+    with monkeypatch.context() as patch:
+        patch.setattr("llvmlite.binding.get_host_cpu_name", lambda: "abacus")
+        known.add(fingerprint())
+    with monkeypatch.context() as patch:
+        patch.setattr("llvmlite.binding.get_host_cpu_features", lambda: FeatureMap({"beads": True}))
+        known.add(fingerprint())
+    assert len(known) == 4
+
+
+@pytest.mark.parametrize("missing", ["numba", "llvmlite"])
+def test_why_there_are_no_kernels(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = load.importlib.util.find_spec
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "")
+    assert load.why_unavailable.__wrapped__() is None
+    monkeypatch.setattr(load.importlib.util, "find_spec", lambda name: None if name == missing else find(name))
+    assert load.why_unavailable.__wrapped__() == "numba is not installed"
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert load.why_unavailable.__wrapped__() == "NUMBA_DISABLE_JIT is set"
+
+
+def test_a_kernel_that_needs_another_function_is_not_made(tmp_path: Path) -> None:
+    code = """
+import sys, types
+from atomiclm.tokenizer.compiled import build, language
+import math
+def outside(number):
+    return int(math.lgamma(float(number)))
+outside.__annotations__ = {"number": language.int64, "return": language.int64}
+sys.modules[f"{build.__package__}.here"] = types.SimpleNamespace(outside=language.kernel(outside))
+build.build("here", "outside")
+"""
+    result = run(tmp_path, code)
+    assert "AssertionError: a kernel may need nothing from outside, needs" in result.stderr
 
 
 def test_a_kernel_that_raises_ends_the_process_instead_of_returning_anything(tmp_path: Path) -> None:

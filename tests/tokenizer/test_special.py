@@ -46,6 +46,10 @@ def test_only_what_could_be_a_token_is_held_back() -> None:
     assert next(parts) == (b"text ", False, b"")
 
 
+def test_a_token_that_no_longer_one_begins_with_is_not_held_back() -> None:
+    assert next(segments([b"text<|a|>", b"more"], [b"<|a|>", b"<|b|>"])) == (b"text", True, b"<|a|>")
+
+
 def test_tokens_are_literal_text() -> None:
     finder = special_finder([b"a.c", b"(", b"[x]*"])
     assert finder is not None

@@ -1,9 +1,9 @@
 """From machine code to a function that Python can call, and the files that keep machine code between processes.
 
-A file is one line of JSON (symbol, number of arguments, SHA-256 of the rest) and an object file. Its name holds a hash
-of everything it was made from: the source of the kernel and of all it imports, the compiler's version, the processor
-and what it can do. So a change anywhere makes a new file, and machines that share a home directory do not share machine
-code.
+A file is one line of JSON (symbol, number of arguments, SHA-256 of both and of the rest) and an object file. Its name
+holds a hash of everything it was made from: the source of the kernel and of all it imports, the compiler's version, the
+processor and what it can do. So a change anywhere makes a new file, and machines that share a home directory do not
+share machine code.
 
 Machine code is trusted as a program is trusted. A file is loaded only if it belongs to this user (or to root) and
 nobody else may write to it; any other, and a damaged one, is as good as none.
@@ -121,17 +121,21 @@ def _read(path: Path) -> "MachineCode | None":
                 return None
             header = json.loads(file.readline())
             code = file.read()
-        whole = hashlib.sha256(code).hexdigest() == header["sha256"]
-        return MachineCode(header["symbol"], header["num_arguments"], code) if whole else None
+        found = MachineCode(header["symbol"], header["num_arguments"], code)
+        return found if _sha256(found) == header["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _sha256(code: "MachineCode") -> str:
+    return hashlib.sha256(f"{code.symbol} {code.num_arguments} ".encode() + code.code).hexdigest()
 
 
 def _write(path: Path, code: "MachineCode") -> None:
     header = {
         "symbol": code.symbol,
         "num_arguments": code.num_arguments,
-        "sha256": hashlib.sha256(code.code).hexdigest(),
+        "sha256": _sha256(code),
     }
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.temporary")
     try:

@@ -1,0 +1,145 @@
+"""The kernels that cut and encode, with a page that may not be touched behind every array and every text.
+
+Compiled code checks no bounds, so an access too far would go unnoticed. The test runs this file as a program, which the
+system ends at such an access.
+"""
+
+import ctypes
+import faulthandler
+import mmap
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from atomiclm.tokenizer.compiled import why_unavailable
+
+pytestmark = [
+    pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable())),
+    pytest.mark.skipif(os.name != "posix", reason="pages are protected by mprotect"),
+]
+
+VOCABULARIES = 120
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_kernels_keep_within_their_arrays() -> None:
+    result = run()
+    assert (result.returncode, result.stdout) == (0, f"{VOCABULARIES} vocabularies\n"), result.stderr
+
+
+def test_the_guard_works() -> None:
+    assert run("too far").returncode < 0
+
+
+def main() -> None:
+    """Encode random text with random vocabularies, every array and text with a guard behind it."""
+    import numpy as np
+
+    from atomiclm.tokenizer import BasicTokenizer, encode_compiled, split_compiled
+    from atomiclm.tokenizer.compiled.load import load_kernel
+
+    faulthandler.enable()
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def guarded(size: int, kind: Any) -> Any:
+        """An array of arbitrary content that ends where a protected page begins."""
+        num_bytes = size * np.dtype(kind).itemsize
+        before = -(-max(num_bytes, 1) // mmap.PAGESIZE) * mmap.PAGESIZE
+        memory = mmap.mmap(-1, before + mmap.PAGESIZE)
+        address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert libc.mprotect(ctypes.c_void_p(address + before), mmap.PAGESIZE, 0) == 0
+        array = np.frombuffer(memory, np.uint8, num_bytes, before - num_bytes)
+        array[:] = 0xA5
+        return array.view(kind)
+
+    class Numpy:
+        """`numpy` for the drivers."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(np, name)
+
+        def empty(self, size: int, kind: Any) -> Any:
+            return guarded(size, kind)
+
+    def load_guarded(name: str) -> Callable[..., int]:
+        kernel = load_kernel(name)
+
+        def call(*arguments: Any) -> int:
+            kept = []  # alive during the call
+            for index, argument in enumerate(arguments):
+                if isinstance(argument, bytes):
+                    kept.append(guarded(len(argument), np.uint8))
+                    kept[-1][:] = np.frombuffer(argument, np.uint8)
+                    arguments = (*arguments[:index], kept[-1].ctypes.data, *arguments[index + 1 :])
+            return kernel(*arguments)
+
+        return call
+
+    def keep(self: Any, place: int, array: Any) -> None:
+        self._arrays[place] = guarded(array.size, array.dtype)
+        self._arrays[place][:] = array
+        self._fields[place] = self._arrays[place].ctypes.data
+
+    if sys.argv[1:]:
+        ends, rows = np.array([4]), guarded(2 * 5, np.int32)  # there is one place too few
+        load_guarded("places.lay_out")(b"abcd", ends.ctypes.data, 1, bytes(256), rows.ctypes.data)
+        return
+
+    def unreachable(tokenizer: BasicTokenizer, num_doublings: int, whole_pretokens: bool) -> BasicTokenizer:
+        """Tokens `abab...` that merging never makes, because it makes `ba` first: as many ids as half their bytes."""
+        merges = [(98, 97), (97, 98)]
+        merges += [(number, number) for number in range(257, 257 + num_doublings)]
+        content = replace(
+            tokenizer.content(),
+            merges=merges,
+            merge_ids=tuple(range(256, 256 + len(merges))),
+            target_vocab_size=999,
+            whole_pretokens=whole_pretokens,
+        )
+        return BasicTokenizer.from_content(content)
+
+    def encoder_of(tokenizer: BasicTokenizer) -> encode_compiled.CompiledEncoder:
+        return encode_compiled.CompiledEncoder(
+            tokenizer._tokens, tokenizer.merges, tokenizer._ids, tokenizer.whole_pretokens,
+            tokenizer._compiled_splitter(),
+        )  # fmt: skip
+
+    for module in (encode_compiled, split_compiled):
+        module.np, module.load_kernel = Numpy(), load_guarded  # type: ignore[attr-defined, assignment]
+    encode_compiled.CompiledEncoder._keep = keep  # type: ignore[method-assign]
+    encoder_of(unreachable(BasicTokenizer(256, "none", ()), 19, whole_pretokens=False))  # a token of a megabyte
+    for seed in range(VOCABULARIES):
+        rng = random.Random(seed)
+        split_compiled.BLOCK_PRETOKENS = rng.choice([1, 3, 64, 65, 1000])
+        encode_compiled.LONG_PRETOKEN = rng.choice([1, 2, 7, 64, 200])
+        encode_compiled.KEPT_BYTES, encode_compiled.KEPT_IDS = rng.choice([(200, 130), (4000, 400)])
+        encode_compiled.FIRST_IDS = 1
+        atoms = rng.sample(
+            ["a", "b", "ab", " ", "é", "日", "\n", "1", "'s", "\udcff", "\udce6"], rng.choice([1, 2, 4, 11])
+        )
+        pattern = ("gpt4", "cl100k", "gpt2", "o200k", "none", r"[ab]+|\d")[seed % 6]
+        tokenizer = BasicTokenizer(256 + rng.choice([0, 1, 30, 300]), pattern, (), algorithm="heap")
+        tokenizer.train("".join(rng.choices(atoms, k=1000)))
+        if seed % 3 == 0:
+            tokenizer = unreachable(tokenizer, rng.randrange(9), whole_pretokens=seed % 2 == 0)
+        encoder = encoder_of(tokenizer)
+        for size in (1, 2, 9, 70, 400):
+            text = "".join(rng.choices(atoms, k=size)).encode("utf-8", "surrogateescape")
+            for data in (text, rng.choice(tokenizer._tokens), text[: rng.randrange(len(text) + 1)]):
+                expected = tokenizer._plain.encode(data)
+                assert encoder.encode(data).tolist() == expected, (seed, data)
+        assert encoder.copy().encode(text).tolist() == tokenizer._plain.encode(text)
+    print(f"{VOCABULARIES} vocabularies")
+
+
+if __name__ == "__main__":
+    main()

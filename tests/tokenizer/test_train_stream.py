@@ -1,0 +1,84 @@
+"""`BasicTokenizer` trains by kernels what it trains in plain Python, and both say the same about the corpus."""
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
+from atomiclm.tokenizer.compiled import why_unavailable
+from atomiclm.tokenizer.pretokens import Chunk
+
+pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
+
+
+def chunks_of(seed: int) -> list[Chunk]:
+    """Pieces of a stream, special tokens and weighted documents in any order."""
+    rng = random.Random(seed)
+    pieces: list[Chunk] = []
+    for _ in range(40):
+        text = "".join(rng.choices(["ab", "ba", " ab", "é", "日本", "\n ", "12", "'s", END_OF_TEXT], k=20))
+        pieces.append(rng.choice([text, text.encode(), (text, rng.randrange(1, 9)), (text.encode(), 3)]))
+    return pieces
+
+
+@pytest.mark.parametrize("tie_break", ["bytes", "huggingface"])
+@pytest.mark.parametrize("pattern", ["gpt4", "none", r"[ab]+|\d"])
+def test_every_algorithm_learns_the_same_of_the_same_stream(
+    pattern: str, tie_break: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed, compiled_from in enumerate((0, 1, 100, 1000)):  # how much is looked at before kernels are chosen
+        monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
+        results = []
+        for algorithm in ("compiled", "heap", "basic"):
+            tokenizer = BasicTokenizer(330, pattern, algorithm=algorithm, tie_break=tie_break)
+            monkeypatch.setattr(tokenizer, f"_train_{'heap' if algorithm == 'basic' else 'basic'}", None)
+            if algorithm == "compiled":
+                monkeypatch.setattr(tokenizer, "_train_heap", None)  # it must not be what is called
+            tokenizer.train_from_iterator(iter(chunks_of(seed)))
+            results.append((tokenizer.merges, tokenizer.trained_on))
+        assert results[0] == results[1] == results[2]
+        assert len(results[0][0]) > 20
+
+
+def test_what_is_said_about_the_corpus() -> None:
+    for algorithm in ("compiled", "heap"):
+        tokenizer = BasicTokenizer(300, algorithm=algorithm)
+        repeated = 1 << 17
+        tokenizer.train_from_iterator(["ab " * repeated + END_OF_TEXT, ("ab cd", 5)])
+        assert tokenizer.trained_on == {
+            "bytes": 3 * repeated + 25,  # special tokens are no text
+            "pretokens": repeated + 1 + 10,  # "ab", " ab" and the last blank
+            "distinct_pretokens": 4,
+        }
+
+
+@pytest.mark.parametrize("chunk", ["ab cd " * 1000, ("ab cd " * 1000, 2)])
+def test_a_long_stream_is_not_gathered_before_it_is_read(chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels are chosen after a look at the beginning; a weighted document counts as what it holds."""
+    read = 0
+    seen: list[int] = []
+    tokenizer = BasicTokenizer(260)
+    choose = tokenizer._compiles
+
+    def stream() -> Iterator[Chunk]:
+        nonlocal read
+        for _ in range(60):
+            read += 1
+            yield chunk
+
+    def watched(num_bytes: int) -> bool:
+        seen.append(read)
+        return choose(num_bytes)
+
+    monkeypatch.setattr(tokenizer, "_compiles", watched)
+    tokenizer.train_from_iterator(stream())
+    assert 40 < seen[0] < 50
+
+
+def test_training_again_by_kernels_forgets_the_old_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    tokenizer = BasicTokenizer(260)
+    for text in ("aaaa aaaa", "bbbb bbbb"):
+        tokenizer.train(text)
+        assert tokenizer.encode("aaaabbbb") == tokenizer._plain.encode(b"aaaabbbb")
