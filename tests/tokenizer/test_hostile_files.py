@@ -9,7 +9,6 @@ import copy
 import json
 import pickle
 import random
-import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,7 +25,6 @@ from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_FILE_BYTES
 from atomiclm.tokenizer.file_format import sha256_of
 
-MAX_SECONDS = 2
 MAX_MEBIBYTES = 400  # most of it for a file of 64 MiB, which is once bytes and once text
 
 
@@ -272,18 +270,15 @@ def nothing_is_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def refused(reader: str, path: Path) -> str:
-    """The message of the one error; it must come soon and with little memory."""
+    """The message of the one error; it must come with little memory."""
     tracemalloc.start()
-    start = time.process_time()
     try:
         with pytest.raises(ValueError) as caught:  # noqa: PT011 (the callers look at the message)
             READERS[reader](path)
-        seconds = time.process_time() - start
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert type(caught.value) is ValueError, "and no other kind, such as UnicodeDecodeError"
-    assert seconds < 5 * MAX_SECONDS  # tracing makes it several times slower
     assert peak < MAX_MEBIBYTES << 20
     message = str(caught.value)
     assert message.startswith(f"{path}: ")
