@@ -202,13 +202,15 @@ def test_encode_batch_is_encode_of_each(tokenizer: BasicTokenizer) -> None:
     assert tokenizer.encode_batch(texts, "all") == [tokenizer.encode(text, "all") for text in texts]
 
 
-@pytest.mark.parametrize("compiled_from", [0, 10**9])
-def test_encoding_in_blocks_is_encoding_whole(tokenizer, tmp_path, monkeypatch, compiled_from: int) -> None:
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
+@pytest.mark.parametrize("algorithm", ["compiled", "heap"])  # a stream is compiled whatever its size
+def test_encoding_in_blocks_is_encoding_whole(tokenizer, tmp_path, monkeypatch, algorithm: str) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
     text = (CORPUS + " \n\t 's'll " + END_OF_TEXT + "日本🙂\ud800") * 2 + "\udce6"
     path = tmp_path / "text"
     path.write_bytes(to_bytes(text))
-    for used, allowed in product((tokenizer, BasicTokenizer(257)), (frozenset(), {END_OF_TEXT})):
+    bytes_alone = BasicTokenizer(257).content()
+    tokenizers = [BasicTokenizer.from_content(each, algorithm) for each in (tokenizer.content(), bytes_alone)]
+    for used, allowed in product(tokenizers, (frozenset(), {END_OF_TEXT})):
         whole = used.encode(text, allowed)
         for block in (1, 7, 64, 10**6):
             pieces = [text[start : start + block] for start in range(0, len(text), block)]
@@ -257,10 +259,10 @@ def test_escaped_bytes_that_make_a_character_are_that_character() -> None:
     assert split.encode("\udcc3\udca9a") == split.encode("éa") == split.encode("éa".encode())
 
 
-@pytest.mark.parametrize("compiled_from", [0, 10**9])
-def test_arrays_are_of_uint32(compiled_from: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
-    tokenizer = BasicTokenizer(257)
+@pytest.mark.parametrize("algorithm", ["compiled", "heap"])
+def test_arrays_are_of_uint32(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    tokenizer = BasicTokenizer(257, algorithm=algorithm)
     for text in ("", "the cat"):
         [array] = tokenizer.encode_arrays([text])
         assert (array.dtype, array.tolist()) == (np.uint32, list(text.encode()))

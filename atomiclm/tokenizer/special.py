@@ -4,7 +4,6 @@ They must be found before anything else looks at the text: training never learns
 gives their id only to callers who allow it, so a document that happens to contain "<|endoftext|>" cannot end itself.
 """
 
-import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -86,15 +85,11 @@ def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterat
 
 def _first_undecided(data: bytes, position: int, special_tokens: Sequence[bytes]) -> int:
     """First index from `position` on whose rest of the data may be the beginning of a (longer) special token."""
-    beginnings, longest = _beginnings(tuple(special_tokens))
-    for index in range(max(position, len(data) - longest), len(data)):
-        if data[index:] in beginnings:
-            return index
+    longest = max(map(len, special_tokens), default=1)
+    first_bytes = {token[0] for token in special_tokens}
+    for index in range(max(position, len(data) - longest + 1), len(data)):
+        if data[index] in first_bytes:
+            rest = data[index:]
+            if any(token.startswith(rest) and len(token) > len(rest) for token in special_tokens):
+                return index
     return len(data)
-
-
-@functools.lru_cache(maxsize=64)
-def _beginnings(special_tokens: tuple[bytes, ...]) -> tuple[frozenset[bytes], int]:
-    """All that a token can begin with (the whole of it only where a longer one goes on), and the longest of that."""
-    beginnings = frozenset(token[:size] for token in special_tokens for size in range(1, len(token)))
-    return beginnings, max(map(len, beginnings), default=0)

@@ -225,8 +225,9 @@ class BasicTokenizer(Tokenizer):
         """An encoder that no other thread uses meanwhile."""
         from atomiclm.tokenizer.encode_compiled import CompiledEncoder
 
+        idle = self._idle  # training makes another list: an encoder of the old merges must not get there
         try:
-            encoder = self._idle.pop()
+            encoder = idle.pop()
         except IndexError:
             if self._first is None:
                 splitter = self._compiled_splitter()
@@ -237,7 +238,7 @@ class BasicTokenizer(Tokenizer):
         try:
             yield encoder
         finally:
-            self._idle.append(encoder)
+            idle.append(encoder)
 
     # ------------------------------------------------------------------------------------------- encoding and decoding
 

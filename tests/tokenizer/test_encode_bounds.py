@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count, islice
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ pytestmark = [
 ]
 
 VOCABULARIES = 120
+MULTIPLIER, OTHER_MULTIPLIER = 0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F  # those of `pretoken_keys.py`
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,6 +47,7 @@ def main() -> None:
     import numpy as np
 
     from atomiclm.tokenizer import BasicTokenizer, encode_compiled, split_compiled
+    from atomiclm.tokenizer.compiled import encoder_fields
     from atomiclm.tokenizer.compiled.load import load_kernel
 
     faulthandler.enable()
@@ -121,7 +124,7 @@ def main() -> None:
         rng = random.Random(seed)
         split_compiled.BLOCK_PRETOKENS = rng.choice([1, 3, 64, 65, 1000])
         encode_compiled.LONG_PRETOKEN = rng.choice([1, 2, 7, 64, 200])
-        encode_compiled.KEPT_BYTES, encode_compiled.KEPT_IDS = rng.choice([(200, 130), (4000, 400)])
+        encode_compiled.KEPT_BYTES, encode_compiled.KEPT_IDS = rng.choice([130, 5000]), rng.choice([130, 5000])
         encode_compiled.FIRST_IDS = 1
         atoms = rng.sample(
             ["a", "b", "ab", " ", "é", "日", "\n", "1", "'s", "\udcff", "\udce6"], rng.choice([1, 2, 4, 11])
@@ -134,11 +137,28 @@ def main() -> None:
         encoder = encoder_of(tokenizer)
         for size in (1, 2, 9, 70, 400):
             text = "".join(rng.choices(atoms, k=size)).encode("utf-8", "surrogateescape")
-            for data in (text, rng.choice(tokenizer._tokens), text[: rng.randrange(len(text) + 1)]):
+            words = b" ".join(bytes(rng.choices(b"abcd", k=rng.randrange(1, 50))) for _ in range(size // 9))
+            for data in (text, words, rng.choice(tokenizer._tokens), text[: rng.randrange(len(text) + 1)]):
                 expected = tokenizer._plain.encode(data)
                 assert encoder.encode(data).tolist() == expected, (seed, data)
         assert encoder.copy().encode(text).tolist() == tokenizer._plain.encode(text)
+    # Pretokens whose search begins in the last row, and goes on in the first.
+    encoder = encoder_of(BasicTokenizer(256, "gpt2", ()))
+    last = (1 << int(encoder._fields[encoder_fields.ROW_BITS])) - 1
+    words = b" ".join(islice((word for word in map(b"%d".__mod__, count()) if first_row(b" " + word) == last), 4))
+    for _ in range(2):
+        assert encoder.encode(b" " + words).tolist() == list(b" " + words)
     print(f"{VOCABULARIES} vocabularies")
+
+
+def first_row(pretoken: bytes) -> int:
+    """Where the search for a pretoken of at most 8 bytes begins in a table of 2^16 rows."""
+    whole = (1 << 64) - 1
+    low, high = int.from_bytes(pretoken, "little"), len(pretoken) << 56
+    value = (low ^ high >> 32) * MULTIPLIER & whole
+    value ^= value >> 32
+    value = (value ^ high) * OTHER_MULTIPLIER & whole
+    return (value ^ value >> 29) >> 48
 
 
 if __name__ == "__main__":

@@ -82,3 +82,12 @@ def test_training_again_by_kernels_forgets_the_old_encoders(monkeypatch: pytest.
     for text in ("aaaa aaaa", "bbbb bbbb"):
         tokenizer.train(text)
         assert tokenizer.encode("aaaabbbb") == tokenizer._plain.encode(b"aaaabbbb")
+
+
+def test_training_while_another_thread_encodes_leaves_no_old_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    tokenizer = BasicTokenizer(260)
+    tokenizer.train("aaaa aaaa")
+    with tokenizer._encoder():
+        tokenizer.train("bbbb bbbb")
+    assert tokenizer.encode("aaaabbbb") == tokenizer._plain.encode(b"aaaabbbb")
