@@ -30,7 +30,7 @@ def command(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", f"atomiclm.{name}", *arguments]
 
 
-def run(folder: Path, name: str, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, name: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run `python -m atomiclm.NAME ...` in `folder` and return what it printed and its exit status."""
     return subprocess.run(
         command(name, *arguments),

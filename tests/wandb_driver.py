@@ -96,7 +96,7 @@ def drive(tmp_path, cells, killed=False, prefix=(), **variables):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         start_new_session=True,
     )
     if killed:

@@ -286,7 +286,7 @@ def child(corpus_folder, work, mode):
 
 def test_two_processes_that_want_the_same_build_it_once(corpus_folder, tmp_path):
     children = [child(corpus_folder, tmp_path, "race") for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0].splitlines() for process in children]
+    outputs = [process.communicate(timeout=300)[0].splitlines() for process in children]
     assert [process.returncode for process in children] == [0, 0]
     assert outputs[0][0] == outputs[1][0]
     assert sorted(output[1] for output in outputs) == ["built", "waited"]
@@ -295,7 +295,7 @@ def test_two_processes_that_want_the_same_build_it_once(corpus_folder, tmp_path)
 
 def test_a_process_killed_in_the_middle_stops_nobody(corpus_folder, byte_tokenizer, tmp_path, stages):
     process = child(corpus_folder, tmp_path, "die")
-    process.communicate(timeout=120)
+    process.communicate(timeout=300)
     assert process.returncode == -9
     [orphan] = (tmp_path / "cache" / "tokenizers").glob(".*")
     corpus = prepare(TextFiles(str(corpus_folder), 0.3), byte_tokenizer(), tmp_path / "cache", progress=stages)

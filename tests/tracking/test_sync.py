@@ -20,7 +20,7 @@ from atomiclm.tracking import Record, read_summary, write_summary
 def sync(tmp_path, *arguments, **variables):
     return subprocess.run(
         [sys.executable, "-m", "atomiclm.sync", *map(str, arguments)],
-        cwd=tmp_path, env=sandbox(tmp_path, **variables), capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=sandbox(tmp_path, **variables), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 

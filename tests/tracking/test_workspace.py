@@ -86,7 +86,7 @@ def test_the_ledger_gives_the_question_the_metric_and_the_arms(study, capsys):
 def call(tmp_path, *arguments, **variables):
     return subprocess.run(
         [sys.executable, "-m", "atomiclm.workspace", *map(str, arguments)],
-        cwd=tmp_path, env=sandbox(tmp_path, **variables), capture_output=True, text=True, timeout=120, check=False,
+        cwd=tmp_path, env=sandbox(tmp_path, **variables), capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
 
 
