@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from atomiclm.tokenizer.base import AllowedSpecial, Tokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.compiled import why_unavailable
+from atomiclm.tokenizer.compiled import load_kernel, why_unavailable
 from atomiclm.tokenizer.constants import (
     BLOCK_BYTES,
     COMPILED_FROM_BYTES,
@@ -444,6 +444,11 @@ def _trained(
 @functools.cache
 def _kernels_at_hand() -> bool:
     reason = why_unavailable()
+    if reason is None:
+        try:
+            load_kernel("split")
+        except ImportError as error:  # installed, and of a version that does not go with another package's
+            reason = f"numba cannot be imported ({error})"
     if reason:
         log = logging.getLogger("atomiclm.tokenizer")
         log.warning("%s, so tokenizing runs in plain Python: same ids, about thirty times slower", reason)

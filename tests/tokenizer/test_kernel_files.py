@@ -195,6 +195,16 @@ print(kernel(4), flush=True)
     assert result.returncode < 0
 
 
+def test_a_compiler_that_cannot_be_imported_is_as_good_as_none(tmp_path: Path) -> None:
+    (tmp_path / "numba.py").write_text("raise ImportError('numba needs another numpy')")
+    code = "from atomiclm.tokenizer import BasicTokenizer as B; t = B(300); t.train('ab ' * 90_000); print(t.merges)"
+    path = f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"
+    result = run(tmp_path / "cache", code, PYTHONPATH=path)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == "[(97, 98), (32, 256)]"
+    assert "numba cannot be imported (numba needs another numpy), so tokenizing runs in plain Python" in result.stderr
+
+
 def test_without_the_compiler_the_message_names_the_way_out(tmp_path: Path) -> None:
     result = run(tmp_path, NUMBA_DISABLE_JIT="1")
     assert result.returncode == 1
