@@ -35,7 +35,7 @@ def start_from_trunk(state: TrainState, trainer: Trainer, values: Mapping[str, A
         path = _restored(state, trainer.branch_from, values, corpus)
     except (OSError, ValueError) as error:
         raise ValueError(f"trainer.branch_from: {error}") from error
-    state.latest = {}
+    state.latest, state.validated, state.best, state.unfinished = {}, None, None, None
     if trainer.budget.progress(state.step, state.seconds, trainer.batch_size * values["model"]["context_length"]) >= 1:
         raise ValueError(
             f"trainer.branch_from: {path} is at step {state.step}, and the budget ends there or before; a budget is "
@@ -56,7 +56,8 @@ def _restored(state: TrainState, text: str, values: Mapping[str, Any], corpus: P
         reasons.append("the trunk was trained on another text")
     if reasons:
         raise ValueError(f"{path} cannot be gone on from: {'; '.join(reasons)}")
-    state.restore(*checkpoint.read(path))
+    content = checkpoint.read(path)
+    state.restore(content.scalars, content.model, content.optimizer)
     return path
 
 

@@ -1,23 +1,23 @@
 """One run in one process: its data, model, optimizer and trackers put together, trained, and summed up."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from atomiclm.branching import start_from_trunk
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.faults import Stopped
+from atomiclm.config.own_code import own_code
 from atomiclm.config.run import RunConfig
-from atomiclm.data import Dataset, PreparedCorpus, training_batches
+from atomiclm.config.signals import Request, deferred
+from atomiclm.data import Batch, Dataset, PreparedCorpus, training_batches
 from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
 from atomiclm.evaluation.anchors import anchors, notes
@@ -30,13 +30,19 @@ from atomiclm.tracking import (
     Record,
     RunFolder,
     WeightsAndBiases,
+    code_of,
     read_metrics,
     read_summary,
     write_summary,
 )
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
-from atomiclm.training.hooks import LogMetrics, Sample, SaveCheckpoints, Validate
+from atomiclm.training.checkpoint import Retention
+from atomiclm.training.conditions import conditions, reasons_inexact
+from atomiclm.training.hooks import LogMetrics, Sample, Validate
 from atomiclm.training.machine import write_rate
+from atomiclm.training.recovery import FolderRecovery
+from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.step import Interrupted
 from atomiclm.training.trainer import Forward
 
 
@@ -56,6 +62,7 @@ class Session:
     forward: Forward
     trunk: Path | None = None
     decode_tokens_per_second: float | None = None
+    request: Request = field(default_factory=Request)
     anchors: dict[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -141,20 +148,56 @@ class Session:
             "compiled": self.runtime.compile,
         }
 
+    def conditions(self) -> dict[str, Any]:
+        """Return what exact resuming depends on; it stands in the manifest of every checkpoint."""
+        hashes = {
+            "corpus_sha256": self.corpus.manifest["corpus_sha256"],
+            "tokenizer_sha256": self.corpus.tokenizer.digest(),
+            "code_sha256": code_of(),
+            **{f"code_sha256 of {module}": digest for module, digest in own_code(self.run.values).items()},
+        }
+        return conditions(self.runtime, self.runtime.dtype(self.trainer.precision), hashes)
+
     # -----------------------------------------------------------------------------------------------------------------
     # Training.
 
+    def resume(self, folder: RunFolder, record: Record) -> dict[str, Any] | None:
+        """Restore the newest sound checkpoint, and cut the record back to it.
+
+        Returns:
+            At which step the run goes on, whether it is the run it was, to the last bit, and if not, why; None where
+            there is no checkpoint, and the run begins at the beginning.
+
+        Raises:
+            ValueError: there are checkpoints, and none can be used.
+        """
+        content = checkpoint.resume(self.state, folder.checkpoints, self.console.say)
+        if content is None:
+            record.truncate(0)
+            return None
+        reasons = reasons_inexact(content.manifest.get("conditions"), self.conditions())
+        if self.trainer.budget.max_seconds:
+            reasons.append("trainer.max_seconds ends a run by the clock")
+        rows = content.scalars["record_rows"]
+        if rows is None:
+            reasons.append("the checkpoint does not say which rows of metrics.jsonl belong to it")
+        elif record.rows < rows:
+            reasons.append(f"metrics.jsonl has {record.rows} of the {rows} rows that belong to the checkpoint")
+        else:
+            record.truncate(rows)  # those after that checkpoint are written again
+        verdict = f"inexact: {'; '.join(reasons)}" if reasons else "exact"
+        self.console.say(f"resuming {folder.path} at step {self.state.step}: {verdict}")
+        return {"step": self.state.step, "exact": not reasons, "reasons": reasons}
+
     def fit(self, folder: RunFolder, record: Record) -> None:
-        """Train from the newest checkpoint, or from the start, to the end of the budget.
+        """Train from where the state is to the end of the budget.
 
         Raises:
             Stopped: a signal asked for it; a checkpoint was written first.
             Diverged: the loss is no longer a number.
+            OSError: the disk takes no more.
         """
-        with _stop_requests() as stop:
-            if checkpoint.resume(self.state, folder.checkpoints, self.console.say):
-                self.console.say(f"resuming {folder.path} at step {self.state.step}")
-            record.truncate(self.state.step)  # rows after that checkpoint are written again
+        with deferred() as self.request:
             self.mirror.start(folder, arm=_arm(folder), say=self.console.say)
             budget = self.trainer.budget
             steps = budget.steps(self._tokens_per_step)
@@ -166,20 +209,38 @@ class Session:
             if self.trunk is not None and not read_metrics(folder.metrics, "branch"):
                 self.console.say(f"going on from {self.trunk}, step {self.state.step}")
                 log({"event": "branch", **self.state.position(), "trunk": str(self.trunk)})
-            schedule = build(self.run.values["schedule"])
-            saver = SaveCheckpoints(
-                log, folder.checkpoints, self.runtime.checkpoint_every_seconds, self.runtime.keep_checkpoints
-            )
-            hooks = [*self._hooks(log), saver]  # last, so that a step's rows are in the record when it is saved
-            self.trainer.fit(self.state, self.batches, schedule, self.runtime, hooks, lambda: stop.signal is not None)
-        if stop.signal is not None and self._progress < 1:
-            if self.state.step:
-                saver.save(self.state)
-            raise Stopped(stop.signal)
+            saver = self._saver(folder, record, log)
+            try:
+                self._train(folder, saver, log)
+                if self.request and (self._progress < 1 or self.state.unfinished):
+                    if self.state.step:
+                        saver.save(self.state)
+                    raise Stopped(self.request.signal or 0)
+            finally:
+                saver.wait()
         self.anchors = {**self.corpus.anchors, **(self._anchors() if self.evaluation.anchors else {})}
         if self.anchors and not read_metrics(folder.metrics, "anchors"):  # a run killed here before has them already
             named = {f"anchor/{name}": value for name, value in self.anchors.items()}
             log({"event": "anchors", **self.state.position(), **named})
+
+    def _train(self, folder: RunFolder, saver: SaveCheckpoints, log: Callable[[dict[str, Any]], None]) -> None:
+        schedule = build(self.run.values["schedule"])
+        hooks = [*self._hooks(log), saver]  # last, so that a step's rows are in the record when it is saved
+        recovery = FolderRecovery(folder.bad_steps, saver, log, self.console.say, self._as_text)
+        saver.begin(self.state)
+        self.trainer.fit(self.state, self.batches, schedule, self.runtime, hooks, lambda: bool(self.request), recovery)
+
+    def _saver(self, folder: RunFolder, record: Record, log: Callable[[dict[str, Any]], None]) -> SaveCheckpoints:
+        return SaveCheckpoints(
+            log,
+            self.console.say,
+            folder.checkpoints,
+            Retention(self.runtime.keep_checkpoints, self.runtime.keep_best),
+            self.runtime.checkpoint_every_seconds,
+            self.trainer.bad_steps.rewind_every_steps,
+            record,
+            self.conditions(),
+        )
 
     def _hooks(self, log: Callable[[dict[str, Any]], None]) -> list[LogMetrics | Validate | Sample]:
         peak = self._measured_peak()
@@ -216,10 +277,22 @@ class Session:
     # -----------------------------------------------------------------------------------------------------------------
     # Looking at the model.
 
+    def _as_text(self, batch: Batch) -> list[str]:
+        return [self.corpus.tokenizer.decode(row) for row in batch.inputs.tolist()]
+
+    def _go_on(self, *_: int) -> None:
+        """Raise `Interrupted` once a stop was requested: what is given up is made again later."""
+        if self.request:
+            raise Interrupted
+
     def _validate(self) -> dict[str, Any]:
+        def forward(tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
+            self._go_on()
+            return self.forward(tokens, documents=documents)
+
         return validation_row(
             self.model,
-            self.forward,
+            forward,
             self.corpus,
             self.evaluation.batch_size,
             self.runtime.device,
@@ -238,6 +311,7 @@ class Session:
             Sampler(settings.sample_temperature),
             seed=self.run.values["seed"],
             stop_tokens=frozenset([end_of_text]),
+            on_token=self._go_on,
         )
         # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
         self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)
@@ -265,6 +339,11 @@ class Session:
             figures["tokens_per_second"] = round(self.state.tokens / self.state.seconds, 1)
         if self.decode_tokens_per_second is not None:
             figures["decode_tokens_per_second"] = self.decode_tokens_per_second
+        if self.state.best is not None:
+            step, bits = self.state.best
+            figures["best"] = {"step": step, "bits_per_byte": bits}
+        if self.state.bad_steps:
+            figures["bad_steps"] = self.state.bad_steps
         return {**figures, "anchors": self.anchors}
 
     def close(self) -> None:
@@ -310,31 +389,3 @@ def _built(values: dict[str, Any], group: str, *arguments: Any) -> Any:
         return built(*arguments) if arguments else built
     except (ValueError, TypeError) as error:
         raise ValueError(f"{group}: {error}") from error
-
-
-@dataclass
-class _Stop:
-    signal: int | None = None
-
-
-@contextmanager
-def _stop_requests() -> Iterator[_Stop]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a request, read between steps; a second one acts at once."""
-    stop = _Stop()
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.signal = number
-        for each in signals:
-            signal.signal(each, previous[each])
-
-    try:
-        previous = {each: signal.signal(each, request) for each in signals}
-    except ValueError:  # not the main thread: some launchers run cells in others, where signals cannot be taken
-        yield stop
-        return
-    try:
-        yield stop
-    finally:
-        for each in signals:
-            signal.signal(each, previous[each])

@@ -7,10 +7,10 @@ that failed. Nothing is written before the whole configuration has been validate
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from errno import EACCES, EEXIST, ENOTDIR, EPERM, EROFS
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
 from atomiclm.config.app import beside_others, in_sweep, run_app
@@ -21,6 +21,8 @@ from atomiclm.config.run import RunConfig, read_config
 from atomiclm.config.standing import ended, summary_of
 from atomiclm.data import PreparedCorpus
 from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
+from atomiclm.tracking.hold import Held, hold
+from atomiclm.tracking.record import write_atomically
 from atomiclm.training.openmp import wait_briefly
 
 if TYPE_CHECKING:
@@ -38,7 +40,8 @@ def train(config: DictConfig) -> float:
     Raises:
         ConfigError, UserError: the configuration or the data are wrong; no file was written.
         RunFailed: the loss is no longer a number; recorded as the run's result.
-        Stopped: the run was asked to stop; it has saved its state, and the same command resumes it.
+        Stopped: a signal asked the run to stop; it has saved its state, and the same command resumes it.
+        OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
     run = read_config(config)
     folder = RunFolder(run.folder)
@@ -69,17 +72,21 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
 
 def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Console) -> float:
     """Train with the folder to ourselves, and leave a summary that says how it ended, however it ended."""
-    folder.config.write_text(run.to_yaml(), encoding="utf-8")
+    write_atomically(folder.config, run.to_yaml().encode("utf-8"))
     session.corpus.tokenizer.save(folder.tokenizer)
-    _note_environment(folder, {**environment(), **session.environment()})
     facts = {"name": run.values["name"], "run_id": run.run_id, "variant": run.variant, "seed": run.values["seed"]}
     facts |= session.facts()
     if run.matched:
         facts["match"] = {"quantity": run.matched.match.quantity, **run.matched.residuals}
     spent = summary_of(folder).get("cpu_seconds", 0.0)
-    write_summary(folder.summary, {"state": "running", **facts, "cpu_seconds": spent})
     begun = time.process_time()
     with Record(folder.metrics) as record:
+        try:
+            resumed = session.resume(folder, record)
+        except ValueError as refusal:
+            raise UserError(str(refusal)) from refusal
+        _note_environment(folder, {**environment(), **session.environment(), "resumed": resumed})
+        write_summary(folder.summary, {"state": "running", **facts, "cpu_seconds": spent})
         state = "done"
         error: BaseException | None = None
         try:
@@ -93,8 +100,11 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
         if error is not None:
             summary["error"] = {"type": type(error).__name__, "message": str(error)}
-        write_summary(folder.summary, summary)
-        session.close()
+        try:
+            record.sync()  # before the summary that says the run is done
+            write_summary(folder.summary, summary)
+        finally:
+            session.close()
     if error is not None:
         console.say(f"{state}: {folder.path}")
         if state != "diverged":
@@ -148,23 +158,30 @@ def _note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
 
 @contextmanager
 def _locked(folder: RunFolder) -> Iterator[None]:
-    """Hold the run folder: the kernel drops the lock when the process dies, so a kill leaves none behind.
+    """Hold the run folder; a sweep waits for a cell that another process trains: two terminals share the work."""
 
-    A sweep waits for a cell that another process trains: the same command in two terminals shares the work.
-    """
-    folder.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.path / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        if not in_sweep():
-            raise UserError(f"{folder.path} is being trained by another process; wait for it, or stop it") from None
-        show([f"waiting for {folder.path}, which another process trains"])
-        lock.acquire()
-    try:
+    def say(line: str) -> None:
+        show([line])
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold(folder.path, say, wait=in_sweep()))
+        except Held as other:
+            raise UserError(str(other)) from None
+        except OSError as error:
+            if error.errno not in (EACCES, EPERM, EROFS, EEXIST, ENOTDIR):
+                raise
+            raise UserError(
+                f"output_dir: {folder.path} cannot be made or written to ({error.strerror}); "
+                "give output_dir=... a folder you may write to"
+            ) from error
+        if summary_of(folder).get("state") == "running":
+            say(
+                f"the last process that trained {folder.path} ended without a word: it was killed, or the machine went "
+                "down. If nobody killed it, the machine may have run out of memory: runtime.micro_batch_size and "
+                "runtime.checkpoint_activations=true take less, and do not make it another run"
+            )
         yield
-    finally:
-        lock.release()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,8 @@ from atomiclm.config.faults import ConfigError, RunFailed, Stopped, UserError
 from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
+from atomiclm.config.typed import check_hydra, check_typed
+from atomiclm.config.signals import stoppable
 from atomiclm.study.board import failed_since_start
 from atomiclm.tracking import RunFolder
 
@@ -68,8 +70,9 @@ def run_app(task: Callable[[DictConfig], Any], announce: bool = True) -> None:
             told.error = error
 
     try:
-        sys.argv[1:] = _written_out(without_null([_quoted(argument) for argument in sys.argv[1:]]))
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
+        with stoppable():
+            sys.argv[1:] = _written_out(without_null([_quoted(argument) for argument in sys.argv[1:]]))
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
         if told.error is not None:
             raise told.error
     except (CompactHydraException, OmegaConfBaseException) as error:
@@ -83,7 +86,7 @@ def run_app(task: Callable[[DictConfig], Any], announce: bool = True) -> None:
     except OSError as error:
         _exit(f"{type(error).__name__}: {error}; once that is mended, the same command goes on", FAILURE)
     except Stopped as stop:
-        _exit(str(stop), 128 + stop.number)
+        _exit(str(stop), stop.status)
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from the newest checkpoint, if there is one", 130)
 
@@ -134,10 +137,16 @@ def _written_out(arguments: list[str]) -> list[str]:
     asked = get_args_parser().parse_args(arguments)
     if asked.config_dir:
         search_also_in(asked.config_dir)
-    if asked.multirun or asked.help or asked.hydra_help or asked.shell_completion:
+    if asked.shell_completion:
+        return arguments
+    check_typed(asked)
+    if asked.multirun or asked.help or asked.hydra_help:
+        check_hydra(asked.overrides)
         return arguments
     flags = [argument for argument in arguments if argument not in asked.overrides]
-    return [*flags, *expanded(asked.overrides)]
+    overrides = expanded(asked.overrides)
+    check_hydra(overrides)  # Hydra acts on its node before any task of ours is called
+    return [*flags, *overrides]
 
 
 def _announce() -> None:

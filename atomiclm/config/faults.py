@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 
+TRY_AGAIN = 75
+
+
 @dataclass(frozen=True)
 class Fault:
     """One mistake: the config path it is at, the rule it breaks, and how to mend it."""
@@ -43,11 +46,21 @@ class FailedCells(RunFailed):
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal asked the run to stop, and it has saved its state. Not an Exception: it stops a whole sweep."""
+    """A signal asked the command to stop. Not an Exception: it stops a whole sweep.
+
+    Attributes:
+        number: of the signal.
+        status: the command's exit status: 130 after Ctrl-C, as in a shell; 75 (EX_TEMPFAIL of sysexits.h: try again)
+            after a signal by which a machine is taken away, so that a scheduler or a loop knows to start it again.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}; the same command resumes")
         self.number = number
+        self.status = 128 + number if number == signal.SIGINT else TRY_AGAIN
+
+    def __reduce__(self) -> tuple[type["Stopped"], tuple[int]]:
+        return Stopped, (self.number,)
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

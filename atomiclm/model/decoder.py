@@ -193,8 +193,15 @@ class Decoder(DecoderCosts):
 
     def after_step(self) -> None:
         """Tell the modules that ask for it (by a method of this name) that the optimizer has taken a step."""
+        self._tell("after_step")
+
+    def discard_step(self) -> None:
+        """Tell them in the same way that the step begun will not be taken: what they counted of it is to be forgotten."""
+        self._tell("discard_step")
+
+    def _tell(self, name: str) -> None:
         for module in self.modules():
-            if module is not self and callable(act := getattr(module, "after_step", None)):
+            if module is not self and callable(act := getattr(module, name, None)):
                 act()
 
     def _check(self, tokens: Tensor, documents: Tensor | None) -> None:

@@ -105,6 +105,10 @@ class MixtureOfExperts(Accounted):
         """Let go of the losses of the last pass, which hold on to its graph."""
         self.auxiliary = {}
 
+    def discard_step(self) -> None:
+        """The same."""
+        self.after_step()
+
     @property
     def load(self) -> Tensor:
         """(num_experts,) tokens of each expert in the last whole step, over their mean: 1 everywhere is balance.

@@ -103,6 +103,10 @@ class Router(Accounted):
         self.last_load.copy_(self.load)
         self.load.zero_()
 
+    def discard_step(self) -> None:
+        """The step is not taken: the tokens counted so far are not part of any load."""
+        self.load.zero_()
+
     def flops_per_token(self, context_length: int) -> int:
         """Those of the projection."""
         return matmul_flops(self.projection)

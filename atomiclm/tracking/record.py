@@ -5,6 +5,8 @@ read back as the float it was, so the files stay strict JSON, a text that says "
 exactly the inverse of writing.
 """
 
+import contextlib
+import errno
 import json
 import math
 import os
@@ -46,11 +48,16 @@ def from_json(data: bytes) -> Any:
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file by `data`: a reader, and a machine that loses power, sees the old file or the new one."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:  # on a full disk half a file helps nobody
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
     if hasattr(os, "O_DIRECTORY"):  # the rename itself reaches the disk only with its folder; Windows has no such call
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -96,11 +103,16 @@ def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
     return [row for row, _ in _rows(path) if event is None or row.get("event") == event]
 
 
+def _counts(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a result. Checkpoints are not: they come by the clock."""
+    return row.get("event") != "checkpoint"
+
+
 class Record:
     """Appends rows to a `metrics.jsonl`; each row is on its way to the disk before `append` returns.
 
-    A row survives the death of the process the moment it was appended (the operating system has it); it is not fsynced,
-    so a power cut may cost the last seconds.
+    A row survives the death of the process the moment it was appended (the operating system has it). It survives a
+    power cut once a checkpoint refers to it: `sync` comes before the checkpoint is published.
 
     Args:
         path: the file; made when missing, its folder too. A last line torn by an earlier kill is cut off first,
@@ -111,8 +123,9 @@ class Record:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            self._keep(lambda row: True)
-        self._file = path.open("ab")
+            self._keep(list(_rows(path)))
+        self.rows = sum(_counts(row) for row, _ in _rows(path)) if path.exists() else 0
+        self._file = path.open("ab", buffering=0)
 
     def append(self, row: Mapping[str, Any]) -> None:
         """Write one row.
@@ -123,34 +136,54 @@ class Record:
         """
         assert "event" in row, f"a row of the record names its event; got the keys {list(row)}"
         assert all(axis in row for axis in AXES), f"a row of the record carries {AXES}; got the keys {list(row)}"
-        self._file.write(to_json(row) + b"\n")
-        self._file.flush()
+        line, before = to_json(row) + b"\n", self._file.tell()
+        try:
+            # One call of the system, so that a kill leaves the row whole or not begun; a full disk takes less of it.
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._file.truncate(before)  # what follows must not grow onto a torn line
+            raise
+        self.rows += _counts(row)
 
-    def truncate(self, after_step: int) -> int:
+    def sync(self) -> None:
+        """Force all rows so far to disk. May be called from another thread than the one that appends."""
+        os.fsync(self._file.fileno())
+
+    def truncate(self, rows: int) -> int:
         """Forget what came after a checkpoint, in one atomic replacement, so that the resumed run writes it again.
 
         Args:
-            after_step: the checkpoint's step; rows with a larger `step` go.
+            rows: how many stay, checkpoints' own rows not counted; of those, the ones among and right after them stay.
 
         Returns:
             How many rows were dropped.
         """
         self._file.close()
-        dropped = self._keep(lambda row: row["step"] <= after_step)
-        self._file = self.path.open("ab")
-        return dropped
+        found = list(_rows(self.path))
+        kept, counted = 0, 0
+        for row, _ in found:
+            counted += _counts(row)
+            if counted > rows:
+                break
+            kept += 1
+        self._keep(found[:kept])
+        self.rows = min(rows, counted)
+        self._file = self.path.open("ab", buffering=0)
+        return len(found) - kept
 
-    def _keep(self, wanted: Any) -> int:
-        """Rewrite the file with the intact rows that are `wanted`; untouched when that is all of it."""
-        rows = list(_rows(self.path))
-        kept = [line for row, line in rows if wanted(row)]
-        data = b"".join(kept)
+    def _keep(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
+        """Rewrite the file with these rows; untouched when that is all of it."""
+        data = b"".join(line for _, line in rows)
         if len(data) != self.path.stat().st_size:
             write_atomically(self.path, data)
-        return len(rows) - len(kept)
 
     def close(self) -> None:
-        """Close the file; a closed record takes no more rows."""
+        """Make the rows durable and close the file; a closed record takes no more rows."""
+        if not self._file.closed:
+            with contextlib.suppress(OSError):  # on a full disk the rows that were taken are still the system's
+                self.sync()
         self._file.close()
 
     def __enter__(self) -> Self:

@@ -4,6 +4,8 @@ import difflib
 from dataclasses import dataclass
 from pathlib import Path
 
+from atomiclm.tracking import hold
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -51,6 +53,11 @@ class RunFolder:
         return self.path / "checkpoints"
 
     @property
+    def bad_steps(self) -> Path:
+        """The batches of steps that could not be taken, kept for inspection."""
+        return self.path / "bad_steps"
+
+    @property
     def tokenizer(self) -> Path:
         """The tokenizer, so that the folder is complete without its neighbours."""
         return self.path / "tokenizer.json"
@@ -78,19 +85,8 @@ def runs_in(folder: Path) -> list[RunFolder]:
 
 
 def is_held(folder: RunFolder) -> bool:
-    """Whether a process is training the run: the kernel drops the lock when the process dies, however it dies."""
-    lock = folder.path / ".lock"
-    if not lock.is_file():
-        return False
-    from filelock import FileLock, Timeout  # a tenth of a second that only folders with a lock are worth
-
-    try:
-        with FileLock(lock, timeout=0):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # a folder of another's, which may be read only: nothing of ours trains there
-        return False
+    """Whether a process is training the run; see `hold.py`."""
+    return hold.is_held(folder.path)
 
 
 def find_cell(folder: Path, run_id: str) -> Path | None:

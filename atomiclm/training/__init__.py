@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomiclm.training.averaging import ExponentialAverage
+    from atomiclm.training.bad_steps import RewindBadSteps, SkipBadSteps, SpikeDetector, StopAtBadStep
     from atomiclm.training.budget import Budget
     from atomiclm.training.runtime import Runtime
     from atomiclm.training.state import TrainState
@@ -13,11 +14,25 @@ if TYPE_CHECKING:
 _HOME = {
     "Budget": "budget",
     "ExponentialAverage": "averaging",
+    "RewindBadSteps": "bad_steps",
     "Runtime": "runtime",
+    "SkipBadSteps": "bad_steps",
+    "SpikeDetector": "bad_steps",
+    "StopAtBadStep": "bad_steps",
     "TrainState": "state",
     "Trainer": "trainer",
 }
-__all__ = ["Budget", "ExponentialAverage", "Runtime", "TrainState", "Trainer"]
+__all__ = [
+    "Budget",
+    "ExponentialAverage",
+    "RewindBadSteps",
+    "Runtime",
+    "SkipBadSteps",
+    "SpikeDetector",
+    "StopAtBadStep",
+    "TrainState",
+    "Trainer",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,16 +1,13 @@
-"""What happens around the training steps: metrics, validation, samples, checkpoints. The loop knows none of it.
+"""What happens around the training steps: metrics, validation, samples. The loop knows none of it.
 
-Hooks are called in the order given, after each step. A checkpoint must come last: when it is written for step s,
-every row of metrics of step s is already in the record, so a resumed run drops exactly the rows it will write again.
+Hooks are called in the order given, after each step. Checkpoints (`saving.py`) must come last: when one is taken after
+step s, every row of step s is already in the record, so a resumed run drops exactly the rows it will write again.
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
-from atomiclm.training import checkpoint
 from atomiclm.training.state import Interval, TrainState
 from atomiclm.training.step import StepResult
 
@@ -26,7 +23,7 @@ class Hook(Protocol):
 
 
 class LogMetrics:
-    """Every `every_steps` steps, and at the end, one row with the means of the steps since the last.
+    """Every `every_steps` steps, and at the end, one row with the means of the steps since the last; and every spike.
 
     The loss is cross-entropy alone; what was added to it is beside it under its own name, as `train/z_loss`. Bits per
     byte use the corpus's mean bytes per training token, where validation has its exact bytes.
@@ -53,6 +50,8 @@ class LogMetrics:
         interval.nats += result.loss * result.targets
         for name, value in result.terms.items():
             interval.terms[name] = interval.terms.get(name, 0.0) + value * result.targets
+        if result.spike_limit is not None:
+            self.log({"event": "spike", **state.position(), "loss": result.loss, "limit": result.spike_limit})
         interval.tokens += result.tokens
         interval.targets += result.targets
         interval.seconds += result.seconds
@@ -84,15 +83,14 @@ class Validate:
         self.log = log
         self.evaluate = evaluate
         self.times = times
-        self._crossings: Crossings | None = None
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
         """Evaluate when a boundary was crossed by this step."""
-        self._crossings = self._crossings or Crossings(self.times, result.progress_before)
-        if self._crossings.crossed(progress):
+        if crossed(self.times, result, progress):
             with state.evaluated():
                 metrics = dict(self.evaluate())
             state.latest.update(metrics)
+            state.score(metrics)
             self.log({"event": "validation", **state.position(), **metrics})
 
 
@@ -103,54 +101,21 @@ class Sample:
         self.log = log
         self.sample = sample
         self.times = times
-        self._crossings: Crossings | None = None
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
         """Sample when a boundary was crossed by this step."""
-        self._crossings = self._crossings or Crossings(self.times, result.progress_before)
-        if self._crossings.crossed(progress):
+        if crossed(self.times, result, progress):
             with state.evaluated():
                 samples = self.sample()
             self.log({"event": "sample", **state.position(), "samples": samples})
 
 
-class SaveCheckpoints:
-    """A checkpoint every so many seconds, and at the end."""
-
-    def __init__(self, log: Log, folder: Path, every_seconds: float | None, keep: int) -> None:
-        self.log = log
-        self.folder = folder
-        self.every_seconds = every_seconds
-        self.keep = keep
-        self._saved_at = time.monotonic()
-
-    def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
-        """Save when it is time."""
-        due = self.every_seconds is not None and time.monotonic() - self._saved_at >= self.every_seconds
-        if due or progress >= 1:
-            self.save(state)
-
-    def save(self, state: TrainState) -> None:
-        """Save now, and say so in the record."""
-        started = time.monotonic()
-        path = checkpoint.save(state, self.folder, self.keep)
-        self._saved_at = time.monotonic()
-        took = round(self._saved_at - started, 3)
-        self.log({"event": "checkpoint", **state.position(), "path": path.name, "save_seconds": took})
+def crossed(times: int, result: StepResult, progress: float) -> bool:
+    """Whether the step passed one of `times` evenly spaced marks in (0, 1]. Asked of the step alone, so that a resumed
+    or rewound run answers as the first one did."""
+    return _marks(times, progress) > _marks(times, result.progress_before)
 
 
-class Crossings:
-    """Tells when progress passes one of `times` evenly spaced marks in (0, 1]; a resumed run starts past its own."""
-
-    def __init__(self, times: int, progress: float) -> None:
-        self.times = times
-        self._passed = self._marks(progress)
-
-    def crossed(self, progress: float) -> bool:
-        """Return whether a mark lies between the last progress asked about and this one."""
-        before, self._passed = self._passed, self._marks(progress)
-        return self._passed > before
-
-    def _marks(self, progress: float) -> int:
-        # Rounded, so that step 40 of 200 is mark 1 of 5 whatever 40 / 200 * 5 comes to in floating point.
-        return int(round(min(1.0, progress) * self.times, 9))
+def _marks(times: int, progress: float) -> int:
+    # Rounded, so that step 40 of 200 is mark 1 of 5 whatever 40 / 200 * 5 comes to in floating point.
+    return int(round(min(1.0, progress) * times, 9))

@@ -28,6 +28,10 @@ def check_trainer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(average, Mapping):
         for argument, message in check_average(average):
             yield f"weight_average.{argument}", message
+    for group, check in (("bad_steps", check_bad_steps), ("spikes", check_spikes)):
+        node = settings.get(group)
+        if isinstance(node, Mapping):
+            yield from ((f"{group}.{argument}", message) for argument, message in check(node))
     if settings.get("branch_from") == "":
         yield "branch_from", "empty; give a run or a checkpoint in one, or null for a run from the start"
 
@@ -37,6 +41,23 @@ def check_average(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     decay = settings.get("decay")
     if decay is not None and not 0.0 <= decay < 1.0:
         yield "decay", f"{decay} is not in [0, 1); 0.999 looks back over about 1000 steps"
+
+
+def check_bad_steps(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (argument, message) for each setting of a policy for bad steps out of range."""
+    for name, unit in (("limit", "bad step"), ("every_steps", "step")):
+        value = settings.get(name)
+        if value is not None and value < 1:
+            yield name, f"{value} is not positive; give at least 1 {unit}"
+
+
+def check_spikes(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (argument, message) for each setting of the detector of spikes out of range."""
+    deviations, window = settings.get("deviations"), settings.get("window")
+    if deviations is not None and not deviations > 0:
+        yield "deviations", f"{deviations} is not positive; 6 is far beyond the noise of a batch"
+    if window is not None and window < 2:
+        yield "window", f"{window} steps have no standard deviation; give at least 2"
 
 
 def check_runtime(settings: Mapping[str, Any], batch_size: int) -> Iterator[tuple[str, str]]:

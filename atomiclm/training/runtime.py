@@ -3,6 +3,7 @@ floating-point sums."""
 
 import contextlib
 import ctypes
+import os
 import time
 from collections.abc import Callable
 from typing import Any, Literal
@@ -35,6 +36,7 @@ class Runtime:
         log_every_steps: steps between two rows of training metrics.
         checkpoint_every_seconds: seconds between two checkpoints (one is always written at the end); null = only then.
         keep_checkpoints: how many of the newest checkpoints are kept.
+        keep_best: also the checkpoint whose validation was the best so far.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Runtime:
         log_every_steps: int = 10,
         checkpoint_every_seconds: float | None = 60.0,
         keep_checkpoints: int = 2,
+        keep_best: bool = True,
     ) -> None:
         self.device = torch.device(_best_device() if device == "auto" else device)
         self.compile = compile
@@ -58,11 +61,15 @@ class Runtime:
         self.log_every_steps = log_every_steps
         self.checkpoint_every_seconds = checkpoint_every_seconds
         self.keep_checkpoints = keep_checkpoints
+        self.keep_best = keep_best
         if not _is_available(self.device):
             raise ValueError(f"device={device} is not available on this machine; device=auto takes {_best_device()}")
 
     def prepare(self) -> None:
         """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
+        if self.deterministic and self.device.type == "cuda":
+            # Without it cuBLAS may choose other algorithms for the same product; read when its first handle is made.
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.set_num_threads(self.num_threads or _TORCHS_THREADS)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         # The mode also overwrites every fresh buffer with NaN, which guards against reads nothing here makes.

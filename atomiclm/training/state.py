@@ -1,5 +1,6 @@
 """Everything a run is at one moment: what a checkpoint holds, and all that resuming restores."""
 
+import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,8 +12,18 @@ import torch
 from torch import Tensor, nn
 
 from atomiclm.training.averaging import Averaging
+from atomiclm.training.step import StepResult
 
+Score = tuple[int, float]
+"""A step, and the bits per byte of the validation text after it."""
+
+_BITS_PER_BYTE = "validation/bits_per_byte"
 _TRAINING = "training_weight"
+_RANDOM = "random"
+
+
+class OtherModel(ValueError):
+    """Tensors that are not those of this model or its optimizer."""
 
 
 @dataclass
@@ -26,18 +37,43 @@ class Interval:
     terms: dict[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Unfinished:
+    """A step whose hooks a request to stop has cut short: a resumed run goes on with the `hook`-th, then with the step
+    after it. Without this a validation that was interrupted would be missing from the record."""
+
+    result: StepResult
+    progress: float
+    hook: int
+
+
 @dataclass
 class TrainState:
     """The model, its optimizer, and how far the run has come.
 
-    `latest` holds the newest value of every metric, so that a run resumed after its last step still has its results;
-    `interval` what the steps since the last row of training metrics add up to. `averages` holds the running average of
-    the parameters by name, where the run keeps one, and `averaged_steps` how many steps it is over.
+    Attributes:
+        model, optimizer: what is trained, and by what.
+        step: optimizer steps taken.
+        batch: index of the next batch; ahead of `step` by the batches that were stepped over.
+        skipped: indices of batches that a rewound run steps over when it comes to them again.
+        bad_steps: how many bad steps there were, whatever was done about them.
+        recent_losses: of the last steps, for the detector of spikes.
+        tokens, seconds, flops: spent in training.
+        latest: the newest value of every metric, so that a run resumed after its last step still has its results.
+        interval: what the steps since the last row of training metrics add up to.
+        averages: the running average of the parameters by name, where the run keeps one.
+        averaged_steps: how many steps that is over.
+        unfinished: the last step, where its hooks were cut short.
+        validated, best: the last score and the lowest one; None before the first validation.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     step: int = 0
+    batch: int = 0
+    skipped: list[int] = field(default_factory=list)
+    bad_steps: int = 0
+    recent_losses: list[float] = field(default_factory=list)
     tokens: int = 0
     seconds: float = 0.0
     flops: float = 0.0
@@ -45,6 +81,9 @@ class TrainState:
     interval: Interval = field(default_factory=Interval)
     averages: dict[str, Tensor] = field(default_factory=dict)
     averaged_steps: int = 0
+    unfinished: Unfinished | None = None
+    validated: Score | None = None
+    best: Score | None = None
 
     def __post_init__(self) -> None:
         # The configured learning rate of each group, which a schedule multiplies into `lr`; torch's name for it.
@@ -54,6 +93,13 @@ class TrainState:
     def position(self) -> dict[str, float]:
         """Return the four axes every row of metrics carries."""
         return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "flops": self.flops}
+
+    def score(self, metrics: Mapping[str, float]) -> None:
+        """Take note of a validation after the present step."""
+        value = metrics.get(_BITS_PER_BYTE, math.nan)
+        self.validated = (self.step, value)
+        if math.isfinite(value) and (self.best is None or value <= self.best[1]):
+            self.best = self.validated
 
     def judged_weights(self) -> dict[str, Tensor]:
         """Return the parameters the run is judged by, by name, where they are not those it trains at; else nothing.
@@ -86,12 +132,19 @@ class TrainState:
         python_version, python_keys, python_gauss = random.getstate()
         return {
             "step": self.step,
+            "batch": self.batch,
+            "skipped": list(self.skipped),
+            "bad_steps": self.bad_steps,
+            "recent_losses": list(self.recent_losses),
             "tokens": self.tokens,
             "seconds": self.seconds,
             "flops": self.flops,
-            "latest": self.latest,
+            "latest": dict(self.latest),
             "interval": asdict(self.interval),
             "averaged_steps": self.averaged_steps,
+            "unfinished": asdict(self.unfinished) if self.unfinished else None,
+            "validated": self.validated,
+            "best": self.best,
             "optimizer": scalar_state,
             "random": {
                 "python": [python_version, list(python_keys), python_gauss],
@@ -118,16 +171,14 @@ class TrainState:
         }
         parameters = dict(self.model.named_parameters())
         tensors |= {f"{name}/{_TRAINING}": parameters[name].detach() for name in self.judged_weights()}
-        tensors["random/cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random/cuda"] = torch.cuda.get_rng_state()
+        tensors |= {f"{_RANDOM}/{device}": generator for device, generator in random_state().items()}
         return tensors
 
     def restore(self, scalars: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
         """Set everything to what `scalars`, `model_tensors` and `optimizer_tensors` gave.
 
         Raises:
-            ValueError: the tensors are not those of this model, naming which differ.
+            OtherModel: the tensors are not those of this model and optimizer, naming which differ.
         """
         load_tensors(self.model, model)
         parameters = dict(self.model.named_parameters())
@@ -136,17 +187,24 @@ class TrainState:
         self.averages = {n: parameters[n].detach().clone() for n in training} if self.averaged_steps else {}
         _copy(training, parameters)
         self._restore_optimizer(scalars["optimizer"], optimizer)
-        self.step, self.tokens = scalars["step"], scalars["tokens"]
-        self.seconds, self.flops = scalars["seconds"], scalars["flops"]
+        self.step, self.batch, self.tokens = int(scalars["step"]), int(scalars["batch"]), int(scalars["tokens"])
+        self.seconds, self.flops = float(scalars["seconds"]), float(scalars["flops"])
+        self.skipped, self.bad_steps = [int(index) for index in scalars["skipped"]], int(scalars["bad_steps"])
+        self.recent_losses = [float(loss) for loss in scalars["recent_losses"]]
+        self.unfinished = _unfinished(scalars["unfinished"])
+        self.validated, self.best = _score(scalars["validated"]), _score(scalars["best"])
         self.latest, self.interval = dict(scalars["latest"]), Interval(**scalars["interval"])
-        torch.set_rng_state(optimizer["random/cpu"])
-        if "random/cuda" in optimizer and torch.cuda.is_available():
-            torch.cuda.set_rng_state(optimizer["random/cuda"])
+        prefix = f"{_RANDOM}/"
+        restore_random_state({k.removeprefix(prefix): v for k, v in optimizer.items() if k.startswith(prefix)})
         python_version, python_keys, python_gauss = scalars["random"]["python"]
         random.setstate((python_version, tuple(python_keys), python_gauss))
         np.random.set_state(tuple(scalars["random"]["numpy"]))
 
     def _restore_optimizer(self, scalars: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
+        names = {name for name, _ in self._named_parameters()}
+        held = {key.rpartition("/")[0] for key in tensors} - {_RANDOM} | scalars.keys()
+        if unknown := sorted(held - names):
+            raise OtherModel(f"the optimizer state is not this model's: {', '.join(unknown[:8])} is unknown")
         state: dict[int, dict[str, Any]] = {}
         for index, (name, parameter) in enumerate(self._named_parameters()):
             prefix = f"{name}/"
@@ -171,6 +229,31 @@ class TrainState:
         return {name: state[parameter] for name, parameter in self._named_parameters() if parameter in state}
 
 
+def _score(values: list[float] | None) -> Score | None:
+    return None if values is None else (int(values[0]), float(values[1]))
+
+
+def random_state() -> dict[str, Tensor]:
+    """Return the state of torch's random generators, by device: what dropout draws from."""
+    state = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore_random_state(state: Mapping[str, Tensor]) -> None:
+    """Set the generators to what `random_state` gave; one of a device that is not here is left out."""
+    torch.set_rng_state(state["cpu"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _unfinished(values: dict[str, Any] | None) -> Unfinished | None:
+    if values is None:
+        return None
+    return Unfinished(StepResult(**values["result"]), float(values["progress"]), int(values["hook"]))
+
+
 @torch.no_grad()
 def _copy(tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
     for name, tensor in tensors.items():
@@ -182,7 +265,7 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     """Copy `tensors` into the parameters and persistent buffers of `model`, all of them or none.
 
     Raises:
-        ValueError: names or shapes differ; the message lists them.
+        OtherModel: names or shapes differ; the message lists them.
     """
     persistent = set(model.state_dict())
     targets: dict[str, Tensor] = {**dict(model.named_parameters())}
@@ -195,6 +278,6 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         if name in tensors and tensors[name].shape != target.shape
     ]
     if problems:
-        raise ValueError(f"the weights are not this model's: {'; '.join(sorted(problems)[:8])}")
+        raise OtherModel(f"the weights are not this model's: {'; '.join(sorted(problems)[:8])}")
     for name, target in targets.items():
         target.copy_(tensors[name])

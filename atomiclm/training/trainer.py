@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -12,21 +12,43 @@ from atomiclm.data import Batch, Order
 from atomiclm.model import Decoder, Loss, NextToken, Objective
 from atomiclm.optim.schedule import Schedule
 from atomiclm.training.averaging import Averaging, ExponentialAverage
+from atomiclm.training.bad_steps import Action, BadStep, BadStepPolicy, SpikeDetector, StopAtBadStep
 from atomiclm.training.budget import Budget
 from atomiclm.training.hooks import Hook
 from atomiclm.training.rules import check_trainer
 from atomiclm.training.runtime import Precision, Runtime
-from atomiclm.training.state import TrainState
-from atomiclm.training.step import Diverged, LossFunction, StepResult, accumulate, clip_gradient
+from atomiclm.training.state import TrainState, Unfinished, random_state, restore_random_state
+from atomiclm.training.step import Diverged, Interrupted, LossFunction, StepResult, accumulate, clip_gradient
 
 
 class Batches(Protocol):
-    """Training data as a pure function of the step, so that resuming needs no data position but the step itself."""
+    """Training data as a pure function of an index, so that resuming needs no data position but that index."""
 
     context_length: int
 
     def batch(self, step: int, batch_size: int) -> Batch:
-        """Return the batch of a step."""
+        """Return the batch of an index: that of the step, where no batch was stepped over."""
+
+
+class Recovery(Protocol):
+    """What a run has to fall back on, and where it notes that it had to."""
+
+    def note(self, state: TrainState, bad: BadStep, action: Action) -> None:
+        """Record a bad step, whose batch is in `bad`, and what will be done about it."""
+
+    def rewind(self, state: TrainState) -> None:
+        """Restore the newest rewind point, in place."""
+
+
+class NoRecovery:
+    """Of a training without a folder: it can stop and skip."""
+
+    def note(self, state: TrainState, bad: BadStep, action: Action) -> None:
+        """Nothing is kept."""
+
+    def rewind(self, state: TrainState) -> None:
+        """Raise ValueError: there is nothing to rewind to."""
+        raise ValueError("bad_steps: RewindBadSteps needs a recovery that keeps rewind points; give fit one, or skip")
 
 
 class Forward(Protocol):
@@ -51,6 +73,8 @@ class Trainer:
         separate_documents: attention and positions stay within documents, in training and in validation. The trainer
             itself is given batches that say so; whoever makes them reads this setting.
         weight_average: an average of the weights that the run is judged by; null = the last weights.
+        bad_steps: what is done about a loss or a gradient that is no number; null = the run stops, it has diverged.
+        spikes: what a spike of the loss is, and whether it is a bad step too; null = nobody looks.
         branch_from: a run (its id, a part of it, or its folder) or a checkpoint in one, whose state this run goes on
             from; null = from the start. Read by whoever prepares the state.
 
@@ -70,6 +94,8 @@ class Trainer:
         objective: Objective | None = None,
         separate_documents: bool = False,
         weight_average: ExponentialAverage | None = None,
+        bad_steps: BadStepPolicy | None = None,
+        spikes: SpikeDetector | None = None,
         branch_from: str | None = None,
     ) -> None:
         settings = {"batch_size": batch_size, "max_steps": max_steps, "max_tokens": max_tokens,
@@ -84,6 +110,8 @@ class Trainer:
         self.objective: Objective = objective or NextToken()
         self.separate_documents = separate_documents
         self.weight_average = weight_average
+        self.bad_steps: BadStepPolicy = bad_steps or StopAtBadStep()
+        self.spikes = spikes
         self.branch_from = branch_from
 
     def fit(
@@ -94,17 +122,19 @@ class Trainer:
         runtime: Runtime | None = None,
         hooks: Sequence[Hook] = (),
         stop_requested: Callable[[], bool] = lambda: False,
+        recovery: Recovery | None = None,
     ) -> TrainState:
         """Train until the budget is spent or a stop is requested, and return the state (changed in place).
 
-        A run stopped after any step and continued from its state takes the same steps as one never stopped, unless its
-        budget is in seconds, whose horizon is an estimate.
+        A run stopped at any moment and continued from its state takes the same steps as one never stopped, unless its
+        budget is in seconds, whose horizon is an estimate. A hook that a stop cuts short (`Interrupted`) is called
+        again when the run goes on.
 
         Raises:
-            Diverged: the loss or the gradient norm is not finite.
+            Diverged: a bad step, and the policy is to stop.
             ValueError: see `refuse_two_averages`; or a batch in which no target counts.
         """
-        runtime = runtime or Runtime()
+        runtime, recovery = runtime or Runtime(), recovery or NoRecovery()
         model = state.model
         assert isinstance(model, Decoder)
         self.refuse_two_averages(state.optimizer)
@@ -113,15 +143,25 @@ class Trainer:
         loss = self.loss(model, runtime)
         tokens_per_step = self.batch_size * batches.context_length
         model.train()
-        progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
         with runtime.training(model):
-            while progress < 1 and not stop_requested():
+            if state.unfinished is not None and not stop_requested():
+                left, state.unfinished = state.unfinished, None
+                _call(hooks, state, left.result, left.progress, left.hook)
+            while not stop_requested():
+                progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
+                if progress >= 1:
+                    break
                 horizon = self.budget.horizon_steps(state.step, state.seconds, tokens_per_step)
                 multiplier = schedule.multiplier(state.step, horizon)
-                result = self._step(state, batches, multiplier, loss, runtime, progress)
+                try:
+                    result = self._step(state, batches, multiplier, loss, runtime, progress, stop_requested)
+                except Interrupted:
+                    break
+                except BadStep as bad:
+                    self._recover(state, bad, recovery)
+                    continue
                 progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
-                for hook in hooks:
-                    hook.after_step(state, result, progress)
+                _call(hooks, state, result, progress)
         return state
 
     def _step(
@@ -132,36 +172,85 @@ class Trainer:
         loss: LossFunction,
         runtime: Runtime,
         progress: float,
+        stop_requested: Callable[[], bool],
     ) -> StepResult:
-        """Take one optimizer step, and note it in the state."""
+        """Take one optimizer step, and note it in the state; or leave all as it was and raise.
+
+        Raises:
+            BadStep: the step cannot be taken.
+            Interrupted: a stop was requested in the middle.
+        """
         model = state.model
         assert isinstance(model, Decoder)
         started = time.perf_counter()
         for group in state.optimizer.param_groups:
             group["lr"] = group["initial_lr"] * lr_multiplier
-        batch = batches.batch(state.step, self.batch_size)
-        mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device)
-        norm = float(clip_gradient(model.parameters(), self.gradient_clip))
-        nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
-        if not all(math.isfinite(value) for value in (nats, norm, *terms.values())):
-            raise Diverged(
-                f"diverged at step {state.step}: loss {nats:.4g}, gradient norm {norm:.4g}; "
-                "a lower learning rate or a longer warmup may help"
-            )
+        while state.batch in state.skipped:
+            state.batch += 1
+        batch = batches.batch(state.batch, self.batch_size)
+        random = random_state()
+        try:
+            mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested)
+            norm = float(clip_gradient(model.parameters(), self.gradient_clip))
+            nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
+            limit = self.spikes.limit(state.recent_losses) if self.spikes else math.inf
+            self._refuse_bad_step(model, batch, state.batch, nats, norm, terms.values(), limit)
+        except (BadStep, Interrupted):
+            state.optimizer.zero_grad(set_to_none=True)
+            model.discard_step()
+            restore_random_state(random)
+            raise
         state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
         model.after_step()
         if self.weight_average is not None:
             state.averaged_steps += 1
             self.weight_average.update(state.averages, model, state.averaged_steps)
+        if self.spikes is not None:
+            self.spikes.remember(state.recent_losses, nats)
         runtime.synchronize()
         seconds = time.perf_counter() - started
         tokens = batch.inputs.size
         state.step += 1
+        state.batch += 1
         state.tokens += tokens
         state.seconds += seconds
         state.flops += tokens * model.training_flops_per_token(batches.context_length)
-        return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms)
+        return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, limit if nats > limit else None)
+
+    def _refuse_bad_step(
+        self, model: nn.Module, batch: Batch, index: int, nats: float, norm: float, terms: Iterable[float], limit: float
+    ) -> None:
+        """Raise BadStep where the loss, a term added to it or the gradient is no number, or is a spike to avoid."""
+        if not math.isfinite(nats) or not all(map(math.isfinite, terms)):
+            raise BadStep("the loss is no number", batch, index, nats, norm)
+        if not math.isfinite(norm):
+            bad = [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
+            raise BadStep("the gradient is no number", batch, index, nats, norm, bad)
+        if self.spikes is not None and self.spikes.is_bad and nats > limit:
+            raise BadStep(f"the loss is a spike, beyond {limit:.4g}", batch, index, nats, norm)
+
+    def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery) -> None:
+        """Do about a bad step what the policy says. It costs no budget.
+
+        Raises:
+            Diverged: that is to stop.
+        """
+        count = state.bad_steps + 1
+        action = self.bad_steps.action(count)
+        recovery.note(state, bad, action)
+        if action == "stop":
+            earlier = f", the {count}th bad step" if count > 1 else ""
+            raise Diverged(
+                f"diverged at step {state.step}{earlier}: {bad}; a lower learning rate or a longer warmup may help"
+            )
+        if action == "skip":
+            state.batch = bad.index + 1
+        else:
+            skipped = sorted({*state.skipped, bad.index})
+            recovery.rewind(state)
+            state.skipped = skipped
+        state.bad_steps = count
 
     def refuse_two_averages(self, optimizer: Optimizer) -> None:
         """Raise ValueError where the optimizer averages the weights itself and the trainer is to average them too."""
@@ -194,3 +283,13 @@ class Trainer:
                 return logits
 
         return forward
+
+
+def _call(hooks: Sequence[Hook], state: TrainState, result: StepResult, progress: float, first: int = 0) -> None:
+    """Call the hooks from the `first` on; one that is interrupted is noted in the state."""
+    for index, hook in enumerate(hooks[first:], start=first):
+        try:
+            hook.after_step(state, result, progress)
+        except Interrupted:
+            state.unfinished = Unfinished(result, progress, index)
+            return

@@ -20,7 +20,7 @@ ALLOWED = {
     "tracking": set(),
     "generation": {"model"},
     "evaluation": {"model", "data"},
-    "training": {"model", "optim", "data"},
+    "training": {"model", "optim", "data", "tracking"},
     "study": {"tracking", "evaluation"},
     "sketch": set(),
     "interop": {"model", "tokenizer"},

@@ -52,9 +52,9 @@ def branch(trunk):
 
 
 def _state(run: Path) -> tuple[dict, dict, dict]:
-    scalars, model, optimizer = checkpoint.read(checkpoint.candidates(run / "checkpoints")[0])
-    measured = ("seconds", "interval", "latest")
-    return {key: value for key, value in scalars.items() if key not in measured}, model, optimizer
+    content = checkpoint.read(checkpoint.candidates(run / "checkpoints")[0])
+    measured = ("seconds", "interval", "latest", "record_rows", "best")
+    return {key: value for key, value in content.scalars.items() if key not in measured}, content.model, content.optimizer
 
 
 def _rows(run: Path, event: str) -> list[dict]:

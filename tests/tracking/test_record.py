@@ -2,6 +2,8 @@
 
 import json
 import math
+import resource
+import signal
 
 import pytest
 from hypothesis import given
@@ -92,7 +94,9 @@ def test_truncate_drops_what_came_after_the_checkpoint(tmp_path):
     write(path, [row(1), row(2), row(2, "validation"), row(3), row(4)])
     path.write_bytes(path.read_bytes() + b'{"event": "train", "st')
     with Record(path) as record:
-        assert record.truncate(after_step=2) == 2
+        assert record.rows == 5
+        assert record.truncate(rows=3) == 2
+        assert record.rows == 3
         assert [each["step"] for each in read_metrics(path)] == [1, 2, 2]
         record.append(row(3, again=True))
     assert [each["step"] for each in read_metrics(path)] == [1, 2, 2, 3]
@@ -100,12 +104,50 @@ def test_truncate_drops_what_came_after_the_checkpoint(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["m"]
 
 
+def test_rows_of_checkpoints_are_not_counted_and_stay_with_what_came_before_them(tmp_path):
+    path = tmp_path / "m"
+    write(path, [row(1), row(1, "checkpoint"), row(2), row(2, "checkpoint"), row(3)])
+    with Record(path) as record:
+        assert record.rows == 3
+        assert record.truncate(rows=2) == 1
+    assert [each["event"] for each in read_metrics(path)] == ["train", "checkpoint", "train", "checkpoint"]
+
+
+def test_a_rewound_run_has_steps_twice_and_is_cut_by_rows_not_by_steps(tmp_path):
+    path = tmp_path / "m"
+    write(path, [row(1), row(2), row(3), row(2, "bad_step"), row(2), row(3)])
+    with Record(path) as record:
+        record.truncate(rows=5)
+    assert [each["step"] for each in read_metrics(path)] == [1, 2, 3, 2, 2]
+
+
+def test_a_row_that_the_disk_does_not_take_leaves_no_torn_line(tmp_path):
+    """A file size limit stands for a full disk: the system takes the first bytes of the row and refuses the rest."""
+    path = tmp_path / "m"
+    write(path, [row(1)])
+    size = path.stat().st_size
+    with Record(path) as record:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 20, before[1]))
+        try:
+            with pytest.raises(OSError, match=r"too large|No space"):
+                record.append(row(2))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+            signal.signal(signal.SIGXFSZ, handler)
+        assert path.stat().st_size == size
+        assert record.rows == 1
+        record.append(row(2))
+    assert [each["step"] for each in read_metrics(path)] == [1, 2]
+
+
 def test_truncating_nothing_leaves_the_file_alone(tmp_path):
     path = tmp_path / "m"
     write(path, [row(1)])
     before = path.stat().st_ino, path.read_bytes()
     with Record(path) as record:
-        assert record.truncate(after_step=1) == 0
+        assert record.truncate(rows=1) == 0
     assert (path.stat().st_ino, path.read_bytes()) == before
 
 
@@ -120,7 +162,7 @@ def test_a_truncation_that_is_interrupted_leaves_the_old_file(tmp_path, monkeypa
 
     monkeypatch.setattr("os.fsync", power_cut)
     with pytest.raises(OSError, match="power cut"):
-        record.truncate(after_step=1)
+        record.truncate(rows=1)
     assert path.read_bytes() == before
 
 

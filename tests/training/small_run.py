@@ -6,7 +6,15 @@ import numpy as np
 import torch
 
 from atomiclm.data import ShuffledWindows, TextDataset
-from atomiclm.model import Decoder, MultiHeadAttention, NextToken, NormalInit, parameter_roles
+from atomiclm.model import (
+    Decoder,
+    MixtureOfExperts,
+    MultiHeadAttention,
+    NextToken,
+    NormalInit,
+    SigmoidTopK,
+    parameter_roles,
+)
 from atomiclm.optim import AdamW, Cosine
 from atomiclm.training import Runtime, Trainer, TrainState
 
@@ -38,6 +46,22 @@ def fresh_state(seed: int = 1, dropout: float = 0.0) -> TrainState:
         attention=partial(MultiHeadAttention, num_heads=2, num_kv_heads=1),
         init=NormalInit(seed=seed),
         dropout=dropout,
+    )
+    return TrainState(model, AdamW(model.named_parameters(), parameter_roles(model), lr=1e-2))
+
+
+def fresh_mixture() -> TrainState:
+    """With routers that count tokens over all micro-batches of a step, and move their bias by it."""
+    torch.manual_seed(1)
+    model = Decoder(
+        vocab_size=VOCAB_SIZE,
+        dim=16,
+        num_layers=1,
+        context_length=CONTEXT_LENGTH,
+        attention=partial(MultiHeadAttention, num_heads=2, num_kv_heads=1),
+        feedforward=partial(MixtureOfExperts, num_experts=4, hidden_dim=16, router=partial(SigmoidTopK, bias_rate=0.1)),
+        init=NormalInit(seed=3),
+        dropout=0.1,
     )
     return TrainState(model, AdamW(model.named_parameters(), parameter_roles(model), lr=1e-2))
 

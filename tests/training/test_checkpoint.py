@@ -7,8 +7,11 @@ import pytest
 import torch
 from small_run import dataset, fresh_state, runtime, schedule, trainer, weights
 
+from atomiclm.tracking.record import from_json, to_json
 from atomiclm.training import checkpoint
-from atomiclm.training.checkpoint import DamagedCheckpoint
+from atomiclm.training.checkpoint import DamagedCheckpoint, Retention, Snapshot
+from atomiclm.training.checkpoint.layout import fingerprint
+from atomiclm.training.state import OtherModel
 
 
 def _silent(text: str) -> None:
@@ -84,20 +87,26 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, name
     state = fresh_state()
     assert checkpoint.resume(state, tmp_path, said.append)
     assert state.step == 2
-    if (name, damage) != ("manifest.json", "delete"):  # without its manifest a folder never was a checkpoint
-        assert "step_00000003" in said[0]
+    assert "step_00000003" in said[0]
+    assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000002"]
+    assert (tmp_path / "damaged_step_00000003").is_dir()
 
 
 def test_when_all_are_damaged_training_does_not_silently_start_anew(tmp_path):
     path = checkpoint.save(_trained(2), tmp_path, keep=1)
     (path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(DamagedCheckpoint, match="start"):
-        checkpoint.resume(fresh_state(), tmp_path, _silent)
+    for _ in range(2):  # and neither does it when it is tried again
+        with pytest.raises(DamagedCheckpoint, match="start"):
+            checkpoint.resume(fresh_state(), tmp_path, _silent)
 
 
 def test_a_save_that_fails_leaves_the_previous_checkpoint_and_no_rubbish(tmp_path, monkeypatch):
     checkpoint.save(_trained(2), tmp_path, keep=1)
-    monkeypatch.setattr(checkpoint, "_write_json", lambda path, content: (_ for _ in ()).throw(OSError("disk full")))
+
+    def full(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="disk full"):
         checkpoint.save(_trained(3), tmp_path, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
@@ -109,3 +118,87 @@ def test_the_weights_of_another_model_are_refused_by_name(tmp_path):
     other.model.blocks = other.model.blocks[:1]
     with pytest.raises(ValueError, match=r"blocks\.1\.\S+ is unknown"):
         checkpoint.resume(other, tmp_path, _silent)
+
+
+def test_a_checkpoint_that_is_damaged_is_written_anew_when_its_step_comes_again(tmp_path):
+    checkpoint.save(_trained(2), tmp_path, keep=2)
+    path = checkpoint.save(_trained(3), tmp_path, keep=2)
+    (path / "state.json").write_bytes(b"{}")
+    assert checkpoint.save(_trained(3), tmp_path, keep=2) == path
+    assert checkpoint.read(path).scalars["step"] == 3
+
+
+def test_weights_that_are_no_numbers_take_no_good_checkpoints_place(tmp_path):
+    checkpoint.save(_trained(2), tmp_path, keep=1)
+    state = _trained(3)
+    with torch.no_grad():
+        next(iter(state.model.parameters())).view(-1)[5] = float("nan")
+    with pytest.raises(checkpoint.NotFinite, match="step 3"):
+        checkpoint.save(state, tmp_path, keep=1)
+    assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000002"]
+
+
+def test_format_2_is_read_as_what_it_was(tmp_path):
+    """Version 2 knew no steps over bad batches, no unfinished hooks, no positions in the record."""
+    path = checkpoint.save(_trained(4), tmp_path, keep=1)
+    new = {"batch", "skipped", "bad_steps", "recent_losses", "unfinished", "validated", "best", "record_rows"}
+    scalars = {key: value for key, value in from_json((path / "state.json").read_bytes()).items() if key not in new}
+    content = to_json(scalars)
+    (path / "state.json").write_bytes(content)
+    manifest = from_json((path / "manifest.json").read_bytes())
+    files = {**manifest["files"], "state.json": fingerprint(content)}
+    (path / "manifest.json").write_bytes(to_json({"format": 2, "step": 4, "files": files}))
+    whole, resumed = _trained(10), fresh_state(seed=7, dropout=0.2)
+    found = checkpoint.resume(resumed, tmp_path, _silent)
+    assert found is not None
+    assert found.scalars["record_rows"] is None
+    trainer(10).fit(resumed, dataset(), schedule(), runtime())
+    for name, weight in weights(whole).items():
+        assert torch.equal(weight, weights(resumed)[name]), name
+
+
+@pytest.mark.parametrize("version", [1, 4, None, "3"])
+def test_a_format_of_another_version_is_named(tmp_path, version):
+    path = checkpoint.save(_trained(1), tmp_path, keep=1)
+    manifest = from_json((path / "manifest.json").read_bytes())
+    (path / "manifest.json").write_bytes(to_json({**manifest, "format": version}))
+    with pytest.raises(DamagedCheckpoint, match=r"format .* reads 2 to 3"):
+        checkpoint.read(path)
+
+
+def test_optimizer_state_of_another_model_is_refused_by_name(tmp_path):
+    state = _trained(2)
+    state.optimizer.param_groups[0]["names"][0] = "nobody"
+    checkpoint.save(state, tmp_path, keep=1)
+    with pytest.raises(OtherModel, match="nobody is unknown"):
+        checkpoint.resume(fresh_state(), tmp_path, _silent)
+
+
+def test_the_best_and_the_points_to_rewind_to_stay_beside_the_newest(tmp_path):
+    scores = {1: 3.0, 2: 1.5, 3: 2.0, 5: 1.7}
+    for step in range(1, 9):
+        about = {"bits_per_byte": scores[step]} if step in scores else {}
+        about["rewind_point"] = step in (1, 3, 4)
+        checkpoint.write(Snapshot.take(_trained(step), about), tmp_path)
+        checkpoint.prune(tmp_path, Retention(newest=1, best=True))
+    steps = [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)]
+    assert steps == [8, 4, 3, 2]  # the newest, two points, the best
+
+
+def test_a_rewound_run_leaves_nothing_of_the_way_it_left(tmp_path):
+    for step in (2, 4, 6):
+        checkpoint.write(Snapshot.take(_trained(step), {"rewind_point": step == 4}), tmp_path)
+    state = fresh_state()
+    checkpoint.rewind(state, tmp_path, _silent)
+    assert state.step == 4
+    assert [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)] == [4, 2]
+
+
+def test_a_replacement_that_is_killed_half_way_brings_the_old_one_back(tmp_path):
+    path = checkpoint.save(_trained(2), tmp_path, keep=1)
+    path.rename(tmp_path / ".replaced-step_00000002")
+    (tmp_path / ".tmp-step_00000002").mkdir()
+    state = fresh_state()
+    assert checkpoint.resume(state, tmp_path, _silent)
+    assert state.step == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]

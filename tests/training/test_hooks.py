@@ -1,11 +1,12 @@
 """Metrics, validation and samples at the right steps, also after a resume."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from atomiclm.training.hooks import Crossings, LogMetrics, Validate
+from atomiclm.training.hooks import LogMetrics, Validate, crossed
 from atomiclm.training.state import TrainState
 from atomiclm.training.step import StepResult
 
@@ -21,26 +22,29 @@ def _step(state: TrainState, loss: float, tokens: int = 10, before: float = 0.0)
     return StepResult(loss, 0.5, 2 * tokens, tokens, 2.0, before, {"z_loss": loss / 10})
 
 
+def _before(progress: float) -> StepResult:
+    return StepResult(1.0, 0.5, 20, 10, 2.0, progress)
+
+
 @pytest.mark.parametrize("total", [7, 40, 200, 333])
 def test_marks_are_crossed_exactly_so_many_times_and_the_last_with_the_end(total):
-    crossings = Crossings(5, 0.0)
-    crossed = [step for step in range(1, total + 1) if crossings.crossed(step / total)]
-    assert len(crossed) == 5
-    assert crossed[-1] == total
-    assert crossed == [math.ceil(mark * total / 5 - 1e-9) for mark in range(1, 6)]
-
-
-@pytest.mark.parametrize("resumed_at", [1, 8, 39])
-def test_a_resumed_run_crosses_only_what_is_left(resumed_at):
-    whole = Crossings(5, 0.0)
-    expected = [step for step in range(1, 41) if whole.crossed(step / 40) and step > resumed_at]
-    resumed = Crossings(5, resumed_at / 40)
-    assert [step for step in range(resumed_at + 1, 41) if resumed.crossed(step / 40)] == expected
+    steps = [step for step in range(1, total + 1) if crossed(5, _before((step - 1) / total), step / total)]
+    assert len(steps) == 5
+    assert steps[-1] == total
+    assert steps == [math.ceil(mark * total / 5 - 1e-9) for mark in range(1, 6)]
 
 
 def test_zero_times_never():
-    crossings = Crossings(0, 0.0)
-    assert not any(crossings.crossed(step / 9) for step in range(1, 10))
+    assert not any(crossed(0, _before((step - 1) / 9), step / 9) for step in range(1, 10))
+
+
+def test_a_spike_is_a_row_of_its_own():
+    rows: list[dict] = []
+    hook = LogMetrics(rows.append, every_steps=100, bytes_per_token=1.0, flops_per_token=1.0, peak_flops_per_second=1.0)
+    state = _state()
+    hook.after_step(state, replace(_step(state, 9.0), spike_limit=5.0), progress=0.1)
+    hook.after_step(state, _step(state, 1.0), progress=0.2)
+    assert [(row["event"], row["step"], row["loss"], row["limit"]) for row in rows] == [("spike", 1, 9.0, 5.0)]
 
 
 def test_a_row_of_metrics_is_the_mean_over_targets_since_the_last():

@@ -1,0 +1,144 @@
+"""What a run does about a step that cannot be taken: its loss or gradient is no number, or its loss is a spike.
+
+Every policy is a function of the run alone, never of when the machine happened to save: a run that was killed in
+between does the same.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, Protocol
+
+from atomiclm.data import Batch
+from atomiclm.training.rules import check_bad_steps, check_spikes
+
+Action = Literal["stop", "skip", "rewind"]
+
+
+class BadStep(Exception):
+    """A step that was computed and not taken; the weights are as they were before it.
+
+    Attributes:
+        reason: what was wrong with it.
+        batch, index: what it was computed on, and the batch's index.
+        loss, gradient_norm: in nats per counted target; before clipping.
+        gradients: names of the parameters whose gradient is not finite.
+    """
+
+    def __init__(
+        self, reason: str, batch: Batch, index: int, loss: float, gradient_norm: float, gradients: Sequence[str] = ()
+    ) -> None:
+        super().__init__(f"{reason}: loss {loss:.4g}, gradient norm {gradient_norm:.4g}")
+        self.reason = reason
+        self.batch = batch
+        self.index = index
+        self.loss = loss
+        self.gradient_norm = gradient_norm
+        self.gradients = list(gradients)
+
+
+class BadStepPolicy(Protocol):
+    """What to do, given how many bad steps there were, this one included.
+
+    Attributes:
+        rewind_every_steps: steps between two points to which the policy may rewind; None where it never does.
+    """
+
+    rewind_every_steps: int | None
+
+    def action(self, bad_steps: int) -> Action:
+        """Return what to do about this one."""
+
+
+class StopAtBadStep:
+    """The run has diverged, and that is its result: the custom of comparisons, where nothing is mended on the way."""
+
+    rewind_every_steps: int | None = None
+
+    def action(self, bad_steps: int) -> Action:
+        """Stop."""
+        return "stop"
+
+
+class SkipBadSteps:
+    """The batch is stepped over and the next one taken, at the same step and learning rate.
+
+    Args:
+        limit: how many may be; the run has diverged with the next one.
+
+    Raises:
+        ValueError: limit is not positive.
+    """
+
+    rewind_every_steps: int | None = None
+
+    def __init__(self, limit: int = 10) -> None:
+        for argument, message in check_bad_steps({"limit": limit}):
+            raise ValueError(f"{argument}: {message}")
+        self.limit = limit
+
+    def action(self, bad_steps: int) -> Action:
+        """Skip up to the limit, then stop."""
+        return "skip" if bad_steps <= self.limit else "stop"
+
+
+class RewindBadSteps:
+    """The run goes back to the last rewind point and takes the same way again, past the batch of the bad step.
+
+    The remedy of PaLM for spikes (Chowdhery et al. 2022, arXiv:2204.02311, section 5.1), who went back about 100 steps
+    and skipped 200 to 500 batches by hand. We skip the one batch, and go back once more where that is not enough.
+
+    Args:
+        every_steps: steps between two rewind points, which are checkpoints of their own: those that come by the clock
+            would make the result a matter of the machine's speed.
+        limit: how often the run may go back; it has diverged with the next bad step.
+
+    Raises:
+        ValueError: an argument is not positive.
+    """
+
+    def __init__(self, every_steps: int = 100, limit: int = 10) -> None:
+        for argument, message in check_bad_steps({"every_steps": every_steps, "limit": limit}):
+            raise ValueError(f"{argument}: {message}")
+        self.every_steps = every_steps
+        self.limit = limit
+        self.rewind_every_steps: int | None = every_steps
+
+    def action(self, bad_steps: int) -> Action:
+        """Rewind up to the limit, then stop."""
+        return "rewind" if bad_steps <= self.limit else "stop"
+
+
+class SpikeDetector:
+    """A loss far above those of the last steps:  loss > mean + deviations * standard deviation.
+
+    The criterion of OLMo 2 (2024, arXiv:2501.00656, section 3.1), whose spike score counts values at least 7 standard
+    deviations from the mean of the last 1,000; here only those above it, over a window that suits short runs.
+
+    Args:
+        deviations: how many standard deviations.
+        window: over how many of the last steps; nothing is judged before there are that many.
+        is_bad: whether such a step is treated as a bad one, by `trainer.bad_steps`; otherwise it is noted and taken.
+
+    Raises:
+        ValueError: deviations is not positive, or the window is less than 2.
+    """
+
+    def __init__(self, deviations: float = 6.0, window: int = 128, is_bad: bool = False) -> None:
+        for argument, message in check_spikes({"deviations": deviations, "window": window}):
+            raise ValueError(f"{argument}: {message}")
+        self.deviations = deviations
+        self.window = window
+        self.is_bad = is_bad
+
+    def limit(self, recent: Sequence[float]) -> float:
+        """Return above what a loss is a spike, given those of the last steps; infinite while they are too few."""
+        if len(recent) < self.window:
+            return math.inf
+        mean = sum(recent) / len(recent)
+        variance = sum((loss - mean) ** 2 for loss in recent) / (len(recent) - 1)
+        return mean + self.deviations * math.sqrt(variance)
+
+    def remember(self, recent: list[float], loss: float) -> None:
+        """Append a loss, and forget those that have left the window."""
+        recent.append(loss)
+        del recent[: -self.window]

@@ -1,0 +1,48 @@
+"""Checkpoints: a folder that is either complete and verified, or not there.
+
+    checkpoints/
+        step_00001000/
+            model.safetensors       parameters and persistent buffers, those the run is judged by: what evaluation,
+                                    sampling and export read
+            optimizer.safetensors   optimizer state by parameter name, random generators; and the weights in training,
+                                    where the run is judged by an average of them
+            state.json              step, position in the data and in the record, seconds, flops, latest metrics,
+                                    scalar optimizer state
+            manifest.json           size and sha256 of the other three, and what exact resuming depends on; written last
+        .tmp-step_00001010/         being written, or left by a kill: never read
+        damaged_step_00000990/      found damaged, kept for inspection: never read
+
+Read in this order: `layout` (names, hashes), `snapshot` (a moment of a run, copied), `writing` (how it becomes
+durable), `reading` (how it is verified), `restoring` (the newest sound one, or the one before), `retention` (which are
+removed, and when), `background` (writing while training goes on), `migration` (older formats). Nothing in the folder
+can execute code.
+"""
+
+from atomiclm.training.checkpoint.background import BackgroundWriter, Written
+from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, candidates, stored_step
+from atomiclm.training.checkpoint.reading import Content, read, read_manifest, read_model
+from atomiclm.training.checkpoint.restoring import resume, rewind
+from atomiclm.training.checkpoint.retention import Retention, prune
+from atomiclm.training.checkpoint.snapshot import Snapshot
+from atomiclm.training.checkpoint.writing import NotFinite, save, write
+
+__all__ = [
+    "FORMAT_VERSION",
+    "BackgroundWriter",
+    "Content",
+    "DamagedCheckpoint",
+    "NotFinite",
+    "Retention",
+    "Snapshot",
+    "Written",
+    "candidates",
+    "prune",
+    "read",
+    "read_manifest",
+    "read_model",
+    "resume",
+    "rewind",
+    "save",
+    "stored_step",
+    "write",
+]

@@ -1,0 +1,57 @@
+"""The names in a checkpoint folder, and what is asked of every file in it."""
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+FORMAT_VERSION = 3
+MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
+FILES = (MODEL, OPTIMIZER, STATE)
+"""What a manifest vouches for."""
+
+TEMPORARY, RETIRED, REPLACED, DAMAGED = ".tmp-", ".old-", ".replaced-", "damaged_"
+_NAME = re.compile(r"step_(\d{8,18})")
+
+
+class DamagedCheckpoint(ValueError):
+    """A checkpoint whose files are not what its manifest says, or do not say what a checkpoint says."""
+
+
+def name_of(step: int) -> str:
+    """Return the folder's name of the checkpoint after `step` optimizer steps."""
+    return f"step_{step:08d}"
+
+
+def stored_step(path: Path) -> int:
+    """Return the step that a checkpoint folder's name says."""
+    found = _NAME.fullmatch(path.name)
+    if found is None:
+        raise ValueError(f"{path} is not the folder of a checkpoint; they are called {name_of(1000)}")
+    return int(found[1])
+
+
+def candidates(folder: Path) -> list[Path]:
+    """Return the checkpoints under `folder`, newest first; whether they are sound only `read` tells.
+
+    One without a manifest is among them: a folder gets its name when it is whole, so it has lost the manifest since.
+    """
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=stored_step, reverse=True)
+
+
+def fingerprint(content: bytes) -> dict[str, Any]:
+    """Return what a manifest says of a file's content."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def flush(path: Path) -> None:
+    """Force a file's contents, or a folder's entries, to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
