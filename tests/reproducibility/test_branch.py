@@ -54,7 +54,8 @@ def branch(trunk):
 def _state(run: Path) -> tuple[dict, dict, dict]:
     content = checkpoint.read(checkpoint.candidates(run / "checkpoints")[0])
     measured = ("seconds", "interval", "latest", "record_rows", "best")
-    return {key: value for key, value in content.scalars.items() if key not in measured}, content.model, content.optimizer
+    scalars = {key: value for key, value in content.scalars.items() if key not in measured}
+    return scalars, content.model, content.optimizer
 
 
 def _rows(run: Path, event: str) -> list[dict]:

@@ -8,7 +8,7 @@ import torch
 from small_run import dataset, fresh_state, runtime, schedule, trainer, weights
 
 from atomiclm.tracking.record import from_json, to_json
-from atomiclm.training import checkpoint
+from atomiclm.training import Runtime, checkpoint
 from atomiclm.training.checkpoint import DamagedCheckpoint, Retention, Snapshot
 from atomiclm.training.checkpoint.layout import fingerprint
 from atomiclm.training.state import OtherModel
@@ -202,3 +202,26 @@ def test_a_replacement_that_is_killed_half_way_brings_the_old_one_back(tmp_path)
     assert checkpoint.resume(state, tmp_path, _silent)
     assert state.step == 2
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_run_resumed_on_a_gpu_ends_bit_equal(tmp_path):
+    machine = Runtime(device="cuda")
+    machine.prepare()
+
+    def trained(state, steps):
+        return trainer(10).fit(state, dataset(), schedule(), machine, stop_requested=lambda: state.step >= steps)
+
+    def fresh(seed):
+        state = fresh_state(seed=seed, dropout=0.2)
+        state.model.to("cuda")
+        return state
+
+    whole = trained(fresh(1), 10)
+    checkpoint.save(trained(fresh(1), 4), tmp_path, keep=1)
+    resumed = fresh(5)
+    torch.rand(7, device="cuda")
+    assert checkpoint.resume(resumed, tmp_path, _silent)
+    trained(resumed, 10)
+    for name, tensor in {**whole.model_tensors(), **whole.optimizer_tensors()}.items():
+        assert torch.equal(tensor, {**resumed.model_tensors(), **resumed.optimizer_tensors()}[name]), name

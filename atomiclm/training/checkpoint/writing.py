@@ -6,6 +6,7 @@
 4. Only now are older ones removed (`retention`).
 """
 
+import contextlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,6 +23,10 @@ from atomiclm.training.checkpoint.reading import read
 from atomiclm.training.checkpoint.retention import Retention, prune, quarantine, set_aside
 from atomiclm.training.checkpoint.snapshot import Snapshot
 from atomiclm.training.state import TrainState
+
+
+_LEVELS = 3
+"""Folders above the checkpoints that the run may have made: its own, its study's, that of all outputs."""
 
 
 class NotFinite(ValueError):
@@ -54,9 +59,10 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
     if _stands(final, snapshot):
         return final
     _refuse_non_finite(snapshot)
+    _make(folder)
     temporary = folder / f"{layout.TEMPORARY}{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary.mkdir()
     try:
         files = {
             layout.MODEL: _write_tensors(temporary / layout.MODEL, snapshot.model),
@@ -76,6 +82,16 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
     if replaced is not None:
         shutil.rmtree(replaced, ignore_errors=True)
     return final
+
+
+def _make(folder: Path) -> None:
+    """Make the folder of checkpoints, with its own entry on disk, the run folder's and the study's."""
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True)
+    for parent in list(folder.absolute().parents)[:_LEVELS]:
+        with contextlib.suppress(PermissionError):  # a place above ours that we may not read
+            layout.flush(parent)
 
 
 def _stands(path: Path, snapshot: Snapshot) -> bool:

@@ -1,0 +1,66 @@
+"""Outside training a signal ends the command, inside it is noted first; the status says whether to try again."""
+
+import os
+import pickle
+import signal
+import threading
+
+import pytest
+
+from atomiclm.config.faults import Stopped
+from atomiclm.config.signals import deferred, stoppable
+
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_outside_training_the_command_ends_where_it_stands(number):
+    before = signal.getsignal(number)
+    with stoppable(), pytest.raises(Stopped) as stopped:
+        os.kill(os.getpid(), number)
+    assert stopped.value.number == number
+    assert stopped.value.status == (130 if number == signal.SIGINT else 75)
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_inside_the_first_is_noted_and_the_second_acts(number):
+    with stoppable():
+        with deferred() as request:
+            assert not request
+            os.kill(os.getpid(), number)
+            assert request
+            assert request.signal == number
+            assert request.at is not None
+            with pytest.raises(Stopped):
+                os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped):
+            os.kill(os.getpid(), number)
+
+
+def test_of_two_runs_in_one_process_each_has_its_own_request():
+    with stoppable():
+        with deferred() as first:
+            pass
+        with deferred() as second:
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert not first
+        assert second
+
+
+def test_a_thread_that_cannot_take_signals_goes_without():
+    found = []
+
+    def work():
+        with deferred() as request:
+            found.append(bool(request))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def test_it_survives_the_way_between_processes():
+    again = pickle.loads(pickle.dumps(Stopped(signal.SIGUSR1)))
+    assert (again.number, again.status) == (signal.SIGUSR1, 75)

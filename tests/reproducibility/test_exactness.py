@@ -1,0 +1,124 @@
+"""Through the command: a resume says `exact`, or `inexact:` and why; and bad steps end as their policy says."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli import TINY, command, corpus, environment, only_run, run
+
+PLANTED = '''
+import torch
+
+from atomiclm.model import NextToken
+
+
+class Planted(NextToken):
+    """One element of one gradient is not a number in the batches that hold the word."""
+
+    def __call__(self, model, tokens, targets, mask=None, documents=None):
+        weight = model.blocks[0].feedforward.down.weight
+        poison = torch.zeros_like(weight)
+        poison[0, 0] = torch.nan if bool((tokens == ord("#")).any()) else 0.0
+        if hasattr(self, "planted"):
+            self.planted.remove()
+        self.planted = weight.register_hook(lambda gradient: gradient + poison)
+        return super().__call__(model, tokens, targets, mask, documents)
+'''
+
+
+def _arguments(folder: Path, *more: str) -> list[str]:
+    corpus(folder)
+    few = ("trainer.max_steps=40", "evaluation.times=1", "runtime.checkpoint_every_seconds=0")
+    return ["data=text", "data.path=corpus.txt", *TINY, *few, *more]
+
+
+def _interrupted(folder: Path, *arguments: str) -> None:
+    """Leave a run with checkpoints and without an end, as a kill does."""
+    done = run(folder, "train", *arguments)
+    assert done.returncode == 0, done.stderr
+    summary = only_run(folder) / "summary.json"
+    summary.write_text(json.dumps({**json.loads(summary.read_text()), "state": "interrupted"}))
+    newest = max((only_run(folder) / "checkpoints").iterdir())
+    for path in newest.iterdir():
+        path.unlink()
+    newest.rmdir()
+
+
+def test_a_resume_says_whether_it_is_exact_and_why_not(tmp_path):
+    arguments = _arguments(tmp_path)
+    _interrupted(tmp_path, *arguments)
+    exact = run(tmp_path, "train", *arguments)
+    assert "at step 39: exact" in exact.stdout
+    processes = json.loads((only_run(tmp_path) / "environment.json").read_text())["processes"]
+    assert [process["resumed"] for process in processes] == [None, {"step": 39, "exact": True, "reasons": []}]
+
+    _interrupted(tmp_path, *arguments)
+    (only_run(tmp_path) / "metrics.jsonl").write_bytes(b"")
+    other = run(tmp_path, "train", *arguments, "runtime.micro_batch_size=2")
+    assert other.returncode == 0, other.stderr
+    line = next(line for line in other.stdout.splitlines() if "resuming" in line)
+    assert "inexact: micro_batch_size was None and is 2; metrics.jsonl has 0 of the " in line
+    resumed = json.loads((only_run(tmp_path) / "environment.json").read_text())["processes"][-1]["resumed"]
+    assert not resumed["exact"]
+    assert len(resumed["reasons"]) == 2
+
+
+@pytest.fixture(scope="module")
+def planted(tmp_path_factory):
+    """A corpus of bytes with one place that poisons the batches it comes into."""
+    folder = tmp_path_factory.mktemp("planted")
+    (folder / "planted_part.py").write_text(PLANTED)
+    path = corpus(folder)
+    text = path.read_text()
+    path.write_text(text[:3000] + "#" + text[3000:])
+    return folder
+
+
+def _planted(folder: Path, policy: str, *more: str):
+    few = ("trainer.max_steps=130", "evaluation.times=1", "runtime.log_every_steps=1", "tokenizer=bytes")
+    given = [item for item in TINY if not item.startswith("tokenizer.")]
+    component = "trainer.objective._target_=planted_part.Planted"
+    chosen = (component, f"trainer/bad_steps={policy}", f"name={policy}", *more)
+    arguments = ["data=text", "data.path=corpus.txt", *given, *few, *chosen]
+    trusted = {**environment(folder), "ATOMICLM_TRUST": "planted_part"}
+    trusted["PYTHONPATH"] += f":{folder}"
+    done = subprocess.run(
+        command("train", *arguments), cwd=folder, env=trusted, capture_output=True, text=True, timeout=300, check=False
+    )
+    found = only_run(folder, policy)
+    rows = [json.loads(line) for line in (found / "metrics.jsonl").read_text().splitlines()]
+    return done, found, rows, json.loads((found / "summary.json").read_text())
+
+
+def test_stop_is_a_result_with_the_batch_kept(planted):
+    done, found, rows, summary = _planted(planted, "stop")
+    assert done.returncode == 1
+    assert "diverged at step" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert summary["state"] == "diverged"
+    (bad,) = (row for row in rows if row["event"] == "bad_step")
+    facts = json.loads((found / "bad_steps" / f"batch_{bad['batch']:08d}" / "facts.json").read_text())
+    assert any("#" in text for text in facts["text"])
+    assert facts["gradients"] == ["blocks.0.feedforward.down.weight"]
+    assert max(row["step"] for row in rows if row["event"] == "train") == bad["step"]
+
+
+@pytest.mark.parametrize(("policy", "more"), [("skip", ()), ("rewind", ("trainer.bad_steps.every_steps=20",))])
+def test_skip_and_rewind_go_on_to_the_end_and_the_history_shows_it(planted, policy, more):
+    done, found, rows, summary = _planted(planted, policy, *more)
+    assert done.returncode == 0, done.stderr
+    assert summary["state"] == "done"
+    bad = [row for row in rows if row["event"] == "bad_step"]
+    assert summary["bad_steps"] == len(bad) > 0
+    assert {path.name for path in (found / "bad_steps").iterdir()} == {f"batch_{row['batch']:08d}" for row in bad}
+    steps = [row["step"] for row in rows if row["event"] == "train"]
+    assert steps[-1] == 130
+    if policy == "skip":
+        assert steps == list(range(1, 131))
+    else:
+        assert len(steps) > 130
+        first = rows.index(bad[0])
+        before = [row["step"] for row in rows[:first] if row["event"] == "train"]
+        after = next(row["step"] for row in rows[first + 1 :] if row["event"] == "train")
+        assert after == before[-1] // 20 * 20 + 1
