@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from atomiclm.data import PreparedCorpus
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import RunFolder, find_run, read_summary
+from atomiclm.tracking.config_file import read_config_file
 from atomiclm.training import Trainer, TrainState, checkpoint
 
 _SAME = ("data", "trainer.batch_size", "trainer.order", "trainer.separate_documents", "model.context_length")
@@ -48,7 +47,7 @@ def _restored(state: TrainState, text: str, values: Mapping[str, Any], corpus: P
     folder, path = find_run(text, values["output_dir"])
     summary = read_summary(folder.summary)
     path = path or _last_checkpoint(folder, summary)
-    trunk = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
+    trunk = read_config_file(folder.config)
     reasons = list(differences(trunk, values))
     if BasicTokenizer.load(folder.tokenizer).digest() != corpus.tokenizer.digest():
         reasons.append("the trunk's tokenizer is another one: its embeddings belong to other tokens")

@@ -5,9 +5,19 @@ from pathlib import Path
 
 
 def default_cache_dir() -> Path:
-    """$ATOMICLM_CACHE, else $XDG_CACHE_HOME/atomiclm, else ~/.cache/atomiclm. An empty variable counts as unset."""
+    """$ATOMICLM_CACHE, else $XDG_CACHE_HOME/atomiclm, else ~/.cache/atomiclm. An empty variable counts as unset.
+
+    Raises:
+        ValueError: the home folder is wanted and nobody knows it: in a container, say, whose user has no name.
+    """
     if own := os.environ.get("ATOMICLM_CACHE"):
         return Path(own).expanduser()
     if shared := os.environ.get("XDG_CACHE_HOME"):
         return Path(shared).expanduser() / "atomiclm"
-    return Path.home() / ".cache" / "atomiclm"
+    try:
+        return Path.home() / ".cache" / "atomiclm"
+    except RuntimeError as error:
+        raise ValueError(
+            "no place for what is kept to be used again: HOME is not set, and this user has no home folder; "
+            "set ATOMICLM_CACHE to a folder you may write to"
+        ) from error

@@ -45,6 +45,9 @@ from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Interrupted
 from atomiclm.training.trainer import Forward
 
+_STOP_SECONDS = 8.0
+"""From a request to stop to the end of the process, as far as it is ours to decide: schedulers grant 10 and more."""
+
 
 @dataclass
 class Session:
@@ -347,9 +350,13 @@ class Session:
         return {**figures, "anchors": self.anchors}
 
     def close(self) -> None:
-        """Close what shows the run: the progress line, and the mirror, which reads summary.json."""
+        """Close what shows the run: the progress line, and the mirror, which reads summary.json.
+
+        After a request to stop the mirror gets what is left of the seconds that the machine may leave us.
+        """
         self.console.close()
-        self.mirror.finish()
+        asked = self.request.at
+        self.mirror.finish(None if asked is None else max(0.0, _STOP_SECONDS - (time.monotonic() - asked)))
 
     def report(self, folder: RunFolder, alone: bool = True) -> Iterator[str]:
         """Yield the closing lines: final figures; of a run alone also anchors, where it is, and what to type next."""

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from atomiclm.study.ledger import read_ledger
 from atomiclm.tracking import RunFolder, WeightsAndBiases, find_run
+from atomiclm.tracking.hold import Held, hold
 from atomiclm.tracking.run_folder import runs_in
 from atomiclm.tracking.wandb_description import read_config
 from atomiclm.tracking.wandb_mirror import Mirrored
@@ -87,9 +86,9 @@ def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
     said: list[str] = []
     try:
         # A run that is being trained has a mirror of its own, and two would double its rows.
-        with FileLock(folder.path / ".lock", timeout=0):
+        with hold(folder.path, said.append):
             mirrored = _mirror(folder, arm, given, said)
-    except Timeout:
+    except Held:
         said.append("it is being trained; send it when it has ended")
         mirrored = None
     except (OSError, ValueError) as error:

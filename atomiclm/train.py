@@ -6,6 +6,7 @@ that failed. Nothing is written before the whole configuration has been validate
 
 import math
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from errno import EACCES, EEXIST, ENOTDIR, EPERM, EROFS
@@ -65,6 +66,10 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         session = Session.prepare(run, corpus, console)
     except ValueError as error:
         raise UserError(str(error)) from error
+    except (RuntimeError, MemoryError) as error:
+        if (told := _memory_advice(error, run)) is not None:
+            raise RunFailed(told) from error
+        raise
     with _locked(folder):
         past = ended(folder)  # asked again: another process may have ended it while this one got ready
         return _skip(folder, past, console) if past is not None else _train(session, run, folder, console)
@@ -98,6 +103,10 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         summary = {"state": state, **facts, **session.results()}
         # Of the processes that came to an end; what was trained again after a kill is not in it.
         summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
+        told = _memory_advice(error, run)
+        if told is not None and error is not None:
+            traceback.clear_frames(error.__traceback__)  # they hold on to the tensors of the step
+            error = RunFailed(told)
         if error is not None:
             summary["error"] = {"type": type(error).__name__, "message": str(error)}
         try:
@@ -121,6 +130,24 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
 def _score(summary: dict[str, Any]) -> float:
     """The figure a sweep is about; not a number for a run that was not validated to its end."""
     return float(summary.get("validation/bits_per_byte", math.nan))
+
+
+def _memory_advice(error: BaseException | None, run: RunConfig) -> str | None:
+    """What to change, where it was memory that ran out."""
+    import torch
+
+    from atomiclm.training.out_of_memory import advice
+
+    if error is None:
+        return None
+    trainer, runtime = run.values["trainer"], run.values["runtime"]
+    return advice(
+        error,
+        batch_size=trainer["batch_size"],
+        micro_batch_size=runtime["micro_batch_size"],
+        checkpoint_activations=runtime["checkpoint_activations"],
+        device="cuda" if torch.cuda.is_available() and runtime["device"] in ("auto", "cuda") else runtime["device"],
+    )
 
 
 def _state_of(failure: Exception) -> str:

@@ -15,8 +15,9 @@ TINY = (
 
 def environment(folder: Path) -> dict[str, str]:
     """Variables that keep a command inside `folder`, offline, and from spinning threads."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     return {
-        **os.environ,
+        **kept,
         "ATOMICLM_CACHE": str(folder / "cache"),
         "HOME": str(folder),
         "WANDB_MODE": "offline",

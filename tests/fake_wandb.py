@@ -28,6 +28,7 @@ class Run:
     config: dict = field(default_factory=dict)
     summary: dict = field(default_factory=dict)
     exit_code: int | None = None
+    preempting: bool = False
     name: str = ""
     group: str = ""
     job_type: str = ""
@@ -102,6 +103,7 @@ class FakeServer(Artifacts, ViewsAndSweeps, ThreadingHTTPServer):
         if summary := files.get("wandb-summary.json"):
             run.summary = json.loads(summary["content"][-1])
         run.exit_code = body.get("exitcode", run.exit_code)
+        run.preempting = body.get("preempting", run.preempting)
         if run.history:
             self._happened("rows")
 

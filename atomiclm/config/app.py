@@ -30,8 +30,8 @@ from atomiclm.config.faults import ConfigError, RunFailed, Stopped, UserError
 from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
-from atomiclm.config.typed import check_hydra, check_typed
 from atomiclm.config.signals import stoppable
+from atomiclm.config.typed import check_hydra, check_typed
 from atomiclm.study.board import failed_since_start
 from atomiclm.tracking import RunFolder
 

@@ -10,6 +10,7 @@ from typing import Any
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -18,9 +19,13 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.experiments import ExperimentsSearchPath, ExperimentsSource
 from atomiclm.config.faults import ConfigError, Fault, nearest
+from atomiclm.config.file_source import FileConfigSource
+from atomiclm.config.hydra_node import hydra_faults
+from atomiclm.config.interpolation import interpolation_faults
 from atomiclm.config.overrides import overridden
 from atomiclm.config.paths import CONF
 
@@ -37,6 +42,7 @@ def register_plugins() -> Plugins:
     plugins = Plugins.instance()
     plugins.register(ExperimentsSource)
     plugins.register(ExperimentsSearchPath)
+    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
     return plugins
 
 
@@ -51,6 +57,7 @@ class _Composition:
 
     config: DictConfig
     choices: dict[str, str]
+    hydra: DictConfig
 
 
 def _load(overrides: Sequence[str]) -> _Composition:
@@ -66,7 +73,24 @@ def _load(overrides: Sequence[str]) -> _Composition:
     config = copy.deepcopy(chosen.config)
     rest = [override for override in parsed if override not in of_groups and not override.is_hydra_override()]
     ConfigLoaderImpl._apply_overrides_to_config(rest, config)
-    return _Composition(config, chosen.choices)
+    return _Composition(config, chosen.choices, chosen.hydra)
+
+
+def compose_hydra(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the `hydra` node that a command with `overrides` would act on, and which of its settings they set.
+
+    Raises:
+        ConfigError: a file sets what is not a file's to set, see `hydra_node.py`; or refers to what is not to be
+            followed, see `interpolation.py`.
+    """
+    composition = _load(overrides)
+    if faults := interpolation_faults(unresolved(composition.config)):
+        raise ConfigError(faults)
+    config = OmegaConf.create({"hydra": copy.deepcopy(composition.hydra)})
+    repository = ConfigLoaderImpl(_search_path()).repository
+    typed = [one for one in parsed(overrides) if one.is_hydra_override() and not _chooses(one, repository)]
+    ConfigLoaderImpl._apply_overrides_to_config(typed, config)
+    return unresolved(config)["hydra"], [one.key_or_group for one in typed]
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:
@@ -105,11 +129,20 @@ def _choose(overrides: tuple[str, ...], found_in: Sources) -> _Composition:
     path = ConfigSearchPathImpl()
     for provider, source in found_in:
         path.append(str(provider), str(source))
-    config = ConfigLoaderImpl(path).load_configuration("config", list(overrides), run_mode=RunMode.RUN)
+    try:
+        config = ConfigLoaderImpl(path).load_configuration("config", list(overrides), run_mode=RunMode.RUN)
+    except (HydraException, OmegaConfBaseException, ConfigError):
+        raise
+    except Exception as error:  # what Hydra trips over in a file: a RecursionError, a KeyError, an assertion
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
     choices = _choices(config.hydra.runtime.choices)
+    node = config.hydra
     with open_dict(config):
         del config["hydra"]
-    return _Composition(config, choices)
+    if faults := hydra_faults(unresolved(node)):
+        raise ConfigError(faults)
+    return _Composition(config, choices, node)
 
 
 def _choices(recorded: Mapping[str, Any]) -> dict[str, str]:
@@ -121,7 +154,13 @@ def _choices(recorded: Mapping[str, Any]) -> dict[str, str]:
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Return plain containers with interpolations followed; values that are still required stay "???"."""
+    """Return plain containers with interpolations followed; values that are still required stay "???".
+
+    Raises:
+        ConfigError: an interpolation that is not to be followed, see `interpolation.py`.
+    """
+    if faults := interpolation_faults(unresolved(config)):
+        raise ConfigError(faults)
     container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}

@@ -11,6 +11,8 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 
+from atomiclm.config.allowed import component
+from atomiclm.config.bounds import model_size_faults
 from atomiclm.config.build import build
 from atomiclm.sketch import sketching
 from atomiclm.study.cost import Cost
@@ -28,8 +30,10 @@ def counted_decoder(model: dict[str, Any]) -> Iterator[Any]:
     seconds of its import.
 
     Raises:
-        ValueError: what a constructor refused (a `PartError` says which).
+        ValueError: what a constructor refused (a `PartError` says which), or a size out of bounds.
     """
+    for fault in model_size_faults(model):  # the baseline of a match comes here without having been validated
+        raise ValueError(str(fault))
     if "torch" not in sys.modules:
         with sketching():
             decoder = _sketched(model)
@@ -137,8 +141,7 @@ def cost_of(values: dict[str, Any]) -> Cost:
 def _optimizer_bytes(figures: _ModelFigures, optim: str) -> int | None:
     settings = json.loads(optim)
     with _torch_or_stand_in():
-        module, _, name = settings["_target_"].rpartition(".")
-        state_elements = getattr(getattr(importlib.import_module(module), name), "state_elements", None)
+        state_elements = getattr(component(settings["_target_"]), "state_elements", None)
         if state_elements is None:
             return None
         return 4 * sum(state_elements(shape, role, settings) for shape, role in figures.shapes)

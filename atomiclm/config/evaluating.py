@@ -1,22 +1,21 @@
 """A run opened for evaluation: what its figures hang on first, its model only when something is to be measured."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
-
 from atomiclm.config.build import build
-from atomiclm.config.objects import TrainedModel, load_run, prepare_corpus
+from atomiclm.config.objects import TrainedModel, load_run, prepare_corpus, say_aloud
 from atomiclm.config.reposition import changed_settings, with_model_settings, with_weights_of
+from atomiclm.config.stored import checked_model
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder, read_summary
+from atomiclm.tracking.config_file import read_config_file
 from atomiclm.training import Runtime, Trainer
-from atomiclm.training.checkpoint import candidates
+from atomiclm.training.checkpoint import newest_sound, read_manifest
 
 
 @dataclass(frozen=True)
@@ -51,11 +50,9 @@ class Examined:
         own = _configuration(folder)
         values = with_model_settings(own, overrides) if overrides else own
         trainer: Trainer = build(own["trainer"])
-        corpus = prepare_corpus(own)
+        corpus = prepare_corpus({**own, "cache_dir": None})  # on this machine, whatever the machine that trained had
         _same_text(folder, corpus.manifest)
-        found = [checkpoint] if checkpoint else candidates(folder.checkpoints)
-        if not found:
-            raise ValueError(f"{folder.path} has no checkpoint yet; train it to the end, or wait for its first one")
+        path = checkpoint or newest_sound(folder.checkpoints, say_aloud)
         conditions = Conditions(
             corpus,
             context_length=values["model"]["context_length"],
@@ -65,7 +62,7 @@ class Examined:
             source=source,
         )
         changed = changed_settings(own["model"], values["model"])
-        return cls(folder, found[0], runtime, trainer, conditions, values, _weights(found[0]), changed)
+        return cls(folder, path, runtime, trainer, conditions, values, _weights(path), changed)
 
     def path_of(self, protocol: EvaluationProtocol) -> Path:
         """Where the answer of a protocol is kept; ValueError where it does not fit the run."""
@@ -100,13 +97,10 @@ class Examined:
 
 def _configuration(folder: RunFolder) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        if isinstance(values, dict) and isinstance(values.get("model"), dict):
-            return values
-        fault = f"{folder.config.name} is not a configuration"
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        fault = " ".join(str(error).split())
-    raise ValueError(f"{folder.path} cannot be used: {fault}")
+        values = read_config_file(folder.config)
+        return {**values, "model": checked_model(values.get("model"))}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
 
 
 def _same_text(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
@@ -120,8 +114,4 @@ def _same_text(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
 
 
 def _weights(checkpoint: Path) -> str:
-    try:
-        manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
-        return str(manifest["files"]["model.safetensors"]["sha256"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{checkpoint} is damaged: {error}") from error
+    return str(read_manifest(checkpoint)["files"]["model.safetensors"]["sha256"])

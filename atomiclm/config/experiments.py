@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.paths import EXPERIMENTS
+from atomiclm.tracking.config_file import read_yaml_text
 
 GROUP = "experiments"
 
@@ -42,9 +43,9 @@ class ExperimentsSource(ConfigSource):
         if file is None:
             raise ConfigLoadError(f"no experiment at {config_path}")
         try:
-            text = file.read_text(encoding="utf-8")
+            text = read_yaml_text(file)
             content = OmegaConf.create(text)
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (ValueError, yaml.YAMLError) as error:
             raise ConfigError([Fault(str(file), f"is not YAML in UTF-8: {' '.join(str(error).split())}")]) from error
         if not isinstance(content, DictConfig):
             raise ConfigError([Fault(str(file), "is a list; an experiment is a mapping, name: value")])

@@ -1,18 +1,20 @@
 """From a run's configuration to the objects of training, and back from a run folder to its model."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from hydra.errors import InstantiationException
 
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
+from atomiclm.config.stored import check_weights_fit, checked_model
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.progress import Progress
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
+from atomiclm.tracking.config_file import read_config_file
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,11 @@ def _check_context_length(part: CorpusPart, context_length: int) -> None:
         )
 
 
+def say_aloud(line: str) -> None:
+    """Tell people something that is no result: results may be read by a program."""
+    print(line, file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True)
 class TrainedModel:
     """A model with the weights of a checkpoint, and all that is needed to use it."""
@@ -62,25 +69,24 @@ class TrainedModel:
 
 
 def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device") -> TrainedModel:
-    """Return the model of a run, at `checkpoint` or at its newest one.
+    """Return the model of a run, at `checkpoint` or at its newest sound one; a damaged newer one is said aloud.
 
     Raises:
-        ValueError: the run has no checkpoint, or it is damaged.
+        ValueError: the run has no checkpoint, or it is damaged; or its configuration is refused, or does not fit the
+            weights: told before memory for either is taken.
     """
     from atomiclm.tokenizer import BasicTokenizer
-    from atomiclm.training.checkpoint import candidates, read_model
+    from atomiclm.training.checkpoint import newest_sound, read_model
     from atomiclm.training.state import load_tensors
 
-    found = [checkpoint] if checkpoint else candidates(folder.checkpoints)
-    if not found:
-        raise ValueError(f"{folder.path} has no checkpoint yet; train it to the end, or wait for its first one")
+    path = checkpoint or newest_sound(folder.checkpoints, say_aloud)
     try:
-        values = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-        if not isinstance(values, dict):
-            raise TypeError(f"{folder.config.name} is not a configuration")
-        model: Decoder = build(values["model"])
-        load_tensors(model, read_model(found[0]))
+        values = read_config_file(folder.config)
+        node = checked_model(values.get("model"))
+        check_weights_fit(node, path / "model.safetensors")
+        model: Decoder = build(node)
+        load_tensors(model, read_model(path))
         tokenizer = BasicTokenizer.load(folder.tokenizer)
-    except (OSError, ValueError, TypeError, InstantiationException, yaml.YAMLError) as error:
+    except (OSError, ValueError, TypeError, InstantiationException) as error:
         raise ValueError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
-    return TrainedModel(model.to(device).eval(), tokenizer, values, found[0])
+    return TrainedModel(model.to(device).eval(), tokenizer, values, path)

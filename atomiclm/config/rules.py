@@ -7,6 +7,9 @@ config path each is asked, and turns their `ValueError`s into faults.
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from hydra.errors import InstantiationException
+
+from atomiclm.config.bounds import model_size_faults, source_size_faults
 from atomiclm.config.faults import Fault
 
 Config = dict[str, Any]
@@ -37,7 +40,7 @@ def _construction(group: str) -> Rule:
 
         try:
             build(config[group])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, InstantiationException) as error:
             yield Fault(group, str(error))
 
     return rule
@@ -51,13 +54,14 @@ def _model(config: Config) -> Iterator[Fault]:
         return
     try:
         check_model(config["model"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, InstantiationException) as error:
         path = getattr(error, "path", None)
         yield Fault(f"model.{path}" if path else "model", getattr(error, "reason", str(error)))
 
 
 def _model_sizes(config: Config) -> Iterator[Fault]:
     model = config["model"]
+    yield from model_size_faults(model)
     for key in ("vocab_size", "dim", "num_layers", "context_length"):
         if isinstance(model.get(key), int) and model[key] < 1:
             yield Fault(f"model.{key}", f"{model[key]} is not positive; give at least 1")
@@ -77,10 +81,16 @@ def _vocabulary(config: Config) -> Iterator[Fault]:
 def _data(config: Config) -> Iterator[Fault]:
     from atomiclm.config.build import build
 
+    if too_large := list(source_size_faults(config["data"])):
+        yield from too_large
+        return
     try:
         source = build(config["data"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, InstantiationException) as error:
         yield Fault("data", str(error))
+        return
+    if not callable(getattr(source, "faults", None)):
+        yield Fault("data._target_", f"{type(source).__name__} is no source of text; choose an option of the group")
         return
     for argument, message in source.faults():
         yield Fault(f"data.{argument}", message)

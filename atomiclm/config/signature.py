@@ -3,17 +3,17 @@
 A configuration is checked against the constructors it names before any of them runs. Importing them would cost the
 three seconds that `import torch` takes (a typo should be told in less than one), and would execute code named by a
 config file before it was looked at. So the signature is read from the syntax tree; what cannot be read that way
-(compiled code, names made at run time) is imported and inspected instead.
+(compiled code, names made at run time) is imported and inspected instead, in the packages that the user trusts.
 """
 
 import ast
 import importlib
-import importlib.util
 import inspect
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+
+from atomiclm.config.allowed import Untrusted, check_target, is_trusted
+from atomiclm.config.definitions import Module, absolute, find_definition, find_module, public_names, statements
 
 
 @dataclass(frozen=True)
@@ -44,109 +44,37 @@ class UnknownTarget(ValueError):
         self.known = known
 
 
-@dataclass(frozen=True)
-class _Module:
-    """A parsed source file, and the dotted name relative imports in it start from."""
-
-    name: str
-    package: str
-    tree: ast.Module
-
-
 @lru_cache(maxsize=256)
 def read_signature(target: str) -> Signature:
     """Return the signature behind the dotted name `target`.
 
     Raises:
-        UnknownTarget: no such module, or no such public name in it.
+        UnknownTarget: no such module, no such public name in it, or its source does not say and it is not trusted.
     """
     module_name, _, name = target.rpartition(".")
     if not module_name:
         raise UnknownTarget(f"'{target}' is not a dotted name such as atomiclm.model.Decoder", [])
-    module = _find_module(module_name)
+    module = find_module(module_name)
     if module is not None:
-        found = _find_definition(module, name)
+        found = find_definition(module, name)
         if found is not None:
             return _signature_of(target, *found)
-        known = sorted(n for n in _public_names(module.tree) if not n.startswith("_"))
         if module.name.split(".")[0] == "atomiclm":
-            raise UnknownTarget(f"module {module_name} has no '{name}'", known)
+            raise UnknownTarget(f"module {module_name} has no '{name}'", public_names(module.tree))
+    if not is_trusted(target):
+        try:
+            check_target(target)
+        except Untrusted as error:
+            raise UnknownTarget(str(error), []) from error
+        raise UnknownTarget(f"the source of '{target}' cannot be read", [])
     return _import_signature(target, module_name, name)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Finding sources. find_spec on a dotted name imports its parents, so only the first part is asked of the import system
-# and the rest is walked on disk.
-
-
-@lru_cache(maxsize=256)
-def _find_module(dotted: str) -> _Module | None:
-    first, *rest = dotted.split(".")
-    try:
-        spec = importlib.util.find_spec(first)
-    except (ImportError, ValueError):
-        return None
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    path, is_package = Path(spec.origin), bool(spec.submodule_search_locations)
-    for part in rest:
-        if not is_package:
-            return None
-        folder = path.parent
-        if (folder / part / "__init__.py").is_file():
-            path, is_package = folder / part / "__init__.py", True
-        elif (folder / f"{part}.py").is_file():
-            path, is_package = folder / f"{part}.py", False
-        else:
-            return None
-    package = dotted if is_package else dotted.rpartition(".")[0]
-    return _Module(dotted, package, ast.parse(path.read_text(encoding="utf-8")))
-
-
-def _statements(tree: ast.Module) -> Iterator[ast.stmt]:
-    """Top-level statements, with those under `if TYPE_CHECKING:` and in `try:` (guarded imports) among them."""
-    pending = list(tree.body)
-    while pending:
-        statement = pending.pop(0)
-        yield statement
-        if isinstance(statement, ast.If | ast.Try):
-            pending[:0] = [*statement.body, *statement.orelse]
-
-
-def _public_names(tree: ast.Module) -> Iterator[str]:
-    for statement in _statements(tree):
-        if isinstance(statement, ast.ClassDef | ast.FunctionDef):
-            yield statement.name
-        elif isinstance(statement, ast.ImportFrom):
-            yield from (alias.asname or alias.name for alias in statement.names)
-
-
-def _find_definition(module: _Module, name: str) -> tuple[_Module, ast.ClassDef | ast.FunctionDef] | None:
-    """Return the class or function called `name` in `module`, following `from x import name`."""
-    for statement in _statements(module.tree):
-        if isinstance(statement, ast.ClassDef | ast.FunctionDef) and statement.name == name:
-            return module, statement
-        if isinstance(statement, ast.ImportFrom):
-            for alias in statement.names:
-                if (alias.asname or alias.name) == name:
-                    source = _find_module(_absolute(module, statement))
-                    return _find_definition(source, alias.name) if source else None
-    return None
-
-
-def _absolute(module: _Module, statement: ast.ImportFrom) -> str:
-    if not statement.level:
-        return statement.module or ""
-    base = module.package.split(".")
-    base = base[: len(base) - (statement.level - 1)]
-    return ".".join([*base, *([statement.module] if statement.module else [])])
 
 
 # ---------------------------------------------------------------------------------------------------------------------
 # From a definition to its arguments.
 
 
-def _signature_of(target: str, module: _Module, node: ast.ClassDef | ast.FunctionDef) -> Signature:
+def _signature_of(target: str, module: Module, node: ast.ClassDef | ast.FunctionDef) -> Signature:
     if isinstance(node, ast.FunctionDef):
         parameters, open_ended = _arguments(module, node, skip_first=False)
         return Signature(target, node.name, parameters, open_ended)
@@ -160,7 +88,7 @@ def _signature_of(target: str, module: _Module, node: ast.ClassDef | ast.Functio
     return Signature(target, node.name, parameters, open_ended)
 
 
-def _constructor(module: _Module, node: ast.ClassDef) -> tuple[_Module, ast.FunctionDef] | None:
+def _constructor(module: Module, node: ast.ClassDef) -> tuple[Module, ast.FunctionDef] | None:
     """Return the `__init__` of a class or of the nearest base whose source can be found."""
     for statement in node.body:
         if isinstance(statement, ast.FunctionDef) and statement.name == "__init__":
@@ -169,7 +97,7 @@ def _constructor(module: _Module, node: ast.ClassDef) -> tuple[_Module, ast.Func
         return None
     for base in node.bases:
         if isinstance(base, ast.Name):
-            found = _find_definition(module, base.id)
+            found = find_definition(module, base.id)
             if found is not None and isinstance(found[1], ast.ClassDef):
                 inherited = _constructor(found[0], found[1])
                 if inherited is not None:
@@ -177,7 +105,7 @@ def _constructor(module: _Module, node: ast.ClassDef) -> tuple[_Module, ast.Func
     return None
 
 
-def _arguments(module: _Module, node: ast.FunctionDef, *, skip_first: bool) -> tuple[dict[str, Parameter], bool]:
+def _arguments(module: Module, node: ast.FunctionDef, *, skip_first: bool) -> tuple[dict[str, Parameter], bool]:
     positional = [*node.args.posonlyargs, *node.args.args][1 if skip_first else 0 :]
     first_default = len(positional) - len(node.args.defaults)
     parameters = {
@@ -193,7 +121,7 @@ def _is_dataclass(node: ast.ClassDef) -> bool:
     return any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
 
 
-def _fields(module: _Module, node: ast.ClassDef) -> dict[str, Parameter]:
+def _fields(module: Module, node: ast.ClassDef) -> dict[str, Parameter]:
     return {
         s.target.id: Parameter(s.target.id, _resolved(module, s.annotation), s.value is None)
         for s in node.body
@@ -201,7 +129,7 @@ def _fields(module: _Module, node: ast.ClassDef) -> dict[str, Parameter]:
     }
 
 
-def _resolved(module: _Module, annotation: ast.expr | None) -> ast.expr | None:
+def _resolved(module: Module, annotation: ast.expr | None) -> ast.expr | None:
     """Replace a name that the module (or one it imports from) defines as a type alias by what it stands for."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         annotation = ast.parse(annotation.value, mode="eval").body
@@ -216,8 +144,8 @@ def _resolved(module: _Module, annotation: ast.expr | None) -> ast.expr | None:
     return annotation
 
 
-def _alias(module: _Module, name: str) -> ast.expr | None:
-    for statement in _statements(module.tree):
+def _alias(module: Module, name: str) -> ast.expr | None:
+    for statement in statements(module.tree):
         if isinstance(statement, ast.TypeAlias) and statement.name.id == name:
             return _resolved(module, statement.value)
         if isinstance(statement, ast.Assign) and any(
@@ -225,7 +153,7 @@ def _alias(module: _Module, name: str) -> ast.expr | None:
         ):
             return _resolved(module, statement.value)
         if isinstance(statement, ast.ImportFrom) and any((a.asname or a.name) == name for a in statement.names):
-            source = _find_module(_absolute(module, statement))
+            source = find_module(absolute(module, statement))
             original = next(a.name for a in statement.names if (a.asname or a.name) == name)
             return _alias(source, original) if source and source.name.startswith("atomiclm") else None
     return None

@@ -32,7 +32,7 @@ def summary_of(folder: RunFolder) -> dict[str, Any]:
     """The run's summary; empty where there is none yet."""
     try:
         return read_summary(folder.summary)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
 
 

@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from atomiclm.config.allowed import Untrusted, check_target
 from atomiclm.config.annotations import mismatch
 from atomiclm.config.faults import ConfigError, Fault, nearest
 from atomiclm.config.rules import broken_rules
 from atomiclm.config.signature import Signature, UnknownTarget, read_signature
 
-_DIRECTIVES = ("_target_", "_partial_", "_convert_", "_recursive_")
+_DIRECTIVES = ("_target_", "_partial_")
 _SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers", "context_length", "vocab_size")
 _SUPPLIED_BY_ATTENTION = ("num_heads", "head_dim")
 _MISSING = "???"
@@ -109,9 +110,13 @@ def _walk_node(path: str, node: dict[str, Any]) -> Iterator[Fault]:
         return
     try:
         signature = read_signature(target)
+        check_target(target)
     except UnknownTarget as error:
         suggestion = nearest(target.rpartition(".")[2], error.known) if error.known else ""
         yield Fault(f"{path}._target_", f"{error}{suggestion}")
+        return
+    except Untrusted as error:
+        yield Fault(f"{path}._target_", str(error))
         return
     yield from _check_arguments(path, node, signature)
 
@@ -125,6 +130,9 @@ def _check_arguments(path: str, node: dict[str, Any], signature: Signature) -> I
             continue
         key_path = f"{path}.{key}"
         parameter = signature.parameters.get(key)
+        if key.startswith("_"):
+            yield Fault(key_path, "is not read: a node has _target_, _partial_ and the arguments of its class")
+            continue
         if parameter is None:
             if not signature.open_ended:
                 suggestion = nearest(key, signature.parameters)

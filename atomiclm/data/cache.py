@@ -7,21 +7,30 @@ files up to 1 GiB (about 1.5 GB/s); larger ones would cost more than the fault i
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from atomiclm.data.progress import Progress
 
 MANIFEST = "manifest.json"
 HASH_LIMIT_BYTES = 1 << 30
+JSON_LIMIT_BYTES = 1 << 24
+
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
+"""What flock(2) says on a file system that has no locks."""
+
+NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR})
+"""What the system says where a folder cannot be made, or not be written to."""
 
 
 def content_key(**parts: Any) -> str:
@@ -74,8 +83,13 @@ def damage(folder: Path, *, verify: bool = False) -> str | None:
     try:
         files = read_manifest(folder)["files"]
         for name, expected in files.items():
+            if Path(name).name != name or not name.isprintable() or len(name) > 100:  # "../../etc/passwd"
+                return f"{MANIFEST} names {name!a:.80}, which is not a file of the folder"
             path = folder / name
-            size = path.stat().st_size
+            status = path.lstat()
+            if not stat.S_ISREG(status.st_mode):
+                return f"{name} is not a plain file"
+            size = status.st_size
             if size != expected["bytes"]:
                 return f"{name} has {size:,} bytes, not {expected['bytes']:,}"
             if (verify or size <= HASH_LIMIT_BYTES) and file_sha256(path) != expected["sha256"]:
@@ -88,9 +102,22 @@ def damage(folder: Path, *, verify: bool = False) -> str | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a published folder."""
-    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    """The manifest of a published folder. Raises ValueError when it is none, OSError when it cannot be read."""
+    manifest = read_small_json(folder / MANIFEST)
+    if not isinstance(manifest, dict):
+        raise ValueError(f"{folder / MANIFEST} is not a JSON object; remove {folder}, and it is built again")
     return manifest
+
+
+def read_small_json(path: Path) -> Any:
+    """The value in a JSON file of the cache. Raises ValueError when it is none, OSError when it cannot be read."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode) or status.st_size > JSON_LIMIT_BYTES:
+        raise ValueError(f"{path} is not a file of at most {JSON_LIMIT_BYTES:,} bytes; remove it, and it is made again")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({error!s:.200}); remove it, and it is made again") from error
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -126,20 +153,39 @@ def _fsync(path: Path) -> None:
 
 @contextlib.contextmanager
 def exclusive(folder: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock of `folder` (or file); the kernel releases it when its holder dies."""
+    """Hold the lock of `folder` (or file); the kernel releases it when its holder dies.
+
+    Where a file system has no locks, a lease stands in: void once its process is gone, or, that being on another
+    machine, once it was not renewed for half a minute.
+    """
+    path = folder.parent / f"{folder.name}.lock"
+    lock: BaseFileLock
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f"{folder.name}.lock")
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            progress(f"waiting for another run that prepares the same {folder.parent.name}", 0, 0)
-            lock.acquire()
-    except PermissionError as error:
+            lock = FileLock(path, fallback_to_soft=False)
+            _acquire(lock, folder, progress)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            lock = SoftFileLease(path.with_suffix(".lease"))
+            _acquire(lock, folder, progress)
+    except OSError as error:
+        if error.errno not in NOT_OURS:
+            raise
         raise ValueError(
-            f"cache_dir: may not write to {folder.parent}; set ATOMICLM_CACHE to a folder you may write to"
+            f"cache_dir: may not write to {folder.parent} ({error.strerror}); "
+            "set ATOMICLM_CACHE to a folder you may write to"
         ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def _acquire(lock: BaseFileLock, folder: Path, progress: Progress) -> None:
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress(f"waiting for another run that prepares the same {folder.parent.name}", 0, 0)
+        lock.acquire()

@@ -12,6 +12,7 @@ from atomiclm.data.encoding import encode
 from atomiclm.data.prepared import CorpusPart, PreparedCorpus
 from atomiclm.data.progress import Meter, Progress, silent
 from atomiclm.data.protocols import END_OF_TEXT, TrainableTokenizer
+from atomiclm.data.shard_manifest import check_manifest
 from atomiclm.data.shards import TokenShard, open_shard
 from atomiclm.data.source import CorpusSource, SourceError, SourcePart, fraction_faults
 from atomiclm.data.split import Survey, check_split
@@ -72,6 +73,9 @@ def prepare[T: TrainableTokenizer](
 
     folder = root / "shards" / content_key(**identity, tokenizer=trained.digest())
     manifest = built_once(folder, write_shards, told)
+    known = {**identity, "tokenizer": {"digest": trained.digest(), "vocab_size": trained.vocab_size}}
+    known["separator"] = trained.special_tokens[END_OF_TEXT]
+    check_manifest(folder, manifest, known, [part.name for part, _ in parts])
     train, validation = (open_shard(folder, split, manifest) for split in ("train", "validation"))
     left_out = sum(found.left_out for _, found in parts)
     return PreparedCorpus(

@@ -3,14 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
 
-from atomiclm.data.cache import content_key, write_file
+from atomiclm.data.cache import NOT_OURS, content_key, read_small_json, write_file
 from atomiclm.data.progress import Meter, Progress
 from atomiclm.data.source import Document, SourceError, TextSource
 from atomiclm.data.split import Survey, digest_document, document_bytes, survey
 
 FORMAT = 2  # of everything below the cache folder, and of how text is read: part of every key
+_SAMPLE = astuple(Survey("", 0, 0, 0.0, 0.0, 0, 0))  # what kinds of values a survey has
 
 
 def surveyed(source: TextSource, root: Path, progress: Progress) -> Survey:
@@ -34,8 +36,9 @@ def surveyed(source: TextSource, root: Path, progress: Progress) -> Survey:
         try:
             remembered.parent.mkdir(parents=True, exist_ok=True)
             write_file(remembered, json.dumps([body, hashlib.sha256(body.encode()).hexdigest()]).encode())
-        except PermissionError:
-            pass  # a shared cache that is read-only: only reading again is spared by this file
+        except OSError as error:  # a shared cache that is read-only: only reading again is spared by this file
+            if error.errno not in NOT_OURS:
+                raise
     return found
 
 
@@ -58,9 +61,11 @@ def _read(source: TextSource, meter: Meter) -> Iterator[tuple[Document, bytes]]:
 
 def _recall(path: Path) -> Survey | None:
     try:
-        body, digest = json.loads(path.read_text(encoding="utf-8"))
+        body, digest = read_small_json(path)
         if hashlib.sha256(body.encode()).hexdigest() == digest:
-            return Survey(**json.loads(body))
-    except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            known = Survey(**json.loads(body))
+            if all(type(value) is type(sample) for value, sample in zip(astuple(known), _SAMPLE, strict=True)):
+                return known
+    except (FileNotFoundError, ValueError, TypeError, AttributeError, RecursionError):
         pass  # not there or not ours: the corpus is read, which is always right
     return None

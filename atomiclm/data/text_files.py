@@ -1,13 +1,13 @@
 """Text from files that are already there."""
 
 import glob
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from atomiclm.data.file_kind import READABLE, FileKind, file_kind
 from atomiclm.data.file_stamp import stamp_of
+from atomiclm.data.finding import is_file, matching, walk
 from atomiclm.data.reading import check_file, read_documents
 from atomiclm.data.source import Document, SourceError, TextSource
 
@@ -24,8 +24,8 @@ class _File:
 class TextFiles(TextSource):
     """A file, every readable file under a folder, or the files a glob matches.
 
-    path: a file, a folder (searched through, hidden files and folders left out, links to folders not followed)
-        or a glob (`**` goes through folders); `~` is the home folder
+    path: a file, a folder (searched through, hidden files and folders left out, links to folders not followed, links
+        that lead out of it refused) or a glob (the same; `**` goes through folders); `~` is the home folder
     validation_fraction: share of the corpus held out, strictly between 0 and 1. Several documents are split by a hash
         of their content, a single one is cut by position (`split.py`)
     text_key: the key of a .jsonl row, or the column of a .parquet file, that holds the text
@@ -98,11 +98,13 @@ class TextFiles(TextSource):
     def _files(self) -> list[_File]:
         if not self.path:
             raise SourceError("path", "is empty; name a file, a folder or a glob")
-        root = Path(self.path).expanduser()
+        root = self._root()
         if root.is_dir():
-            found = sorted(_walk(root), key=lambda pair: pair[0])
+            found = sorted(walk(root), key=lambda pair: pair[0])
             return self._readable(found, f"folder {root}")
         if root.exists():  # before globs: a name may hold brackets
+            if not is_file(root):
+                raise SourceError("path", f"{root} is a pipe, a socket or a device, which cannot be read twice")
             kind = file_kind(root, named=True)
             if kind is None:
                 raise SourceError(
@@ -112,8 +114,7 @@ class TextFiles(TextSource):
                 )
             return [_File(root.name, root, kind)]
         if glob.has_magic(str(root)):
-            names = sorted(glob.glob(str(root), recursive=True))
-            matched = [(name, Path(name)) for name in names if Path(name).is_file()]
+            matched = matching(root)
             if not matched:
                 raise SourceError(
                     "path",
@@ -121,6 +122,17 @@ class TextFiles(TextSource):
                 )
             return self._readable(matched, f"glob {self.path}")
         raise SourceError("path", f"no file or folder at {self.path} (from {Path.cwd()}); correct data.path")
+
+    def _root(self) -> Path:
+        try:
+            root = Path(self.path).expanduser()
+            root.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            pass  # a glob, or a mistake that is said with where it was looked for
+        except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, a NUL byte
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise SourceError("path", f"{self.path!r:.200} is no path: {reason}; correct data.path") from error
+        return root
 
     def _readable(self, found: list[tuple[str, Path]], where: str) -> list[_File]:
         files = []
@@ -133,13 +145,3 @@ class TextFiles(TextSource):
             others = f"its {len(found)} files have {', '.join(suffixes[:8])}" if found else "there are no files in it"
             raise SourceError("path", f"nothing readable in {where}: {others}; readable are {READABLE}")
         return files
-
-
-def _walk(root: Path) -> Iterator[tuple[str, Path]]:
-    """(name relative to root, path) of every file that is not hidden."""
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        for name in names:
-            path = Path(folder, name)
-            if not name.startswith(".") and path.is_file():  # no sockets, pipes or dangling links
-                yield path.relative_to(root).as_posix(), path

@@ -196,7 +196,7 @@ class Decoder(DecoderCosts):
         self._tell("after_step")
 
     def discard_step(self) -> None:
-        """Tell them in the same way that the step begun will not be taken: what they counted of it is to be forgotten."""
+        """Tell them in the same way that the step begun is not taken: what they counted of it is to be forgotten."""
         self._tell("discard_step")
 
     def _tell(self, name: str) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from atomiclm.study.cost import Quantity
 
 _LARGEST = 2**40
+_PLATEAU = 2**22
+"""A quantity that is the same up to here does not depend on the size; tokens are rounded up to steps of fewer."""
 _NO_INFLUENCE = "it does not depend on this size, or too little (choose another match.free)"
 
 
@@ -78,7 +80,7 @@ def solve(measure: Callable[[int], float], target: float, multiple_of: int = 1) 
             raise Unmatched(f"{_NO_INFLUENCE}: it is {at(low):,.6g} at any, more than the baseline's {target:,.6g}")
         raise Unmatched(f"even {multiple_of} gives {at(low):,.6g}, more than the baseline's {target:,.6g}")
     while at(high) < target:
-        if high * multiple_of > _LARGEST:
+        if high * multiple_of > _LARGEST or (high >= _PLATEAU and at(high) == at(1)):
             raise Unmatched(f"{_NO_INFLUENCE}: {high * multiple_of} still gives {at(high):,.6g}")
         slope = (at(high) - at(low)) / (high - low)
         low, high = high, high + max(1, math.ceil((target - at(high)) / slope)) if slope > 0 else 4 * high

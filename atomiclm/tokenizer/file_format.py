@@ -26,6 +26,7 @@ import hashlib
 import json
 import os
 import secrets
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -114,9 +115,12 @@ def read_bounded(path: Path) -> bytes:
     """The bytes of a file that is not larger than a tokenizer can be.
 
     Raises:
-        ValueError: it is larger.
+        ValueError: it is larger, or a pipe, a socket or a device, which may never end or never begin.
         OSError: it cannot be read.
     """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder is an OSError that says so
+        raise ValueError(f"{path}: not a file but a pipe, a socket or a device; give the path of a file")
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
@@ -214,7 +218,7 @@ def _check_unicode(table: Any) -> None:
     if table != {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256}:
         refuse(
             "unicode",
-            f"the text was split by Unicode {table['version']:.20} (table {table['sha256']:.12}), "
+            f"the text was split by Unicode {table['version']!r:.20} (table {table['sha256']!r:.14}), "
             f"here it is {UNICODE_VERSION} (table {UNICODE_SHA256:.12}), which may give other ids",
         )
 

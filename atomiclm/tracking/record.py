@@ -47,7 +47,7 @@ def from_json(data: bytes) -> Any:
 
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace the file by `data`: a reader, and a machine that loses power, sees the old file or the new one."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write the same file at once
     try:
         with partial.open("wb") as file:
             file.write(data)

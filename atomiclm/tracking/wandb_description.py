@@ -9,8 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import yaml
-
+from atomiclm.tracking.config_file import read_config_file
 from atomiclm.tracking.record import AXES, read_summary
 from atomiclm.tracking.run_folder import RunFolder
 
@@ -68,12 +67,9 @@ def read_config(folder: RunFolder) -> dict[str, Any]:
         ValueError: it is no mapping in YAML.
     """
     try:
-        config = yaml.safe_load(folder.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{folder.config} is damaged ({' '.join(str(error).split())})") from error
-    if not isinstance(config, dict):
-        raise ValueError(f"{folder.config} is damaged (not a mapping)")
-    return config
+        return read_config_file(folder.config)
+    except ValueError as error:
+        raise ValueError(f"{folder.config} is damaged ({error})") from error
 
 
 def wandb_id(folder: RunFolder) -> str:
@@ -92,8 +88,17 @@ def wandb_id(folder: RunFolder) -> str:
 
 
 def exit_code(summary: Mapping[str, Any]) -> int:
-    """0 for a run that is done, which W&B shows as finished; 1 for any other, shown as failed."""
-    return 0 if summary.get("state") == "done" else 1
+    """0 for a run that is done, which W&B shows as finished; 75 for one that goes on; 1 for others, shown as failed."""
+    return 0 if summary.get("state") == "done" else 75 if goes_on(summary) else 1
+
+
+def goes_on(summary: Mapping[str, Any]) -> bool:
+    """Whether a run that has ended for now has only been interrupted, by a signal or without a word.
+
+    W&B shows it as preempted if it is told so before it is told the exit code, which must not be 0; under an agent, a
+    sweep hands such a run out again (docs.wandb.ai, "Signal handling and sweep runs").
+    """
+    return summary.get("state") in ("interrupted", "running")
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from atomiclm.tracking.record import read_summary
 from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.tracking.wandb_artifacts import Artifacts, log_artifacts, within
-from atomiclm.tracking.wandb_description import described, exit_code, final_figures
+from atomiclm.tracking.wandb_description import described, exit_code, final_figures, goes_on
 from atomiclm.tracking.wandb_mode import Mode, choose_mode, import_wandb
 from atomiclm.tracking.wandb_rows import NewRows, Outgoing
 from atomiclm.tracking.wandb_segments import Segments
@@ -85,6 +85,7 @@ class Mirror(threading.Thread):
         self.init_timeout_seconds, self.finish_timeout_seconds = timeouts
         self.say = say
         self.result: Mirrored | None = None
+        self._segment = ""
         self._opened = threading.Event()
         self._ending = threading.Event()
         self._done = (
@@ -92,8 +93,11 @@ class Mirror(threading.Thread):
         )  # not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a live thread
         self._abandoned = False
 
-    def close(self) -> Mirrored | None:
+    def close(self, patience_seconds: float | None = None) -> Mirrored | None:
         """Announce the end and wait for it, within the timeouts or until Ctrl-C.
+
+        Args:
+            patience_seconds: return within so many seconds, if that is less.
 
         Returns:
             What became of it; None if wandb failed in every mode, or was left behind.
@@ -101,8 +105,10 @@ class Mirror(threading.Thread):
         self._ending.set()
         opening = 0 if self._opened.is_set() else self.init_timeout_seconds
         limit = opening + self.finish_timeout_seconds + SPARE_SECONDS
+        if patience_seconds is not None:  # of which stopping wandb's process may take the last seconds
+            limit = max(0.0, min(limit, patience_seconds - QUIET_SECONDS))
         try:
-            if not self._done.wait(QUIET_SECONDS):
+            if not self._done.wait(min(QUIET_SECONDS, limit)) and limit > QUIET_SECONDS:
                 self.say(f"W&B: waiting for the upload, at most {limit:.0f} s; Ctrl-C skips it ({self._later()})")
                 self._done.wait(limit - QUIET_SECONDS)
         except KeyboardInterrupt:
@@ -111,6 +117,9 @@ class Mirror(threading.Thread):
             return self.result
         self._abandoned = True
         stop_service()  # otherwise the end of the process waits for it
+        if self._segment:
+            with contextlib.suppress(OSError, ValueError):  # a full disk is no reason to fail either
+                Segments(self.folder.wandb).forget(self._segment)  # nobody knows how far it came; the server will say
         self.say(f"W&B: {'not done' if limit else 'skipped'}; {self._later()}")
         return None
 
@@ -176,7 +185,7 @@ class Mirror(threading.Thread):
                 x_disable_stats=not self.live,
             ),
         )
-        segment = Path(run.dir).parent.name
+        self._segment = segment = Path(run.dir).parent.name
         held = run.starting_step if online else segments.held()
         segments.discard_unsynced(keep=segment)
         self._opened.set()
@@ -184,8 +193,14 @@ class Mirror(threading.Thread):
         self.say(f"W&B: {where}" if online else f"W&B: offline, in {self.folder.wandb} ({self._later()})")
         rows, outgoing = NewRows(self.folder.metrics), Outgoing(run, held)
         ending = False
+        full = ""
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
+            before_full, full = full, segments.no_room()
+            if full:  # wandb would lose rows in the middle and not say so; those that wait can be sent later
+                if not before_full:
+                    self.say(f"W&B: rows wait for room in {self.folder.wandb} ({full})")
+                continue
             before = outgoing.number
             try:
                 for row in rows.read():
@@ -196,14 +211,16 @@ class Mirror(threading.Thread):
             outgoing.settle()
         summary = read_summary(self.folder.summary)
         run.summary.update(final_figures(summary))
-        missing = []
-        if artifact_seconds:
+        missing = [f"rows: {full}"] if full else []
+        if artifact_seconds and not goes_on(summary):
             try:
                 within(artifact_seconds, lambda: log_artifacts(run, self.folder, self.artifacts))
             except Exception as error:
                 missing.append(f"artifacts: {first_line(error)}")
         if not outgoing.send_samples():
             missing.append("table of samples")
+        if goes_on(summary):
+            run.mark_preempting()
         try:
             run.finish(exit_code=exit_code(summary))
         except TimeoutError:

@@ -66,9 +66,12 @@ def has_key(base_url: str | None = None) -> bool:
 
 def _netrc_path() -> Path | None:
     """The file wandb reads: $NETRC, else .netrc or _netrc in the home folder."""
-    if named := os.environ.get("NETRC"):
-        return Path(named).expanduser()
-    candidates = (Path.home() / name for name in (".netrc", "_netrc"))
+    try:
+        if named := os.environ.get("NETRC"):
+            return Path(named).expanduser()
+        candidates = [Path.home() / name for name in (".netrc", "_netrc")]
+    except RuntimeError:  # a user without a home folder
+        return None
     return next((path for path in candidates if path.is_file()), None)
 
 

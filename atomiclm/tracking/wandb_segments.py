@@ -8,9 +8,13 @@ this machine are thrown away and written again, whole, from the record; rows tha
 """
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from atomiclm.tracking.record import from_json, to_json
+
+ROOM_BYTES = 1 << 18
+"""What must fit into `wandb/` before rows are passed on: several times what wandb collects before it writes."""
 
 
 class Segments:
@@ -41,6 +45,15 @@ class Segments:
         for path in self.folder.glob("offline-run-*"):
             if path.name != keep and self._unsynced(path.name):
                 shutil.rmtree(path)
+
+    def no_room(self) -> str:
+        """Why wandb could not write to a segment now; "" when it can."""
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as probe:
+                probe.write(bytes(ROOM_BYTES))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
 
     def _unsynced(self, segment: str) -> bool:
         """Whether a segment's rows are only on this machine; `wandb sync` leaves a `.synced` file beside the log."""

@@ -26,7 +26,8 @@ class WeightsAndBiases:
     a resumed run writes the rows again that it had written before; resumed with another logging interval, only the
     mirror of the repeated stretch is off. Each run is closed with its own exit code, and several runs in one process,
     one after the other, stay several. What W&B is told of the run is read from its folder as well
-    (`wandb_description.py`), so `python -m atomiclm.sync` can do all of this again, later and elsewhere.
+    (`wandb_description.py`), so `python -m atomiclm.sync` can do all of this again, later and elsewhere. While wandb
+    has no room for its files, rows wait in the record: it would lose some in the middle, and say nothing.
 
     wandb's own error reporting (telemetry to its makers) is switched off unless WANDB_ERROR_REPORTING is set: with a
     server that does not answer it holds up the end of the process for half a minute.
@@ -105,12 +106,16 @@ class WeightsAndBiases:
         self._mirror = Mirror(self.mode, live, folder, arm, settings, self.artifacts, timeouts, say)
         self._mirror.start()
 
-    def finish(self) -> Mirrored | None:
+    def finish(self, patience_seconds: float | None = None) -> Mirrored | None:
         """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
 
-        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished, every other state 1,
-        shown as failed. Waits for the upload, but never longer than the two timeouts together with a few seconds to
-        spare, and no longer than Ctrl-C.
+        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is told
+        as a preemption, and gets no artifacts yet; every other state is 1, shown as failed. Waits for the upload, but
+        never longer than the two timeouts together with a few seconds to spare, and no longer than Ctrl-C.
+
+        Args:
+            patience_seconds: wait no longer than this either: what is left to a process that was asked to end. What
+                did not arrive, `python -m atomiclm.sync` sends.
 
         Returns:
             What became of the mirror; None without one, or if it failed.
@@ -118,4 +123,4 @@ class WeightsAndBiases:
         if self._mirror is None:
             return None
         mirror, self._mirror = self._mirror, None
-        return mirror.close()
+        return mirror.close(patience_seconds)

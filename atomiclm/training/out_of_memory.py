@@ -8,7 +8,6 @@ SIGNS = (
     "DefaultCPUAllocator",  # of torch's allocator for the CPU, which raises a plain RuntimeError
     "out of memory",  # of CUDA's libraries and of MPS, some of which raise one too
     "ALLOC_FAILED",  # of cuBLAS and cuDNN, whose workspaces come from the same memory
-    "can't allocate memory",
     "could not create a memory",  # of oneDNN
 )
 """What the messages of those RuntimeErrors say that are about memory and do not have a class of their own."""

@@ -240,7 +240,7 @@ class Trainer:
         action = self.bad_steps.action(count)
         recovery.note(state, bad, action)
         if action == "stop":
-            earlier = f", the {count}th bad step" if count > 1 else ""
+            earlier = f", after {count - 1} bad steps before" if count > 1 else ""
             raise Diverged(
                 f"diverged at step {state.step}{earlier}: {bad}; a lower learning rate or a longer warmup may help"
             )

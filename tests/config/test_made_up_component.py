@@ -1,4 +1,4 @@
-"""A component nobody here has heard of takes one class and one YAML file, with no other file touched."""
+"""A component nobody here has heard of takes one class and one YAML file, nothing else, and the user's word."""
 
 from cli import run
 
@@ -34,7 +34,7 @@ frequency: 2.0
 """
 
 
-def test_trains_plans_sweeps_and_is_checked(tmp_path):
+def test_trains_plans_sweeps_and_is_checked(tmp_path, monkeypatch):
     (tmp_path / "sine_part.py").write_text(CLASS)
     option = tmp_path / "mine" / "model" / "feedforward" / "sine.yaml"
     option.parent.mkdir(parents=True)
@@ -43,6 +43,12 @@ def test_trains_plans_sweeps_and_is_checked(tmp_path):
     text.write_text("a word and another word. " * 400)
     chosen = ["--config-dir", "mine", "model=tiny", "model/feedforward=sine", "tokenizer=bytes", "data=text",
               "data.path=text.txt"]  # fmt: skip
+    untrusted = run(tmp_path, "plan", *chosen)
+    assert untrusted.returncode == 2
+    assert "model.feedforward._target_" in untrusted.stderr
+    assert "ATOMICLM_TRUST=sine_part" in untrusted.stderr
+
+    monkeypatch.setenv("ATOMICLM_TRUST", "sine_part")  # which the commands below inherit
     trained = run(tmp_path, "train", *chosen, "debug=one_step", "tracking=off")
     assert trained.returncode == 0, trained.stdout + trained.stderr
 

@@ -56,4 +56,8 @@ def test_an_unknown_target_offers_the_names_beside_it(target, known):
 def test_a_class_outside_the_package_is_read_too():
     parameters = read_signature("torch.optim.SGD").parameters
     assert {"lr", "momentum", "nesterov"} <= set(parameters)
-    assert read_signature("builtins.range").open_ended
+
+
+def test_what_is_neither_ours_nor_trusted_is_not_even_read():
+    with pytest.raises(UnknownTarget, match="naming it would run it"):
+        read_signature("builtins.range")

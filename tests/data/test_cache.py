@@ -116,7 +116,7 @@ def test_a_cache_that_may_not_be_written_to_is_named_and_still_read(folder, buil
     cache.built_once(folder, build, stages)
 
     class Refused:
-        def __init__(self, path):
+        def __init__(self, path, **settings):
             raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     monkeypatch.setattr(cache, "FileLock", Refused)
@@ -129,7 +129,7 @@ def test_who_waits_for_another_run_says_so(folder, build, stages, monkeypatch):
     class Busy:
         """Taken at the first try; while we wait, the other run finishes."""
 
-        def __init__(self, path):
+        def __init__(self, path, **settings):
             self.tries = 0
 
         def acquire(self, timeout=-1):

@@ -127,7 +127,8 @@ def test_a_component_nobody_has_seen_is_counted(extra, needs_torch, tmp_path):
     """On the stand-in if it only makes modules, else on torch's own meta device."""
     (tmp_path / "odd_part.py").write_text(COMPONENT.format(extra=extra))
     code = f"""
-import sys
+import os, sys
+os.environ["ATOMICLM_TRUST"] = "odd_part"
 sys.path.insert(0, "")
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.counting import counted_decoder

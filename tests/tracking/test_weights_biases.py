@@ -102,7 +102,7 @@ def test_online_rows_arrive_once_however_often_the_run_was_resumed(tmp_path, ser
     run = server.run
     assert answer["said"] == [f"W&B: {server.url}/somebody/atomiclm/runs/{run.id}"]
     assert [item["step"] for item in run.rows] == [1, 2, 3, 4, 5]
-    assert run.exit_code == 1
+    assert run.exit_code == 75
     assert run.settings["derived"] == FACTS
 
     # Resumed from a checkpoint before the last rows: 4 and 5 are written again, and not sent again.

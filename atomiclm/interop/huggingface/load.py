@@ -1,20 +1,29 @@
 """A decoder from a folder that transformers wrote, or `save_huggingface`."""
 
-import json
+import math
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
-from torch import Tensor
 
+from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import architecture_of
 from atomiclm.interop.huggingface.express import build
+from atomiclm.interop.huggingface.files import (
+    check_kinds,
+    check_layers,
+    read_object,
+    shapes_in,
+    tensors_in,
+    weight_files,
+)
 from atomiclm.interop.huggingface.tokenizer_import import read_tokenizer
 from atomiclm.interop.huggingface.weights import to_ours
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import BasicTokenizer
+
+SLACK = 1 << 24
+"""Parameters that may be built in vain, 64 MiB of them, to say precisely which tensors are missing."""
 
 
 def load_huggingface(
@@ -36,44 +45,37 @@ def load_huggingface(
         OSError: a file cannot be read.
     """
     folder = Path(folder)
-    config = _json(folder / "config.json")
+    config = read_object(folder / "config.json")
     where = str(folder / "config.json")
-    architecture = architecture_of(str(config.get("model_type")), where)
-    model = build(architecture, config, where).to(dtype)
-    tensors = architecture.with_prefix(_tensors(folder))
+    architecture = architecture_of(str(config.get("model_type"))[:100], where)
+    paths = weight_files(folder)
+    shapes = shapes_in(paths)
+    check_layers(where, config, len(shapes))
+    # First without memory: a few bytes of configuration can ask for more of it than any machine has.
+    with torch.device("meta"):
+        sizes = _build(architecture, config, where)
+    wanted, stored = sum(p.numel() for p in sizes.parameters()), sum(map(math.prod, shapes.values()))
+    if wanted > stored + SLACK:  # a smaller difference is told below, by the tensors
+        raise ValueError(f"{where} describes {wanted:,} parameters, but the weights are {stored:,} numbers")
+    model = _build(architecture, config, where).to(dtype)
+    tensors = architecture.with_prefix(tensors_in(paths))
     try:
         ours = to_ours(architecture, model, tensors)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
+    except RuntimeError as error:  # what torch says where parts of a tensor cannot be taken apart
+        raise ValueError(f"{folder}: the weights have other shapes than {where} says ({error!s:.200})") from error
+    check_kinds(folder, ours)
     model.load_state_dict(ours, strict=False)
     path = folder / "tokenizer.json"
     return model.eval(), read_tokenizer(path) if tokenizer and path.exists() else None
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; give a folder that transformers' save_pretrained, or export, wrote")
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object")
-    return content
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    """All tensors of the folder; of shards, those that the index names."""
-    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
-    if single.is_file():
-        names = [single.name]
-    elif index.is_file():
-        names = sorted(set(_json(index)["weight_map"].values()))
-    else:
-        raise ValueError(f"{folder} has no model.safetensors; other formats run code when they are read")
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        if Path(name).name != name:
-            raise ValueError(f"{index} names {name!r}, which is not a file of this folder")
-        try:
-            tensors |= safetensors.torch.load_file(folder / name)
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{folder / name} is damaged: {error}") from error
-    return tensors
+def _build(architecture: Architecture, config: dict[str, Any], where: str) -> Decoder:
+    try:
+        return build(architecture, config, where)
+    except ValueError as error:
+        raise ValueError(str(error) if where in str(error) else f"{where}: {error}") from error
+    except (ArithmeticError, RuntimeError, TypeError) as error:
+        # Every key is of its kind by now; what is left are sizes that do not go together.
+        raise ValueError(f"{where} describes no model that can be built ({error!s:.200})") from error

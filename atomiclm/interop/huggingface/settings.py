@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from atomiclm.interop.huggingface.values import check_value
+
 HARMLESS = frozenset(
     (
         # What wrote the file, and how to hold the model in memory.
@@ -35,14 +37,18 @@ class Settings:
         self._read: set[str] = set(HARMLESS)
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The value; ``default``, which should be transformers' own, where it is absent or null."""
-        self._read.add(key)
-        value = self.config.get(key)
+        """The value; ``default``, which should be transformers' own, where it is absent or null.
+
+        Raises:
+            ValueError: it is not of the kind that the key holds; so do the methods below.
+        """
+        value = self.optional(key, None)
         return default if value is None else value
 
     def optional(self, key: str, default: Any) -> Any:
         """The value, None where it is null, which says something; ``default`` where it is absent."""
         self._read.add(key)
+        check_value(self.where, key, self.config.get(key))
         return self.config.get(key, default)
 
     def need(self, key: str) -> Any:
@@ -64,7 +70,7 @@ class Settings:
         value = self.get(key, default)
         if value is not None and value not in allowed:
             shown = " or ".join(repr(one) for one in allowed) or "absent"
-            raise ValueError(f"{self.where}: {key}={value!r} cannot be read; only {shown} is known here")
+            raise ValueError(f"{self.where}: {key}={value!r:.100} cannot be read; only {shown} is known here")
         return value
 
     def finish(self) -> None:
@@ -75,7 +81,9 @@ class Settings:
         """
         unread = [key for key, value in self.config.items() if key not in self._read and value is not None]
         if unread:
-            shown = ", ".join(f"{key}={self.config[key]!r:.60}" for key in unread)
+            shown = ", ".join(
+                f"{key if key.isprintable() else ascii(key):.60}={self.config[key]!r:.60}" for key in unread[:8]
+            )
             raise ValueError(
                 f"{self.where}: {shown} not understood, and a model read without it may be another one; "
                 "remove it from the file if it changes nothing"

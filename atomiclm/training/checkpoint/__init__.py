@@ -20,7 +20,7 @@ can execute code.
 
 from atomiclm.training.checkpoint.background import BackgroundWriter, Written
 from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, candidates, stored_step
-from atomiclm.training.checkpoint.reading import Content, read, read_manifest, read_model
+from atomiclm.training.checkpoint.reading import Content, newest_sound, read, read_manifest, read_model
 from atomiclm.training.checkpoint.restoring import resume, rewind
 from atomiclm.training.checkpoint.retention import Retention, prune
 from atomiclm.training.checkpoint.snapshot import Snapshot
@@ -36,6 +36,7 @@ __all__ = [
     "Snapshot",
     "Written",
     "candidates",
+    "newest_sound",
     "prune",
     "read",
     "read_manifest",

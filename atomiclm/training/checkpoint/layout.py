@@ -3,8 +3,11 @@
 import hashlib
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from atomiclm.tracking.record import to_json
 
 FORMAT_VERSION = 3
 MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
@@ -46,6 +49,12 @@ def candidates(folder: Path) -> list[Path]:
 def fingerprint(content: bytes) -> dict[str, Any]:
     """Return what a manifest says of a file's content."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """Return the hash that a manifest carries of the rest of itself."""
+    content = to_json({key: value for key, value in manifest.items() if key != "sha256"})
+    return hashlib.sha256(content).hexdigest()
 
 
 def flush(path: Path) -> None:

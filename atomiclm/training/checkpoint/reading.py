@@ -4,7 +4,7 @@ Of 400 single flipped bits in a safetensors file the library noticed 7; the othe
 word. What is parsed is what was hashed: a file is read once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,9 @@ from atomiclm.tracking.record import from_json
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.layout import DamagedCheckpoint
 from atomiclm.training.checkpoint.migration import OLDEST_FORMAT, migrated
+
+_LAST_WITHOUT_HASH = 2
+"""The last format whose manifest carries no hash of itself."""
 
 _LARGEST_JSON_BYTES = 1 << 28
 
@@ -52,6 +55,28 @@ def read_model(path: Path) -> dict[str, Tensor]:
     return _tensors(path, read_manifest(path), layout.MODEL)
 
 
+def newest_sound(folder: Path, say: Callable[[str], None]) -> Path:
+    """Return the newest checkpoint under `folder` whose weights are what was written; a damaged one is said aloud.
+
+    Raises:
+        ValueError: there is no checkpoint.
+        DamagedCheckpoint: none is sound.
+    """
+    damage = []
+    for path in layout.candidates(folder):
+        try:
+            _verified(path, read_manifest(path), layout.MODEL)
+        except DamagedCheckpoint as error:
+            damage.append(str(error))
+            continue
+        for line in damage:
+            say(f"{line}; taking {path.name}")
+        return path
+    if damage:
+        raise DamagedCheckpoint(f"no checkpoint under {folder} is sound: {'; '.join(damage)}")
+    raise ValueError(f"{folder} has no checkpoint yet; train the run to the end, or wait for its first one")
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """Return the manifest of one checkpoint; what it says of the files is not checked here.
 
@@ -70,6 +95,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(
             f"{path} has format {version!r}; this version of atomiclm reads {OLDEST_FORMAT} to {layout.FORMAT_VERSION}"
         )
+    if version > _LAST_WITHOUT_HASH and manifest.get("sha256") != layout.manifest_sha256(manifest):
+        raise DamagedCheckpoint(f"{path} is damaged: {layout.MANIFEST} is not what was saved")
     if manifest.get("step") != layout.stored_step(path):
         raise DamagedCheckpoint(f"{path} is damaged: its manifest is of step {manifest.get('step')!r}")
     if not isinstance(files, dict) or not all(isinstance(files.get(name), dict) for name in layout.FILES):

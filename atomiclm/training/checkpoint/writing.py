@@ -24,7 +24,6 @@ from atomiclm.training.checkpoint.retention import Retention, prune, quarantine,
 from atomiclm.training.checkpoint.snapshot import Snapshot
 from atomiclm.training.state import TrainState
 
-
 _LEVELS = 3
 """Folders above the checkpoints that the run may have made: its own, its study's, that of all outputs."""
 
@@ -70,6 +69,7 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
             layout.STATE: _write_file(temporary / layout.STATE, to_json(snapshot.scalars) + b"\n"),
         }
         manifest = {"format": layout.FORMAT_VERSION, "step": snapshot.step, "files": files, **snapshot.about}
+        manifest["sha256"] = layout.manifest_sha256(manifest)
         _write_file(temporary / layout.MANIFEST, to_json(manifest) + b"\n")
         layout.flush(temporary)
         before_publishing()

@@ -1,0 +1,58 @@
+"""What was typed, judged before Hydra reads it: flags, lengths, and what Hydra would act on."""
+
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+
+from atomiclm.config.compose import compose_hydra, parsed
+from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.hydra_node import hydra_faults
+
+MAX_CHARACTERS = 10_000
+"""Of one override; a list of that length takes the parser five seconds, by the square of it."""
+MAX_BRACKETS = 40
+"""Of one kind in one override: Hydra's parser calls itself several times for each, and Python allows 1000 calls."""
+
+
+def check_typed(asked: Namespace) -> None:
+    """Judge flags and overrides by their form.
+
+    Raises:
+        ConfigError: a flag that puts another configuration in the place of the checked one; an override that Hydra
+            would take minutes to read.
+    """
+    faults = [*_flags(asked), *_lengths(asked.overrides)]
+    if faults:
+        raise ConfigError(faults)
+
+
+def check_hydra(overrides: Sequence[str]) -> None:
+    """Compose what `overrides` ask for before Hydra does, and judge its `hydra` node.
+
+    Those that list several values are left out: a sweep composes, and so judges, each of its cells before the first.
+
+    Raises:
+        ConfigError: the node would run code, or change what is not a configuration's to change.
+    """
+    single = [one.input_line or "" for one in parsed(overrides) if not one.is_sweep_override()]
+    if faults := hydra_faults(*compose_hydra(single)):
+        raise ConfigError(faults)
+
+
+def _flags(asked: Namespace) -> Iterator[Fault]:
+    rule = "atomiclm's commands have their own primary configuration; put options into a --config-dir, or an experiment"
+    for flag in ("config_path", "config_name"):
+        if getattr(asked, flag) is not None:
+            yield Fault(f"--{flag.replace('_', '-')}", rule)
+    if asked.experimental_rerun is not None:
+        yield Fault("--experimental-rerun", "reads a pickle, which runs what is in it; give the command again instead")
+
+
+def _lengths(overrides: Sequence[str]) -> Iterator[Fault]:
+    for override in overrides:
+        key = override.partition("=")[0][:60]
+        if len(override) > MAX_CHARACTERS:
+            yield Fault(key, f"has {len(override):,} characters, and {MAX_CHARACTERS:,} are read; put it into a file")
+        elif max(override.count(bracket) for bracket in "[{(") > MAX_BRACKETS:
+            yield Fault(key, f"has more than {MAX_BRACKETS} brackets of a kind; put it into a file")
+        elif override.partition("=")[0].count(".") > MAX_BRACKETS:
+            yield Fault(key, f"is nested more than {MAX_BRACKETS} levels deep; no setting is")

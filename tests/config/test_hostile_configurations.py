@@ -1,0 +1,253 @@
+"""Configurations from a stranger: told what is wrong with them or used; nothing of theirs runs, nothing hangs."""
+
+import os
+import random
+import shutil
+import sys
+
+import pytest
+import torch
+import yaml
+from cli import TINY, corpus, only_run, run
+from hostile_configurations import changed, code_nodes, junk, places, values
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from atomiclm.config import app, compose
+from atomiclm.config.compose import resolved, root_keys
+from atomiclm.config.faults import ConfigError
+from atomiclm.config.objects import load_run
+from atomiclm.config.validate import validate
+from atomiclm.tracking import RunFolder
+from atomiclm.tracking.config_file import read_config_file
+
+SEED = int(os.environ.get("ATOMICLM_FUZZ_SEED", "6"))
+NUM_SPOILED = 2200
+
+
+@pytest.fixture
+def canary(tmp_path, monkeypatch):
+    """A file that is there once anything planted has run."""
+    path = tmp_path / "canary"
+    (tmp_path / "canary_part.py").write_text(f"__import__('pathlib').Path({str(path)!r}).touch()\nclass Canary: ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    yield path
+    sys.modules.pop("canary_part", None)
+
+
+def _is_valid(config):
+    """Whether it is; anything but a ConfigError, or OmegaConf's of a reference, is a fault of ours."""
+    told = []
+    try:
+        validate(config, root_keys())
+    except ConfigError as error:
+        told = [*error.faults]
+    assert all(fault.path and fault.message for fault in told)
+    return not told
+
+
+def test_a_spoiled_configuration_is_told_or_used(canary, capsys):
+    """Of every fifth, the references are followed first, as in a composed one; the others are as in a config.yaml."""
+    with capsys.disabled():
+        print(f" [fuzz seed {SEED}]", end="")
+    random_ = random.Random(SEED)
+    written = values()
+    read = [resolved(OmegaConf.create(config)) for config in written]
+    outcomes = {True: 0, False: 0}
+    for number in range(NUM_SPOILED):
+        follows = number % 5 == 0
+        config = random_.choice(written if follows else read)
+        for _ in range(random_.choice((1, 1, 2))):
+            config = changed(config, random_.choice(list(places(config))), junk(random_))
+        try:
+            outcomes[_is_valid(resolved(OmegaConf.create(config)) if follows else config)] += 1
+        except (OmegaConfBaseException, ConfigError):
+            outcomes[False] += 1
+        except BaseException as error:
+            error.add_note(f"seed {SEED}, number {number}")
+            raise
+    assert not canary.exists()
+    assert outcomes[False] > NUM_SPOILED / 2
+    assert outcomes[True] > 20
+
+
+def test_code_planted_at_any_place_is_refused(canary):
+    """Every node of a configuration in turn is one that would make a file, or holds one beside its own entries."""
+    random_ = random.Random(SEED)
+    (config, *_) = values()
+    config = resolved(OmegaConf.create(config))
+    nodes = code_nodes(str(canary))
+    for place in places(config):
+        for node in random_.sample(nodes, 2):
+            assert not _is_valid(changed(config, place, node)) or place[0] == "study", (place, node)
+    assert not canary.exists()
+
+
+# The files of a run.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """The folder of a run of one step."""
+    folder = tmp_path_factory.mktemp("trained")
+    text = corpus(folder)
+    done = run(
+        folder,
+        "train",
+        *TINY,
+        "trainer.max_steps=1",
+        "data=text",
+        f"data.path={text}",
+        "evaluation.samples=0",
+        "evaluation.times=0",
+    )
+    assert done.returncode == 0, done.stderr
+    return only_run(folder)
+
+
+@pytest.fixture
+def stored(trained, tmp_path):
+    """A copy of it to spoil, and what its config.yaml says."""
+    folder = shutil.copytree(trained, tmp_path / "run")
+    return RunFolder(folder), yaml.safe_load((folder / "config.yaml").read_text())
+
+
+CPU = torch.device("cpu")
+
+
+def test_a_run_is_loaded(stored):
+    assert load_run(stored[0], None, CPU).values["model"]["dim"] == 32
+
+
+SPOILED = {
+    "model.num_layers": ("num_layers", 10**9),
+    "model.dim": ("dim", 10**9),
+    "the model has [": ("dim", 10**7),
+    "model.vocab_size": ("vocab_size", 10**12),
+    "model.context_length": ("context_length", 10**18),
+    "model.attention.num_heads": ("attention.num_heads", 10**9),
+    "model.feedforward.hidden_dim": ("feedforward.hidden_dim", 10**15),
+    "blocks.10": ("num_layers", 100),
+    "model.dropout": ("dropout", "much"),
+    "model.norm._target_": ("norm._target_", "os.system"),
+    "model._target_": ("_target_", "builtins.eval"),
+    "model: is no mapping": ("", ["a", "list"]),
+    "model: names no component": ("", {"dim": 4}),
+}
+
+
+@pytest.mark.parametrize("message", SPOILED)
+def test_a_model_that_is_not_the_weights_is_refused_before_it_is_made(message, stored, monkeypatch):
+    folder, config = stored
+    load_run(folder, None, CPU)  # torch remembers which functions its meta device is for, so before one is replaced
+    path, value = SPOILED[message]
+    spoiled = changed(config, tuple(f"model.{path}".rstrip(".").split(".")), value)
+    folder.config.write_text(yaml.safe_dump(spoiled))
+
+    allocated = []
+    allocate = torch.empty
+
+    def counted(*sizes, **keywords):
+        made = allocate(*sizes, **keywords)
+        allocated.append(made.numel() if made.device.type == "cpu" else 0)
+        return made
+
+    monkeypatch.setattr(torch, "empty", counted)
+    with pytest.raises(ValueError, match="cannot be used") as told:
+        load_run(folder, None, CPU)
+    assert message in str(told.value)
+    assert "\n" not in str(told.value)
+    assert max(allocated, default=0) < 10**6
+
+
+def _aliases(form):
+    rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    return "\n".join([*rows, *(f"a{i}: &a{i} {form.format(', '.join([f'*a{i - 1}'] * 9))}" for i in range(1, 12))])
+
+
+FILES = {
+    "a bomb of aliases": (_aliases("[{}]"), "100,000 values"),
+    "a bomb of merges": (_aliases("{{<<: [{}]}}").replace("[x, x, x, x, x, x, x, x, x]", "{k: 1}"), "100,000 values"),
+    "a part inside itself": ("a: &a [*a]", "not ended"),
+    "too deep": ("a: " + "[" * 5000 + "]" * 5000, "deep"),
+    "too long": ("a: " + "x" * 2_000_000, "bytes"),
+    "a Python object": ("a: !!python/object/apply:os.system ['touch canary']", "python/object"),
+    "a list": ("[1, 2]", "no mapping"),
+    "nothing": ("", "no mapping"),
+    "no YAML": ("a: [", "config.yaml"),
+    "no UTF-8": (b"a: \xff\xfe", "utf-8"),
+    "a date that is none": ("a: 2001-99-99", "month"),
+    "a NUL": ("a: b\0c", "config.yaml"),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_a_config_file_is_read_or_refused(case, tmp_path, canary):
+    content, message = FILES[case]
+    path = tmp_path / "config.yaml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"config\.yaml") as told:
+        read_config_file(path)
+    assert message in str(told.value)
+    assert not canary.exists()
+
+
+def test_references_in_a_config_file_are_not_followed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOME_TOKEN", "hunter2")
+    (tmp_path / "config.yaml").write_text("a: ${oc.env:SOME_TOKEN}\nb: &b [1]\nc: *b\n")
+    assert read_config_file(tmp_path / "config.yaml") == {"a": "${oc.env:SOME_TOKEN}", "b": [1], "c": [1]}
+
+
+# Through the command.
+
+TYPED = {
+    "brackets": (["+a=" + "[" * 1000 + "]" * 1000], "a: has more than 40 brackets"),
+    "levels": (["+" + ".".join("a" * 1000) + "=1"], "levels deep"),
+    "characters": (["name=" + "x" * 100_000], "name: has 100,005 characters"),
+    "another configuration": (["--config-name", "mine"], "--config-name: "),
+    "another folder": (["--config-path", "mine"], "--config-path: "),
+    "a pickle": (["--experimental-rerun", "x.pickle"], "--experimental-rerun: "),
+    "a package": (["hydra.searchpath=[pkg://canary_part]"], "hydra.searchpath: "),
+    "a secret": (["tracking.project=${oc.env:WANDB_API_KEY}"], "tracking.project: WANDB_API_KEY"),
+    "a bomb in --config-dir": (["--config-dir", "theirs", "model=bomb"], "100,000 values"),
+    "depth in --config-dir": (["--config-dir", "theirs", "model=deep"], "levels deep"),
+    "an arm outside": (["arm=../../x"], "arm: "),
+}
+"""What the command refuses before Hydra is called: the message begins with the key, or says the rule."""
+
+
+@pytest.mark.parametrize("case", TYPED)
+@pytest.mark.parametrize("flags", [[], ["-m"]])
+def test_what_is_typed_is_judged_before_hydra_acts_on_it(case, flags, tmp_path, canary, monkeypatch):
+    arguments, expected = TYPED[case]
+    (tmp_path / "theirs" / "model").mkdir(parents=True)
+    (tmp_path / "theirs" / "model" / "bomb.yaml").write_text(_aliases("[{}]"))
+    (tmp_path / "theirs" / "model" / "deep.yaml").write_text(FILES["too deep"][0])
+    monkeypatch.setattr(compose, "_also_in", [])
+    if case == "an arm outside" and flags:
+        pytest.skip("a sweep judges its cells one by one, after Hydra has made the sweeper")
+    with pytest.raises(ConfigError) as told:
+        app._written_out([*flags, *arguments])
+    assert expected in str(told.value)
+    assert len(str(told.value)) < 1000
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["model.num_layers=1000000000", "model.dim=10000000000", "trainer.batch_size=-1", "optim.lr=nan", "name=../x"],
+         ["5 faults", "model.num_layers", "model.dim", "trainer.batch_size", "optim.lr", "name"]),
+        (["data=markov", "data.order=1000000000", "output_dir=${cache_dir}", "cache_dir=${output_dir}"],
+         ["output_dir: refers to itself (output_dir -> cache_dir -> output_dir)"]),
+    ],
+)  # fmt: skip
+def test_through_the_command_it_is_one_message(arguments, expected, tmp_path):
+    done = run(tmp_path, "plan", *arguments)
+    assert done.returncode == 2, done.stderr
+    for part in expected:
+        assert part in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr) < 3000
+    assert not (tmp_path / "outputs").exists()

@@ -1,0 +1,35 @@
+"""Nothing gets in through a file: thousands of hostile ones before every reader, none of which breaks the law.
+
+The law is in `judge.py`. `python tests/fuzz/fuzz.py --seconds 600 --seed 1` goes on from here.
+"""
+
+import pytest
+from fuzz.families import FAMILIES
+from fuzz.running import run
+
+SEED = 6
+INPUTS = {  # drawn inputs, and the share of the shaped ones: what a minute of one core allows
+    "tokenizers": (2600, 0.7),
+    "texts": (2200, 0.6),
+    "parquet": (1800, 0.3),
+    "shards": (600, 0.3),
+    "huggingface": (300, 0.1),
+    "checkpoints": (120, 0.1),
+}
+
+
+def test_every_family_is_run():
+    assert INPUTS.keys() == FAMILIES.keys()
+
+
+@pytest.mark.parametrize("family", INPUTS)
+def test_every_input_is_accepted_or_refused_in_one_clear_sentence(family, tmp_path):
+    count, share = INPUTS[family]
+    report = run(family, SEED, tmp_path, count=count, share=share)
+    print(report.line())
+    assert not report.faults, f"python tests/fuzz/fuzz.py --family {family} --seed {SEED} --only INPUT\n" + "\n".join(
+        report.faults[:20]
+    )
+    assert report.num_inputs > count
+    assert report.counts["refused"] > count / 10, "a fuzzer that finds nothing to refuse tests nothing"
+    assert report.counts["accepted"] > 0, "nor one that never comes past the first check"
