@@ -70,7 +70,7 @@ class TokenizerFile:
         try:
             split_pattern(self.pattern)
         except ValueError as error:
-            refuse("pattern", str(error))
+            refuse("pattern", f"{error!s:.500}")
         _check_special_tokens(self.special_tokens)
         _check_ids(self)
         _check_merges(self.merges)

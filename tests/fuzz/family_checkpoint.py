@@ -16,7 +16,7 @@ from fuzz.mutate import VALUES, mutated_bytes, mutated_tree, spelled
 from small_run import dataset, fresh_state, runtime, schedule, trainer
 
 from atomiclm.training import TrainState, checkpoint
-from atomiclm.training.checkpoint.layout import FILES, MANIFEST, MODEL, OPTIMIZER, STATE, fingerprint
+from atomiclm.training.checkpoint.layout import FILES, MANIFEST, MODEL, OPTIMIZER, STATE, fingerprint, manifest_sha256
 
 NAME = "step_00000002"
 
@@ -55,7 +55,7 @@ class Checkpoints(Family):
                     manifest["files"][name] = fingerprint((folder / NAME / name).read_bytes())
                 else:
                     manifest["files"][name] = fingerprint(b"")
-            (folder / NAME / MANIFEST).write_text(json.dumps(manifest))
+            _seal(folder / NAME, manifest)
         return lambda: opened(folder)
 
     def shaped(self) -> Iterator[tuple[str, Make]]:
@@ -97,13 +97,24 @@ class Checkpoints(Family):
                     folder, lambda path: (path / STATE).write_bytes(spelled(rng, mutated_tree(rng, self.state)))
                 )
             case 2:
-                raw = spelled(rng, mutated_tree(rng, self.manifest))
-                return self._changed(folder, lambda path: (path / MANIFEST).write_bytes(raw), seal=False)
+                tree = mutated_tree(rng, self.manifest)
+                raw = None if isinstance(tree, dict) and rng.random() < 0.8 else spelled(rng, tree)
+                return self._changed(folder, partial(_seal, manifest=tree, raw=raw), seal=False)
             case 3:
                 change = partial(_mutate, rng, name, mutated_safetensors)
             case _:
                 change = partial(_mutate, rng, rng.choice(FILES), mutated_bytes)
         return self._changed(folder, change)
+
+
+def _seal(path: Path, manifest: dict, raw: bytes | None = None) -> None:
+    """Write the manifest with the hash of itself, or else these bytes."""
+    if raw is None:
+        try:
+            raw = json.dumps(manifest | {"sha256": manifest_sha256(manifest)}).encode()
+        except (ValueError, TypeError):  # what nobody can hash, such as half a surrogate pair
+            raw = json.dumps(manifest).encode()
+    (path / MANIFEST).write_bytes(raw)
 
 
 def _put(make: Make, name: str, path: Path) -> None:

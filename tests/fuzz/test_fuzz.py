@@ -32,4 +32,4 @@ def test_every_input_is_accepted_or_refused_in_one_clear_sentence(family, tmp_pa
     )
     assert report.num_inputs > count
     assert report.counts["refused"] > count / 10, "a fuzzer that finds nothing to refuse tests nothing"
-    assert report.counts["accepted"] > 0, "nor one that never comes past the first check"
+    assert report.counts["accepted"] > report.num_inputs / 25, "nor one that never comes past the first check"

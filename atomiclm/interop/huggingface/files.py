@@ -51,7 +51,8 @@ def weight_files(folder: Path) -> list[Path]:
         raise ValueError(f"{index}: weight_map must be an object of the tensors' names and their files")
     paths = []
     for name in sorted(set(names.values())):
-        if Path(name).name != name or not name.isprintable() or not (folder / name).is_file():
+        plain = Path(name).name == name and name.isprintable() and len(name.encode()) <= 255  # as long as a name may be
+        if not plain or not (folder / name).is_file():
             raise ValueError(f"{index}: weight_map names {name!a:.100}, which is not a file of this folder")
         paths.append(folder / name)
     return paths

@@ -35,8 +35,8 @@ def transposed(weight: Weight) -> Weight:
     return Weight(
         weight.ours,
         weight.theirs,
-        lambda tensors: [weight.to_theirs(tensors)[0].T],
-        lambda tensors: weight.to_ours([tensors[0].T]),
+        lambda tensors: [weight.to_theirs(tensors)[0].mT],
+        lambda tensors: weight.to_ours([tensors[0].mT]),
     )
 
 
