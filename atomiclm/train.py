@@ -66,8 +66,8 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         session = Session.prepare(run, corpus, console)
     except ValueError as error:
         raise UserError(str(error)) from error
-    except (RuntimeError, MemoryError) as error:
-        if (told := _memory_advice(error, run)) is not None:
+    except Exception as error:
+        if (told := _memory_advice(error.__cause__ or error, run)) is not None:  # the cause, of what `build` raises
             raise RunFailed(told) from error
         raise
     with _locked(folder):
@@ -134,9 +134,8 @@ def _score(summary: dict[str, Any]) -> float:
 
 def _memory_advice(error: BaseException | None, run: RunConfig) -> str | None:
     """What to change, where it was memory that ran out."""
-    import torch
-
     from atomiclm.training.out_of_memory import advice
+    from atomiclm.training.runtime import best_device
 
     if error is None:
         return None
@@ -146,7 +145,7 @@ def _memory_advice(error: BaseException | None, run: RunConfig) -> str | None:
         batch_size=trainer["batch_size"],
         micro_batch_size=runtime["micro_batch_size"],
         checkpoint_activations=runtime["checkpoint_activations"],
-        device="cuda" if torch.cuda.is_available() and runtime["device"] in ("auto", "cuda") else runtime["device"],
+        device=best_device() if runtime["device"] == "auto" else runtime["device"],
     )
 
 

@@ -218,7 +218,8 @@ def _check_unicode(table: Any) -> None:
     if table != {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256}:
         refuse(
             "unicode",
-            f"the text was split by Unicode {table['version']!r:.20} (table {table['sha256']!r:.14}), "
+            f"the text was split by Unicode {ascii(table['version'])[1:-1]:.20} "
+            f"(table {ascii(table['sha256'])[1:-1]:.12}), "
             f"here it is {UNICODE_VERSION} (table {UNICODE_SHA256:.12}), which may give other ids",
         )
 

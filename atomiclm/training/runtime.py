@@ -52,7 +52,7 @@ class Runtime:
         keep_checkpoints: int = 2,
         keep_best: bool = True,
     ) -> None:
-        self.device = torch.device(_best_device() if device == "auto" else device)
+        self.device = torch.device(best_device() if device == "auto" else device)
         self.compile = compile
         self.checkpoint_activations = checkpoint_activations
         self.micro_batch_size = micro_batch_size
@@ -63,7 +63,7 @@ class Runtime:
         self.keep_checkpoints = keep_checkpoints
         self.keep_best = keep_best
         if not _is_available(self.device):
-            raise ValueError(f"device={device} is not available on this machine; device=auto takes {_best_device()}")
+            raise ValueError(f"device={device} is not available on this machine; device=auto takes {best_device()}")
 
     def prepare(self) -> None:
         """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
@@ -151,7 +151,8 @@ def _keep_freed_memory() -> None:
         glibc.mallopt(parameter, _LARGEST_BLOCK_BYTES)
 
 
-def _best_device() -> str:
+def best_device() -> str:
+    """Return what `device=auto` takes on this machine."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"

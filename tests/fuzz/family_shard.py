@@ -113,6 +113,7 @@ class Shards(Family):
                     folder, lambda _, folder: (folder / "train.bin").write_bytes(change)
                 ),
             )
+        yield "a pipe that is said to hold nothing", lambda folder: self._sealed(folder, _with_a_pipe)
         yield "answers that are no flags", lambda folder: self._sealed(folder, _with_answers)
         yield "links", lambda folder: self._sealed(folder, lambda _, folder: _linked(folder / "train.bin", self.sound))
         for name in (MANIFEST, "train.bin", "tokenizer.json"):
@@ -167,6 +168,11 @@ def _with_answers(manifest: dict, folder: Path) -> None:
     for split in ("train", "validation"):
         (folder / f"{split}.answers.bin").write_bytes(b"\x07" * manifest[split]["tokens"])
         manifest["files"][f"{split}.answers.bin"] = {}
+
+
+def _with_a_pipe(manifest: dict, folder: Path) -> None:
+    os.mkfifo(folder / "train.answers.bin")
+    manifest["files"]["train.answers.bin"] = {"bytes": 0, "sha256": "0" * 64}
 
 
 def _linked(path: Path, sound: Path) -> None:

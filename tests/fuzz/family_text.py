@@ -19,14 +19,17 @@ ROWS = [{"text": f"row {n}: the quick brown fox " * (n % 5 + 1), "n": n, "more":
 PLAIN = "".join(row["text"] + "\n" for row in ROWS).encode() + "Zwölf Boxkämpfer\U0001f600\r\n".encode()
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
 PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
-GIGABYTE = 1 << 30
+SECRET = "what lies beside the folder"
 
 
 def documents(path: Path | str) -> None:
     """Both ways a source is read: the quick look, whose findings are an error like any other, and the whole of it."""
     source = TextFiles(str(path))
     faults = source.faults()
-    count = sum(len(document.text.encode()) for document in source.documents())
+    count = 0
+    for document in source.documents():
+        count += len(document.text.encode())
+        assert document.text != SECRET, "a file that is not in the folder was read"
     assert not faults, faults
     assert count
 
@@ -127,7 +130,7 @@ def _folders() -> Iterator[tuple[str, Make]]:
             inside = folder / "texts"
             inside.mkdir()
             (inside / "a.txt").write_text("sound")
-            (folder / "secret.txt").write_text("a secret outside")
+            (folder / "secret.txt").write_text(SECRET)
             change(inside)
             return lambda: documents(folder / path)
 

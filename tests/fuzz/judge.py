@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 CPU_SECONDS = 5.0
-WALL_SECONDS = 6.0  # waiting, on a pipe for one; generous, since the machine may be busy
+WALL_SECONDS = 60.0  # waiting, on a pipe for one; generous, since the machine may be busy
 MEMORY_BYTES = 1 << 30
 MESSAGE_CHARACTERS = 2000
 
