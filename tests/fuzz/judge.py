@@ -9,7 +9,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,7 +81,7 @@ class Guard:
 
     def _is_inside(self, path: str) -> bool:
         real = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-        return f"{real}/".startswith((f"{self._allowed}/", f"{tempfile.gettempdir()}/atomiclm-"))
+        return f"{real}/".startswith(f"{self._allowed}/")
 
 
 def _writes(arguments: tuple) -> bool:
