@@ -277,6 +277,7 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
         for name, target in targets.items()
         if name in tensors and tensors[name].shape != target.shape
     ]
+    problems += [f"{name} is complex" for name, tensor in tensors.items() if tensor.is_complex()]
     if problems:
         raise OtherModel(f"the weights are not this model's: {'; '.join(sorted(problems)[:8])}")
     for name, target in targets.items():

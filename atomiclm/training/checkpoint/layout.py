@@ -1,8 +1,10 @@
 """The names in a checkpoint folder, and what is asked of every file in it."""
 
+import errno
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -55,6 +57,29 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
     """Return the hash that a manifest carries of the rest of itself."""
     content = to_json({key: value for key, value in manifest.items() if key != "sha256"})
     return hashlib.sha256(content).hexdigest()
+
+
+def read_bounded(path: Path, limit: int) -> bytes:
+    """Return the content of a regular file of at most `limit` bytes.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe, a device or a folder, which may have no end or never begin.
+        DamagedCheckpoint: it is larger.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise DamagedCheckpoint(f"{path} is damaged: it has more than {limit:,} bytes")
+    return content
+
+
+def shown(value: object, limit: int = 120) -> str:
+    """Return what a message says of a value out of a file: printable, and no longer than `limit` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
 
 
 def flush(path: Path) -> None:

@@ -21,7 +21,7 @@ from atomiclm.training.checkpoint.migration import OLDEST_FORMAT, migrated
 _LAST_WITHOUT_HASH = 2
 """The last format whose manifest carries no hash of itself."""
 
-_LARGEST_JSON_BYTES = 1 << 28
+_LARGEST_MANIFEST_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +43,8 @@ def read(path: Path) -> Content:
     manifest = read_manifest(path)
     model, optimizer = (_tensors(path, manifest, name) for name in (layout.MODEL, layout.OPTIMIZER))
     scalars = _parsed(path / layout.STATE, _verified(path, manifest, layout.STATE))
+    if scalars.get("step") != manifest["step"]:
+        raise DamagedCheckpoint(f"{path} is damaged: its state is of step {layout.shown(scalars.get('step'))}")
     return Content(manifest, migrated(scalars, manifest["format"]), model, optimizer)
 
 
@@ -85,20 +87,19 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / layout.MANIFEST
     try:
-        if file.stat().st_size > _LARGEST_JSON_BYTES:
-            raise DamagedCheckpoint(f"{file} is damaged: {file.stat().st_size:,} bytes are no manifest")
-        manifest = _parsed(file, file.read_bytes())
+        manifest = _parsed(file, layout.read_bounded(file, _LARGEST_MANIFEST_BYTES))
     except OSError as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
     version, files = manifest.get("format"), manifest.get("files")
     if not isinstance(version, int) or not OLDEST_FORMAT <= version <= layout.FORMAT_VERSION:
         raise DamagedCheckpoint(
-            f"{path} has format {version!r}; this version of atomiclm reads {OLDEST_FORMAT} to {layout.FORMAT_VERSION}"
+            f"{path} has format {layout.shown(version)}; "
+            f"this version of atomiclm reads {OLDEST_FORMAT} to {layout.FORMAT_VERSION}"
         )
     if version > _LAST_WITHOUT_HASH and manifest.get("sha256") != layout.manifest_sha256(manifest):
         raise DamagedCheckpoint(f"{path} is damaged: {layout.MANIFEST} is not what was saved")
     if manifest.get("step") != layout.stored_step(path):
-        raise DamagedCheckpoint(f"{path} is damaged: its manifest is of step {manifest.get('step')!r}")
+        raise DamagedCheckpoint(f"{path} is damaged: its manifest is of step {layout.shown(manifest.get('step'))}")
     if not isinstance(files, dict) or not all(isinstance(files.get(name), dict) for name in layout.FILES):
         raise DamagedCheckpoint(f"{path} is damaged: its manifest does not name {', '.join(layout.FILES)}")
     return manifest
@@ -110,9 +111,10 @@ def _verified(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
     try:
         size = file.stat().st_size
         if size != expected.get("bytes"):
-            raise DamagedCheckpoint(f"{path} is damaged: {name} has {size:,} bytes, not {expected.get('bytes')!r}")
+            wanted = layout.shown(expected.get("bytes"))
+            raise DamagedCheckpoint(f"{path} is damaged: {name} has {size:,} bytes, not {wanted}")
         # Read, not mapped: a mapped file keeps its disk blocks after the checkpoint is pruned.
-        content = file.read_bytes()
+        content = layout.read_bounded(file, size)
     except OSError as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
     if layout.fingerprint(content) != expected:
@@ -125,14 +127,14 @@ def _tensors(path: Path, manifest: Mapping[str, Any], name: str) -> dict[str, Te
     try:
         return safetensors.torch.load(content)
     except Exception as error:  # the library raises what it likes: SafetensorError, KeyError for a dtype, ValueError
-        raise DamagedCheckpoint(f"{path} is damaged: {name} holds no tensors ({error})") from error
+        raise DamagedCheckpoint(f"{path} is damaged: {name} holds no tensors ({layout.shown(str(error))})") from error
 
 
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:
     try:
         value = from_json(content)
     except (ValueError, RecursionError, TypeError) as error:
-        raise DamagedCheckpoint(f"{file} is damaged: {error}") from error
+        raise DamagedCheckpoint(f"{file} is damaged: {layout.shown(str(error))}") from error
     if not isinstance(value, dict):
         raise DamagedCheckpoint(f"{file} is damaged: it holds no JSON object")
     return value

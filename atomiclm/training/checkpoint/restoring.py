@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.layout import DamagedCheckpoint, candidates
 from atomiclm.training.checkpoint.reading import Content, read, read_manifest
 from atomiclm.training.checkpoint.retention import discard_after, quarantine, sweep
@@ -60,11 +61,11 @@ def _restored(state: TrainState, path: Path) -> Content:
     content = read(path)
     try:
         state.restore(content.scalars, content.model, content.optimizer)
-    except OtherModel:
-        raise
+    except OtherModel as error:
+        raise OtherModel(f"{path}: {layout.shown(str(error), 1000)}") from None
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
         # The hashes are right, so it was written like this: by another program, or to be read by us.
-        raise DamagedCheckpoint(f"{path} is damaged: its state is none ({error!r})") from error
+        raise DamagedCheckpoint(f"{path} is damaged: its state is none ({layout.shown(error)})") from error
     return content
 
 
