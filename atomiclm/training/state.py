@@ -180,6 +180,8 @@ class TrainState:
         Raises:
             OtherModel: the tensors are not those of this model and optimizer, naming which differ.
         """
+        if odd := sorted(name for name, tensor in optimizer.items() if tensor.is_complex()):
+            raise OtherModel(f"the optimizer state is not this model's: {', '.join(odd[:8])} is complex")
         load_tensors(self.model, model)
         parameters = dict(self.model.named_parameters())
         training = {name: optimizer[key] for name in parameters if (key := f"{name}/{_TRAINING}") in optimizer}

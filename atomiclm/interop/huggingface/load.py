@@ -75,7 +75,8 @@ def _build(architecture: Architecture, config: dict[str, Any], where: str) -> De
     try:
         return build(architecture, config, where)
     except ValueError as error:
-        raise ValueError(str(error) if where in str(error) else f"{where}: {error}") from error
+        text = str(error) if where in str(error) else f"{where}: {error}"
+        raise ValueError(f"{text:.2000}") from error  # a message may quote the file, which may be a stranger's
     except (ArithmeticError, RuntimeError, TypeError) as error:
         # Every key is of its kind by now; what is left are sizes that do not go together.
         raise ValueError(f"{where} describes no model that can be built ({error!s:.200})") from error
