@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ from atomiclm.training.hooks import LogMetrics, Sample, Validate
 from atomiclm.training.machine import write_rate
 from atomiclm.training.recovery import FolderRecovery
 from atomiclm.training.saving import SaveCheckpoints
-from atomiclm.training.step import Interrupted
+from atomiclm.training.step import Diverged, Interrupted
 from atomiclm.training.trainer import Forward
 
 _STOP_SECONDS = 8.0
@@ -159,7 +159,12 @@ class Session:
             "code_sha256": code_of(),
             **{f"code_sha256 of {module}": digest for module, digest in own_code(self.run.values).items()},
         }
-        return conditions(self.runtime, self.runtime.dtype(self.trainer.precision), hashes)
+        looked_at = {  # no weight hangs on these, but the rows of the record do
+            "log_every_steps": self.runtime.log_every_steps,
+            **{f"evaluation.{key}": value for key, value in self.run.values["evaluation"].items()},
+        }
+        found = conditions(self.runtime, self.runtime.dtype(self.trainer.precision), hashes)
+        return {**found, **looked_at}
 
     # -----------------------------------------------------------------------------------------------------------------
     # Training.
@@ -176,6 +181,11 @@ class Session:
         """
         content = checkpoint.resume(self.state, folder.checkpoints, self.console.say)
         if content is None:
+            if checkpoint.had_some(folder.checkpoints) or read_metrics(folder.metrics, "checkpoint"):
+                raise ValueError(
+                    f"{folder.path} had checkpoints, and none is left in {folder.checkpoints.name}: "
+                    "bring them back, or remove the run folder to train from the start"
+                )
             record.truncate(0)
             return None
         reasons = reasons_inexact(content.manifest.get("conditions"), self.conditions())
@@ -185,8 +195,11 @@ class Session:
         if rows is None:
             reasons.append("the checkpoint does not say which rows of metrics.jsonl belong to it")
         elif record.rows < rows:
+            record.refuse_damage()
             reasons.append(f"metrics.jsonl has {record.rows} of the {rows} rows that belong to the checkpoint")
         else:
+            if record.damage:
+                self.console.say(f"{record.damage}; it came after the checkpoint and is written again")
             record.truncate(rows)  # those after that checkpoint are written again
         verdict = f"inexact: {'; '.join(reasons)}" if reasons else "exact"
         self.console.say(f"resuming {folder.path} at step {self.state.step}: {verdict}")
@@ -215,16 +228,25 @@ class Session:
             saver = self._saver(folder, record, log)
             try:
                 self._train(folder, saver, log)
-                if self.request and (self._progress < 1 or self.state.unfinished):
-                    if self.state.step:
-                        saver.save(self.state)
-                    raise Stopped(self.request.signal or 0)
+                if self.request:
+                    self._save_and_stop(saver)
             finally:
                 saver.wait()
         self.anchors = {**self.corpus.anchors, **(self._anchors() if self.evaluation.anchors else {})}
         if self.anchors and not read_metrics(folder.metrics, "anchors"):  # a run killed here before has them already
             named = {f"anchor/{name}": value for name, value in self.anchors.items()}
             log({"event": "anchors", **self.state.position(), **named})
+
+    def _save_and_stop(self, saver: SaveCheckpoints) -> NoReturn:
+        """Raise `Stopped`, after a checkpoint if there is anything to save that is not: a disk that takes none, or
+        weights that are no numbers, are for the next start to deal with."""
+        assert self.request.signal is not None
+        if self.state.step and (self._progress < 1 or self.state.unfinished):
+            try:
+                saver.save(self.state)
+            except (OSError, Diverged) as failure:
+                self.console.say(f"not saved: {failure}; the same command goes on from the checkpoint before")
+        raise Stopped(self.request.signal)
 
     def _train(self, folder: RunFolder, saver: SaveCheckpoints, log: Callable[[dict[str, Any]], None]) -> None:
         schedule = build(self.run.values["schedule"])

@@ -5,6 +5,7 @@ that failed. Nothing is written before the whole configuration has been validate
 """
 
 import math
+import os
 import time
 import traceback
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from atomiclm.config.app import beside_others, in_sweep, run_app
-from atomiclm.config.faults import RunFailed, UserError
+from atomiclm.config.faults import TRY_AGAIN, RunFailed, Stopped, UserError
 from atomiclm.config.launching import show
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
@@ -112,8 +113,14 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
         try:
             record.sync()  # before the summary that says the run is done
             write_summary(folder.summary, summary)
+        except OSError as full:
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            console.say(f"{folder.summary.name} was not written: {full}")  # who asked to stop is still told so
         finally:
             session.close()
+    if session.request and not isinstance(error, KeyboardInterrupt):
+        raise Stopped(session.request.signal or 0)  # asked while the run came to its own end: a sweep goes no further
     if error is not None:
         console.say(f"{state}: {folder.path}")
         if state != "diverged":
@@ -179,6 +186,9 @@ def _note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
         processes = read_summary(folder.environment)["processes"]
     except FileNotFoundError:
         processes = []
+    except (ValueError, KeyError) as damage:
+        show([f"{folder.environment} is begun anew: {damage}"])
+        processes = []
     write_summary(folder.environment, {"processes": [*processes, found]})
 
 
@@ -191,7 +201,8 @@ def _locked(folder: RunFolder) -> Iterator[None]:
 
     with ExitStack() as held:
         try:
-            held.enter_context(hold(folder.path, say, wait=in_sweep()))
+            # Whoever was passed over by another machine must write nothing more, and ends as a kill would end it.
+            held.enter_context(hold(folder.path, say, wait=in_sweep(), taken=lambda: os._exit(TRY_AGAIN)))
         except Held as other:
             raise UserError(str(other)) from None
         except OSError as error:

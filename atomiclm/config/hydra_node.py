@@ -95,13 +95,16 @@ def _settings(node: Mapping[str, Any], shipped: Mapping[str, Any]) -> Iterator[F
     """Whatever differs from what is shipped, and is no plain setting of a launcher."""
     for part in _PLUGINS:
         chosen = node.get(part)
-        target = chosen.get("_target_") if isinstance(chosen, Mapping) else None
+        if not isinstance(chosen, Mapping):  # an interpolation may stand for anything, and Hydra builds what it finds
+            yield Fault(f"hydra.{part}", f"{chosen!r} is none of Hydra's options; choose hydra/{part}=... by its name")
+            continue
+        target = chosen.get("_target_")
         own = _installed()[part].get(str(target), {})
-        if isinstance(chosen, Mapping) and not is_trusted(str(target)):
+        if not is_trusted(str(target)):
             for path, value in _differences(f"hydra.{part}", chosen, own):
                 if path.rpartition(".")[2] in _PLAIN and _is_plain(value):
                     continue
-                if path.startswith("hydra.sweeper.params"):
+                if path.startswith("hydra.sweeper.params.") and isinstance(value, str) and "${" not in value:
                     continue  # refused by the sweeper, which says what to write instead; nobody acts on them before
                 rule = "a file may set numbers and words of a launcher, and nothing that is run or written to"
                 yield Fault(path, f"{rule}; type it on the command line if it is yours")

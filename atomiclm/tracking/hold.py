@@ -47,13 +47,17 @@ class Held(Exception):
 
 
 @contextmanager
-def hold(folder: Path, say: Callable[[str], None], *, wait: bool = False) -> Iterator[None]:
+def hold(
+    folder: Path, say: Callable[[str], None], *, wait: bool = False, taken: Callable[[], None] = lambda: None
+) -> Iterator[None]:
     """Hold a run folder, which is made if it is missing.
 
     Args:
         folder: the run's.
         say: told whom this waits for; and once, from the claim's thread, if the claim is lost while the run goes on:
             the folder was removed, its disk does not answer, or this machine slept and another took the run over.
+        taken: called from the claim's thread when another process has taken the folder over: this one is to write no
+            more.
         wait: wait for as long as another process holds the folder. Otherwise this waits only where the holder may be
             dead, until that is known: for one whose end the kernel is at, and for a claim that was not touched lately.
 
@@ -65,11 +69,14 @@ def hold(folder: Path, say: Callable[[str], None], *, wait: bool = False) -> Ite
 
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, fallback_to_soft=False)
+
+    def lost(loss: "LeaseCompromise") -> None:
+        say(_loss(folder, loss))
+        if loss.reason == "owner-changed":
+            taken()
+
     claim = SoftFileLease(
-        folder / CLAIM,
-        lease_duration=LEASE_SECONDS,
-        heartbeat_interval=HEARTBEAT_SECONDS,
-        on_compromise=lambda loss: say(_loss(folder, loss)),
+        folder / CLAIM, lease_duration=LEASE_SECONDS, heartbeat_interval=HEARTBEAT_SECONDS, on_compromise=lost
     )
     locked = _take_lock(lock, claim, folder, say, wait)
     try:
@@ -225,7 +232,9 @@ def _is_ending(claim: "SoftFileLease") -> bool:
 def _loss(folder: Path, loss: "LeaseCompromise") -> str:
     """What to tell of a claim that was lost under a run that goes on."""
     if loss.reason == "owner-changed":
-        return f"{folder}: another process has taken this run over, while this one gave no sign of life; stop one"
+        return (
+            f"{folder}: another process has taken the run over, while this one gave no sign of life; it goes on there"
+        )
     if loss.reason == "marker-missing":
         return f"{folder}: {CLAIM} is gone, perhaps with the folder; another machine may begin this run too"
     return f"{folder}: {CLAIM} cannot be touched ({loss.error}); another machine may take this run over"

@@ -117,14 +117,27 @@ class Record:
     Args:
         path: the file; made when missing, its folder too. A last line torn by an earlier kill is cut off first,
             otherwise the next row would grow onto it.
+
+    Attributes:
+        rows: how many there are, checkpoints' own not counted; those before the first damaged one.
+        damage: what is wrong with a line other than the last, "" if nothing is. It may have come after the checkpoint
+            that a run goes on from, as pages of a file do in a power cut, and is then cut off with the rest.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damage = ""
         path.parent.mkdir(parents=True, exist_ok=True)
+        found: list[tuple[dict[str, Any], bytes]] = []
         if path.exists():
-            self._keep(list(_rows(path)))
-        self.rows = sum(_counts(row) for row, _ in _rows(path)) if path.exists() else 0
+            try:
+                for row in _rows(path):
+                    found.append(row)  # noqa: PERF402: those before the damage are wanted
+                self._keep(found)
+            except ValueError as damage:  # for `truncate`, or `refuse_damage`, to judge
+                self.damage = str(damage)
+        self._before_damage = found if self.damage else []
+        self.rows = sum(_counts(row) for row, _ in found)
         self._file = path.open("ab", buffering=0)
 
     def append(self, row: Mapping[str, Any]) -> None:
@@ -159,9 +172,15 @@ class Record:
 
         Returns:
             How many rows were dropped.
+
+        Raises:
+            ValueError: one of those that stay is damaged.
         """
+        if rows > self.rows:
+            self.refuse_damage()
         self._file.close()
-        found = list(_rows(self.path))
+        found = self._before_damage if self.damage else list(_rows(self.path))
+        self.damage = ""
         kept, counted = 0, 0
         for row, _ in found:
             counted += _counts(row)
@@ -172,6 +191,11 @@ class Record:
         self.rows = min(rows, counted)
         self._file = self.path.open("ab", buffering=0)
         return len(found) - kept
+
+    def refuse_damage(self) -> None:
+        """Raise ValueError, naming the line, where one is damaged that no truncation has cut off."""
+        if self.damage:
+            raise ValueError(self.damage)
 
     def _keep(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Rewrite the file with these rows; untouched when that is all of it."""

@@ -237,13 +237,14 @@ class Mirror(threading.Thread):
 def stop_service() -> None:
     """Kill wandb's own process, for good: it goes on trying to upload for as long as a run is open.
 
+    Even asking wandb for it may wait for what the process does not answer, so that has a limit of its own.
     wandb has no public way to do that. Should a release keep its process elsewhere, the end of our process waits for
     wandb's finish timeout once more, and a test says so.
     """
     import wandb
 
     with contextlib.suppress(Exception):
-        wandb.setup()._connection._proc._process.kill()  # type: ignore[union-attr]
+        within(QUIET_SECONDS, lambda: wandb.setup()._connection._proc._process.kill())  # type: ignore[union-attr]
     with contextlib.suppress(Exception):
         within(QUIET_SECONDS, lambda: wandb.teardown(exit_code=1))  # the next run starts a new one
 

@@ -75,6 +75,9 @@ class Runtime:
         # The mode also overwrites every fresh buffer with NaN, which guards against reads nothing here makes.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         _keep_freed_memory()
+        if self.compile:
+            # A sweep's cells share a process, and after eight shapes of one function the compiler silently gives up.
+            torch.compiler.reset()
         # TF32 matrix products where float32 is asked for: the custom on GPUs, and of no effect elsewhere.
         torch.set_float32_matmul_precision("high")
 

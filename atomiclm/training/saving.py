@@ -28,7 +28,7 @@ class SaveCheckpoints:
 
     It is time every so many seconds; when a validation was the best so far, if the best is kept; at every rewind point;
     and at the end, for which it waits. One that cannot be written (a full disk) is said aloud, and training goes on:
-    the checkpoints before it are untouched, and there may be room again before the next.
+    the checkpoints before it are untouched, and there may be room again before the next. A rewind point must be.
 
     Args:
         log: takes a row for each checkpoint, once it is durable.
@@ -62,6 +62,7 @@ class SaveCheckpoints:
         self.conditions = conditions
         self._writer = BackgroundWriter(self._write)
         self._taken_at = time.monotonic()
+        self._not_removed: OSError | None = None
 
     def begin(self, state: TrainState) -> None:
         """Before the first step: where the run may rewind, there must be a point to rewind to from the start."""
@@ -111,7 +112,10 @@ class SaveCheckpoints:
 
     def _write(self, snapshot: Snapshot) -> Path:
         path = checkpoint.write(snapshot, self.folder, before_publishing=self.record.sync)
-        checkpoint.prune(self.folder, self.retention)
+        try:
+            checkpoint.prune(self.folder, self.retention)
+        except OSError as error:  # the new one is durable all the same
+            self._not_removed = error
         return path
 
     def _collect(self, wait: bool = False) -> Written | None:
@@ -119,11 +123,16 @@ class SaveCheckpoints:
         written = self._writer.collect(wait)
         if written is None:
             return None
+        if self._not_removed is not None:
+            self.say(f"older checkpoints were not removed: {self._not_removed}")
+            self._not_removed = None
         scalars = written.snapshot.scalars
         if written.path is not None:
             position = {key: scalars[key] for key in ("step", "tokens", "seconds", "flops")}
             took = round(written.seconds, 3)
             self.log({"event": "checkpoint", **position, "path": written.path.name, "save_seconds": took})
+        elif isinstance(written.error, OSError) and written.snapshot.about["rewind_point"]:
+            raise written.error  # without it a later rewind would lead elsewhere, and the run be another one
         elif isinstance(written.error, OSError | NotFinite):
             self.say(f"the checkpoint of step {scalars['step']} was not written: {written.error}; the one before stays")
         elif written.error is not None:

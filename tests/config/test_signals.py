@@ -3,6 +3,8 @@
 import os
 import pickle
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -36,6 +38,33 @@ def test_inside_the_first_is_noted_and_the_second_acts(number):
                 os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(Stopped):
             os.kill(os.getpid(), number)
+
+
+def test_the_third_ends_the_process_as_a_kill_would():
+    code = """
+import os, signal
+from atomiclm.config.faults import Stopped
+from atomiclm.config.signals import deferred
+with deferred():
+    os.kill(os.getpid(), signal.SIGTERM)
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except Stopped:
+        os.kill(os.getpid(), signal.SIGTERM)
+    print("still here")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (75, "")
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable(), deferred() as request:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not request
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_of_two_runs_in_one_process_each_has_its_own_request():

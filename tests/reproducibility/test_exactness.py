@@ -27,6 +27,28 @@ class Planted(NextToken):
 '''
 
 
+STOPPING = '''
+import os
+import signal
+from pathlib import Path
+
+from atomiclm.model import NextToken
+
+
+class Stopping(NextToken):
+    """Asks the process to end, once, in the middle of the last of its steps."""
+
+    calls = 0
+
+    def __call__(self, model, tokens, targets, mask=None, documents=None):
+        self.calls += 1
+        if self.calls == 6 and not Path("asked").exists():
+            Path("asked").touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+        return super().__call__(model, tokens, targets, mask, documents)
+'''
+
+
 def _arguments(folder: Path, *more: str) -> list[str]:
     corpus(folder)
     few = ("trainer.max_steps=40", "evaluation.times=1", "runtime.checkpoint_every_seconds=0")
@@ -62,6 +84,39 @@ def test_a_resume_says_whether_it_is_exact_and_why_not(tmp_path):
     resumed = json.loads((only_run(tmp_path) / "environment.json").read_text())["processes"][-1]["resumed"]
     assert not resumed["exact"]
     assert len(resumed["reasons"]) == 2
+
+
+def test_asked_to_end_in_its_last_step_a_sweep_goes_no_further_and_nothing_is_lost(tmp_path, monkeypatch):
+    (tmp_path / "stopping_part.py").write_text(STOPPING)
+    monkeypatch.setenv("ATOMICLM_TRUST", "stopping_part")
+    few = ("trainer.max_steps=6", "evaluation.times=1", "evaluation.samples=0")
+    arguments = [*_arguments(tmp_path), *few, "trainer.objective._target_=stopping_part.Stopping"]
+    swept = run(tmp_path, "train", "-m", *arguments, "seed=1,2")
+    assert swept.returncode == 75, swept.stdout + swept.stderr
+    summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
+    assert (summary["state"], summary["step"]) == ("interrupted", 6)
+    alone = run(tmp_path, "train", *arguments, "seed=1")
+    assert alone.returncode == 0, alone.stderr
+    assert "at step 6: exact" in alone.stdout
+    rows = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
+    assert [row["event"] for row in rows if row["event"] != "checkpoint"] == ["train", "validation"]
+
+
+def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_in_silence(tmp_path):
+    arguments = _arguments(tmp_path)
+    _interrupted(tmp_path, *arguments)
+    folder = only_run(tmp_path)
+    (folder / "checkpoints").rename(tmp_path / "elsewhere")
+    (folder / "checkpoints").symlink_to(tmp_path / "nowhere")
+    record = (folder / "metrics.jsonl").read_bytes()
+    for _ in range(2):
+        refused = run(tmp_path, "train", *arguments)
+        assert refused.returncode == 2, refused.stdout
+        assert "none is left" in refused.stderr
+        assert (folder / "metrics.jsonl").read_bytes() == record
+        (folder / "checkpoints").unlink(missing_ok=True)  # and not when the link is gone either
+    (tmp_path / "elsewhere").rename(folder / "checkpoints")
+    assert "at step 39: exact" in run(tmp_path, "train", *arguments).stdout
 
 
 @pytest.fixture(scope="module")

@@ -30,6 +30,13 @@ def _summaries(folder: Path, name: str) -> dict[str, dict]:
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
+    """The sweep, and trust in the norm for as long as the tests of it run."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("ATOMICLM_TRUST", "exploding")
+        yield _swept(tmp_path_factory)
+
+
+def _swept(tmp_path_factory):
     """Two arms of the shipped study at 4 steps, each with a norm that works and one that fails."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "exploding.py").write_text(EXPLODING)

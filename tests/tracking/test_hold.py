@@ -244,8 +244,9 @@ def test_a_claim_is_kept_alive(folder, said, quick):
 
 
 @pytest.mark.parametrize("loss", ["removed", "taken over", "cannot be touched"])
-def test_a_claim_that_is_lost_is_said_once_and_stops_nothing(folder, said, quick, loss, monkeypatch):
-    with hold.hold(folder, said.append):
+def test_a_claim_that_is_lost_is_said_once_and_ends_only_who_was_passed_over(folder, said, quick, loss, monkeypatch):
+    passed_over: list[str] = []
+    with hold.hold(folder, said.append, taken=lambda: passed_over.append(loss)):
         if loss == "removed":
             for path in folder.iterdir():
                 path.unlink()
@@ -263,9 +264,10 @@ def test_a_claim_that_is_lost_is_said_once_and_stops_nothing(folder, said, quick
         while not said and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
-    words = {"removed": "is gone", "taken over": "taken this run over", "cannot be touched": "Input/output error"}
+    words = {"removed": "is gone", "taken over": "taken the run over", "cannot be touched": "Input/output error"}
     assert len(said) == 1
     assert words[loss] in said[0]
+    assert passed_over == (["taken over"] if loss == "taken over" else []), "who is passed over must write no more"
     if loss == "taken over":
         assert "node7" in (folder / hold.CLAIM).read_text(), "the claim of the other was removed"
 

@@ -85,8 +85,16 @@ def test_damage_elsewhere_is_an_error_that_names_the_line(tmp_path):
     path.write_bytes(lines[0] + b'{"event": "tra\n' + lines[2])
     with pytest.raises(ValueError, match="line 2 of 3 is damaged"):
         read_metrics(path)
-    with pytest.raises(ValueError, match="line 2 of 3"):
-        Record(path)
+    with Record(path) as record:
+        assert record.rows == 1
+        with pytest.raises(ValueError, match="line 2 of 3"):
+            record.refuse_damage()
+        with pytest.raises(ValueError, match="line 2 of 3"):
+            record.truncate(rows=2)
+        assert path.read_bytes().splitlines(keepends=True)[2] == lines[2], "what is refused is left as it was"
+        record.truncate(rows=1)  # it came after the checkpoint
+        record.append(row(2))
+    assert [each["step"] for each in read_metrics(path)] == [1, 2]
 
 
 def test_truncate_drops_what_came_after_the_checkpoint(tmp_path):

@@ -204,6 +204,33 @@ def test_a_replacement_that_is_killed_half_way_brings_the_old_one_back(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
 
 
+def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
+    for step, score in ((1, 1.5), (2, float("nan")), (3, float("inf"))):
+        checkpoint.write(Snapshot.take(_trained(step), {"bits_per_byte": score}), tmp_path)
+        checkpoint.prune(tmp_path, Retention(newest=1, best=True))
+    assert [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)] == [3, 1]
+
+
+def test_a_checkpoint_becomes_a_rewind_point_when_it_is_to_be_one(tmp_path):
+    checkpoint.write(Snapshot.take(_trained(2)), tmp_path)
+    path = checkpoint.write(Snapshot.take(_trained(2), {"rewind_point": True}), tmp_path)
+    assert checkpoint.read_manifest(path)["rewind_point"]
+    checkpoint.write(Snapshot.take(_trained(2)), tmp_path)
+    assert checkpoint.read_manifest(path)["rewind_point"]
+    assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
+
+
+def test_a_rewind_point_with_a_damaged_manifest_is_told_and_kept_aside(tmp_path):
+    for step in (2, 4):
+        path = checkpoint.write(Snapshot.take(_trained(step), {"rewind_point": True}), tmp_path)
+    (path / "manifest.json").write_bytes((path / "manifest.json").read_bytes() + b" x")
+    state, said = fresh_state(), []
+    checkpoint.rewind(state, tmp_path, said.append)
+    assert state.step == 2
+    assert "step_00000004" in said[0]
+    assert (tmp_path / "damaged_step_00000004").is_dir()
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_run_resumed_on_a_gpu_ends_bit_equal(tmp_path):
     machine = Runtime(device="cuda")

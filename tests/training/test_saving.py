@@ -104,6 +104,34 @@ def test_a_full_disk_is_said_and_training_goes_on(tmp_path, monkeypatch):
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_rewind_point_must_be_written(tmp_path, monkeypatch):
+    """Without it a later rewind would lead to an older one, and the run be another one."""
+    fsync, calls = checkpoint.layout.os.fsync, []
+
+    def full_later(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 20:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", full_later)
+    saver = _saver(tmp_path, Rows(), [], every_seconds=None, rewind_every_steps=2)
+    with pytest.raises(OSError, match="No space"):
+        _fit(fresh_state(), saver, steps=12)
+
+
+def test_older_checkpoints_that_cannot_be_removed_are_said_and_the_new_one_counts(tmp_path, monkeypatch):
+    def stuck(folder, retention):
+        raise OSError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoint, "prune", stuck)
+    rows, said = Rows(), []
+    _fit(fresh_state(), _saver(tmp_path, rows, said))
+    assert [row["step"] for row in rows][-1] == 6
+    assert all("older checkpoints were not removed" in line for line in said)
+    assert said
+
+
 def test_the_end_does_not_pass_over_a_full_disk(tmp_path, monkeypatch):
     def full(descriptor):
         raise OSError(28, "No space left on device")

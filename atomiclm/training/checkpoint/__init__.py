@@ -19,7 +19,7 @@ can execute code.
 """
 
 from atomiclm.training.checkpoint.background import BackgroundWriter, Written
-from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, candidates, stored_step
+from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, candidates, had_some, stored_step
 from atomiclm.training.checkpoint.reading import Content, newest_sound, read, read_manifest, read_model
 from atomiclm.training.checkpoint.restoring import resume, rewind
 from atomiclm.training.checkpoint.retention import Retention, prune
@@ -36,6 +36,7 @@ __all__ = [
     "Snapshot",
     "Written",
     "candidates",
+    "had_some",
     "newest_sound",
     "prune",
     "read",

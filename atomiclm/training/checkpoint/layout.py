@@ -48,6 +48,13 @@ def candidates(folder: Path) -> list[Path]:
     return sorted(found, key=stored_step, reverse=True)
 
 
+def had_some(folder: Path) -> bool:
+    """Whether something here tells of checkpoints that are no more: a damaged one put aside, a link to nowhere."""
+    if folder.is_symlink() and not folder.exists():
+        return True
+    return folder.is_dir() and any(path.name.startswith(DAMAGED) for path in folder.iterdir())
+
+
 def fingerprint(content: bytes) -> dict[str, Any]:
     """Return what a manifest says of a file's content."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}

@@ -29,7 +29,7 @@ def rewind(state: TrainState, folder: Path, say: Callable[[str], None]) -> Conte
     Raises:
         DamagedCheckpoint: none is sound.
     """
-    points = [path for path in candidates(folder) if _is_rewind_point(path)]
+    points = [path for path in candidates(folder) if _may_be_rewind_point(path)]
     content = _newest(state, points, folder, say)
     if content is None:
         raise DamagedCheckpoint(f"{folder} has no checkpoint to rewind to")
@@ -52,7 +52,7 @@ def _newest(state: TrainState, paths: list[Path], folder: Path, say: Callable[[s
     if damaged:
         raise DamagedCheckpoint(
             f"no checkpoint under {folder} is sound: {'; '.join(map(str, damaged.values()))}. "
-            f"Remove {folder} to train from the start."
+            f"Remove {folder.parent} to train from the start."
         )
     return None
 
@@ -69,8 +69,9 @@ def _restored(state: TrainState, path: Path) -> Content:
     return content
 
 
-def _is_rewind_point(path: Path) -> bool:
+def _may_be_rewind_point(path: Path) -> bool:
+    """Whether it is one, or does not say: it is then told as damaged, and not passed over."""
     try:
         return bool(read_manifest(path).get("rewind_point"))
     except DamagedCheckpoint:
-        return False
+        return True

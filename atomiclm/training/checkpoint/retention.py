@@ -4,6 +4,7 @@ They are sets, so that the rule for one never removes what another wants. A dama
 remove anything.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -104,4 +105,5 @@ def _remove(path: Path) -> None:
 
 
 def _is_scored(manifest: dict[str, Any]) -> bool:
-    return isinstance(manifest.get("bits_per_byte"), int | float)
+    score = manifest.get("bits_per_byte")
+    return isinstance(score, int | float) and math.isfinite(score)

@@ -20,7 +20,7 @@ from torch import Tensor
 from atomiclm.tracking.record import to_json
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.reading import read
-from atomiclm.training.checkpoint.retention import Retention, prune, quarantine, set_aside
+from atomiclm.training.checkpoint.retention import Retention, prune, quarantine, set_aside, sweep
 from atomiclm.training.checkpoint.snapshot import Snapshot
 from atomiclm.training.state import TrainState
 
@@ -73,11 +73,12 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
         _write_file(temporary / layout.MANIFEST, to_json(manifest) + b"\n")
         layout.flush(temporary)
         before_publishing()
-        replaced = set_aside(final) if final.exists() else None
+        replaced = _cleared(final)
         os.rename(temporary, final)
         layout.flush(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        sweep(folder)  # brings back what was to be replaced
         raise
     if replaced is not None:
         shutil.rmtree(replaced, ignore_errors=True)
@@ -95,15 +96,28 @@ def _make(folder: Path) -> None:
 
 
 def _stands(path: Path, snapshot: Snapshot) -> bool:
-    """Whether the checkpoint is there already; a damaged one is moved out of the way."""
+    """Whether the checkpoint is there already, and whole, and says no less than the snapshot."""
     if not path.exists():
         return False
     try:
-        there = read(path).scalars
+        there = read(path)
+    except layout.DamagedCheckpoint:
+        return False
+    lacks_hooks = there.scalars["unfinished"] is not None and snapshot.scalars["unfinished"] is None
+    lacks_point = bool(snapshot.about.get("rewind_point")) and not there.manifest.get("rewind_point")
+    return not lacks_hooks and not lacks_point
+
+
+def _cleared(path: Path) -> Path | None:
+    """Free the name of a checkpoint that is to be replaced: keep a damaged one, return where a sound one waits."""
+    if not path.exists():
+        return None
+    try:
+        read(path)
     except layout.DamagedCheckpoint:
         quarantine(path)
-        return False
-    return there["unfinished"] is None or snapshot.scalars["unfinished"] is not None
+        return None
+    return set_aside(path)
 
 
 def _refuse_non_finite(snapshot: Snapshot) -> None:
