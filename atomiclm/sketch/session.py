@@ -55,7 +55,8 @@ def _belongs(name: str) -> bool:
 
 
 def _holds_stand_in(module: ModuleType) -> bool:
-    """Whether a module is the stand-in, or took something from it: a class, a function, a module."""
+    """Whether a module is the stand-in, or took something from it, or from what was built on it: a class, a function,
+    a module. A user's objective may import a class of atomiclm.model and nothing of torch."""
     if isinstance(module, StandIn):
         return True
     for value in list(vars(module).values()):
@@ -63,7 +64,8 @@ def _holds_stand_in(module: ModuleType) -> bool:
         bases = getattr(value, "__mro__", ()) if isinstance(value, type) else ()
         homes = [home, *(base.__module__ for base in bases)]
         if any(
-            isinstance(name, str) and (name.split(".")[0] == "torch" or name.startswith("atomiclm.sketch."))
+            isinstance(name, str)
+            and (name.split(".")[0] == "torch" or name.startswith("atomiclm.sketch.") or _belongs(name))
             for name in homes
         ):
             return True

@@ -84,7 +84,8 @@ MUTANTS = (
     ),
     Mutant(
         "the run folder is not held", "train.py",
-        "            held.enter_context(hold(folder.path, say, wait=in_sweep()))\n", "            pass\n",
+        "            held.enter_context(hold(folder.path, say, wait=in_sweep(), taken=lambda: os._exit(TRY_AGAIN)))\n",
+        "            pass\n",
         "tests/faults/test_lock.py",
     ),
     Mutant(

@@ -55,25 +55,26 @@ def _arguments(folder: Path, *more: str) -> list[str]:
     return ["data=text", "data.path=corpus.txt", *TINY, *few, *more]
 
 
-def _interrupted(folder: Path, *arguments: str) -> None:
-    """Leave a run with checkpoints and without an end, as a kill does."""
+def _interrupted(folder: Path, *arguments: str) -> int:
+    """Leave a run with checkpoints and without an end, as a kill does; return the step it will go on from."""
     done = run(folder, "train", *arguments)
     assert done.returncode == 0, done.stderr
     summary = only_run(folder) / "summary.json"
     summary.write_text(json.dumps({**json.loads(summary.read_text()), "state": "interrupted"}))
-    newest = max((only_run(folder) / "checkpoints").iterdir())
+    *_, before, newest = sorted((only_run(folder) / "checkpoints").iterdir())
     for path in newest.iterdir():
         path.unlink()
     newest.rmdir()
+    return int(before.name.rpartition("_")[2])
 
 
 def test_a_resume_says_whether_it_is_exact_and_why_not(tmp_path):
     arguments = _arguments(tmp_path)
-    _interrupted(tmp_path, *arguments)
+    step = _interrupted(tmp_path, *arguments)
     exact = run(tmp_path, "train", *arguments)
-    assert "at step 39: exact" in exact.stdout
+    assert f"at step {step}: exact" in exact.stdout
     processes = json.loads((only_run(tmp_path) / "environment.json").read_text())["processes"]
-    assert [process["resumed"] for process in processes] == [None, {"step": 39, "exact": True, "reasons": []}]
+    assert [process["resumed"] for process in processes] == [None, {"step": step, "exact": True, "reasons": []}]
 
     _interrupted(tmp_path, *arguments)
     (only_run(tmp_path) / "metrics.jsonl").write_bytes(b"")
@@ -104,7 +105,7 @@ def test_asked_to_end_in_its_last_step_a_sweep_goes_no_further_and_nothing_is_lo
 
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_in_silence(tmp_path):
     arguments = _arguments(tmp_path)
-    _interrupted(tmp_path, *arguments)
+    step = _interrupted(tmp_path, *arguments)
     folder = only_run(tmp_path)
     (folder / "checkpoints").rename(tmp_path / "elsewhere")
     (folder / "checkpoints").symlink_to(tmp_path / "nowhere")
@@ -116,7 +117,7 @@ def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_in_silence(tmp_pat
         assert (folder / "metrics.jsonl").read_bytes() == record
         (folder / "checkpoints").unlink(missing_ok=True)  # and not when the link is gone either
     (tmp_path / "elsewhere").rename(folder / "checkpoints")
-    assert "at step 39: exact" in run(tmp_path, "train", *arguments).stdout
+    assert f"at step {step}: exact" in run(tmp_path, "train", *arguments).stdout
 
 
 @pytest.fixture(scope="module")
