@@ -15,6 +15,15 @@ from atomiclm.config.signals import deferred, stoppable
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
 
+@pytest.fixture(autouse=True)
+def heeded():
+    """Whoever runs the tests may have some ignored, as `nohup` does."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in ALL}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("number", ALL)
 def test_outside_training_the_command_ends_where_it_stands(number):
     before = signal.getsignal(number)

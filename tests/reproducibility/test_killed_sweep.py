@@ -26,7 +26,7 @@ study:
   margin: 0.1
 """
 CLOCK = ("seconds", "train/tokens_per_second", "train/flops_utilization", "tokens_per_second", "time")
-NUM_KILLS = 10
+NUM_KILLS = 7
 
 
 def _arguments(folder: Path, *more: str) -> list[str]:
