@@ -37,7 +37,7 @@ class Checkpoints(Family):
         super().__init__(folder)
         trained: TrainState = fresh_state()
         trainer(4).fit(trained, dataset(), schedule(), runtime(), stop_requested=lambda: trained.step >= 2)
-        checkpoint.save(trained, folder / "run", keep=1)
+        checkpoint.write(checkpoint.Snapshot.take(trained), folder / "run")
         self.sound = folder / "run"
         self.manifest = json.loads((self.sound / NAME / MANIFEST).read_text())
         self.state = json.loads((self.sound / NAME / STATE).read_text())

@@ -1,6 +1,7 @@
 """A training small enough for unit tests: a two-layer decoder on a fixed stream of bytes."""
 
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from atomiclm.model import (
     parameter_roles,
 )
 from atomiclm.optim import AdamW, Cosine
-from atomiclm.training import Runtime, Trainer, TrainState
+from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 
 VOCAB_SIZE, CONTEXT_LENGTH = 32, 16
 CPU = torch.device("cpu")
@@ -48,6 +49,13 @@ def fresh_state(seed: int = 1, dropout: float = 0.0) -> TrainState:
         dropout=dropout,
     )
     return TrainState(model, AdamW(model.named_parameters(), parameter_roles(model), lr=1e-2))
+
+
+def save(state: TrainState, folder: Path, keep: int) -> Path:
+    """Write a checkpoint as the hook of a run does, but here and now; return its folder."""
+    path = checkpoint.write(checkpoint.Snapshot.take(state), folder)
+    checkpoint.prune(folder, checkpoint.Retention(keep))
+    return path
 
 
 def fresh_mixture() -> TrainState:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_run import ORDER, dataset, fresh_state, runtime, schedule, weights
+from small_run import ORDER, dataset, fresh_state, runtime, save, schedule, weights
 
 from atomiclm.model import parameter_roles
 from atomiclm.optim import SOAP, Adafactor, Lion, Muon, ScheduleFreeAdamW
@@ -97,7 +97,7 @@ def test_a_run_resumed_from_disk_ends_bit_equal(optimizer, decay, tmp_path):
             return state.step >= stop_at
 
         _trainer(decay).fit(state, dataset(), schedule(), runtime(), stop_requested=stop)
-        checkpoint.save(state, tmp_path, keep=1)
+        save(state, tmp_path, keep=1)
         state = _state(optimizer, seed=99)
         torch.rand(3)
         assert checkpoint.resume(state, tmp_path, print)
@@ -117,7 +117,7 @@ def test_a_run_resumed_from_disk_ends_bit_equal(optimizer, decay, tmp_path):
 @pytest.mark.parametrize(("optimizer", "decay"), [(None, 0.8), (ScheduleFreeAdamW, None)])
 def test_what_a_checkpoint_offers_for_sampling_is_what_was_judged(optimizer, decay, tmp_path):
     state = _trainer(decay).fit(_state(optimizer), dataset(), schedule(), runtime())
-    saved = checkpoint.read_model(checkpoint.save(state, tmp_path, keep=1))
+    saved = checkpoint.read_model(save(state, tmp_path, keep=1))
     with state.evaluated():
         for name, weight in weights(state).items():
             assert torch.equal(weight, saved[name]), name

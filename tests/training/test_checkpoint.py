@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from small_run import dataset, fresh_state, runtime, schedule, trainer, weights
+from small_run import dataset, fresh_state, runtime, save, schedule, trainer, weights
 
 from atomiclm.tracking.record import from_json, to_json
 from atomiclm.training import Runtime, checkpoint
@@ -30,7 +30,7 @@ def _trained(steps: int, dropout: float = 0.2):
 
 def test_a_run_resumed_from_disk_ends_bit_equal(tmp_path):
     whole = _trained(10)
-    checkpoint.save(_trained(4), tmp_path, keep=2)
+    save(_trained(4), tmp_path, keep=2)
     resumed = fresh_state(seed=99, dropout=0.2)
     torch.rand(7)
     assert checkpoint.resume(resumed, tmp_path, _silent)
@@ -46,7 +46,7 @@ def test_all_random_generators_are_restored(tmp_path):
     state = _trained(2)
     random.seed(3)
     np.random.seed(3)
-    checkpoint.save(state, tmp_path, keep=1)
+    save(state, tmp_path, keep=1)
     expected = (random.random(), np.random.rand(), float(torch.rand(())))
     random.seed(5)
     np.random.seed(5)
@@ -61,8 +61,8 @@ def test_nothing_to_resume_is_no_error(tmp_path):
 
 def test_only_the_newest_are_kept_and_saving_a_step_twice_is_one(tmp_path):
     for steps in (1, 2, 3):
-        checkpoint.save(_trained(steps), tmp_path, keep=2)
-        checkpoint.save(_trained(steps), tmp_path, keep=2)
+        save(_trained(steps), tmp_path, keep=2)
+        save(_trained(steps), tmp_path, keep=2)
     assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000003", "step_00000002"]
     assert not list(tmp_path.glob(".tmp-*"))
 
@@ -70,8 +70,8 @@ def test_only_the_newest_are_kept_and_saving_a_step_twice_is_one(tmp_path):
 @pytest.mark.parametrize("name", ["model.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete", "append"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, name, damage):
-    checkpoint.save(_trained(2), tmp_path, keep=2)
-    newest = checkpoint.save(_trained(3), tmp_path, keep=2)
+    save(_trained(2), tmp_path, keep=2)
+    newest = save(_trained(3), tmp_path, keep=2)
     file = newest / name
     content = bytearray(file.read_bytes())
     if damage == "flip":
@@ -93,7 +93,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, name
 
 
 def test_when_all_are_damaged_training_does_not_silently_start_anew(tmp_path):
-    path = checkpoint.save(_trained(2), tmp_path, keep=1)
+    path = save(_trained(2), tmp_path, keep=1)
     (path / "model.safetensors").write_bytes(b"")
     for _ in range(2):  # and neither does it when it is tried again
         with pytest.raises(DamagedCheckpoint, match="start"):
@@ -101,19 +101,19 @@ def test_when_all_are_damaged_training_does_not_silently_start_anew(tmp_path):
 
 
 def test_a_save_that_fails_leaves_the_previous_checkpoint_and_no_rubbish(tmp_path, monkeypatch):
-    checkpoint.save(_trained(2), tmp_path, keep=1)
+    save(_trained(2), tmp_path, keep=1)
 
     def full(descriptor: int) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="disk full"):
-        checkpoint.save(_trained(3), tmp_path, keep=1)
+        save(_trained(3), tmp_path, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step_00000002"]
 
 
 def test_the_weights_of_another_model_are_refused_by_name(tmp_path):
-    checkpoint.save(_trained(1), tmp_path, keep=1)
+    save(_trained(1), tmp_path, keep=1)
     other = fresh_state()
     other.model.blocks = other.model.blocks[:1]
     with pytest.raises(ValueError, match=r"blocks\.1\.\S+ is unknown"):
@@ -121,26 +121,26 @@ def test_the_weights_of_another_model_are_refused_by_name(tmp_path):
 
 
 def test_a_checkpoint_that_is_damaged_is_written_anew_when_its_step_comes_again(tmp_path):
-    checkpoint.save(_trained(2), tmp_path, keep=2)
-    path = checkpoint.save(_trained(3), tmp_path, keep=2)
+    save(_trained(2), tmp_path, keep=2)
+    path = save(_trained(3), tmp_path, keep=2)
     (path / "state.json").write_bytes(b"{}")
-    assert checkpoint.save(_trained(3), tmp_path, keep=2) == path
+    assert save(_trained(3), tmp_path, keep=2) == path
     assert checkpoint.read(path).scalars["step"] == 3
 
 
 def test_weights_that_are_no_numbers_take_no_good_checkpoints_place(tmp_path):
-    checkpoint.save(_trained(2), tmp_path, keep=1)
+    save(_trained(2), tmp_path, keep=1)
     state = _trained(3)
     with torch.no_grad():
         next(iter(state.model.parameters())).view(-1)[5] = float("nan")
     with pytest.raises(checkpoint.NotFinite, match="step 3"):
-        checkpoint.save(state, tmp_path, keep=1)
+        save(state, tmp_path, keep=1)
     assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000002"]
 
 
 def test_format_2_is_read_as_what_it_was(tmp_path):
     """Version 2 knew no steps over bad batches, no unfinished hooks, no positions in the record."""
-    path = checkpoint.save(_trained(4), tmp_path, keep=1)
+    path = save(_trained(4), tmp_path, keep=1)
     new = {"batch", "skipped", "bad_steps", "recent_losses", "unfinished", "validated", "best", "record_rows"}
     scalars = {key: value for key, value in from_json((path / "state.json").read_bytes()).items() if key not in new}
     content = to_json(scalars)
@@ -159,7 +159,7 @@ def test_format_2_is_read_as_what_it_was(tmp_path):
 
 @pytest.mark.parametrize("version", [1, 4, None, "3"])
 def test_a_format_of_another_version_is_named(tmp_path, version):
-    path = checkpoint.save(_trained(1), tmp_path, keep=1)
+    path = save(_trained(1), tmp_path, keep=1)
     manifest = from_json((path / "manifest.json").read_bytes())
     (path / "manifest.json").write_bytes(to_json({**manifest, "format": version}))
     with pytest.raises(DamagedCheckpoint, match=r"format .* reads 2 to 3"):
@@ -169,7 +169,7 @@ def test_a_format_of_another_version_is_named(tmp_path, version):
 def test_optimizer_state_of_another_model_is_refused_by_name(tmp_path):
     state = _trained(2)
     state.optimizer.param_groups[0]["names"][0] = "nobody"
-    checkpoint.save(state, tmp_path, keep=1)
+    save(state, tmp_path, keep=1)
     with pytest.raises(OtherModel, match="nobody is unknown"):
         checkpoint.resume(fresh_state(), tmp_path, _silent)
 
@@ -195,7 +195,7 @@ def test_a_rewound_run_leaves_nothing_of_the_way_it_left(tmp_path):
 
 
 def test_a_replacement_that_is_killed_half_way_brings_the_old_one_back(tmp_path):
-    path = checkpoint.save(_trained(2), tmp_path, keep=1)
+    path = save(_trained(2), tmp_path, keep=1)
     path.rename(tmp_path / ".replaced-step_00000002")
     (tmp_path / ".tmp-step_00000002").mkdir()
     state = fresh_state()
@@ -245,7 +245,7 @@ def test_a_run_resumed_on_a_gpu_ends_bit_equal(tmp_path):
         return state
 
     whole = trained(fresh(1), 10)
-    checkpoint.save(trained(fresh(1), 4), tmp_path, keep=1)
+    save(trained(fresh(1), 4), tmp_path, keep=1)
     resumed = fresh(5)
     torch.rand(7, device="cuda")
     assert checkpoint.resume(resumed, tmp_path, _silent)

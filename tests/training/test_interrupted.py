@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from small_run import dataset, fresh_mixture, fresh_state, runtime, schedule, trainer
+from small_run import dataset, fresh_mixture, fresh_state, runtime, save, schedule, trainer
 
 from atomiclm.training import TrainState, checkpoint
 from atomiclm.training.hooks import Validate
@@ -37,7 +37,7 @@ def test_stopped_between_micro_batches_the_step_is_given_up_whole(tmp_path, make
     trainer(STEPS, batch_size=6).fit(cut, dataset(), schedule(), runtime(2), stop_requested=Switch(asked))
     assert cut.step == asked // 3
     assert all(parameter.grad is None for parameter in cut.model.parameters())
-    checkpoint.save(cut, tmp_path, keep=1)
+    save(cut, tmp_path, keep=1)
     resumed = make()
     checkpoint.resume(resumed, tmp_path, print)
     _whole(resumed)
@@ -81,14 +81,14 @@ def test_a_validation_that_is_cut_short_is_made_again_by_the_resumed_run_and_not
     trainer(STEPS).fit(state, dataset(), schedule(), runtime(), cut.hooks(), lambda: cut.calls == nth)
     assert state.unfinished is not None
     assert state.unfinished.hook == 1
-    checkpoint.save(state, tmp_path, keep=1)
+    save(state, tmp_path, keep=1)
     resumed = fresh_state(seed=4)
     checkpoint.resume(resumed, tmp_path, print)
     trainer(STEPS).fit(resumed, dataset(), schedule(), runtime(), cut.hooks())
     assert cut.rows == whole.rows
     assert resumed.unfinished is None
     # The checkpoint that was cut short gives way to the one that was not.
-    checkpoint.save(resumed, tmp_path, keep=5)
+    save(resumed, tmp_path, keep=5)
     if nth == 2:
         assert checkpoint.read(tmp_path / f"step_{STEPS:08d}").scalars["unfinished"] is None
     assert not list(tmp_path.glob(".*"))

@@ -24,7 +24,7 @@ from atomiclm.training.checkpoint.reading import Content, newest_sound, read, re
 from atomiclm.training.checkpoint.restoring import resume, rewind
 from atomiclm.training.checkpoint.retention import Retention, prune
 from atomiclm.training.checkpoint.snapshot import Snapshot
-from atomiclm.training.checkpoint.writing import NotFinite, save, write
+from atomiclm.training.checkpoint.writing import NotFinite, write
 
 __all__ = [
     "FORMAT_VERSION",
@@ -44,7 +44,6 @@ __all__ = [
     "read_model",
     "resume",
     "rewind",
-    "save",
     "stored_step",
     "write",
 ]

@@ -20,9 +20,8 @@ from torch import Tensor
 from atomiclm.tracking.record import to_json
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.reading import read
-from atomiclm.training.checkpoint.retention import Retention, prune, quarantine, set_aside, sweep
+from atomiclm.training.checkpoint.retention import quarantine, set_aside, sweep
 from atomiclm.training.checkpoint.snapshot import Snapshot
-from atomiclm.training.state import TrainState
 
 _LEVELS = 3
 """Folders above the checkpoints that the run may have made: its own, its study's, that of all outputs."""
@@ -30,13 +29,6 @@ _LEVELS = 3
 
 class NotFinite(ValueError):
     """Weights that are not numbers: nothing can go on from them, so they must not take a good checkpoint's place."""
-
-
-def save(state: TrainState, folder: Path, keep: int) -> Path:
-    """Write the state under `folder/step_XXXXXXXX`, then remove all but the newest `keep`. Returns the new folder."""
-    path = write(Snapshot.take(state), folder)
-    prune(folder, Retention(keep))
-    return path
 
 
 def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None] = lambda: None) -> Path:
