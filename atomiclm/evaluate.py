@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atomiclm.durable import write_whole
+
 if TYPE_CHECKING:
     from atomiclm.evaluation.measuring import EvaluationProtocol
     from atomiclm.evaluation.rendering import Answer
@@ -130,10 +132,8 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
 
 
 def _keep(path: Path, data: bytes) -> None:
-    from atomiclm.tracking.record import write_atomically
-
     path.parent.mkdir(exist_ok=True)
-    write_atomically(path, data)
+    write_whole(path, data)
 
 
 if __name__ == "__main__":

@@ -22,9 +22,9 @@ from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
 from atomiclm.config.standing import ended, summary_of
 from atomiclm.data import PreparedCorpus
+from atomiclm.durable import write_whole
 from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
 from atomiclm.tracking.hold import Held, hold
-from atomiclm.tracking.record import write_atomically
 from atomiclm.training.openmp import wait_briefly
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
 
 def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Console) -> float:
     """Train with the folder to ourselves, and leave a summary that says how it ended, however it ended."""
-    write_atomically(folder.config, run.to_yaml().encode("utf-8"))
+    write_whole(folder.config, run.to_yaml().encode("utf-8"))
     session.corpus.tokenizer.save(folder.tokenizer)
     facts = {"name": run.values["name"], "run_id": run.run_id, "variant": run.variant, "seed": run.values["seed"]}
     facts |= session.facts()

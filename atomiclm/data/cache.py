@@ -21,6 +21,7 @@ from typing import Any
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from atomiclm.data.progress import Progress
+from atomiclm.durable import flush, write_whole
 
 MANIFEST = "manifest.json"
 HASH_LIMIT_BYTES = 1 << 30
@@ -70,12 +71,12 @@ def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temporary.iterdir())
     }
     for name in files:
-        _fsync(temporary / name)
+        flush(temporary / name)
     manifest = json.dumps({**details, "files": files}, indent=2, allow_nan=False) + "\n"
-    write_file(temporary / MANIFEST, manifest.encode())
+    write_whole(temporary / MANIFEST, manifest.encode())
     temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read; a cache may be shared
     os.replace(temporary, folder)
-    _fsync(folder.parent)
+    flush(folder.parent)
 
 
 def damage(folder: Path, *, verify: bool = False) -> str | None:
@@ -120,35 +121,10 @@ def read_small_json(path: Path) -> Any:
         raise ValueError(f"{path} is not JSON ({error!s:.200}); remove it, and it is made again") from error
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file that is either whole or as it was before: temporary file, fsync, rename, fsync of the folder."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
-        raise
-    _fsync(path.parent)
-
-
 def file_sha256(path: Path) -> str:
     """sha256 of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atomiclm.cache_folder import default_cache_dir
-from atomiclm.data.cache import exclusive, write_file
+from atomiclm.data.cache import exclusive
 from atomiclm.data.progress import silent
 from atomiclm.data.reading import decode
 from atomiclm.data.source import Document, SourceError, TextSource
+from atomiclm.durable import write_whole
 
 # karpathy/char-rnn, data/tinyshakespeare/input.txt
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -82,7 +83,7 @@ class Shakespeare(TextSource):
                     return raw
             raw = _download()
             self._check(raw, URL)
-            write_file(target, raw)
+            write_whole(target, raw)
             return raw
 
 

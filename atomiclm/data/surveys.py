@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path
 
-from atomiclm.data.cache import NOT_OURS, content_key, read_small_json, write_file
+from atomiclm.data.cache import NOT_OURS, content_key, read_small_json
 from atomiclm.data.progress import Meter, Progress
 from atomiclm.data.source import Document, SourceError, TextSource
 from atomiclm.data.split import Survey, digest_document, document_bytes, survey
+from atomiclm.durable import write_whole
 
 FORMAT = 2  # of everything below the cache folder, and of how text is read: part of every key
 _SAMPLE = astuple(Survey("", 0, 0, 0.0, 0.0, 0, 0))  # what kinds of values a survey has
@@ -35,7 +36,7 @@ def surveyed(source: TextSource, root: Path, progress: Progress) -> Survey:
         body = json.dumps(found.as_json())
         try:
             remembered.parent.mkdir(parents=True, exist_ok=True)
-            write_file(remembered, json.dumps([body, hashlib.sha256(body.encode()).hexdigest()]).encode())
+            write_whole(remembered, json.dumps([body, hashlib.sha256(body.encode()).hexdigest()]).encode())
         except OSError as error:  # a shared cache that is read-only: only reading again is spared by this file
             if error.errno not in NOT_OURS:
                 raise

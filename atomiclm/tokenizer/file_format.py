@@ -24,12 +24,11 @@ that go beyond the shape of the JSON are those of `content.py`.
 
 import hashlib
 import json
-import os
-import secrets
 import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
+from atomiclm.durable import write_whole
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.content import TokenizerFile, is_int, merge_name, refuse
@@ -76,23 +75,6 @@ def write_tokenizer_file(path: Path, content: TokenizerFile) -> None:
     }
     fields["sha256"] = sha256_of(fields)
     write_whole(path, _render(fields).encode("ascii"))
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that nobody ever sees half-written.
-
-    Raises:
-        OSError: the folder does not exist or cannot be written to.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.temporary")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def read_tokenizer_file(path: Path) -> TokenizerFile:

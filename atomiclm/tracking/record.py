@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from atomiclm.durable import write_whole
+
 AXES = ("step", "tokens", "seconds", "flops")
 """What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""
 
@@ -43,27 +45,6 @@ def to_json(value: Any, indent: int | None = None) -> bytes:
 def from_json(data: bytes) -> Any:
     """Inverse of `to_json`; ValueError when it is not JSON in UTF-8."""
     return json.loads(data.decode("utf-8"), object_hook=_restore)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace the file by `data`: a reader, and a machine that loses power, sees the old file or the new one."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two processes may write the same file at once
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError:  # on a full disk half a file helps nobody
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
-    if hasattr(os, "O_DIRECTORY"):  # the rename itself reaches the disk only with its folder; Windows has no such call
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -132,7 +113,7 @@ class Record:
         if path.exists():
             try:
                 for row in _rows(path):
-                    found.append(row)  # noqa: PERF402: those before the damage are wanted
+                    found.append(row)
                 self._keep(found)
             except ValueError as damage:  # for `truncate`, or `refuse_damage`, to judge
                 self.damage = str(damage)
@@ -201,7 +182,7 @@ class Record:
         """Rewrite the file with these rows; untouched when that is all of it."""
         data = b"".join(line for _, line in rows)
         if len(data) != self.path.stat().st_size:
-            write_atomically(self.path, data)
+            write_whole(self.path, data)
 
     def close(self) -> None:
         """Make the rows durable and close the file; a closed record takes no more rows."""
@@ -220,7 +201,7 @@ class Record:
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Replace a `summary.json` atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, to_json(summary, indent=2) + b"\n")
+    write_whole(path, to_json(summary, indent=2) + b"\n")
 
 
 def read_summary(path: Path) -> dict[str, Any]:

@@ -148,16 +148,6 @@ def test_who_waits_for_another_run_says_so(folder, build, stages, monkeypatch):
     assert [stage for stage, _, _ in stages] == ["waiting for another run that prepares the same things"]
 
 
-def test_write_file_leaves_the_old_content_when_it_fails(tmp_path, monkeypatch):
-    target = tmp_path / "a.json"
-    cache.write_file(target, b"old")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
-    with pytest.raises(OSError, match="no"):
-        cache.write_file(target, b"new")
-    assert target.read_bytes() == b"old"
-    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
-
-
 def test_the_key_depends_on_every_part_and_not_on_their_order():
     assert cache.content_key(a=1, b=[2]) == cache.content_key(b=[2], a=1)
     assert len({cache.content_key(a=1), cache.content_key(a=2), cache.content_key(b=1), cache.content_key(a="1")}) == 4

@@ -89,16 +89,16 @@ MUTANTS = (
         "tests/faults/test_lock.py",
     ),
     Mutant(
-        "files are not flushed", f"{_CHECKPOINT}/writing.py",
+        "files are not flushed", "durable.py",
         "        os.fsync(file.fileno())\n", "", _CUT,
     ),
     Mutant(
         "renamed first, flushed after", f"{_CHECKPOINT}/writing.py",
-        "        layout.flush(temporary)\n", "", _CUT,
+        "        flush(temporary)\n", "", _CUT,
     ),
     Mutant(
         "the rename is not flushed", f"{_CHECKPOINT}/writing.py",
-        "        layout.flush(folder)\n", "", _CUT,
+        "        flush(folder)\n", "", _CUT,
     ),
     Mutant(
         "rows are not flushed before the checkpoint that counts them", "training/saving.py",

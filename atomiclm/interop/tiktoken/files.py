@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
+from atomiclm.durable import write_whole
 from atomiclm.interop.tiktoken.encoding import check_special_tokens, pattern_of
 from atomiclm.interop.tiktoken.ranks import ranks_of, write_ranks
 from atomiclm.tokenizer import BasicTokenizer
-from atomiclm.tokenizer.file_format import write_whole
 
 NAME = "atomiclm"
 

@@ -8,11 +8,12 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from atomiclm.durable import write_whole
 from atomiclm.interop.tiktoken.recover import recover_merges
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.content import TokenizerFile, repeated_token, spell_tokens
-from atomiclm.tokenizer.file_format import read_bounded, write_whole
+from atomiclm.tokenizer.file_format import read_bounded
 from atomiclm.tokenizer.patterns import split_pattern
 
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})")

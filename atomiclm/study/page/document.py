@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from atomiclm.durable import write_whole
 from atomiclm.study.comparison import Comparison
 from atomiclm.study.page.context import anchors, environment, reproduce, samples
 from atomiclm.study.page.courses import curves
@@ -16,7 +17,6 @@ from atomiclm.study.page.rows import read_recorded
 from atomiclm.study.page.spending import costs, tradeoffs
 from atomiclm.study.page.tuning import tuning
 from atomiclm.study.page.verdicts import differences, prediction, problems, verdicts
-from atomiclm.tracking.record import write_atomically
 
 HERE = Path(__file__).parent
 SCRIPTS = ("page.js", "scales.js", "curves.js")
@@ -42,7 +42,7 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_atomically(Path(path), page_html(comparison).encode("utf-8"))
+    write_whole(Path(path), page_html(comparison).encode("utf-8"))
 
 
 def page_html(comparison: Comparison) -> str:

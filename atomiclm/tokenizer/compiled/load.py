@@ -17,7 +17,6 @@ import importlib.util
 import json
 import logging
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomiclm.cache_folder import default_cache_dir
+from atomiclm.durable import write_whole
 
 if TYPE_CHECKING:
     from atomiclm.tokenizer.compiled.build import MachineCode
@@ -137,16 +137,9 @@ def _write(path: Path, code: "MachineCode") -> None:
         "num_arguments": code.num_arguments,
         "sha256": _sha256(code),
     }
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.temporary")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(json.dumps(header).encode() + b"\n" + code.code)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(path, json.dumps(header).encode() + b"\n" + code.code, mode=0o644)  # `_read` trusts no other
     except OSError as error:
         _log.warning(
             "machine code could not be kept (%s), so every process compiles it anew; "

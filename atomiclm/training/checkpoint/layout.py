@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import os
 import re
 import stat
 from collections.abc import Mapping
@@ -87,12 +86,3 @@ def shown(value: object, limit: int = 120) -> str:
     text = value if isinstance(value, str) else repr(value)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def flush(path: Path) -> None:
-    """Force a file's contents, or a folder's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from atomiclm.durable import flush, write_through
 from atomiclm.tracking.record import to_json
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.reading import read
@@ -63,11 +64,11 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
         manifest = {"format": layout.FORMAT_VERSION, "step": snapshot.step, "files": files, **snapshot.about}
         manifest["sha256"] = layout.manifest_sha256(manifest)
         _write_file(temporary / layout.MANIFEST, to_json(manifest) + b"\n")
-        layout.flush(temporary)
+        flush(temporary)
         before_publishing()
         replaced = _cleared(final)
         os.rename(temporary, final)
-        layout.flush(folder)
+        flush(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         sweep(folder)  # brings back what was to be replaced
@@ -84,7 +85,7 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True)
     for parent in list(folder.absolute().parents)[:_LEVELS]:
         with contextlib.suppress(PermissionError):  # a place above ours that we may not read
-            layout.flush(parent)
+            flush(parent)
 
 
 def _stands(path: Path, snapshot: Snapshot) -> bool:
@@ -124,8 +125,5 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int |
 
 def _write_file(path: Path, content: bytes) -> dict[str, int | str]:
     """Write and flush a file; return what the manifest says of it: of the content meant, not of what is read back."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    write_through(path, content)
     return layout.fingerprint(content)
