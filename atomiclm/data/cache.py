@@ -2,8 +2,11 @@
 
 A build writes into a temporary folder beside its target; a manifest with the size and sha256 of every file is written
 last; everything is fsynced; one rename publishes it. Who dies in between leaves a temporary folder, which the
-next builder of the same thing sweeps away. On load the sizes are always compared with the manifest, and the hashes of
-files up to 1 GiB (about 1.5 GB/s); larger ones would cost more than the fault is likely, `verify=True` includes them.
+next builder of the same thing sweeps away. The lock only saves doing it twice: where two machines share a disk on which
+locks hold within each machine alone, both build, and what the first publishes is taken by both.
+
+On load the sizes are always compared with the manifest, and the hashes of files up to 1 GiB (about 1.5 GB/s); larger
+ones would cost more than the fault is likely, `verify=True` includes them.
 """
 
 import contextlib
@@ -11,9 +14,12 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +38,12 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 
 NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR})
 """What the system says where a folder cannot be made, or not be written to."""
+
+
+_TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+"""What the system says where a folder would take the place of one that is not empty."""
+
+_FORSAKEN_SECONDS = 7 * 24 * 3600.0
 
 
 def content_key(**parts: Any) -> str:
@@ -54,12 +66,15 @@ def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]], progres
         if folder.exists():
             progress(f"rebuilding {folder.parent.name}, the cached one is damaged: {fault}", 0, 0)
             shutil.rmtree(folder)
-        for orphan in folder.parent.glob(f".{folder.name}-*"):  # of builds that were killed: we hold their lock
-            shutil.rmtree(orphan)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        prefix = f".{folder.name}-{_this_machine()}-"
+        _sweep(folder, prefix)
+        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
         try:
             details = dict(build(temporary))
             publish(temporary, folder, details)
+        except OSError as error:
+            if error.errno not in _TAKEN or damage(folder) is not None:
+                raise
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # gone already when it was published
         return read_manifest(folder)
@@ -77,6 +92,21 @@ def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
     temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read; a cache may be shared
     os.replace(temporary, folder)
     flush(folder.parent)
+
+
+def _sweep(folder: Path, prefix: str) -> None:
+    """Remove what builds that were killed have left: on this machine, whose lock we hold, and those of old."""
+    for left in folder.parent.glob(f".{folder.name}-*"):
+        try:
+            touched = max(path.stat().st_mtime for path in [left, *left.iterdir()])
+        except OSError:  # being built, or swept, elsewhere
+            continue
+        if left.name.startswith(prefix) or time.time() - touched > _FORSAKEN_SECONDS:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _this_machine() -> str:
+    return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())
 
 
 def damage(folder: Path, *, verify: bool = False) -> str | None:

@@ -1,5 +1,6 @@
 """A folder in the cache is whole or not there, whatever happens."""
 
+import contextlib
 import errno
 import json
 import os
@@ -105,11 +106,33 @@ def test_a_full_disk_while_publishing_leaves_nothing(folder, build, stages, monk
 
 
 def test_leftovers_of_a_killed_build_are_swept_but_not_those_of_others(folder, build, stages):
-    for name in (".key-dead", ".other-alive"):
+    here, elsewhere, forsaken, other = (
+        f".key-{cache._this_machine()}-dead", ".key-elsewhere-alive", ".key-elsewhere-forsaken", ".other-alive"
+    )  # fmt: skip
+    for name in (here, elsewhere, forsaken, other):
         (folder.parent / name).mkdir(parents=True)
         (folder.parent / name / "half.bin").write_bytes(b"h")
+    for path in (folder.parent / forsaken, folder.parent / forsaken / "half.bin"):
+        os.utime(path, (1e9, 1e9))
     cache.built_once(folder, build, stages)
-    assert everything(folder) == [".other-alive", "key"]
+    assert everything(folder) == [elsewhere, other, "key"]
+
+
+def test_two_machines_whose_locks_do_not_reach_each_other_both_get_it(folder, build, stages, monkeypatch):
+    monkeypatch.setattr(cache, "exclusive", lambda *_: contextlib.nullcontext())
+    folder.parent.mkdir(parents=True)
+
+    def overtaken(target):
+        made = build(target)
+        with monkeypatch.context() as patch:
+            patch.setattr(cache, "_this_machine", lambda: "elsewhere")
+            cache.built_once(folder, build, stages)
+        return made
+
+    assert cache.built_once(folder, overtaken, stages)["fact"] == 7
+    assert build.count == 2
+    assert everything(folder) == ["key"]
+    assert cache.damage(folder) is None
 
 
 def test_a_cache_that_may_not_be_written_to_is_named_and_still_read(folder, build, stages, monkeypatch):
