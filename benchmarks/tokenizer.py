@@ -146,8 +146,8 @@ def bench_encode(names: list[str], rounds: int, vocab_size: int) -> None:
 
         def fresh() -> Iterator[BasicTokenizer]:
             for tokenizer in fresh_ones:
-                tokenizer._idle.clear()
-                tokenizer._first = None
+                tokenizer._encoders._idle.clear()
+                tokenizer._encoders._first = None
                 tokenizer.encode_array("The kernels are loaded and the tables built.\n" * 10_000)
                 yield tokenizer
 

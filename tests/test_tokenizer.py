@@ -273,9 +273,9 @@ def test_much_text_in_small_pieces_is_worth_a_kernel() -> None:
     tokenizer = BasicTokenizer(260)
     tokenizer.train(CORPUS)
     for _ in range(4):
-        assert tokenizer._first is None
+        assert tokenizer._encoders._first is None
         assert tokenizer.encode("xy" * 40_000) == [120, 121] * 40_000
-    assert tokenizer._first is not None
+    assert tokenizer._encoders._first is not None
 
 
 def test_permissions_and_spellings_that_can_be_read_only_once() -> None:

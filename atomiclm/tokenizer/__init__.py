@@ -56,8 +56,8 @@ then how ids come of it, simply and without waste, and all of it together:
 | `incremental`, `report` | decoding while ids still arrive; what was learned, in figures |
 
 and last the same once more, compiled. The drivers `split_compiled`, `count_compiled`, `train_compiled`, `train_stream`
-and `encode_compiled` own the arrays; the kernels, in the folder `compiled`, do the work. The plain files are what the
-kernels are held to by the tests, and what runs where kernels cannot.
+and `encode_compiled` own the arrays; the kernels, in the folder `compiled`, do the work; `encoders` shares them out
+among threads. The plain files are what the kernels are held to by the tests, and what runs where kernels cannot.
 """
 
 from atomiclm.tokenizer.base import Tokenizer

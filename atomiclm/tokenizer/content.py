@@ -5,9 +5,10 @@ is what the user sees. In a tokenizer trained here the two are equal. One that c
 came with (GPT-2 calls the byte "!" 0), and `byte_ids` and `merge_ids` lead from the number to the id.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from functools import cached_property
+from typing import Any, NoReturn, Self
 
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import (
@@ -19,8 +20,9 @@ from atomiclm.tokenizer.constants import (
     TOKENIZER_BASE_LENGTH,
 )
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
-from atomiclm.tokenizer.special import check_special_tokens
+from atomiclm.tokenizer.special import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.tie_break import TieBreak
+from atomiclm.tokenizer.utf8 import to_bytes
 
 TIE_BREAKS = ("bytes", "huggingface", None)
 """By which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows."""
@@ -59,10 +61,39 @@ class TokenizerFile:
     whole_pretokens: bool
     trained_on: Mapping[str, int] | None
 
+    @classmethod
+    def learned(
+        cls,
+        pattern: str,
+        target_vocab_size: int,
+        special_tokens: Sequence[str],
+        merges: list[Pair],
+        tie_break: TieBreak | None,
+        trained_on: Mapping[str, int] | None,
+    ) -> Self:
+        """What a tokenizer trained here is: ids without a gap, bytes first, special tokens last."""
+        first_special = TOKENIZER_BASE_LENGTH + len(merges)
+        return cls(
+            pattern=pattern,
+            target_vocab_size=target_vocab_size,
+            special_tokens={token: first_special + index for index, token in enumerate(special_tokens)},
+            merges=merges,
+            byte_ids=tuple(range(TOKENIZER_BASE_LENGTH)),
+            merge_ids=tuple(range(TOKENIZER_BASE_LENGTH, first_special)),
+            tie_break=tie_break,
+            whole_pretokens=False,
+            trained_on=trained_on,
+        )
+
     @property
     def vocab_size(self) -> int:
         """The highest id + 1."""
         return 1 + max((*self.byte_ids, *self.merge_ids, *self.special_tokens.values()))
+
+    @cached_property
+    def special_finder(self) -> Finder:
+        """What finds any of the special tokens in a text; made when first wanted, for there may be thousands."""
+        return special_finder(map(to_bytes, self.special_tokens))
 
     def __post_init__(self) -> None:
         if self.pattern in PATTERNS:

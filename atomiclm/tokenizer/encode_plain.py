@@ -3,11 +3,15 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import TYPE_CHECKING
 
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.encode_pretoken import PretokenCache, encode_basic, encode_heap
 from atomiclm.tokenizer.patterns import SplitPattern
 from atomiclm.tokenizer.pretokens import RegexSplitter
+
+if TYPE_CHECKING:
+    from atomiclm.tokenizer.pretokens import Ends
 
 
 class PlainEncoder:
@@ -47,7 +51,7 @@ class PlainEncoder:
         """The ids of a text without special tokens."""
         return self.encode_cut(data, self._splitter.cuts(data))
 
-    def encode_cut(self, data: bytes, ends: Sequence[int]) -> list[int]:
+    def encode_cut(self, data: bytes, ends: "Ends") -> list[int]:
         """The ids of pretokens that are cut already, the first of which begins with the text."""
         if not self._ranks:  # every byte is a token
             return list(map(self._ids.__getitem__, data[: ends[-1]] if len(ends) else b""))

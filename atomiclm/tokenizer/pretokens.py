@@ -10,12 +10,18 @@ end settles how it is split).
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, groupby
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from atomiclm.tokenizer.constants import BLOCK_BYTES
 from atomiclm.tokenizer.patterns import SplitPattern
 from atomiclm.tokenizer.special import Segment, segments
 from atomiclm.tokenizer.utf8 import cut_character, join_chunks, to_text
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    type Ends = Sequence[int] | NDArray[np.int64]
 
 type Chunk = str | bytes | tuple[str | bytes, int]
 """A piece of a stream, or a whole document and how often it counts."""
@@ -28,7 +34,7 @@ class Splitter(Protocol):
     def pieces_in_doubt(self) -> int | None:
         """How many pretokens at the end could be cut otherwise if the text went on; None: all of them."""
 
-    def cuts(self, data: bytes) -> Sequence[int]:
+    def cuts(self, data: bytes) -> "Ends":
         """The offset in `data`, a whole text, at which each pretoken ends."""
 
 
@@ -97,7 +103,7 @@ class Block(NamedTuple):
     """
 
     data: bytes
-    ends: Sequence[int]
+    ends: "Ends"
     weight: int
     token: bytes
 
@@ -131,6 +137,19 @@ def split_stream(
         size = sum(map(len, waiting))
         # A pretoken can be longer than a block. Waiting for twice its length keeps the total work linear.
         ready = max(block_bytes, 2 * size)
+
+
+def beginning(stream: Iterator[Chunk], size: int) -> tuple[list[Chunk], int]:
+    """Chunks from the stream until they have `size` characters or bytes together, and how many they have."""
+    chunks: list[Chunk] = []
+    found = 0
+    for chunk in stream:
+        chunks.append(chunk)
+        text = chunk[0] if isinstance(chunk, tuple) and chunk else chunk
+        found += len(text) if isinstance(text, str | bytes) else 0  # what is neither will be refused where it is read
+        if found >= size:
+            break
+    return chunks, found
 
 
 def count_pretokens(

@@ -35,7 +35,10 @@ def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
     return special_tokens
 
 
-def special_finder(special_tokens: Iterable[bytes]) -> re.Pattern[bytes] | None:
+type Finder = re.Pattern[bytes] | None
+
+
+def special_finder(special_tokens: Iterable[bytes]) -> Finder:
     """A regular expression that finds the tokens, the longest where several begin; None when there are none."""
     longest_first = sorted(special_tokens, key=lambda token: (-len(token), token))
     return re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else None

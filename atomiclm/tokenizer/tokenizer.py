@@ -1,18 +1,13 @@
 """Byte-level byte-pair encoding with a split pattern and special tokens."""
 
-import functools
-import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from atomiclm.tokenizer.base import AllowedSpecial, Tokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.compiled import load_kernel, why_unavailable
 from atomiclm.tokenizer.constants import (
     BLOCK_BYTES,
     COMPILED_FROM_BYTES,
@@ -23,10 +18,18 @@ from atomiclm.tokenizer.constants import (
 )
 from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
 from atomiclm.tokenizer.encode_plain import PlainEncoder
+from atomiclm.tokenizer.encoders import CompiledEncoders, compiled_splitter, kernels_at_hand
 from atomiclm.tokenizer.file_format import read_tokenizer_file, sha256_of, write_tokenizer_file
 from atomiclm.tokenizer.patterns import CUSTOM, split_pattern
-from atomiclm.tokenizer.pretokens import Chunk, RegexSplitter, count_pretokens, split_stream, weighted_segments
-from atomiclm.tokenizer.special import check_special_tokens, special_finder
+from atomiclm.tokenizer.pretokens import (
+    Chunk,
+    RegexSplitter,
+    beginning,
+    count_pretokens,
+    split_stream,
+    weighted_segments,
+)
+from atomiclm.tokenizer.special import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.tie_break import TieBreak
 from atomiclm.tokenizer.train_basic import train_basic
 from atomiclm.tokenizer.train_heap import train_heap
@@ -103,7 +106,7 @@ class BasicTokenizer(Tokenizer):
         self.algorithm = algorithm
         self._split = split_pattern(pattern)
         self.pattern = self._split.text if self._split.name == CUSTOM else self._split.name
-        self._use(_trained(self._split.text, vocab_size, special, [], tie_break, None))
+        self._use(TokenizerFile.learned(self._split.text, vocab_size, special, [], tie_break, None))
 
     def __repr__(self) -> str:
         sizes = f"vocab_size={self.vocab_size} of {self.target_vocab_size}"
@@ -144,8 +147,8 @@ class BasicTokenizer(Tokenizer):
         self._plain = PlainEncoder(
             self._tokens, self.ranks, self._ids, self.whole_pretokens, self._split, self.algorithm == "basic"
         )
-        self._first: CompiledEncoder | None = None
-        self._idle: list[CompiledEncoder] = []  # each is used by one thread at a time
+        # Others than before: a thread that encodes meanwhile must not give back an encoder of the old merges.
+        self._encoders = CompiledEncoders(self._tokens, self.merges, self._ids, self.whole_pretokens, self._split)
         self._bytes_seen = 0
 
     @property
@@ -178,11 +181,11 @@ class BasicTokenizer(Tokenizer):
             )
         special = [to_bytes(token) for token in self._special_ids]
         stream = iter(chunks)
-        first, found = _beginning(stream, COMPILED_FROM_BYTES)
+        first, found = beginning(stream, COMPILED_FROM_BYTES)
         if self._compiles(found):
             from atomiclm.tokenizer.train_stream import train_stream
 
-            splitter = self._compiled_splitter()
+            splitter = compiled_splitter(self._split)
             blocks = split_stream(weighted_segments(chain(first, stream), special), splitter)
             merges, trained_on = train_stream(blocks, num_merges, self.tie_break)
         else:
@@ -195,7 +198,7 @@ class BasicTokenizer(Tokenizer):
                 "distinct_pretokens": len(pretokens),
             }
         self._use(
-            _trained(
+            TokenizerFile.learned(
                 self._split.text, self.target_vocab_size, tuple(self._special_ids), merges, self.tie_break, trained_on
             )
         )
@@ -213,43 +216,18 @@ class BasicTokenizer(Tokenizer):
     def _compiles(self, num_bytes: int) -> bool:
         """Whether compiled kernels shall work on `num_bytes` more: asked for, at hand, and worth being loaded."""
         self._bytes_seen += num_bytes
-        return self.algorithm == "compiled" and self._bytes_seen >= COMPILED_FROM_BYTES and _kernels_at_hand()
-
-    def _compiled_splitter(self) -> Any:
-        from atomiclm.tokenizer.split_compiled import CompiledSplitter, CustomSplitter
-
-        return CustomSplitter(self._split) if self._split.code is None else CompiledSplitter(self._split)
-
-    @contextmanager
-    def _encoder(self) -> Iterator["CompiledEncoder"]:
-        """An encoder that no other thread uses meanwhile."""
-        from atomiclm.tokenizer.encode_compiled import CompiledEncoder
-
-        idle = self._idle  # training makes another list: an encoder of the old merges must not get there
-        try:
-            encoder = idle.pop()
-        except IndexError:
-            if self._first is None:
-                splitter = self._compiled_splitter()
-                encoder = CompiledEncoder(self._tokens, self.merges, self._ids, self.whole_pretokens, splitter)
-                self._first = encoder
-            else:
-                encoder = self._first.copy()
-        try:
-            yield encoder
-        finally:
-            idle.append(encoder)
+        return self.algorithm == "compiled" and self._bytes_seen >= COMPILED_FROM_BYTES and kernels_at_hand()
 
     # ------------------------------------------------------------------------------------------- encoding and decoding
 
     def encode(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
         """Text to ids; see `Tokenizer.encode`. Where several special tokens begin, the longest is taken."""
         data = _checked(text)
-        allowed = self._allowed(allowed_special)
+        finder = self._finder(allowed_special)
         if self._compiles(len(data)):
-            ids: list[int] = self._arrays([data], allowed)[0].tolist()
+            ids: list[int] = self._arrays([data], finder)[0].tolist()
             return ids
-        return list(chain.from_iterable(self._segments(data, allowed, self._plain)))
+        return list(chain.from_iterable(self._segments(data, finder, self._plain)))
 
     def encode_array(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> "Ids":
         """The ids of a text as an array of uint32; see `Tokenizer.encode_array`."""
@@ -260,11 +238,11 @@ class BasicTokenizer(Tokenizer):
     ) -> list[list[int]]:
         """The ids of each text; see `Tokenizer.encode_batch`."""
         data = [_checked(text) for text in texts]
-        allowed = self._allowed(allowed_special)
+        finder = self._finder(allowed_special)
         _check_threads(threads)
         if self._compiles(sum(map(len, data))):
-            return [ids.tolist() for ids in self._arrays(data, allowed, threads)]
-        return [list(chain.from_iterable(self._segments(text, allowed, self._plain))) for text in data]
+            return [ids.tolist() for ids in self._arrays(data, finder, threads)]
+        return [list(chain.from_iterable(self._segments(text, finder, self._plain))) for text in data]
 
     def encode_arrays(
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
@@ -273,13 +251,11 @@ class BasicTokenizer(Tokenizer):
         import numpy as np
 
         data = [_checked(text) for text in texts]
-        allowed = self._allowed(allowed_special)
+        finder = self._finder(allowed_special)
         _check_threads(threads)
         if self._compiles(sum(map(len, data))):
-            return self._arrays(data, allowed, threads)
-        return [
-            np.fromiter(chain.from_iterable(self._segments(text, allowed, self._plain)), np.uint32) for text in data
-        ]
+            return self._arrays(data, finder, threads)
+        return [np.fromiter(chain.from_iterable(self._segments(text, finder, self._plain)), np.uint32) for text in data]
 
     def encode_stream(
         self,
@@ -295,11 +271,11 @@ class BasicTokenizer(Tokenizer):
         if block_bytes < 1:
             raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
         compiled = self._compiles(COMPILED_FROM_BYTES)
-        splitter = self._compiled_splitter() if compiled else RegexSplitter(self._split)
+        splitter = compiled_splitter(self._split) if compiled else RegexSplitter(self._split)
         parts = weighted_segments(chunks, allowed, block_bytes)
         for data, ends, _, token in split_stream(parts, splitter, block_bytes):
             if len(ends) and compiled:
-                with self._encoder() as encoder:
+                with self._encoders.borrow() as encoder:
                     ids = encoder.encode_cut(data, np.asarray(ends, np.int64))
                 yield ids
             elif len(ends):
@@ -330,36 +306,33 @@ class BasicTokenizer(Tokenizer):
             )
         return allowed_special
 
+    def _finder(self, allowed_special: AllowedSpecial) -> Finder:
+        """What finds the allowed ones in a text."""
+        if allowed_special == "all":
+            return self._content.special_finder
+        return special_finder(map(to_bytes, self._allowed(allowed_special)))
+
     def _segments(
-        self, data: bytes, allowed: AbstractSet[str], encoder: "PlainEncoder | CompiledEncoder"
+        self, data: bytes, finder: Finder, encoder: "PlainEncoder | CompiledEncoder"
     ) -> Iterator[Sequence[int]]:
         """The ids of the text between special tokens, and those of the special tokens, in order."""
         position = 0
-        finder = special_finder(map(to_bytes, allowed))
         for match in finder.finditer(data) if finder else ():
             yield encoder.encode(data[position : match.start()])  # type: ignore[misc]
             yield (self._special_ids[match.group().decode()],)
             position = match.end()
         yield encoder.encode(data[position:] if position else data)  # type: ignore[misc]
 
-    def _arrays(self, texts: Sequence[bytes], allowed: AbstractSet[str], threads: int = 1) -> list["Ids"]:
-        """The ids of each text, by kernels, which let other threads run."""
+    def _arrays(self, texts: Sequence[bytes], finder: Finder, threads: int = 1) -> list["Ids"]:
+        """The ids of each text, by kernels."""
         import numpy as np
 
         from atomiclm.tokenizer.encode_compiled import joined
 
-        def encode_some(some: Sequence[bytes]) -> list["Ids"]:
-            with self._encoder() as encoder:
-                return [
-                    joined([np.asarray(ids, np.uint32) for ids in self._segments(text, allowed, encoder)])
-                    for text in some
-                ]
+        def encode(encoder: "CompiledEncoder", text: bytes) -> "Ids":
+            return joined([np.asarray(ids, np.uint32) for ids in self._segments(text, finder, encoder)])
 
-        if threads == 1 or len(texts) < 2:
-            return encode_some(texts)
-        shares = list(_shares(texts, 4 * threads))
-        with ThreadPoolExecutor(threads) as pool:
-            return list(chain.from_iterable(pool.map(encode_some, shares)))
+        return self._encoders.map(encode, texts, threads)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Ids to the exact bytes they stand for; see `Tokenizer.decode_bytes`."""
@@ -418,43 +391,6 @@ class BasicTokenizer(Tokenizer):
         )
 
 
-def _trained(
-    pattern: str,
-    vocab_size: int,
-    special_tokens: Sequence[str],
-    merges: list[Pair],
-    tie_break: TieBreak | None,
-    trained_on: Mapping[str, int] | None,
-) -> TokenizerFile:
-    """What a tokenizer trained here is: ids without a gap, bytes first, special tokens last."""
-    first_special = TOKENIZER_BASE_LENGTH + len(merges)
-    return TokenizerFile(
-        pattern=pattern,
-        target_vocab_size=vocab_size,
-        special_tokens={token: first_special + index for index, token in enumerate(special_tokens)},
-        merges=merges,
-        byte_ids=tuple(range(TOKENIZER_BASE_LENGTH)),
-        merge_ids=tuple(range(TOKENIZER_BASE_LENGTH, first_special)),
-        tie_break=tie_break,
-        whole_pretokens=False,
-        trained_on=trained_on,
-    )
-
-
-@functools.cache
-def _kernels_at_hand() -> bool:
-    reason = why_unavailable()
-    if reason is None:
-        try:
-            load_kernel("split")
-        except ImportError as error:  # installed, and of a version that does not go with another package's
-            reason = f"numba cannot be imported ({error})"
-    if reason:
-        log = logging.getLogger("atomiclm.tokenizer")
-        log.warning("%s, so tokenizing runs in plain Python: same ids, about thirty times slower", reason)
-    return reason is None
-
-
 def _checked(text: str | bytes) -> bytes:
     if isinstance(text, bytes):
         return text
@@ -466,31 +402,3 @@ def _checked(text: str | bytes) -> bytes:
 def _check_threads(threads: int) -> None:
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise ValueError(f"threads: {threads!r} must be an integer of at least 1")
-
-
-def _beginning(stream: Iterator[Chunk], size: int) -> tuple[list[Chunk], int]:
-    """Chunks from the stream until they have `size` characters or bytes together, and how many they have."""
-    chunks: list[Chunk] = []
-    found = 0
-    for chunk in stream:
-        chunks.append(chunk)
-        text = chunk[0] if isinstance(chunk, tuple) and chunk else chunk
-        found += len(text) if isinstance(text, str | bytes) else 0  # what is neither will be refused where it is read
-        if found >= size:
-            break
-    return chunks, found
-
-
-def _shares(texts: Sequence[bytes], count: int) -> Iterator[Sequence[bytes]]:
-    """Consecutive texts in about `count` shares of about equal size."""
-    target = sum(map(len, texts)) / count
-    share: list[bytes] = []
-    size = 0
-    for text in texts:
-        share.append(text)
-        size += len(text)
-        if size >= target:
-            yield share
-            share, size = [], 0
-    if share:
-        yield share

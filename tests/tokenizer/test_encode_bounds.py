@@ -49,6 +49,7 @@ def main() -> None:
     from atomiclm.tokenizer import BasicTokenizer, encode_compiled, split_compiled
     from atomiclm.tokenizer.compiled import encoder_fields
     from atomiclm.tokenizer.compiled.load import load_kernel
+    from atomiclm.tokenizer.encoders import compiled_splitter
 
     faulthandler.enable()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -113,7 +114,7 @@ def main() -> None:
     def encoder_of(tokenizer: BasicTokenizer) -> encode_compiled.CompiledEncoder:
         return encode_compiled.CompiledEncoder(
             tokenizer._tokens, tokenizer.merges, tokenizer._ids, tokenizer.whole_pretokens,
-            tokenizer._compiled_splitter(),
+            compiled_splitter(tokenizer._split),
         )  # fmt: skip
 
     for module in (encode_compiled, split_compiled):

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, encode_compiled, split_compiled
 from atomiclm.tokenizer.encode_compiled import CompiledEncoder
 from atomiclm.tokenizer.encode_plain import PlainEncoder
+from atomiclm.tokenizer.encoders import compiled_splitter
 
 PATTERNS = ("gpt4", "cl100k", "gpt2", "o200k", "none", r"[ab]+|\d+")
 
@@ -35,7 +36,11 @@ TRAINED = {pattern: trained(pattern) for pattern in PATTERNS}
 
 def encoder_of(tokenizer: BasicTokenizer) -> CompiledEncoder:
     return CompiledEncoder(
-        tokenizer._tokens, tokenizer.merges, tokenizer._ids, tokenizer.whole_pretokens, tokenizer._compiled_splitter()
+        tokenizer._tokens,
+        tokenizer.merges,
+        tokenizer._ids,
+        tokenizer.whole_pretokens,
+        compiled_splitter(tokenizer._split),
     )
 
 
@@ -242,7 +247,7 @@ def test_threads_give_the_ids_in_order() -> None:
     assert sum(map(len, texts)) > 1 << 18
     for threads in (1, 2, 5):
         assert tokenizer.encode_batch(texts, threads=threads) == expected
-    assert tokenizer._idle
+    assert tokenizer._encoders._idle
     assert [ids.tolist() for ids in tokenizer.encode_arrays(texts, threads=3)] == expected
     for threads in (0, True, 1.5):
         with pytest.raises(ValueError, match="threads"):

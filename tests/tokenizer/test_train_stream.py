@@ -88,6 +88,6 @@ def test_training_while_another_thread_encodes_leaves_no_old_encoder(monkeypatch
     monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
     tokenizer = BasicTokenizer(260)
     tokenizer.train("aaaa aaaa")
-    with tokenizer._encoder():
+    with tokenizer._encoders.borrow():
         tokenizer.train("bbbb bbbb")
     assert tokenizer.encode("aaaabbbb") == tokenizer._plain.encode(b"aaaabbbb")
