@@ -23,13 +23,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import job_overrides, register_plugins, search_also_in, without_null
+from atomiclm.config.compose import job_overrides, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.faults import ConfigError, RunFailed, Stopped, UserError
 from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
+from atomiclm.config.search_path import register_plugins, search_also_in
 from atomiclm.config.signals import stoppable
 from atomiclm.config.typed import check_hydra, check_typed
 from atomiclm.study.board import failed_since_start

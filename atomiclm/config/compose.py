@@ -1,49 +1,31 @@
 """Compose a configuration outside Hydra's own run, and take one apart into what the rest of the package reads."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.config_repository import IConfigRepository
 from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
-from hydra._internal.sources_registry import SourcesRegistry
-from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.experiments import ExperimentsSearchPath, ExperimentsSource
-from atomiclm.config.faults import ConfigError, Fault, nearest
-from atomiclm.config.file_source import FileConfigSource
+from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.hydra_node import hydra_faults
 from atomiclm.config.interpolation import interpolation_faults
 from atomiclm.config.overrides import overridden
 from atomiclm.config.paths import CONF
+from atomiclm.config.search_path import Sources, groups, register_plugins, search_path, sources
 
 PRESETS = ("experiments", "debug")
 """Groups whose options set values of other groups, and are no settings themselves."""
-
-
-type Sources = tuple[tuple[str | None, str | None], ...]
-"""Where configurations are found: part of the key of whatever is remembered of them."""
-
-
-def register_plugins() -> Plugins:
-    """Teach Hydra to read configs, `experiments/` among them. Safe to call again."""
-    plugins = Plugins.instance()
-    plugins.register(ExperimentsSource)
-    plugins.register(ExperimentsSearchPath)
-    SourcesRegistry.instance().types[FileConfigSource.scheme()] = FileConfigSource
-    return plugins
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -67,8 +49,8 @@ def _load(overrides: Sequence[str]) -> _Composition:
     """
     register_plugins()
     parsed = OverridesParser.create().parse_overrides(without_null(overrides))
-    repository = ConfigLoaderImpl(_search_path()).repository
-    of_groups = [override for override in parsed if _chooses(override, repository)]
+    repository = groups()
+    of_groups = [override for override in parsed if chooses(override, repository)]
     chosen = _choose(tuple(override.input_line or "" for override in of_groups), sources())
     config = copy.deepcopy(chosen.config)
     rest = [override for override in parsed if override not in of_groups and not override.is_hydra_override()]
@@ -87,8 +69,8 @@ def compose_hydra(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     if faults := interpolation_faults(unresolved(composition.config)):
         raise ConfigError(faults)
     config = OmegaConf.create({"hydra": copy.deepcopy(composition.hydra)})
-    repository = ConfigLoaderImpl(_search_path()).repository
-    typed = [one for one in parsed(overrides) if one.is_hydra_override() and not _chooses(one, repository)]
+    repository = groups()
+    typed = [one for one in parsed(overrides) if one.is_hydra_override() and not chooses(one, repository)]
     ConfigLoaderImpl._apply_overrides_to_config(typed, config)
     return unresolved(config)["hydra"], [one.key_or_group for one in typed]
 
@@ -96,7 +78,7 @@ def compose_hydra(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
 def parsed(overrides: Sequence[str]) -> list[Override]:
     """Parse overrides; they can list what `group=glob(*)` stands for."""
     register_plugins()
-    return OverridesParser.create(ConfigLoaderImpl(_search_path())).parse_overrides(list(overrides))
+    return OverridesParser.create(ConfigLoaderImpl(search_path())).parse_overrides(list(overrides))
 
 
 def without_null(overrides: Sequence[str]) -> list[str]:
@@ -105,7 +87,7 @@ def without_null(overrides: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: a group of which one option must be chosen.
     """
-    repository = ConfigLoaderImpl(_search_path()).repository
+    repository = groups()
     words = []
     for override in overrides:
         group, _, option = override.partition("=")
@@ -119,7 +101,7 @@ def without_null(overrides: Sequence[str]) -> list[str]:
     return words
 
 
-def _chooses(override: Override, repository: IConfigRepository) -> bool:
+def chooses(override: Override, repository: IConfigRepository) -> bool:
     """Whether an override chooses an option of a group, rather than setting a value."""
     return override.package is not None or repository.group_exists(override.key_or_group)
 
@@ -186,45 +168,6 @@ def root_keys() -> tuple[str, ...]:
     )
 
 
-def unknown_setting(key: str, overrides: Sequence[str]) -> Fault | None:
-    """Return the fault of a setting that the options chosen by `overrides` do not have, with the nearest name.
-
-    None where they do have it.
-    """
-    base = _options_chosen(overrides)
-    parent, _, name = key.rpartition(".")
-    node: Any = unresolved(base)
-    for part in parent.split(".") if parent else []:
-        node = node.get(part, {}) if isinstance(node, dict) else {}
-    siblings = [str(sibling) for sibling in node if not str(sibling).startswith("_")] if isinstance(node, dict) else []
-    if name in siblings:
-        return None
-    elsewhere = [path for path in _paths(unresolved(base)) if path.endswith(f".{name}")]
-    if elsewhere:
-        return Fault(key, f"no such setting here; did you mean {' or '.join(elsewhere)}?")
-    groups = ("experiments", "debug") if not parent else ()
-    return Fault(key, f"no such setting{nearest(name, [*siblings, *groups])}")
-
-
-def _options_chosen(overrides: Sequence[str]) -> DictConfig:
-    """The configuration with the options that `overrides` choose and no value set; the default one if that fails."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-        repository = ConfigLoaderImpl(_search_path()).repository
-        chosen = [one for one in parsed if _chooses(one, repository) and not one.is_sweep_override()]
-        return compose([one.input_line or "" for one in chosen])
-    except (HydraException, ConfigError):
-        return compose([])
-
-
-def _paths(node: dict[str, Any], prefix: str = "") -> Iterator[str]:
-    for key, value in node.items():
-        if not str(key).startswith("_"):
-            yield f"{prefix}{key}"
-            if isinstance(value, dict):
-                yield from _paths(value, f"{prefix}{key}.")
-
-
 def compose_base(overrides: Sequence[str], declared: Sequence[str]) -> tuple[dict[str, str], DictConfig]:
     """Return what to hold the configuration of `overrides` against to see what is special about it.
 
@@ -253,32 +196,3 @@ def compose_base(overrides: Sequence[str], declared: Sequence[str]) -> tuple[dic
 def job_overrides() -> list[str]:
     """Return the overrides of the running job, those of its cell of a sweep included."""
     return [str(override) for override in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
-
-
-def sources() -> Sources:
-    """The search path of the running command."""
-    return tuple((entry.provider, entry.path) for entry in _search_path().get_path())
-
-
-_also_in: list[str] = []
-
-
-def search_also_in(config_dir: str) -> None:
-    """Let configurations be found in the command's `--config-dir` before Hydra itself has been told of it."""
-    _also_in[:] = [str(Path(config_dir).absolute())]
-
-
-def _search_path() -> ConfigSearchPath:
-    """Return the running command's own sources (it may have been given --config-dir), or the shipped ones."""
-    path = ConfigSearchPathImpl()
-    if HydraConfig.initialized():
-        for source in HydraConfig.get().runtime.config_sources:
-            path.append(source.provider, f"{source.schema}://{source.path}")
-        return path
-    path.append("hydra", "pkg://hydra.conf")
-    path.append("main", f"file://{CONF}")
-    for folder in _also_in:
-        path.append("command-line", f"file://{folder}")
-    ExperimentsSearchPath().manipulate_search_path(path)
-    path.append("schema", "structured://")
-    return path

@@ -14,8 +14,8 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import unknown_setting
 from atomiclm.config.faults import Fault, nearest
+from atomiclm.config.unknown_setting import unknown_setting
 
 
 def composition_fault(error: CompactHydraException | OmegaConfBaseException, overrides: Sequence[str]) -> Fault:

@@ -10,9 +10,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from atomiclm.config.build import build
-from atomiclm.config.compose import PRESETS, Sources, compose, parsed, resolved, sources
+from atomiclm.config.compose import PRESETS, compose, parsed, resolved
 from atomiclm.config.faults import ConfigError, Fault, UserError, nearest
 from atomiclm.config.overrides import overridden, override_key, value_of
+from atomiclm.config.search_path import Sources, sources
 from atomiclm.config.study_rules import study_faults
 from atomiclm.config.validate import node_faults
 from atomiclm.study.ledger import StudyLedger, read_ledger

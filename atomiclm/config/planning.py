@@ -14,6 +14,7 @@ from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.identity import IDENTITY
 from atomiclm.config.overrides import override_key, override_value, value_of
 from atomiclm.config.run import RunConfig, read_cell
+from atomiclm.config.sweep_size import sweep_size_faults
 from atomiclm.study.ledger import Cell
 from atomiclm.study.study import Study
 
@@ -39,9 +40,11 @@ def planned(
         tuned: what tuning chose for each arm; None: as the ledger has it.
 
     Raises:
-        ConfigError: the faults of all cells, or cells that would not lie in one folder.
+        ConfigError: the faults of all cells, more cells than are run, or cells that would not lie in one folder.
     """
     overrides = parsed([*typed, *axes(study, typed, seeds)])
+    if faults := list(sweep_size_faults(overrides)):
+        raise ConfigError(faults)
     swept = [override_key(one.input_line or "") for one in overrides if one.is_sweep_override()]
     products = [cell for batch in BasicSweeper.split_arguments(overrides, None) for cell in batch]
     wanted = validated([without_null(cell) for cell in products], tuned, swept)

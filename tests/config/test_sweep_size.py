@@ -1,0 +1,61 @@
+"""A sweep too large to run, and values that cannot be listed, are told before anything is listed or composed."""
+
+import re
+
+import pytest
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+from atomiclm.config import sweep_size
+from atomiclm.config.compose import parsed
+from atomiclm.config.declared import read_study
+from atomiclm.config.faults import ConfigError
+from atomiclm.config.planning import planned
+from atomiclm.config.search_path import register_plugins
+from atomiclm.config.sweep_size import sweep_size_faults
+
+
+def faults_of(*typed):
+    return [str(fault) for fault in sweep_size_faults(parsed(list(typed)))]
+
+
+@pytest.mark.parametrize(("typed", "words"), [
+    (["seed=range(1,1000000000)"], "-m: the sweep has 999,999,999 cells (999,999,999 of seed)"),
+    (["optim.lr=shuffle(range(1,3,1e-9))"], "2,000,000,000 of optim.lr"),
+    (["seed=range(1,102)", "optim.lr=range(1,101)"], "has 10,100 cells (101 of seed, 100 of optim.lr)"),
+    (["seed=int(range(1,1000000000))", "model=small"], "999,999,999 of seed"),
+    (["optim.lr=range(1,inf)"], "optim.lr: a range has three finite numbers"),
+    (["optim.lr=range(nan,1)"], "optim.lr: a range has three finite numbers"),
+    (["seed=range(1,5,0)"], "seed: a range has three finite numbers, range(start,stop,step), and a step other than 0"),
+    (["seed=range(5,1)"], "seed: no value from 5 to 1"),
+    (["seed=range(1,5,-1)"], "seed: no value from 1 to 5"),
+    (["seed=interval(0,1)"], "seed: an interval has no end of values"),
+    (["seed=range(1,3),range(4,6)"], "seed: a list of values holds single ones"),
+    (["+seed=1,interval(0,1)"], "seed: a list of values holds single ones"),
+])  # fmt: skip
+def test_what_is_no_sweep_is_told(typed, words):
+    [told] = faults_of(*typed)
+    assert words in told
+
+
+@pytest.mark.parametrize("typed", [
+    ["seed=range(1,101)", "optim.lr=range(1,101)"], ["seed=1,2,3"], ["model=glob(*)"], ["seed=range(5,1,-1)"],
+    ["optim.lr=range(0.1,0.3,0.1)"], ["seed=3"], ["seed=shuffle(1,2,3)"], ["data.text='range(1,1000000000)'"],
+])  # fmt: skip
+def test_what_is_one_is_not(typed):
+    assert faults_of(*typed) == []
+
+
+def test_the_number_is_that_of_the_cells_hydra_makes():
+    for values in ("range(1,7,2)", "range(0.1,0.35,0.1)", "range(7,1,-2)", "1,2,3", "range(0,1,0.3)"):
+        [override] = parsed([f"seed={values}"])
+        assert sweep_size._length(override.value()) == len(list(override.sweep_iterator()))
+
+
+def test_it_is_refused_before_anything_is_listed(monkeypatch):
+    def listed(*_):
+        raise AssertionError("listing them takes minutes, and all memory")
+
+    register_plugins()
+    monkeypatch.setattr(BasicSweeper, "split_arguments", listed)
+    with pytest.raises(ConfigError, match=re.escape("999,999,999 cells")):
+        planned(["seed=range(1,1000000000)"], read_study([]), [1])
