@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import time
@@ -71,10 +72,11 @@ class WarmProcess:
         return self.returncode
 
     def wait(self, timeout: float) -> int:
-        """Wait for its end."""
+        """Wait for its end; after `timeout` seconds kill it, and what it has started."""
         deadline = time.monotonic() + timeout
         while (status := self.poll()) is None:
             if time.monotonic() > deadline:
+                os.killpg(self.pid, signal.SIGKILL)
                 raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
             time.sleep(0.005)
         return status

@@ -7,11 +7,14 @@ import shutil
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 from fuzz.families import family
 from fuzz.family import Make
 from fuzz.judge import Guard, Verdict, judge, limit_memory
+from hypothesis import HealthCheck, strategies
 
 
 def main() -> None:
@@ -25,18 +28,22 @@ def main() -> None:
     guard = Guard(work)
     limit_memory()
 
-    def one(name: str, make: Make) -> None:
+    def judged(name: str, make: Make) -> Verdict:
         folder = work / "input"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         say(at=name)
         read = make(folder)
         verdict = judge(shown(read) if order["only"] else read, folder, guard)
-        say(outcome=verdict.outcome, reason=verdict.reason)
         if order["only"]:
             print(verdict, file=sys.stderr)
         if verdict.outcome == "fault":
-            keep(folder, Path(order["kept"]) / f"{order['family']}-{name.replace('/', '_')}"[:200], verdict)
+            keep(folder, Path(order["kept"]) / f"{order['family']}-{name.replace('/', '_')}"[:200])
+        return verdict
+
+    def one(name: str, make: Make) -> None:
+        verdict = judged(name, make)
+        say(outcome=verdict.outcome, reason=verdict.reason)
 
     def drawn(number: int) -> Make:
         rng = random.Random(f"{order['seed']} {order['family']} {number}")
@@ -55,7 +62,35 @@ def main() -> None:
     while only is None and (past is None or number < past) and (end is None or time.monotonic() < end):
         one(str(number), drawn(number))
         number += 1
+    if order["by_hypothesis"]:
+        by_hypothesis(order, lambda name, rng: judged(name, lambda folder: made.drawn(rng, folder)))
     say(next=number, done=True)
+
+
+def by_hypothesis(order: dict, judged: Callable[[str, random.Random], Verdict]) -> None:
+    """Inputs that hypothesis draws; of those that break the law it looks for the smallest, which is reported."""
+    name = "smallest"
+    fault = Verdict("accepted")
+
+    @hypothesis.seed(order["seed"])
+    @hypothesis.settings(
+        max_examples=order["by_hypothesis"], deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
+    @hypothesis.given(strategies.randoms(use_true_random=False))
+    def law(rng: random.Random) -> None:
+        nonlocal fault
+        verdict = judged(name, rng)
+        if verdict.outcome == "fault":
+            fault = verdict
+            raise AssertionError(verdict.reason)
+        say(outcome=verdict.outcome, reason=verdict.reason)
+
+    try:
+        law()
+    except Exception:
+        if fault.outcome != "fault":
+            raise
+        say(outcome="fault", reason=fault.reason)
 
 
 def say(**message: object) -> None:
@@ -75,7 +110,7 @@ def shown(read):
     return loud
 
 
-def keep(folder: Path, where: Path, verdict: Verdict) -> None:
+def keep(folder: Path, where: Path) -> None:
     shutil.rmtree(where, ignore_errors=True)
     if sum(path.stat().st_blocks for path in folder.rglob("*") if path.is_file()) * 512 < 1 << 26:
         shutil.move(folder, where)

@@ -3,6 +3,7 @@
     python tests/fuzz/fuzz.py --seconds 300 --seed 1          goes on with fresh inputs for that long
     python tests/fuzz/fuzz.py --family texts --seed 1 --only 17        one input again, with its traceback
     python tests/fuzz/fuzz.py --family texts --only "bomb a.txt.zst"
+    python tests/fuzz/fuzz.py --family texts --seconds 0 --by-hypothesis 2000      a failing one is made small
 
 The same seed gives the same inputs. What breaks the law of `judge.py` is kept in the folder that is named at the end.
 """
@@ -23,6 +24,13 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60, help="wall-clock seconds for all families together")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--family", choices=FAMILIES, help="this one alone")
+    parser.add_argument(
+        "--by-hypothesis",
+        type=int,
+        default=0,
+        metavar="COUNT",
+        help="more inputs a family, drawn by hypothesis, which makes one that breaks the law as small as it can",
+    )
     parser.add_argument("--only", metavar="INPUT", help="one input of that family: its number, or its name")
     arguments = parser.parse_args()
     if arguments.only is not None and arguments.family is None:
@@ -32,7 +40,8 @@ def main() -> int:
     reports = []
     for family in families:
         seconds = arguments.seconds / len(families)
-        report = run(family, arguments.seed, kept, seconds=seconds, only=arguments.only)
+        limits = {"seconds": seconds, "only": arguments.only, "by_hypothesis": arguments.by_hypothesis}
+        report = run(family, arguments.seed, kept, **limits)
         reports.append(report)
         print(report.line(), flush=True)
         for fault in report.faults:

@@ -52,11 +52,13 @@ def run(
     seconds: float | None = None,
     only: str | None = None,
     share: float = 1.0,
+    by_hypothesis: int = 0,
 ) -> Report:
     """Run the shaped inputs of a family, then `count` drawn ones, or as many as `seconds` allow; or `only` one.
 
     kept: a folder for inputs that broke the law
     share: how much of the shaped inputs, which ones by the seed
+    by_hypothesis: how many more are drawn by hypothesis, which makes one that breaks the law as small as it can
     """
     report = Report(family, seed)
     end = None if seconds is None else time.monotonic() + seconds
@@ -67,6 +69,7 @@ def run(
                 "family": family, "seed": seed, "work": work, "kept": str(kept), "first": report.next_input,
                 "only": only,
                 "count": None if count is None else count - report.next_input, "share": share, "skip": skip,
+                "by_hypothesis": 0 if only else by_hypothesis,
                 "seconds": None if end is None else end - time.monotonic(),
             }  # fmt: skip
             ended, at = _child(order, report)
@@ -81,6 +84,8 @@ def run(
             skip = [*report.done, at]
             if at.isdecimal():  # they come after the shaped ones
                 report.next_input, share = int(at) + 1, 0.0
+            elif at == "smallest":  # and those of hypothesis last
+                return report
 
 
 def _child(order: dict, report: Report) -> tuple[str, str | None]:
