@@ -3,8 +3,9 @@
 Names are loaded on first use: a configuration that names a source is checked without importing NumPy.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.data.batches import Batch, Dataset
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from atomiclm.data.validation import ValidationWindows, answer_batches, validation_batches, validation_windows
     from atomiclm.data.windows import TextDataset
 
-_SUBMODULE = {
+_MODULE_OF = {
     "END_OF_TEXT": "protocols",
     "AssociativeRecall": "recall",
     "Batch": "batches",
@@ -113,15 +114,4 @@ __all__ = [
     "validation_windows",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its submodule the first time it is asked for (PEP 562)."""
-    if name not in _SUBMODULE:
-        raise AttributeError(f"module 'atomiclm.data' has no attribute {name!r}")
-    value = getattr(import_module(f"atomiclm.data.{_SUBMODULE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

@@ -4,8 +4,9 @@ Names are imported when they are first used (PEP 562), so that settings, descrip
 torch. The function `anchors` is not among them: `atomiclm.evaluation.anchors` is the module it lives in.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.evaluation.accuracy import Accuracy, answer_accuracy
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from atomiclm.evaluation.settings import Evaluation
     from atomiclm.evaluation.sliding import Sliding
 
-_MODULES = {
+_MODULE_OF = {
     "Accuracy": "accuracy",
     "BitsPerByte": "bits_per_byte",
     "ByPosition": "by_position",
@@ -79,8 +80,4 @@ __all__ = [
     "validation_row",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name in _MODULES:
-        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

@@ -1,7 +1,8 @@
 """Other people's formats: Hugging Face, tiktoken."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.interop.describe import describe, describe_decoder, differences
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from atomiclm.interop.pretrained import PretrainedTokenizer
     from atomiclm.interop.tiktoken.encoding import from_tiktoken, to_tiktoken
 
-_SUBMODULE = {
+_MODULE_OF = {
     "Exported": "huggingface.save",
     "PretrainedTokenizer": "pretrained",
     "describe": "describe",
@@ -39,15 +40,4 @@ __all__ = [
     "to_tiktoken",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its submodule the first time it is asked for (PEP 562)."""
-    if name not in _SUBMODULE:
-        raise AttributeError(f"module 'atomiclm.interop' has no attribute {name!r}")
-    value = getattr(import_module(f"atomiclm.interop.{_SUBMODULE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

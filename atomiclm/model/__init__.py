@@ -3,8 +3,9 @@
 Names are loaded on first use, so that ``atomiclm.model.rules`` (checked before anything runs) costs no import of torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.model.alibi import Alibi
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from atomiclm.model.sizes import PartError, supply
     from atomiclm.model.visible import Visible
 
-_SUBMODULE = {
+_MODULE_OF = {
     "Alibi": "alibi",
     "Attention": "attention",
     "AttentionContext": "context",
@@ -229,15 +230,4 @@ __all__ = [
     "supply",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a public name from its submodule the first time it is asked for (PEP 562)."""
-    if name not in _SUBMODULE:
-        raise AttributeError(f"module 'atomiclm.model' has no attribute {name!r}")
-    value = getattr(import_module(f"atomiclm.model.{_SUBMODULE[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

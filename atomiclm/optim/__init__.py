@@ -3,8 +3,9 @@
 Exports are resolved on first use, so that the schedules and the config rules can be had without importing torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.optim.adafactor import Adafactor
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from atomiclm.optim.soap import SOAP
     from atomiclm.optim.warmup_stable_decay import WarmupStableDecay
 
-_HOME = {
+_MODULE_OF = {
     "SOAP": "soap",
     "Adafactor": "adafactor",
     "AdamW": "adamw",
@@ -57,8 +58,4 @@ __all__ = [
     "parameter_groups",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

@@ -3,8 +3,9 @@
 Names are loaded on first use: a configuration that names a study is checked without reading runs.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.study.comparing import compare_folder, compare_runs
@@ -51,9 +52,4 @@ __all__ = [
     "solve",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Load the module of a public name when it is first asked for."""
-    if name not in _MODULE_OF:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

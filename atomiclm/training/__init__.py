@@ -1,7 +1,8 @@
 """The training loop, its state and checkpoints, and how a machine runs it. Exports are resolved on first use."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
     from atomiclm.training.averaging import ExponentialAverage
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from atomiclm.training.state import TrainState
     from atomiclm.training.trainer import Trainer
 
-_HOME = {
+_MODULE_OF = {
     "Budget": "budget",
     "ExponentialAverage": "averaging",
     "RewindBadSteps": "bad_steps",
@@ -34,8 +35,4 @@ __all__ = [
     "Trainer",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)

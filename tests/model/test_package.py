@@ -27,6 +27,6 @@ def test_every_public_name_is_there(package):
     for name in package.__all__:
         value = getattr(package, name)
         assert value.__name__ == name
-        assert value.__module__ == f"{package.__name__}.{package._SUBMODULE[name]}"
+        assert value.__module__ == f"{package.__name__}.{package._MODULE_OF[name]}"
     with pytest.raises(AttributeError, match="has no attribute 'Decodr'"):
         _ = package.Decodr
