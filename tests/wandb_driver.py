@@ -17,6 +17,7 @@ import json, os, signal, sys, threading, time
 from pathlib import Path
 from atomiclm.tracking import Record, RunFolder, WeightsAndBiases, read_summary, write_summary
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it starts with `&`
 said, waits = [], []
 def timed(name, action, *arguments, **named):
     before = time.monotonic()

@@ -88,9 +88,8 @@ class Mirror(threading.Thread):
         self._segment = ""
         self._opened = threading.Event()
         self._ending = threading.Event()
-        self._done = (
-            threading.Event()
-        )  # not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a live thread
+        # Not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a live thread.
+        self._done = threading.Event()
         self._abandoned = False
 
     def close(self, patience_seconds: float | None = None) -> Mirrored | None:
