@@ -1,6 +1,7 @@
 """Run the real commands in processes of their own, as a user would."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,12 @@ def environment(folder: Path) -> dict[str, str]:
         "GOMP_SPINCOUNT": "0",
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
+
+
+def heed_signals() -> None:
+    """In a new process: take signals as in the foreground; the tests may have begun under `nohup` or with `&`."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 def command(name: str, *arguments: str) -> list[str]:

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import yaml
+from cli import heed_signals
 
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.record import to_json
@@ -17,7 +18,6 @@ import json, os, signal, sys, threading, time
 from pathlib import Path
 from atomiclm.tracking import Record, RunFolder, WeightsAndBiases, read_summary, write_summary
 
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has it ignored in what it starts with `&`
 said, waits = [], []
 def timed(name, action, *arguments, **named):
     before = time.monotonic()
@@ -99,6 +99,7 @@ def drive(tmp_path, cells, killed=False, prefix=(), **variables):
         text=True,
         timeout=300,
         start_new_session=True,
+        preexec_fn=heed_signals,
     )
     if killed:
         assert process.returncode == -9, process.stderr

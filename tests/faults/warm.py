@@ -40,9 +40,12 @@ class WarmParent:
     def ask(self, **request: Any) -> Any:
         """Put a request to the process, and return its answer."""
         if self._parent is None:
+            from cli import heed_signals  # not at the top: as a script this does not find it
+
             self._parent = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-            )
+                self._command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                preexec_fn=heed_signals,
+            )  # fmt: skip
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
         self._parent.stdin.write(json.dumps(request) + "\n")

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cli import command, corpus, environment
+from cli import command, corpus, environment, heed_signals
 from faults.evidence import run_folder
 from faults.matrix import Configuration
 from faults.warm import WarmParent, WarmProcess
@@ -47,7 +47,7 @@ class Workshop:
         with log.open("ab") as file:
             return subprocess.Popen(
                 command("train", *arguments), cwd=folder, env=self.environment, stdout=file, stderr=file,
-                stdin=subprocess.DEVNULL, start_new_session=True,
+                stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=heed_signals,
             )  # fmt: skip
 
     def reference(self, configuration: Configuration) -> Path:
