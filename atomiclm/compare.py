@@ -3,10 +3,13 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from errno import EISDIR, ENOENT, ENOTDIR
 from pathlib import Path
 
 from rich.console import Console
 
+from atomiclm.command import command, told
+from atomiclm.durable import write_whole
 from atomiclm.study.comparing import compare_runs
 from atomiclm.study.comparison import Comparison
 from atomiclm.study.export import to_csv, to_csv_of_runs, to_json_text
@@ -56,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@command("compare")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
@@ -70,10 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         _write_files(comparison, arguments.html, arguments.figure)
     except ValueError as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"compare: {error.filename}: {error.strerror}; give a file in a folder that is there", file=sys.stderr)
+        print(f"atomiclm.compare: {error}", file=sys.stderr)
         return 2
     if arguments.format == "terminal":
         print_terminal(comparison, Console(highlight=False))
@@ -86,14 +87,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _write_files(comparison: Comparison, html: Path | None, figure: Path | None) -> None:
-    if html is not None:
-        from atomiclm.study.page import write_page
+    try:
+        if html is not None:
+            from atomiclm.study.page import write_page
 
-        write_page(comparison, html)
-    if figure is not None:
-        from atomiclm.study.page import figure_svg
+            write_page(comparison, html)
+        if figure is not None:
+            from atomiclm.study.page import figure_svg
 
-        figure.write_text(figure_svg(comparison), encoding="utf-8")
+            write_whole(figure, figure_svg(comparison).encode("utf-8"))
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR, EISDIR):
+            raise ValueError(f"{told(error)}; give a file in a folder that is there") from error
+        raise
 
 
 if __name__ == "__main__":

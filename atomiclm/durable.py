@@ -21,6 +21,10 @@ def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
     try:
         write_through(partial, content, mode)
         partial.replace(path)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error  # of the file that is meant
     finally:
         partial.unlink(missing_ok=True)
     flush(path.parent)
@@ -28,10 +32,15 @@ def write_whole(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 def write_through(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a new file that nobody reads yet, and force its content to disk."""
-    with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def flush(path: Path) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atomiclm.command import command, told
 from atomiclm.durable import write_whole
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 PROTOCOLS = ("bits_per_byte", "sliding", "by_position", "length_extrapolation", "induction", "recall")
 
 
+@command("evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0; 1 where a result came to nothing or could not be kept; 2 where a run
     could not be evaluated as asked. The others are.
@@ -39,8 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         except ValueError as error:
             print(f"atomiclm.evaluate: {error}", file=sys.stderr)
             status = 2
+        except BrokenPipeError:
+            raise
         except (OSError, ArithmeticError) as error:
-            print(f"atomiclm.evaluate: {error}", file=sys.stderr)
+            print(f"atomiclm.evaluate: {told(error)}", file=sys.stderr)
             status = max(status, 1)
     if arguments.format != "terminal":
         from atomiclm.evaluation.rendering import to_csv, to_json
@@ -119,21 +123,30 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
     conditions = examined.conditions
     protocols = _protocols(arguments, any(part.validation.answers is not None for part in conditions.parts))
     questions = [(protocol, examined.path_of(protocol)) for protocol in protocols]  # all refused before one is measured
+    unkept: list[OSError] = []
     for protocol, path in questions:
         kept = path.is_file() and not arguments.again
         result = read_result(path) if kept else examined.measured(protocol, arguments.batch_size)
-        if not kept:
-            _keep(path, result.to_json())
         answer = Answer(str(folder.path), result, kept)
         if arguments.format == "terminal":
             for line in to_terminal(answer, conditions.validation_bytes):
                 print(line, flush=True)
         yield answer
+        try:
+            if not kept:
+                _keep(path, result.to_json())
+        except OSError as error:
+            unkept.append(error)
+    if unkept:  # all have been shown
+        raise unkept[0]
 
 
 def _keep(path: Path, data: bytes) -> None:
-    path.parent.mkdir(exist_ok=True)
-    write_whole(path, data)
+    try:
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, data)
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}: the figures were not kept", error.filename) from error
 
 
 if __name__ == "__main__":

@@ -5,7 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from atomiclm.command import command
 
+
+@command("export")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, 2 where the model cannot be said, 1 where it cannot be written."""
     arguments = _parser().parse_args(argv)
@@ -14,9 +17,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"atomiclm.export: {error}", file=sys.stderr)
         return 2
-    except OSError as error:
-        print(f"atomiclm.export: {error}", file=sys.stderr)
-        return 1
     return 0
 
 

@@ -4,7 +4,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from atomiclm.command import command
 
+
+@command("generate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 for a mistake in the arguments."""
     arguments = _parser().parse_args(argv)
@@ -13,8 +16,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         print(f"atomiclm.generate: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:
-        return 0
     return 0
 
 

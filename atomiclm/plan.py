@@ -37,7 +37,7 @@ def main() -> None:
             read = read_config(config) if arms == [overrides] else read_arm(compose(arm), arm)
             planned.setdefault(read.variant, (arm, read))
 
-    run_app(plan, announce=False)
+    run_app(plan, works=False)
     if not planned:
         return
     with while_read():

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from atomiclm.command import command
 from atomiclm.study.ledger import read_ledger
 from atomiclm.tracking import RunFolder, WeightsAndBiases, find_run
 from atomiclm.tracking.hold import Held, hold
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@command("sync")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)

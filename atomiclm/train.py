@@ -6,6 +6,7 @@ that failed. Nothing is written before the whole configuration has been validate
 
 import math
 import os
+import sys
 import time
 import traceback
 from collections.abc import Iterator
@@ -141,11 +142,11 @@ def _score(summary: dict[str, Any]) -> float:
 
 def _memory_advice(error: BaseException | None, run: RunConfig) -> str | None:
     """What to change, where it was memory that ran out."""
+    if error is None or "torch" not in sys.modules:  # torch itself could not be loaded, and cannot be a second time
+        return None
     from atomiclm.training.out_of_memory import advice
     from atomiclm.training.runtime import best_device
 
-    if error is None:
-        return None
     trainer, runtime = run.values["trainer"], run.values["runtime"]
     return advice(
         error,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atomiclm.command import command
 from atomiclm.study.ledger import read_ledger
 from atomiclm.study.runs import RunResult, read_runs
 from atomiclm.study.table import NOT_A_DIFFERENCE
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     return command
 
 
+@command("workspace")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)

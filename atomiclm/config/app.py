@@ -23,6 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from atomiclm.command import Lasting, discard, mend_streams, told
 from atomiclm.config.compose import job_overrides, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import expanded, read_study
@@ -31,7 +32,7 @@ from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
 from atomiclm.config.search_path import register_plugins, search_also_in
-from atomiclm.config.signals import stoppable
+from atomiclm.config.signals import ignore, stoppable
 from atomiclm.config.typed import check_hydra, check_typed
 from atomiclm.study.board import failed_since_start
 from atomiclm.tracking import RunFolder
@@ -39,11 +40,15 @@ from atomiclm.tracking import RunFolder
 USER_MISTAKE, FAILURE = 2, 1
 
 
-def run_app(task: Callable[[DictConfig], Any], announce: bool = True) -> None:
+def run_app(task: Callable[[DictConfig], Any], works: bool = True) -> None:
     """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell.
 
-    With `announce`, each cell of a sweep is announced, and a run started alone is told of the sweep it belongs to.
+    A command that works, and does not only print, goes on when nobody reads what it prints; each cell of a sweep is
+    announced, and a run started alone is told of the sweep it belongs to.
     """
+    mend_streams()
+    if works:
+        sys.stdout = Lasting(sys.stdout)
     plugins = register_plugins()
     # Imported only now: making the registry executes Hydra's own sweepers anew, and a subclass of the old class is none
     # of the new one.
@@ -56,10 +61,10 @@ def run_app(task: Callable[[DictConfig], Any], announce: bool = True) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # argparse takes overrides in one piece only: without this, `model=tiny -m seed=1,2` is an error.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda argument: argument not in ("-m", "--multirun"))
-    told = _Told()
+    kept = _Told()
 
     def tell(config: DictConfig) -> Any:
-        if announce:
+        if works:
             _announce()
         # What a single run raises is kept for the handlers below, since Hydra announces what it sees raised. In a sweep
         # the launcher has to see it, to mark the cell as failed.
@@ -68,25 +73,26 @@ def run_app(task: Callable[[DictConfig], Any], announce: bool = True) -> None:
         except (ConfigError, UserError, RunFailed, OSError) as error:
             if in_sweep():
                 raise
-            told.error = error
+            kept.error = error
 
     try:
         with stoppable():
             sys.argv[1:] = _written_out(without_null([_quoted(argument) for argument in sys.argv[1:]]))
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
-        if told.error is not None:
-            raise told.error
+        if kept.error is not None:
+            raise kept.error
     except (CompactHydraException, OmegaConfBaseException) as error:
         _exit(str(ConfigError([composition_fault(error, _overrides())])), USER_MISTAKE)
     except (ConfigError, UserError) as error:
         _exit(str(error), USER_MISTAKE)
     except BrokenPipeError:
-        _stop_printing()
+        discard(sys.stdout)
     except RunFailed as error:
         _exit(str(error), FAILURE)
     except OSError as error:
-        _exit(f"{type(error).__name__}: {error}; once that is mended, the same command goes on", FAILURE)
+        _exit(f"{told(error)}; once that is mended, the same command goes on", FAILURE)
     except Stopped as stop:
+        ignore()  # a scheduler asks more than once, and the status must say what the message does
         _exit(str(stop), stop.status)
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from the newest checkpoint, if there is one", 130)
@@ -99,11 +105,7 @@ def while_read() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except BrokenPipeError:
-        _stop_printing()
-
-
-def _stop_printing() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)
 
 
 def in_sweep() -> bool:
@@ -167,16 +169,24 @@ class _Told:
 
 
 def _exit(message: str, status: int) -> None:
-    print(message, file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(message, file=sys.stderr, flush=True)
     sys.exit(status)
 
 
+_STRUCTURE = re.compile(r"""[][(){},"\\$]""")
+"""What makes of a value more than a text: a list, a choice, an interpolation; or a text that is quoted already."""
+
+_QUOTED_ONLY = re.compile(r"[^A-Za-z0-9_/+.%*@?|: \t-]")
+"""What Hydra reads in quotes only: a letter with an accent, a `=` as in a run's folder, `#`."""
+
+
 def _quoted(argument: str) -> str:
-    """Quote a value that holds a `=`, as the path of a run does; Hydra reads it in quotes only."""
+    """Quote a value that is plainly a text and that Hydra would not read as it stands."""
     key, _, value = argument.partition("=")
-    if argument.startswith("-") or "=" not in value or re.search(r"""[][(){}'",\\]""", value):
+    if argument.startswith("-") or value.startswith("'") or _STRUCTURE.search(value) or not _QUOTED_ONLY.search(value):
         return argument
-    return f"{key}='{value}'"
+    return f'{key}="{value}"'
 
 
 def _overrides() -> list[str]:

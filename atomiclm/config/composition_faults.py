@@ -26,8 +26,14 @@ def composition_fault(error: CompactHydraException | OmegaConfBaseException, ove
         group, _, option = error.missing_cfg_file.rpartition("/")
         return Fault(group or "config", f"no option '{option}'{nearest(option, list(error.options or []))}")
     if isinstance(error, OverrideParseException):
-        quoted = "; inside [] quote what holds a = or a space, \"key=['a=1']\"" if "=[" in error.override else ""
-        return Fault(error.override, f"not an override of the form key=value: {error.message.splitlines()[0]}{quoted}")
+        reason = error.message.splitlines()[0]
+        if reason.startswith("Lexer"):
+            reason = "it holds a character that is read in quotes only"
+        if "=[" in error.override:
+            hint = "inside [] quote what holds a = or a space, \"key=['a=1']\""
+        else:
+            hint = f"a text that is to be taken as it stands: '{error.override.partition('=')[0]}=\"...\"'"
+        return Fault(error.override, f"not an override of the form key=value: {reason}; {hint}")
     text = str(error).strip()
     if part := re.match(r"Could not (?:override|delete) '([^']+)'\. No match", text):
         parent = part[1].rpartition("/")[0]

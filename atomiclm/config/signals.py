@@ -8,15 +8,20 @@ takes a machine away (`--signal=B:USR1@60`).
 
 import os
 import signal
+import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import FrameType
 
 from atomiclm.config.faults import Stopped
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+
+_AGAIN_SECONDS = 0.05
 
 
 @dataclass
@@ -44,11 +49,30 @@ def stoppable() -> Iterator[None]:
     except ValueError:  # not the main thread: some launchers run cells in others, where signals cannot be taken
         yield
         return
+    previous_hook, sys.unraisablehook = sys.unraisablehook, partial(_swallowed, sys.unraisablehook)
     try:
         yield
     finally:
+        sys.unraisablehook = previous_hook
         for each, handler in previous.items():
             signal.signal(each, handler)
+
+
+def ignore() -> None:
+    """Heed no signal any more: the command has told how it ends, and what is left is taking torch down."""
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+
+
+def _swallowed(otherwise: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
+    """What is raised while C code waits for Python (a finalizer, a callback of LLVM's) gets lost: raise it again."""
+    if not isinstance(lost.exc_value, Stopped):
+        otherwise(lost)
+        return
+    # Soon and not here, where it would be lost once more.
+    again = threading.Timer(_AGAIN_SECONDS, os.kill, (os.getpid(), lost.exc_value.number))
+    again.daemon = True
+    again.start()
 
 
 @contextmanager

@@ -15,10 +15,10 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -63,18 +63,22 @@ def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]], progres
         fault = damage(folder)
         if fault is None:
             return read_manifest(folder)
-        if folder.exists():
+        if os.path.lexists(folder):
             progress(f"rebuilding {folder.parent.name}, the cached one is damaged: {fault}", 0, 0)
-            shutil.rmtree(folder)
+            _remove(folder)
         prefix = f".{folder.name}-{_this_machine()}-"
         _sweep(folder, prefix)
-        temporary = Path(tempfile.mkdtemp(prefix=prefix, dir=folder.parent))
+        temporary = folder.parent / f"{prefix}{secrets.token_hex(8)}"
+        temporary.mkdir()
         try:
             details = dict(build(temporary))
             publish(temporary, folder, details)
         except OSError as error:
-            if error.errno not in _TAKEN or damage(folder) is not None:
+            if error.errno in _TAKEN and damage(folder) is None:
+                return read_manifest(folder)
+            if error.errno is None or error.filename is not None:
                 raise
+            raise OSError(error.errno, error.strerror, str(folder)) from error  # which disk it is that is full
         finally:
             shutil.rmtree(temporary, ignore_errors=True)  # gone already when it was published
         return read_manifest(folder)
@@ -89,7 +93,6 @@ def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
         flush(temporary / name)
     manifest = json.dumps({**details, "files": files}, indent=2, allow_nan=False) + "\n"
     write_whole(temporary / MANIFEST, manifest.encode())
-    temporary.chmod(0o755)  # mkdtemp makes folders that only their owner can read; a cache may be shared
     os.replace(temporary, folder)
     flush(folder.parent)
 
@@ -103,6 +106,13 @@ def _sweep(folder: Path, prefix: str) -> None:
             continue
         if left.name.startswith(prefix) or time.time() - touched > _FORSAKEN_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _this_machine() -> str:
@@ -127,6 +137,8 @@ def damage(folder: Path, *, verify: bool = False) -> str | None:
                 return f"{name} has another sha256 than when it was written"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
+    except NotADirectoryError:
+        return f"{folder.name} is not a folder"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
     return None

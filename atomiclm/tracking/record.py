@@ -204,6 +204,9 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     write_whole(path, to_json(summary, indent=2) + b"\n")
 
 
+_ANEW = "remove it, and the command that trained the run goes on from its newest checkpoint and writes it anew"
+
+
 def read_summary(path: Path) -> dict[str, Any]:
     """The content of a `summary.json`.
 
@@ -214,7 +217,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     try:
         summary = from_json(path.read_bytes())
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error})") from error
+        raise ValueError(f"{path} is damaged ({error}); {_ANEW}") from error
     if not isinstance(summary, dict):
-        raise ValueError(f"{path} is damaged (not a JSON object)")
+        raise ValueError(f"{path} is damaged (not a JSON object); {_ANEW}")
     return summary

@@ -13,7 +13,7 @@ from hostile_configurations import changed, code_nodes, junk, places, values
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config import app, compose
+from atomiclm.config import app, search_path
 from atomiclm.config.compose import resolved, root_keys
 from atomiclm.config.faults import ConfigError
 from atomiclm.config.objects import load_run
@@ -226,7 +226,7 @@ def test_what_is_typed_is_judged_before_hydra_acts_on_it(case, flags, tmp_path, 
     (tmp_path / "theirs" / "model").mkdir(parents=True)
     (tmp_path / "theirs" / "model" / "bomb.yaml").write_text(_aliases("[{}]"))
     (tmp_path / "theirs" / "model" / "deep.yaml").write_text(FILES["too deep"][0])
-    monkeypatch.setattr(compose, "_also_in", [])
+    monkeypatch.setattr(search_path, "_also_in", [])
     with pytest.raises(ConfigError) as told:
         app._written_out([*flags, *arguments])
     assert expected in str(told.value)

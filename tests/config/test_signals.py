@@ -6,8 +6,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
+from cli import heed_signals
 
 from atomiclm.config.faults import Stopped
 from atomiclm.config.signals import deferred, stoppable
@@ -64,6 +66,58 @@ with deferred():
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (75, "")
+
+
+def test_one_that_comes_while_a_finalizer_runs_is_not_lost():
+    """Python drops what is raised there, in a callback of C code too; LLVM calls some while kernels are compiled."""
+
+    class Finalized:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(3):  # it is raised between two instructions
+                pass
+
+    def work():
+        Finalized()
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    with stoppable(), pytest.raises(Stopped):
+        work()
+
+
+def test_what_else_is_dropped_there_is_told_as_ever(monkeypatch):
+    told = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+
+    class Finalized:
+        def __del__(self):
+            raise KeyError("lost")
+
+    with stoppable():
+        Finalized()
+    assert [type(each.exc_value) for each in told] == [KeyError]
+    assert sys.unraisablehook == told.append
+
+
+def test_asked_again_while_it_ends_the_status_stays():
+    """A scheduler asks every process of a job, and some of them twice."""
+    code = """
+import atexit, os, signal, time
+from atomiclm.config.app import run_app
+def task(config):
+    atexit.register(time.sleep, 2)
+    os.kill(os.getpid(), signal.SIGTERM)
+run_app(task, works=False)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
+    with process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "stopped by SIGTERM; the same command resumes\n"
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 75
 
 
 def test_what_is_ignored_stays_ignored():

@@ -118,6 +118,38 @@ def test_leftovers_of_a_killed_build_are_swept_but_not_those_of_others(folder, b
     assert everything(folder) == [elsewhere, other, "key"]
 
 
+@pytest.mark.parametrize("put", [
+    lambda folder: folder.write_text("a file"), lambda folder: folder.symlink_to("nowhere"),
+    lambda folder: folder.symlink_to(folder.parent),
+])  # fmt: skip
+def test_what_is_no_folder_makes_room_for_it(folder, build, stages, put):
+    folder.parent.mkdir(parents=True)
+    put(folder)
+    cache.built_once(folder, build, stages)
+    assert build.count == 1
+    assert cache.damage(folder) is None
+    assert not folder.is_symlink()
+
+
+def test_a_full_disk_is_told_with_the_place(folder, stages):
+    def full(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left") as raised:
+        cache.built_once(folder, full, stages)
+    assert raised.value.filename == str(folder)
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o755), (0o077, 0o700), (0o002, 0o775)])
+def test_the_umask_decides_who_may_share_it(folder, build, stages, mask, mode):
+    before = os.umask(mask)
+    try:
+        cache.built_once(folder, build, stages)
+    finally:
+        os.umask(before)
+    assert folder.stat().st_mode & 0o777 == mode
+
+
 def test_two_machines_whose_locks_do_not_reach_each_other_both_get_it(folder, build, stages, monkeypatch):
     monkeypatch.setattr(cache, "exclusive", lambda *_: contextlib.nullcontext())
     folder.parent.mkdir(parents=True)

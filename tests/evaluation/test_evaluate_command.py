@@ -1,6 +1,7 @@
 """`python -m atomiclm.evaluate` on a real run: what it keeps, what it finds again, what it refuses."""
 
 import csv
+import errno
 import io
 import json
 import shutil
@@ -92,6 +93,22 @@ def test_all_protocols_print_in_every_format(folder, capsys):
     assert {row["figure"] for row in rows} == set(kept)
     assert all(float(row["value"]) == kept[row["figure"]] for row in rows if "/" in row["figure"])
     assert {row["protocol"].partition("-")[0] for row in rows} == {"by_position", "length_extrapolation", "induction"}
+
+
+def test_figures_that_cannot_be_kept_are_shown_all_the_same(folder, capsys, monkeypatch):
+    def read_only(path, content):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr("atomiclm.evaluate.write_whole", read_only)
+    asked = (folder, "--protocol", "bits_per_byte", "by_position")
+    status, printed = evaluated(capsys, *asked)
+    assert status == 1
+    assert "bits_per_byte" in printed.out
+    assert "from position" in printed.out
+    assert "Read-only file system: the figures were not kept" in printed.err
+    assert str(folder / "evaluations") in printed.err
+    status, printed = evaluated(capsys, *asked, "--format", "json")
+    assert (status, len(json.loads(printed.out))) == (1, 2)
 
 
 def test_a_scaling_by_one_is_the_position_scheme_that_was_trained_theta_and_all(folder, capsys):

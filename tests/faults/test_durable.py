@@ -38,6 +38,17 @@ def test_the_old_content_stays_when_it_fails(tmp_path, monkeypatch, fails):
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
+@pytest.mark.parametrize("put", [Path.mkdir, lambda target: None], ids=["a folder", "nothing"])
+def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path, put, monkeypatch):
+    target = tmp_path / "a.json"
+    put(target)
+    if not target.exists():
+        monkeypatch.setattr(os, "fsync", _fail(errno.ENOSPC))
+    with pytest.raises(OSError, match=r"a\.json") as raised:
+        write_whole(target, b"new")
+    assert raised.value.filename == str(target)
+
+
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks /proc what a descriptor is")
 def test_the_content_is_on_disk_before_the_name_and_the_name_at_the_end(tmp_path):
     watch = Watch(tmp_path, tmp_path / "none")

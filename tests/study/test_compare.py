@@ -1,6 +1,7 @@
 """The command `compare`: exit codes, messages, and what the terminal, Markdown, CSV and JSON say of one comparison."""
 
 import csv
+import errno
 import io
 import json
 import statistics
@@ -371,3 +372,14 @@ def test_pages_and_figures_are_written_where_asked(study, tmp_path, capsys):
     code, out, err = run_main(capsys, study, "--figure", tmp_path / "nowhere" / "figure.svg")
     assert (code, out) == (2, "")
     assert "nowhere" in err
+
+
+@pytest.mark.parametrize("option", ["--html", "--figure"])
+def test_a_full_disk_is_told_with_the_file(study, tmp_path, capsys, monkeypatch, option):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    code, _, err = run_main(capsys, study, option, tmp_path / "file")
+    assert (code, err) == (1, f"atomiclm.compare: {tmp_path / 'file'}: No space left on device\n")
+    assert not (tmp_path / "file").exists()

@@ -1,5 +1,6 @@
 """Saving beside training: what is on disk is one moment of the run, and a failure is said, not fatal."""
 
+import os
 import threading
 
 import pytest
@@ -41,7 +42,7 @@ def test_a_checkpoint_holds_the_moment_it_was_taken_at_though_training_went_on(t
     rows, said = Rows(), []
     saver = _saver(tmp_path, rows, said, every_seconds=None, rewind_every_steps=2)
     state, gate = fresh_state(dropout=0.1), threading.Event()
-    fsync = checkpoint.layout.os.fsync
+    fsync = os.fsync
     monkeypatch.setattr("os.fsync", lambda descriptor: (gate.wait(60), fsync(descriptor))[1])
     seen = {}
 
@@ -62,7 +63,7 @@ def test_a_checkpoint_holds_the_moment_it_was_taken_at_though_training_went_on(t
 def test_a_busy_writer_lets_the_clock_wait_but_not_the_end(tmp_path, monkeypatch):
     rows, said = Rows(), []
     gate = threading.Event()
-    fsync = checkpoint.layout.os.fsync
+    fsync = os.fsync
     monkeypatch.setattr("os.fsync", lambda descriptor: (gate.wait(60), fsync(descriptor))[1])
 
     class Open:
@@ -82,7 +83,7 @@ def test_a_full_disk_is_said_and_training_goes_on(tmp_path, monkeypatch):
     state = fresh_state()
     saver = _saver(tmp_path, rows, said)
     full = {"is": True}
-    fsync = checkpoint.layout.os.fsync
+    fsync = os.fsync
 
     def maybe_full(descriptor):
         if full["is"]:
@@ -106,7 +107,7 @@ def test_a_full_disk_is_said_and_training_goes_on(tmp_path, monkeypatch):
 
 def test_a_rewind_point_must_be_written(tmp_path, monkeypatch):
     """Without it a later rewind would lead to an older one, and the run be another one."""
-    fsync, calls = checkpoint.layout.os.fsync, []
+    fsync, calls = os.fsync, []
 
     def full_later(descriptor):
         calls.append(descriptor)
