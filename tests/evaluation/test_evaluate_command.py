@@ -103,7 +103,7 @@ def test_figures_that_cannot_be_kept_are_shown_all_the_same(folder, capsys, monk
     asked = (folder, "--protocol", "bits_per_byte", "by_position")
     status, printed = evaluated(capsys, *asked)
     assert status == 1
-    assert "bits_per_byte" in printed.out
+    assert "bits per byte" in printed.out
     assert "from position" in printed.out
     assert "Read-only file system: the figures were not kept" in printed.err
     assert str(folder / "evaluations") in printed.err
