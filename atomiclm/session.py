@@ -1,5 +1,6 @@
 """One run in one process: its data, model, optimizer and trackers put together, trained, and summed up."""
 
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -398,8 +399,8 @@ class Session:
             if self.evaluation.anchors:
                 yield from (f"            {note}" for note in notes(self.corpus.train.num_bytes))
         yield f"run         {folder.path}"
-        yield f'next        python -m atomiclm.generate {folder.path} --prompt "..."'
-        yield f"            python -m atomiclm.compare {folder.path.parent}"
+        yield f'next        python -m atomiclm.generate {shlex.quote(str(folder.path))} --prompt "..."'
+        yield f"            python -m atomiclm.compare {shlex.quote(str(folder.path.parent))}"
 
 
 def _arm(folder: RunFolder) -> str | None:

@@ -65,7 +65,9 @@ class SweepFolder:
             raise FailedCells(_told(failures, len(wanted), self.typed))
         if not failures:
             print(f"\nCells done: {len(wanted)} of {len(wanted)}.", file=sys.stderr, flush=True)
-            print(f"next        python -m atomiclm.compare {self.folder}", file=sys.stderr, flush=True)
+            print(
+                f"next        python -m atomiclm.compare {shlex.quote(str(self.folder))}", file=sys.stderr, flush=True
+            )
 
     def _taken_over(self, one: Wanted) -> bool:
         """Whether another study has trained it. A sweep that is no study was given its name to train anew."""

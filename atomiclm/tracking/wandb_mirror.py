@@ -1,6 +1,7 @@
 """The thread that follows one run's `metrics.jsonl` and shows its rows in W&B."""
 
 import contextlib
+import shlex
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -230,7 +231,7 @@ class Mirror(threading.Thread):
         return Mirrored(mode, where, held, outgoing.sent, "; ".join(missing))
 
     def _later(self) -> str:
-        return f"`python -m atomiclm.sync {self.folder.path}` sends what is missing"
+        return f"`python -m atomiclm.sync {shlex.quote(str(self.folder.path))}` sends what is missing"
 
 
 def stop_service() -> None:
