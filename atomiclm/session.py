@@ -3,6 +3,7 @@
 import shlex
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -348,7 +349,8 @@ class Session:
         """Return the anchors on this validation split, computed once and kept beside the shards."""
         cached = self.corpus.folder / "anchors.json"
         if cached.is_file():
-            return read_summary(cached)
+            with suppress(ValueError):  # damaged; it costs no more than the time to have it anew
+                return read_summary(cached)
         self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
         found = anchors(self.corpus.raw_bytes("train", ANCHOR_TRAIN_BYTES), self.corpus.raw_bytes("validation"))
         write_summary(cached, found)

@@ -6,6 +6,7 @@ import math
 import random
 import subprocess
 from collections import defaultdict
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from atomiclm.evaluation import anchors as module
 from atomiclm.evaluation import ngram_bits_per_byte
 from atomiclm.evaluation.anchors import anchors, notes
+from atomiclm.session import Session
 
 
 def slow_witten_bell(train, validation, order):
@@ -140,3 +142,16 @@ def test_mistakes_are_refused():
     for orders in ((), (0,), (8,)):
         with pytest.raises(ValueError, match="orders must be between 1 and 7"):
             ngram_bits_per_byte(b"train", b"x", orders)
+
+
+def test_anchors_kept_damaged_are_computed_anew(tmp_path):
+    text = b"the cat sat on the mat, and the cat sat still. " * 50
+    corpus = SimpleNamespace(folder=tmp_path, raw_bytes=lambda part, limit=None: text)
+    said = []
+    session = SimpleNamespace(corpus=corpus, console=SimpleNamespace(say=said.append))
+    found = Session._anchors(session)
+    assert Session._anchors(session) == found
+    assert len(said) == 1
+    (tmp_path / "anchors.json").write_text('{"bigram": ')
+    assert Session._anchors(session) == found
+    assert len(said) == 2
