@@ -90,7 +90,7 @@ MUTANTS = (
     ),
     Mutant(
         "files are not flushed", "durable.py",
-        "        os.fsync(file.fileno())\n", "", _CUT,
+        "            os.fsync(file.fileno())\n", "", _CUT,
     ),
     Mutant(
         "renamed first, flushed after", f"{_CHECKPOINT}/writing.py",
