@@ -92,10 +92,11 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True) -> None:
     except OSError as error:
         _exit(f"{told(error)}; once that is mended, the same command goes on", FAILURE)
     except Stopped as stop:
-        ignore()  # a scheduler asks more than once, and the status must say what the message does
         _exit(str(stop), stop.status)
     except KeyboardInterrupt:
         _exit("interrupted; the same command goes on from the newest checkpoint, if there is one", 130)
+    if works:
+        ignore()  # all is done
 
 
 @contextmanager
@@ -169,6 +170,7 @@ class _Told:
 
 
 def _exit(message: str, status: int) -> None:
+    ignore()  # a scheduler asks more than once, and the status must say what the message does
     with contextlib.suppress(OSError):  # nobody reads it
         print(message, file=sys.stderr, flush=True)
     sys.exit(status)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from atomiclm.durable import read_plain
 from atomiclm.evaluation.protocol import Described, content_hash
 
 FOLDER = "evaluations"
@@ -109,8 +110,8 @@ def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapp
 def read_result(path: Path) -> EvaluationResult:
     """The result in a file; ValueError if it is damaged."""
     try:
-        return EvaluationResult.from_json(path.read_bytes())
-    except ValueError as error:
+        return EvaluationResult.from_json(read_plain(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); remove it, and evaluate writes it again") from error
 
 

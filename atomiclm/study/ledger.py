@@ -7,10 +7,10 @@ It is written before the first cell trains and again whenever the plan grows (tu
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+from atomiclm.durable import read_plain
 from atomiclm.study.study import Study
-from atomiclm.tracking.record import read_summary, write_summary
+from atomiclm.tracking.record import from_json, write_summary
 
 LEDGER_FILE = "study.json"
 FORMAT = 1
@@ -126,10 +126,7 @@ def read_ledger(folder: Path) -> StudyLedger | None:
     """
     file = folder / LEDGER_FILE
     try:
-        values: dict[str, Any] = read_summary(file)
-    except FileNotFoundError:
-        return None
-    try:
+        values = from_json(read_plain(file))
         if values.pop("format") != FORMAT:
             raise ValueError("written by another version of atomiclm")
         return StudyLedger(
@@ -141,5 +138,10 @@ def read_ledger(folder: Path) -> StudyLedger | None:
                 "tuned": {arm: TunedValue(**entry) for arm, entry in values["tuned"].items()},
             }
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} cannot be read ({error}); remove it, the next sweep writes it anew") from error
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{file} cannot be read ({error}); remove it, and the next sweep writes it anew, without what it noted: "
+            "when the prediction was first seen, and the looks"
+        ) from error

@@ -1,5 +1,6 @@
 """Runs as they lie on disk, whatever became of them."""
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ class RunResult:
 
     Attributes:
         folder: where it is.
-        state: done, running, failed, interrupted, diverged (as its summary says), or torn: no summary can be read.
+        state: done, running, failed, interrupted, diverged (as its summary says), or torn: no summary can be read,
+            though there should be one.
         config: the resolved configuration under dotted names ("model.attention.num_kv_heads").
         summary: the figures of `summary.json`; empty when torn.
         error: what went wrong, in one line; "" when nothing did.
@@ -90,21 +92,28 @@ def read_run(folder: RunFolder) -> RunResult:
         faults.append("no config.yaml")
     except ValueError:
         faults.append("config.yaml is damaged")
+    except OSError as error:
+        faults.append(f"config.yaml: {error.strerror}")
     try:
         summary = read_summary(folder.summary)
     except FileNotFoundError:
         faults.append("no summary.json")
     except ValueError:
         faults.append("summary.json is damaged")
+    except OSError as error:
+        faults.append(f"summary.json: {error.strerror}")
     else:
         missing = [key for key in ("state", "variant") if key not in summary]
         faults.extend(f"summary.json has no {key!r}" for key in missing)
     environment = _environment(folder)
+    if faults and not _has_begun(folder) and _is_abandoned(folder):
+        said = "stopped before its first row; the command that started it begins it again"
+        return RunResult(folder, "interrupted", config, error=said, environment=environment)
     if faults:
         return RunResult(folder, "torn", config, error="; ".join(faults), environment=environment)
     if summary["state"] == "running" and _is_abandoned(folder):
-        error = "its process is gone; the command that started it resumes it"
-        return RunResult(folder, "interrupted", config, summary, error, environment)
+        said = "its process is gone; the command that started it resumes it"
+        return RunResult(folder, "interrupted", config, summary, said, environment)
     return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")), environment)
 
 
@@ -112,10 +121,17 @@ def _environment(folder: RunFolder) -> dict[str, Any]:
     """What the last process noted; runs of one process have its facts alone. Unreadable, it is no fault of the run."""
     try:
         found = read_summary(folder.environment)
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return {}
     processes = found.get("processes", [found])
     return dict(processes[-1]) if processes else {}
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether there is anything that a run leaves once it trains."""
+    if os.path.lexists(folder.summary) or os.path.lexists(folder.checkpoints):
+        return True
+    return folder.metrics.is_file() and folder.metrics.stat().st_size > 0
 
 
 def _is_abandoned(folder: RunFolder) -> bool:

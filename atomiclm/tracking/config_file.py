@@ -5,6 +5,8 @@ from typing import Any
 
 import yaml
 
+from atomiclm.durable import read_plain
+
 MAX_BYTES = 1_000_000
 """Of a file; the longest shipped configuration of a run has 6,000."""
 MAX_LEVELS = 50
@@ -39,8 +41,7 @@ def read_yaml_text(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is no YAML in UTF-8, or too large or too deep.
     """
-    with path.open("rb") as file:
-        content = file.read(MAX_BYTES + 1)
+    content = read_plain(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise ValueError(f"{path.name} has more than {MAX_BYTES:,} bytes; no configuration is that long")
     try:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from atomiclm.durable import write_whole
+from atomiclm.durable import read_plain, write_whole
 
 AXES = ("step", "tokens", "seconds", "flops")
 """What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""
@@ -43,8 +43,11 @@ def to_json(value: Any, indent: int | None = None) -> bytes:
 
 
 def from_json(data: bytes) -> Any:
-    """Inverse of `to_json`; ValueError when it is not JSON in UTF-8."""
-    return json.loads(data.decode("utf-8"), object_hook=_restore)
+    """Inverse of `to_json`; ValueError when it is not JSON in UTF-8, or nested deeper than Python's stack."""
+    try:
+        return json.loads(data.decode("utf-8"), object_hook=_restore)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -53,7 +56,7 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     Rows are written in one piece with their newline, so a last line without one, or one that is not a JSON object, was
     torn by a kill and is left out. The same anywhere else is damage: ValueError naming the line.
     """
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = read_plain(path).splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         last = number == len(lines)
         if last and not line.endswith(b"\n"):
@@ -215,7 +218,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         ValueError: it is not a JSON object.
     """
     try:
-        summary = from_json(path.read_bytes())
+        summary = from_json(read_plain(path))
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error}); {_ANEW}") from error
     if not isinstance(summary, dict):

@@ -5,12 +5,13 @@ else is left behind.
 import errno
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
 from faults.power import Watch
 
-from atomiclm.durable import write_through, write_whole
+from atomiclm.durable import new_folder, read_plain, write_through, write_whole
 
 
 @pytest.fixture
@@ -75,3 +76,60 @@ def test_no_file_is_written_over_that_is_there(tmp_path):
     with pytest.raises(FileExistsError):
         write_through(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
+
+
+def _filled(folder, fails=None):
+    with new_folder(folder) as partial:
+        (partial / "a").write_bytes(b"new")
+        assert not (folder / "a").exists()
+        if fails is not None:
+            raise fails
+
+
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_folder_appears_when_all_is_in_it(tmp_path, empty):
+    folder = tmp_path / "folder"
+    if empty:
+        folder.mkdir()
+    _filled(folder)
+    assert [(path.name, path.read_bytes()) for path in folder.iterdir()] == [("a", b"new")]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_a_folder_that_fails_leaves_nothing(tmp_path, error):
+    with pytest.raises(type(error)) as raised:
+        _filled(tmp_path / "folder", error)
+    assert list(tmp_path.iterdir()) == []
+    named = str(tmp_path / "folder") if isinstance(error, OSError) else None
+    assert getattr(raised.value, "filename", None) == named
+
+
+def test_what_is_in_a_folder_stays(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "mine").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("nowhere")
+    for name in ("folder", "link"):
+        with pytest.raises(ValueError, match="is not an empty folder"):
+            _filled(tmp_path / name)
+    assert (tmp_path / "folder" / "mine").read_bytes() == b"mine"
+
+
+def test_what_a_kill_has_left_long_ago_goes(tmp_path):
+    for name, age in ((".folder.00.partial", 1e6), (".folder.11.partial", 0), (".other.22.partial", 1e6)):
+        (tmp_path / name).mkdir()
+        moment = time.time() - age
+        os.utime(tmp_path / name, (moment, moment))
+    _filled(tmp_path / "folder")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".folder.11.partial", ".other.22.partial", "folder"]
+
+
+def test_only_a_file_with_an_end_is_read(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    assert (read_plain(tmp_path / "file"), read_plain(tmp_path / "file", 3)) == (b"content", b"con")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "folder", "link", "missing"):
+        with pytest.raises(OSError, match=name):
+            read_plain(tmp_path / name)

@@ -4,9 +4,11 @@ import csv
 import errno
 import io
 import json
+import os
 import statistics
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from study.fake_runs import METRIC, FakeArm, gqa_arms, many_arms, write_run, write_study
@@ -383,3 +385,38 @@ def test_a_full_disk_is_told_with_the_file(study, tmp_path, capsys, monkeypatch,
     code, _, err = run_main(capsys, study, option, tmp_path / "file")
     assert (code, err) == (1, f"atomiclm.compare: {tmp_path / 'file'}: No space left on device\n")
     assert not (tmp_path / "file").exists()
+
+
+NO_FILE = {
+    "a folder": Path.mkdir,
+    "a pipe": os.mkfifo,
+    "deep": lambda path: path.write_text("[" * 200_000),
+    "a loop": lambda path: path.symlink_to(path.name),
+    "not UTF-8": lambda path: path.write_bytes(b"\xff\xfe"),
+}
+
+
+@pytest.mark.parametrize("put", NO_FILE.values(), ids=NO_FILE.keys())
+@pytest.mark.parametrize("name", ["summary.json", "config.yaml", "environment.json"])
+def test_one_run_that_cannot_be_read_does_not_hide_the_others(tmp_path, capsys, name, put):
+    write_study(tmp_path / "gqa", [FakeArm("kv8"), FakeArm("kv4")], (1, 2, 3))
+    run = sorted((tmp_path / "gqa").glob("*/summary.json"))[0].parent
+    (run / name).unlink(missing_ok=True)
+    put(run / name)
+    code, out, err = run_main(capsys, tmp_path / "gqa")
+    assert (code, err) == (int(name != "environment.json"), "")
+    assert ("torn" in out) == (name != "environment.json")
+    assert out.count("kv4") > 0
+
+
+def test_a_run_stopped_before_its_first_row_is_no_failure(tmp_path, capsys):
+    write_study(tmp_path / "gqa", [FakeArm("kv8")], (1, 2))
+    run = sorted((tmp_path / "gqa").glob("*/summary.json"))[0].parent
+    (run / "summary.json").unlink()
+    (run / "metrics.jsonl").write_bytes(b"")
+    assert run_main(capsys, tmp_path / "gqa")[0] == 1  # nobody has trained here: something has gone
+    (run / ".lock").touch()
+    code, out, _ = run_main(capsys, tmp_path / "gqa")
+    assert code == 0
+    assert "interrupted" in out
+    assert "begins it again" in " ".join(out.split())

@@ -375,7 +375,7 @@ def test_the_ledger_is_read_of_one_study_folder_only(folder, tmp_path):
     assert read_plan([folder, folder]) is None
     assert read_plan([run_of(folder, "kv8", 1)]) is None
     (folder / "study.json").write_text("{")
-    with pytest.raises(ValueError, match=r"study\.json is damaged"):
+    with pytest.raises(ValueError, match=r"study\.json cannot be read"):
         compare_folder(folder)
     write_ledger(folder, write_study(tmp_path / "again", gqa_arms(), SEEDS))
     assert len(compare_folder(folder).arms) == 4

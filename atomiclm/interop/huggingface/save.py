@@ -2,8 +2,6 @@
 
 import json
 import os
-import secrets
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from atomiclm.durable import new_folder
 from atomiclm.interop.huggingface.express import express
 from atomiclm.interop.huggingface.tokenizer_file import tokenizer_config, tokenizer_json
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
@@ -49,7 +48,7 @@ def save_huggingface(
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # before minutes of work
         raise ValueError(f"{folder} is not an empty folder; name one that does not exist yet")
     architecture, config = express(model)
     contents = {"config.json": {"architectures": [architecture.class_name], "model_type": architecture.model_type}}
@@ -70,21 +69,15 @@ def save_huggingface(
     if tokenizer is not None:
         contents["tokenizer.json"] = tokenizer_json(tokenizer)
         contents["tokenizer_config.json"] = tokenizer_config(tokenizer, model.context_length)
-    temporary = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.temporary")
-    temporary.mkdir(parents=True)
     try:
-        safetensors.torch.save_file(written, temporary / "model.safetensors", metadata={"format": "pt"})
-        for name, content in contents.items():
-            text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-            (temporary / name).write_text(text + "\n", encoding="utf-8")
-        files = {path.name: path.stat().st_size for path in sorted(temporary.iterdir())}
-        if folder.exists():
-            folder.rmdir()  # empty, or this fails
-        os.replace(temporary, folder)
+        with new_folder(folder) as partial:
+            safetensors.torch.save_file(written, partial / "model.safetensors", metadata={"format": "pt"})
+            for name, content in contents.items():
+                text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
+                (partial / name).write_text(text + "\n", encoding="utf-8")
+            files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
     except safetensors.SafetensorError as error:  # what a full disk is called by the library
         raise OSError(f"cannot write {folder}: {error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     left_out = [] if model.lookahead is None else ["lookahead: prediction of further tokens, used in training only"]
     return Exported(folder, architecture.class_name, files, left_out)
 

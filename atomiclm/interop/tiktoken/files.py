@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from atomiclm.durable import write_whole
+from atomiclm.durable import new_folder
 from atomiclm.interop.tiktoken.encoding import check_special_tokens, pattern_of
 from atomiclm.interop.tiktoken.ranks import ranks_of, write_ranks
 from atomiclm.tokenizer import BasicTokenizer
@@ -16,7 +16,7 @@ def write_tiktoken(tokenizer: BasicTokenizer, folder: Path) -> tuple[Path, Path]
 
     Args:
         tokenizer: trained, loaded or imported.
-        folder: made if it is not there; it must be empty.
+        folder: does not exist yet, or is empty; it appears complete or not at all.
 
     Returns:
         The two files.
@@ -28,10 +28,8 @@ def write_tiktoken(tokenizer: BasicTokenizer, folder: Path) -> tuple[Path, Path]
     check_special_tokens(tokenizer)
     rest = {"name": NAME, "pat_str": pattern_of(tokenizer), "special_tokens": tokenizer.special_tokens}
     ranks = ranks_of(tokenizer)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not an empty folder; name one that does not exist yet")
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / f"{NAME}.tiktoken", folder / "encoding.json"
-    write_ranks(ranks, paths[0])
-    write_whole(paths[1], json.dumps(rest, indent=2).encode() + b"\n")
-    return paths
+    names = f"{NAME}.tiktoken", "encoding.json"
+    with new_folder(folder) as partial:
+        write_ranks(ranks, partial / names[0])
+        (partial / names[1]).write_bytes(json.dumps(rest, indent=2).encode() + b"\n")
+    return folder / names[0], folder / names[1]

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atomiclm.durable import read_plain
 from atomiclm.study.comparison import Arm, Comparison
 
 
@@ -76,10 +77,10 @@ def _of_arm(arm: Arm, faults: list[str]) -> dict[tuple[str, str, str], list[dict
         own: dict[tuple[str, str, str], dict[str, Any]] = {}
         for path in sorted((run.folder.path / "evaluations").glob("*.json")):
             try:
-                result = json.loads(path.read_bytes())
+                result = json.loads(read_plain(path))
                 key = (str(result["protocol"]), _stable(result["compared"]), _settings(result["model"]))
                 _check(result)
-            except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 faults.append(f"{path}: {type(error).__name__} {error}")
                 continue
             if key not in own or _step(result) >= _step(own[key]):  # of several checkpoints the last

@@ -1,13 +1,12 @@
 """The names in a checkpoint folder, and what is asked of every file in it."""
 
-import errno
 import hashlib
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from atomiclm.durable import read_plain
 from atomiclm.tracking.record import to_json
 
 FORMAT_VERSION = 3
@@ -72,10 +71,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
         OSError: it cannot be read, or is a pipe, a device or a folder, which may have no end or never begin.
         DamagedCheckpoint: it is larger.
     """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    with path.open("rb") as file:
-        content = file.read(limit + 1)
+    content = read_plain(path, limit + 1)
     if len(content) > limit:
         raise DamagedCheckpoint(f"{path} is damaged: it has more than {limit:,} bytes")
     return content
