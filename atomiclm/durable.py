@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import glob
 import os
 import secrets
 import shutil
@@ -65,7 +66,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is not an empty folder; name one that does not exist yet")
-    for left in folder.absolute().parent.glob(f".{folder.name}.*.partial"):
+    for left in folder.absolute().parent.glob(f".{glob.escape(folder.name)}.*.partial"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _FORSAKEN_SECONDS:
                 shutil.rmtree(left)
@@ -76,6 +77,8 @@ def new_folder(folder: Path) -> Iterator[Path]:
         for path in partial.iterdir():
             flush(path)
         flush(partial)
+        if folder.exists():
+            folder.rmdir()  # empty, or this fails; Windows renames to no name that is taken
         os.replace(partial, folder)
         flush(folder.absolute().parent)
     except OSError as error:
