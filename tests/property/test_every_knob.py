@@ -72,10 +72,10 @@ def read(option):
     return yaml.safe_load((MODEL / f"{option}.yaml").read_text(encoding="utf-8"))
 
 
-KNOBS = [
-    *((option, (*option.split("/")[:-1], *keys)) for option in OPTIONS for keys, _ in settings(read(option))),
-    *(("tiny", keys) for keys, _ in settings(read("small") | read("tiny"))),
-]
+KNOBS = {
+    **{(option, (*option.split("/")[:-1], *keys)): value for option in OPTIONS for keys, value in settings(read(option))},
+    **{("tiny", keys): value for keys, value in settings(read("small") | read("tiny"))},
+}
 
 
 @functools.cache
@@ -205,9 +205,7 @@ def test_attention_weights_are_dropped_in_training(option):
 
 
 # Options as they are, and with every switch turned and every null filled, which may add parameters.
-LEARNING = [(option, ()) for option in OPTIONS] + [
-    (option, keys) for option, keys in KNOBS if isinstance(at(composed(option), keys), bool | None)
-]
+LEARNING = [(option, ()) for option in OPTIONS] + [knob for knob, value in KNOBS.items() if isinstance(value, bool | None)]
 
 
 @pytest.mark.parametrize(
