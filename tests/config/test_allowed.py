@@ -131,6 +131,7 @@ def _experiment(folder, monkeypatch, content):
     (folder / "experiments" / "mine.yaml").write_text("# @package _global_\n" + yaml.safe_dump(content))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("path", HYDRA)
 def test_a_file_may_not_set_what_hydra_acts_on(path, tmp_path, monkeypatch, canary):
     launcher = {"hydra.launcher.setup": "submitit_slurm", "hydra.launcher.name": "submitit_local"}.get(path, "joblib")

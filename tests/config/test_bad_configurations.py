@@ -108,6 +108,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("case", CASES)
 def test_is_told_and_leaves_nothing(case, tmp_path):
     arguments, expected = CASES[case]
@@ -184,6 +185,7 @@ def test_null_chooses_none_of_a_groups_options(group):
     assert compose([f"{group}=null"]) == compose([]), "it is none by default"
 
 
+@pytest.mark.slow
 def test_a_sweep_may_have_null_among_a_groups_options(tmp_path):
     done = run(tmp_path, "plan", "tokenizer=bytes", "-m", "model/lookahead=null,parallel")
     assert done.returncode == 0, done.stderr

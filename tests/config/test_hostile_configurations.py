@@ -47,6 +47,7 @@ def _is_valid(config):
     return not told
 
 
+@pytest.mark.slow
 def test_a_spoiled_configuration_is_told_or_used(canary, capsys):
     """Of every fifth, the references are followed first, as in a composed one; the others are as in a config.yaml."""
     with capsys.disabled():
@@ -116,6 +117,7 @@ def stored(trained, tmp_path):
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_a_run_is_loaded(stored):
     assert load_run(stored[0], None, CPU).values["model"]["dim"] == 32
 

@@ -100,6 +100,7 @@ def preset(name, *overrides):
     return model
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", PRESETS)
 def test_it_has_the_published_parameters(name):
     model_type, published, count = PRESETS[name]
@@ -112,6 +113,7 @@ def test_it_has_the_published_parameters(name):
     assert f": {count:_} parameters with model.vocab_size={published['vocab_size']} (" in text
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", PRESETS)
 def test_it_is_the_published_model_in_every_option(name):
     """Against the decoder built from the numbers of the published config.json, which test_architectures trusts."""

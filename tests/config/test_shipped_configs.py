@@ -48,6 +48,7 @@ def _built(overrides: list[str], tmp_path: Path) -> dict:
     return values
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group(group, option, tmp_path):
     # Only what is matched to what makes a match; see test_match.py.
@@ -55,6 +56,7 @@ def test_every_option_of_every_group(group, option, tmp_path):
     _built([f"{group}={option}", *needed], tmp_path)
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("experiment", NAMES)
 def test_every_arm_of_every_experiment(experiment, tmp_path):
     """Seeds change no shape. Profiles and the cells of sweeps are in test_studies.py."""

@@ -52,6 +52,7 @@ def working_folder(as_it_is, tmp_path, monkeypatch):
     return enter
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("experiment", DECLARED)
 def test_every_arm_of_a_shipped_study_is_sound_and_run_alone_is_the_sweeps_cell(experiment):
     """Shown at the smoke profile; test_shipped_configs.py builds what the file itself says, which is cpu."""
@@ -69,6 +70,7 @@ def test_every_arm_of_a_shipped_study_is_sound_and_run_alone_is_the_sweeps_cell(
             assert digest(read_cell(alone).values) == one.cell.digest
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("experiment", DECLARED)
 def test_the_baseline_and_the_matched_arms_of_a_shipped_study_are_sound_at_the_gpu_profile(experiment):
     typed = (f"experiments={experiment}", "profile=gpu", "seed=1")
@@ -159,6 +161,7 @@ GOOD = {
 }
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("case", GOOD)
 def test_is_planned(case, working_folder):
     changes, typed, count = GOOD[case]
@@ -284,6 +287,7 @@ BAD = {
 }  # fmt: skip
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("case", BAD)
 def test_is_refused_with_path_and_rule(case, working_folder):
     changes, typed, words = BAD[case]
@@ -318,6 +322,7 @@ def test_the_cells_that_are_one_run_are_told_by_their_numbers(working_folder):
 # Through the real command.
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("case", ["a typo in an arm", "no baseline", "reporting on the seeds of the tuning"])
 def test_the_command_refuses_before_anything_is_written(case, tmp_path):
     changes, typed, words = BAD[case]
@@ -338,6 +343,7 @@ def test_the_command_refuses_the_sweeps_of_earlier_versions(tmp_path):
     assert "study.arms" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_commands_take_an_experiment_of_a_folder_that_is_given(tmp_path):
     """By `plan`, which composes as `train` does; those of the working folder are what the tests above use."""
     (tmp_path / "elsewhere").mkdir()
@@ -352,6 +358,7 @@ def test_the_commands_take_an_experiment_of_a_folder_that_is_given(tmp_path):
     assert one.stdout.startswith("mine-smoke/wide")
 
 
+@pytest.mark.slow
 def test_the_command_tells_a_damaged_ledger_from_which_it_would_take_a_tuned_value(tmp_path):
     write_experiment(tmp_path, {}, {"defaults": TUNED})
     alone = run(tmp_path, "train", MINE, "arm=wide")

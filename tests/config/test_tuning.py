@@ -182,6 +182,7 @@ def tuned_study(tmp_path, monkeypatch):
     return read_study([MINE])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", ["cpu", "smoke"])
 def test_every_trial_is_scored_on_the_dev_split_under_its_own_seeds_in_a_folder_apart(tuned_study, profile):
     study = read_study([MINE, f"profile={profile}"])

@@ -118,6 +118,7 @@ def test_the_compressors_are_the_programs_of_that_name(name, command):
     )  # padding to 4 bytes
 
 
+@pytest.mark.slow
 def test_long_training_text_is_cut_to_its_end_and_that_is_said(monkeypatch):
     monkeypatch.setattr(module, "NGRAM_TRAIN_BYTES", 3 << 20)
     monkeypatch.setattr(module, "BZ2_TRAIN_BYTES", 2 << 20)

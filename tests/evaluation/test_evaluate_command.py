@@ -47,6 +47,7 @@ def figures(capsys, *arguments):
     return [each["figures"] for each in json.loads(printed.out)]
 
 
+@pytest.mark.slow
 def test_the_headline_is_the_runs_own_and_of_the_same_protocol(folder, capsys):
     summary = json.loads((folder / "summary.json").read_text())
     (found,) = figures(capsys, folder)

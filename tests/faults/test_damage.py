@@ -23,6 +23,7 @@ def saved(tmp_path_factory):
     return folder / "checkpoints"
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kind", ["truncated", "bit flipped"])
 def test_the_one_before_takes_over(saved, tmp_path, name, kind):
@@ -48,6 +49,7 @@ def test_the_one_before_takes_over(saved, tmp_path, name, kind):
         assert not (folder / newest.name).exists()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_anywhere_in_a_manifest_is_noticed(saved, tmp_path):
     """It vouches for the others, and nothing vouches for it but itself."""
     *_, newest = sorted(saved.glob("step_*"))

@@ -28,6 +28,7 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_left_twice_and_gone_on_with_it_is_the_same_run(tmp_path, setting):
     whole, left = tmp_path / "whole", tmp_path / "left"

@@ -22,6 +22,7 @@ def counts() -> Counts:
     return Counts()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("index", range(TRIALS))
 def test_a_run_killed_five_times_ends_bit_equal(workshop, tmp_path, counts, index):
     chance = random.Random(index)

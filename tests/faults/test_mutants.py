@@ -20,6 +20,7 @@ def parent(workshop):
         yield parent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_the_named_test_fails(workshop, parent, tmp_path, mutant):
     copy = tmp_path / "copy"

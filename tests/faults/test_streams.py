@@ -97,6 +97,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "x", "")
 
 
+@pytest.mark.slow
 def test_training_goes_on_when_nobody_listens(tmp_path):
     words = command("train", *TINY, "data=text", f"data.path={corpus(tmp_path)}", "trainer.max_steps=2")
     reading, writing = os.pipe()

@@ -70,6 +70,7 @@ def state(folder):
     return json.loads((only_run(folder) / "summary.json").read_text())["state"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the limit is set by what /proc says")
 def test_memory_that_runs_out_is_told_with_what_to_change_and_the_change_helps(tmp_path):
     corpus(tmp_path)
@@ -122,6 +123,7 @@ def test_what_is_advised_is_what_is_left_to_change():
     assert "another run" in said_of(MemoryError(), micro_batch_size=1)
 
 
+@pytest.mark.slow
 def test_a_run_outlives_its_text_and_its_cache_and_a_clock_that_runs_backwards(tmp_path):
     """Both are open, or mapped, already; times are taken from clocks that only run forwards."""
     corpus(tmp_path)
@@ -154,6 +156,7 @@ def test_a_run_outlives_its_text_and_its_cache_and_a_clock_that_runs_backwards(t
     assert (status, "was begun on another text" in log) == (2, True), log
 
 
+@pytest.mark.slow
 def test_a_folder_for_runs_that_cannot_be_one_is_named(tmp_path):
     corpus(tmp_path)
     (tmp_path / "outputs").write_text("a file")
@@ -179,6 +182,7 @@ def read_only(folder):
             subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_cache_that_may_not_be_written_to_is_named(tmp_path):
     corpus(tmp_path)
     with read_only(tmp_path / "locked") as locked:

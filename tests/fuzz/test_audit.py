@@ -91,6 +91,7 @@ def _watched(folder: Path, module: str, *arguments: str) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_no_pickle_is_opened_while_training_resuming_and_sampling(tmp_path):
     text = corpus(tmp_path)
     overrides = (*TINY, "data=text", f"data.path={text}")

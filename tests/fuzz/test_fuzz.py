@@ -23,6 +23,7 @@ def test_every_family_is_run():
     assert INPUTS.keys() == FAMILIES.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", INPUTS)
 def test_every_input_is_accepted_or_refused_in_one_clear_sentence(family, tmp_path):
     count, by_hypothesis, share = INPUTS[family]

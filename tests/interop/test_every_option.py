@@ -60,6 +60,7 @@ def logits_of_export(model, folder, tokens):
         return exported.class_name, theirs(tokens).logits
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
 def test_an_option_is_exported_exactly_or_refused_by_name(group, option, tmp_path):
     model = model_with(f"{group}={option}")
@@ -84,6 +85,7 @@ def test_what_is_expected_is_there():
     assert EXPECTED.keys() <= {f"{group}={option}" for group, option in OPTIONS}
 
 
+@pytest.mark.one_in(7)
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -109,6 +111,7 @@ def test_both_layouts_of_rotary_pairs_export_to_the_same_function(overrides, lay
     assert (logits - expected).abs().max() <= 1e-9 * expected.abs().max()
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

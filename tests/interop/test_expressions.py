@@ -84,6 +84,7 @@ def random_expression(generator: random.Random, depth: int = 1) -> str:
     return "|".join("".join(piece() for _ in range(generator.randint(1, 3))) for _ in range(generator.randint(1, 4)))
 
 
+@pytest.mark.slow
 def test_expressions_of_one_meaning_have_one() -> None:
     generator = random.Random(5)
     used = 0
@@ -130,6 +131,7 @@ def test_what_is_not_known_to_be_safe_is_refused(expression: str) -> None:
     assert not one_meaning(expression)
 
 
+@pytest.mark.slow
 def test_whether_text_is_left_over() -> None:
     assert all(matches_everything(text) for name, text in PATTERNS.items() if name != "cl100k")
     assert matches_everything(r"[^a|]+|(?:a|\|)")

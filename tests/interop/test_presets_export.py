@@ -26,6 +26,7 @@ CLASSES = {
 }
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_small_one_learns_and_exports(name, tmp_path):
     model = small_preset(name).double()

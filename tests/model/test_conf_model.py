@@ -50,6 +50,7 @@ def test_the_readme_lists_every_option():
     assert listed == present
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize(("size", "group"), list(product(SIZES, GROUPS)))
 def test_every_option_builds_in_every_size(size, group):
     for option in GROUPS[group]:

@@ -97,6 +97,7 @@ def visible(documents, window, layers=LAYERS):
     return reach
 
 
+@pytest.mark.one_in(3)
 @every_combination
 @both_packings
 def test_what_a_token_feels_is_exactly_what_it_may_see(attention, position, window, documents):
@@ -130,6 +131,7 @@ def test_the_explicit_kernel_agrees_with_the_default(attention, documents):
         assert (model(tokens, documents=documents) - default).abs().max() < 1e-10
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("attention", "position", "documents"),
     [

@@ -75,6 +75,7 @@ COMBINATIONS = [
 every_combination = pytest.mark.parametrize("overrides", COMBINATIONS, ids=" ".join)
 
 
+@pytest.mark.slow
 def test_the_list_of_combinations(capsys):
     counted = [overrides for overrides in COMBINATIONS if decoder(overrides) is not None]
     with capsys.disabled():
@@ -92,6 +93,7 @@ def drawn(seed=0):
     return torch.randint(VOCAB, (2, TIME), generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.one_in(8)
 @every_combination
 def test_laws(overrides):
     model = decoder(overrides)

@@ -73,7 +73,11 @@ def read(option):
 
 
 KNOBS = {
-    **{(option, (*option.split("/")[:-1], *keys)): value for option in OPTIONS for keys, value in settings(read(option))},
+    **{
+        (option, (*option.split("/")[:-1], *keys)): value
+        for option in OPTIONS
+        for keys, value in settings(read(option))
+    },
     **{("tiny", keys): value for keys, value in settings(read("small") | read("tiny"))},
 }
 
@@ -162,6 +166,7 @@ def differ(one, other):
     )
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(("option", "keys"), KNOBS, ids=lambda part: part if isinstance(part, str) else ".".join(part))
 def test_every_setting_moves_what_the_model_shows(option, keys):
     """Two values in one process, there and back: nothing kept from the first answers for the second."""
@@ -205,7 +210,9 @@ def test_attention_weights_are_dropped_in_training(option):
 
 
 # Options as they are, and with every switch turned and every null filled, which may add parameters.
-LEARNING = [(option, ()) for option in OPTIONS] + [knob for knob, value in KNOBS.items() if isinstance(value, bool | None)]
+LEARNING = [(option, ()) for option in OPTIONS] + [
+    knob for knob, value in KNOBS.items() if isinstance(value, bool | None)
+]
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,7 @@ def test_heap_is_basic_on_bytes_of_all_values(seed: int) -> None:
     assert train_heap(pretokens, 10_000) == train_basic(pretokens, 10_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", ["gpt4", "gpt2"])
 def test_heap_is_basic_on_real_text(pattern: str) -> None:
     text = inspect.getsource(textwrap)

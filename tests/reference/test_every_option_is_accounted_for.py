@@ -11,11 +11,13 @@ from atomiclm.model.attend import attention_kernel
 OPTIONS = [f"{group}={option}" for group, options in groups().items() for option in options]
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option(option):
     _is_accounted_for(small_decoder(option))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("name", PRESET_SIZES)
 def test_every_preset(name):
     _is_accounted_for(small_preset(name))

@@ -52,6 +52,7 @@ def sketched():
     return json.loads(in_a_process(COUNT, json.dumps(options())))
 
 
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize("overrides", options())
 def test_counts_what_torch_counts(overrides, sketched):
     values = resolved(compose(json.loads(overrides)))
@@ -69,6 +70,7 @@ def test_counts_what_torch_counts(overrides, sketched):
     assert memory > 8 * sum(roles.values())
 
 
+@pytest.mark.slow
 def test_leaves_no_trace():
     """Before, between and after sketches every module is what it was, and torch comes as itself."""
     in_a_process("""
@@ -120,6 +122,7 @@ class Odd(Accounted):
 """
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("extra", "needs_torch"), [("pass", False), ("self.basis = torch.linalg.qr(torch.rand(dim, dim))[0]", True)]
 )

@@ -116,6 +116,7 @@ def test_higher_is_better_turns_the_arrows_round(comparison):
     assert "better →" not in page_html(comparison)
 
 
+@pytest.mark.slow
 def test_24_arms_of_3_seeds_with_400_rows_make_less_than_a_mebibyte(tmp_path):
     folder = tmp_path / "outputs" / "many"
     arms = [FakeArm(f"arm-number-{index}", 0.002 * index, {"optim.lr": 0.001 * (1 + index)}) for index in range(24)]

@@ -213,6 +213,7 @@ def stopped(baseline, arms, rules, looks=LOOKS):
     return kept
 
 
+@pytest.mark.slow
 def test_looking_often_calls_at_most_5_per_cent_different_where_nothing_differs():
     called = 0
     for baseline, arms in sweeps(LOOKS[-1], [0.0, 0.0, 0.0], start=1):
@@ -228,6 +229,7 @@ def test_looking_often_without_sharing_out_the_error_would_err_too_often():
     assert called > 0.09 * 300
 
 
+@pytest.mark.slow
 def test_looking_often_finds_a_difference_of_the_planned_size_in_at_least_80_per_cent():
     rules = Rules(looks=LOOKS, margin=detectable_difference(1.0, LOOKS[-1], 0.05 * look_shares(LOOKS)[-1] / 3))
     found = 0

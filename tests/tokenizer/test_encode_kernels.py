@@ -73,6 +73,7 @@ def test_same_ids_as_the_plain_encoder_and_the_bytes_come_back(pieces: list[byte
     assert tokenizer.decode_bytes(ids) == data
 
 
+@pytest.mark.one_in(8)
 @pytest.mark.parametrize("size", [*range(1, 40), 63, 64, 65, 66, 127, 128, 129, 4095, 4096, 4097, 5000, 270_000])
 def test_a_pretoken_of_any_length(size: int) -> None:
     """Lengths around a key's 15 bytes, a block's 64 keys, the cache's 128 bytes, 64 blocks of 64, and 64^3."""
@@ -83,6 +84,7 @@ def test_a_pretoken_of_any_length(size: int) -> None:
         assert ids.tolist() == (plain(tokenizer, data) if size < 5000 else tokenizer._plain.encode(data))
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("chunk", [1, 2, 5, 64, 1000])
 def test_a_long_pretoken_is_stitched_from_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encode_compiled, "LONG_PRETOKEN", chunk)
@@ -278,6 +280,7 @@ def test_same_ids_as_tiktoken(pattern: str) -> None:
     assert encoder_of(tokenizer).encode(text.encode()).tolist() == theirs.encode_ordinary(text)
 
 
+@pytest.mark.slow
 def test_only_text_worth_it_loads_kernels_and_without_them_the_ids_are_the_same() -> None:
     code = (
         "import sys, random; from atomiclm.tokenizer import BasicTokenizer\n"

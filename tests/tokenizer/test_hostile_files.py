@@ -399,6 +399,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reader", ["ours", "huggingface"])
 @given(data=st.data())
 @QUIET

@@ -102,6 +102,7 @@ def test_nothing_is_left_behind_where_writing_fails(
     assert "could not be kept" in caplog.text
 
 
+@pytest.mark.slow
 def test_what_is_as_good_as_none_is_made_again(made: Path, tmp_path: Path) -> None:
     original = kernel_file(made)
     path = tmp_path / "kernels" / original.name
@@ -115,6 +116,7 @@ def test_what_is_as_good_as_none_is_made_again(made: Path, tmp_path: Path) -> No
     assert [each.name for each in path.parent.iterdir()] == [original.name]
 
 
+@pytest.mark.slow
 def test_where_nothing_can_be_written_it_still_works_and_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     result = run(tmp_path / "cache")

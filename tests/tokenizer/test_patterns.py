@@ -133,6 +133,7 @@ def test_the_text_of_a_named_pattern_is_that_pattern() -> None:
     assert len({split_pattern(name).code for name in PATTERNS}) == len(PATTERNS)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_pieces_in_doubt_are_enough_and_not_too_many(name: str) -> None:
     """Of every text of up to five characters, one of each kind, and of every beginning of it."""

@@ -93,6 +93,7 @@ def samples(points: Iterator[int], form: str) -> Iterator[bytes]:
         yield text.encode("utf-8", "surrogateescape")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_code_point(name: str) -> None:
     """As letter of a contraction, as and behind the sign of a word, alone, beside a number, a sign and a line break."""
@@ -106,6 +107,7 @@ EVERY_PLACE = (
 )
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_place_of_the_patterns(name: str) -> None:
     """The characters next to a border of the table and all of the beginning, in every place that a pattern has."""
@@ -116,6 +118,7 @@ def test_every_place_of_the_patterns(name: str) -> None:
         assert_same(data, name)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_all_short_texts(name: str) -> None:
     """Every text of up to four characters, one of each kind that some pattern tells apart."""
@@ -139,6 +142,7 @@ def test_any_bytes(data: bytes, name: str) -> None:
     assert_same(data, name)
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_long_texts_of_few_parts(name: str) -> None:
     """Few kinds of parts make every pattern of neighbours occur, at every place of a window of 64 bytes."""
@@ -162,6 +166,7 @@ WORST = {
 }
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", NAMES)
 def test_worst_cases(name: str) -> None:
     """A megabyte each. Were the kernel quadratic anywhere, this would take hours."""

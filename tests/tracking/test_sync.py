@@ -44,6 +44,7 @@ def seen(run):
     return rows, run.settings, summary, samples.get("sha256"), facts
 
 
+@pytest.mark.slow
 def test_a_run_trained_by_the_real_command_is_the_same_live_and_sent_later(tmp_path):
     text = cli.corpus(tmp_path)
     with fake_wandb.serving() as live, fake_wandb.serving() as later:
@@ -68,6 +69,7 @@ def test_a_run_trained_by_the_real_command_is_the_same_live_and_sent_later(tmp_p
         assert live.unknown == later.unknown == []
 
 
+@pytest.mark.slow
 def test_twice_is_the_same_run_and_a_folder_of_runs_means_all(tmp_path, server):
     samples = [{"prompt": "", "text": "t"}]
     one = trained(tmp_path / "s" / "seed=1-aaaaaaaa", *loss_rows(1, 2), row(2, "sample", samples=samples))
@@ -102,6 +104,7 @@ def test_twice_is_the_same_run_and_a_folder_of_runs_means_all(tmp_path, server):
     assert [len(run.rows) for run in server.runs.values()] == [3, 2]
 
 
+@pytest.mark.slow
 def test_offline_segments_can_be_made_on_a_machine_without_a_key(tmp_path):
     folder = trained(tmp_path / "s" / "run", *loss_rows(1, 2, 3))
     for _ in range(2):
@@ -126,6 +129,7 @@ def test_a_run_that_cannot_be_sent_is_said_and_the_others_are_sent(tmp_path, ser
     assert len(server.runs) == 1
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_is_exit_status_1_and_the_next_call_finishes_it(tmp_path, server):
     folder = trained(tmp_path / "s" / "run", *loss_rows(1, 2))
     server.trouble_after = ("UpsertBucket", "hang")
@@ -156,6 +160,7 @@ def test_mistakes_are_exit_status_2(tmp_path, arguments, said):
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.slow
 def test_the_environment_is_told_without_paths_of_the_machine(tmp_path, server):
     folder = trained(tmp_path / "s" / "run")
     assert sync(tmp_path, folder, **server.variables).returncode == 0

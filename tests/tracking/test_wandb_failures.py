@@ -44,6 +44,7 @@ def test_no_key(tmp_path):
     trained_undisturbed(answer, tmp_path / "run", rows_with_samples())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", [401, 500, "hang"])
 def test_a_server_bad_from_the_start(tmp_path, trouble):
     folder = make_run(tmp_path / "run")
@@ -55,6 +56,7 @@ def test_a_server_bad_from_the_start(tmp_path, trouble):
     trained_undisturbed(answer, tmp_path / "run", rows_with_samples())
 
 
+@pytest.mark.slow
 def test_a_refused_port_and_two_runs_in_one_process(tmp_path):
     with socket.socket() as closed:  # bound and not listening: nobody else gets the port, connections are refused
         closed.bind(("127.0.0.1", 0))
@@ -70,6 +72,7 @@ def test_a_refused_port_and_two_runs_in_one_process(tmp_path):
         trained_undisturbed(answer, tmp_path / name, rows_with_samples())
 
 
+@pytest.mark.slow
 def test_a_server_that_stumbles_gets_everything(tmp_path):
     folder = make_run(tmp_path / "run")
     with fake_wandb.serving() as server:
@@ -82,6 +85,7 @@ def test_a_server_that_stumbles_gets_everything(tmp_path):
     assert answer["result"]["missing"] == ""
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_when_the_run_has_begun(tmp_path):
     folder = make_run(tmp_path / "run")
     cell = {"folder": folder, "rows": rows_with_samples(), "settings": SETTINGS, "until_said": "/runs/"}
@@ -112,6 +116,7 @@ def test_a_server_that_dies_in_mid_run_has_the_rows_it_had_and_gets_the_rest_lat
         assert server.run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_ctrl_c_skips_the_wait_and_the_process_ends_and_the_next_run_is_mirrored(tmp_path):
     first, second = make_run(tmp_path / "one"), make_run(tmp_path / "two")
     slow = {"rows": loss_rows(1), "settings": {"init_timeout_seconds": INIT_SECONDS, "finish_timeout_seconds": 240}}
@@ -128,6 +133,7 @@ def test_ctrl_c_skips_the_wait_and_the_process_ends_and_the_next_run_is_mirrored
     assert answer["took"] < 100, "the end of the process waited for wandb"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["online", "offline"])
 def test_wandb_cannot_write_its_files(tmp_path, server, mode):
     """The limit on the size of files is inherited by wandb's own process, and lifted from ours before it trains."""
@@ -147,6 +153,7 @@ def test_wandb_cannot_write_its_files(tmp_path, server, mode):
 MOUNT = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c")
 
 
+@pytest.mark.slow
 def test_a_full_disk_under_wandbs_folder(tmp_path, server):
     folder = make_run(tmp_path / "run")
     (tmp_path / "run" / "wandb").mkdir()

@@ -44,6 +44,7 @@ def rows_of(folder):
     return [row for row in read_metrics(only_run(folder) / "metrics.jsonl") if row["event"] != "checkpoint"]
 
 
+@pytest.mark.slow
 def test_a_run_that_sigterm_stopped_is_preempted_with_every_row(tmp_path):
     corpus(tmp_path)
     with serving() as server:
@@ -58,6 +59,7 @@ def test_a_run_that_sigterm_stopped_is_preempted_with_every_row(tmp_path):
         assert not server.artifacts, "they come when the run has ended"
 
 
+@pytest.mark.slow
 def test_a_server_that_hangs_does_not_hold_up_a_run_that_sigterm_stopped(tmp_path):
     corpus(tmp_path)
     with serving() as server:
@@ -74,6 +76,7 @@ def test_a_server_that_hangs_does_not_hold_up_a_run_that_sigterm_stopped(tmp_pat
     assert json.loads((only_run(tmp_path) / "summary.json").read_text())["state"] == "interrupted"
 
 
+@pytest.mark.slow
 def test_what_was_not_waited_for_is_sent_later(tmp_path):
     folder = make_run(tmp_path / "run")
     impatient = "mirror.finish, finish = (lambda: finish(patience_seconds=5)), mirror.finish"
@@ -110,6 +113,7 @@ def test_the_exit_code_of_each_state(state, code):
     assert exit_code({"state": state}) == code
 
 
+@pytest.mark.slow
 def test_rows_wait_for_room_and_arrive_without_a_gap(tmp_path, server):
     """wandb would lose rows in the middle of a full disk, and never say so."""
     folder = make_run(tmp_path / "run")

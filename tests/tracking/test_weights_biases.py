@@ -75,6 +75,7 @@ def test_disabled_never_imports_wandb(tmp_path):
     assert not (tmp_path / "run" / "wandb").exists()
 
 
+@pytest.mark.slow
 def test_an_offline_run_killed_and_resumed_is_whole_and_goes_on_after_what_was_synced(tmp_path):
     folder = make_run(tmp_path / "run")
     killed = {"folder": folder, "rows": loss_rows(1, 2, 3, 4), "kill": True, "until_said": "offline", "linger": 1.5}
@@ -93,6 +94,7 @@ def test_an_offline_run_killed_and_resumed_is_whole_and_goes_on_after_what_was_s
     assert steps(tmp_path, segments(folder)[1]) == [6]
 
 
+@pytest.mark.slow
 def test_online_rows_arrive_once_however_often_the_run_was_resumed(tmp_path, server):
     folder = make_run(tmp_path / "run")
     # Written while nothing was mirrored: sent later from the record.
@@ -133,6 +135,7 @@ def test_the_summary_keeps_the_best_and_the_last_of_validation_also_when_resumed
     assert server.run.summary["final/loss"] == 1.5
 
 
+@pytest.mark.slow
 def test_samples_are_one_table_that_tells_how_they_changed(tmp_path, server):
     def sample(step):
         return row(step, "sample", samples=[{"prompt": "a", "text": f"text {step}"}])

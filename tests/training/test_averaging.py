@@ -140,6 +140,7 @@ def test_two_averages_are_refused():
         ExponentialAverage(1.0)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("optimizer", "lr"), [(Muon, 0.02), (Lion, 0.01), (SOAP, 0.02), (Adafactor, 0.3),
                                               (ScheduleFreeAdamW, 0.02)])  # fmt: skip
 def test_every_optimizer_learns(optimizer, lr):

@@ -29,6 +29,7 @@ def _whole(state: TrainState) -> TrainState:
     return trainer(STEPS, batch_size=6).fit(state, dataset(), schedule(), runtime(2))
 
 
+@pytest.mark.one_in(6)
 @pytest.mark.parametrize("make", [partial(fresh_state, dropout=0.2), fresh_mixture])
 @pytest.mark.parametrize("asked", [1, 2, 3, 4, 7, 11])
 def test_stopped_between_micro_batches_the_step_is_given_up_whole(tmp_path, make: Callable[[], TrainState], asked):
