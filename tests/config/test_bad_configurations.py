@@ -108,7 +108,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(15)
 @pytest.mark.parametrize("case", CASES)
 def test_is_told_and_leaves_nothing(case, tmp_path):
     arguments, expected = CASES[case]

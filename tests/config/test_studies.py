@@ -52,7 +52,7 @@ def working_folder(as_it_is, tmp_path, monkeypatch):
     return enter
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", DECLARED)
 def test_every_arm_of_a_shipped_study_is_sound_and_run_alone_is_the_sweeps_cell(experiment):
     """Shown at the smoke profile; test_shipped_configs.py builds what the file itself says, which is cpu."""
@@ -70,7 +70,7 @@ def test_every_arm_of_a_shipped_study_is_sound_and_run_alone_is_the_sweeps_cell(
             assert digest(read_cell(alone).values) == one.cell.digest
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", DECLARED)
 def test_the_baseline_and_the_matched_arms_of_a_shipped_study_are_sound_at_the_gpu_profile(experiment):
     typed = (f"experiments={experiment}", "profile=gpu", "seed=1")

@@ -21,12 +21,14 @@ def killed(workshop, tmp_path):
     return trial
 
 
+@pytest.mark.slow
 def test_the_one_before_takes_over(killed):
     trials.damage_newest(killed, random.Random(3))
     killed.finish(cold=False)
     trials.check_quarantine(killed)
 
 
+@pytest.mark.slow
 def test_where_none_is_sound_nothing_starts_anew_in_silence(killed):
     copies = {path: shutil.copytree(path, path.parents[1] / path.name) for path in checkpoints(killed.run)}
     for path in copies:

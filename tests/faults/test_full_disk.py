@@ -10,6 +10,7 @@ from faults.harness import Trial
 from faults.matrix import IN_CI
 
 
+@pytest.mark.slow
 def test_a_disk_full_three_times_costs_nothing_but_time(workshop, tmp_path):
     chance = random.Random(11)
     try:

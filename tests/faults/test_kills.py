@@ -30,6 +30,7 @@ def test_a_run_killed_five_times_ends_bit_equal(workshop, tmp_path, counts, inde
     trials.kill(workshop, tmp_path / "trial", IN_CI[index % len(IN_CI)], chance, counts, kinds, cold=False)
 
 
+@pytest.mark.slow
 def test_the_kills_have_landed_where_they_should(counts):
     print(counts.table())
     if counts.trials.total() == TRIALS:  # not where some were deselected

@@ -57,6 +57,7 @@ def _promised(record: bytes) -> int | None:
     return max((row["step"] for row in rows if row["event"] == "checkpoint"), default=None)
 
 
+@pytest.mark.slow
 def test_after_any_operation_the_disk_has_what_the_run_has_promised(watched, tmp_path):
     folder, operations = watched
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["event"] != "checkpoint"]
@@ -89,6 +90,7 @@ def test_after_any_operation_the_disk_has_what_the_run_has_promised(watched, tmp
     assert len(states) >= 4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_what_a_cut_in_a_save_leaves(watched, tmp_path):
     """To its end, and bit-equal; once with nothing of what was pending, once with all of it."""
     folder, operations = watched

@@ -18,6 +18,7 @@ SIGNALS = (
 WITHIN_SECONDS = 10
 
 
+@pytest.mark.slow
 def test_a_run_asked_to_end_five_times_ends_bit_equal(workshop, tmp_path):
     """One run, interrupted ever later; each time within seconds, with the status that has a scheduler requeue it."""
     chance = random.Random(7)

@@ -15,6 +15,7 @@ from faults.workshop import Workshop
 TRIALS = 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("trial", "kind"), list(enumerate([*KINDS, "alone"])))
 def test_two_processes_on_one_run(workshop, tmp_path, trial, kind):
     assert together(workshop, tmp_path / "place", kind, random.Random(trial))

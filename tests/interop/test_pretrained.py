@@ -77,6 +77,7 @@ def test_mistakes_name_the_argument_and_the_fix(theirs, arguments, message):
         PretrainedTokenizer(**({"path": str(theirs[1]), "vocab_size": 271} | arguments))
 
 
+@pytest.mark.slow
 def test_a_run_trains_with_it_and_keeps_it(theirs, tmp_path):
     tokenizer, path = theirs
     corpus = cli.corpus(tmp_path)

@@ -71,6 +71,7 @@ TASKS = {
 CHANCE = {"copy": 1 / 12, "recall": 1 / 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_attention_finds_what_was_said_before(tmp_path, task):
     source, context_length, steps = TASKS[task]

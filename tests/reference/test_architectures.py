@@ -23,7 +23,11 @@ BATCH, TIME = 2, 13
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 
 
-CASES = [(name, number) for name, (_, _, count) in DRAWS.items() for number in range(count)]
+CASES = [
+    pytest.param(name, number, id=f"{name}-{number}", marks=[pytest.mark.slow] if number else [])
+    for name, (_, _, count) in DRAWS.items()
+    for number in range(count)
+]
 
 
 def random_model(name, number):
@@ -51,7 +55,7 @@ def assert_equal(ours, theirs, what, floor=0.0):
     assert error <= 1e-9 * size, f"{what}: off by {error / size:.1e}"
 
 
-@pytest.mark.parametrize(("name", "number"), CASES, ids=[f"{name}-{number}" for name, number in CASES])
+@pytest.mark.parametrize(("name", "number"), CASES)
 def test_equals_transformers(name, number, tmp_path):
     theirs, tokens = random_model(name, number)
     theirs.save_pretrained(tmp_path / "theirs")

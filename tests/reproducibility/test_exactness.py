@@ -68,6 +68,7 @@ def _interrupted(folder: Path, *arguments: str) -> int:
     return int(before.name.rpartition("_")[2])
 
 
+@pytest.mark.slow
 def test_a_resume_says_whether_it_is_exact_and_why_not(tmp_path):
     arguments = _arguments(tmp_path)
     step = _interrupted(tmp_path, *arguments)
@@ -87,6 +88,7 @@ def test_a_resume_says_whether_it_is_exact_and_why_not(tmp_path):
     assert len(resumed["reasons"]) == 2
 
 
+@pytest.mark.slow
 def test_asked_to_end_in_its_last_step_a_sweep_goes_no_further_and_nothing_is_lost(tmp_path, monkeypatch):
     (tmp_path / "stopping_part.py").write_text(STOPPING)
     monkeypatch.setenv("ATOMICLM_TRUST", "stopping_part")
@@ -147,6 +149,7 @@ def _planted(folder: Path, policy: str, *more: str):
     return done, found, rows, json.loads((found / "summary.json").read_text())
 
 
+@pytest.mark.slow
 def test_stop_is_a_result_with_the_batch_kept(planted):
     done, found, rows, summary = _planted(planted, "stop")
     assert done.returncode == 1
@@ -160,6 +163,7 @@ def test_stop_is_a_result_with_the_batch_kept(planted):
     assert max(row["step"] for row in rows if row["event"] == "train") == bad["step"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("policy", "more"), [("skip", ()), ("rewind", ("trainer.bad_steps.every_steps=20",))])
 def test_skip_and_rewind_go_on_to_the_end_and_the_history_shows_it(planted, policy, more):
     done, found, rows, summary = _planted(planted, policy, *more)

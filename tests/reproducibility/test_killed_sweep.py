@@ -82,6 +82,7 @@ def _run_and_kill(folder: Path, arguments: list[str], rows: int, delay: float) -
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("launcher", "kills"),
     [((), NUM_KILLS), (("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), 3)],
@@ -113,6 +114,7 @@ def _untimed(line: str) -> list[str]:
     return line.split(",")[:6]
 
 
+@pytest.mark.slow
 def test_finished_cells_are_not_begun_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("outputs/killed/*/*.json*")}
     again = run(undisturbed, "train", *_arguments(undisturbed))
@@ -122,6 +124,7 @@ def test_finished_cells_are_not_begun_again(undisturbed):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.slow
 def test_a_cell_whose_folder_is_locked_is_waited_for(undisturbed, tmp_path):
     """The same command in a second terminal shares the work: no cell is trained twice, and none fails for the other."""
     arguments = _arguments(tmp_path)

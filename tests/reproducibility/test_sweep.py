@@ -78,6 +78,7 @@ def test_compare_prints_arms_and_says_what_failed(swept):
     assert len(rows) >= 2, table.stdout
 
 
+@pytest.mark.slow
 def test_the_same_command_skips_what_is_done_and_retries_what_failed(swept):
     folder, arguments, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.glob("outputs/gqa_ratio/*Norm*/metrics.jsonl")}
@@ -89,6 +90,7 @@ def test_the_same_command_skips_what_is_done_and_retries_what_failed(swept):
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 
+@pytest.mark.slow
 def test_a_cell_run_alone_is_the_sweeps_cell(swept):
     folder, arguments, _ = swept
     cells = set(_summaries(folder, "gqa_ratio"))
@@ -99,6 +101,7 @@ def test_a_cell_run_alone_is_the_sweeps_cell(swept):
     assert set(_summaries(folder, "gqa_ratio")) == cells
 
 
+@pytest.mark.slow
 def test_another_text_under_the_same_name_is_refused(swept):
     folder, arguments, _ = swept
     text = folder / "corpus.txt"
@@ -110,6 +113,7 @@ def test_another_text_under_the_same_name_is_refused(swept):
     assert "was trained on another text" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_study_takes_over_what_another_has_trained(swept):
     folder, arguments, _ = swept
     own = [a for a in arguments if not a.startswith(("arm", "model.norm"))]

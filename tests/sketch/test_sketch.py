@@ -52,7 +52,7 @@ def sketched():
     return json.loads(in_a_process(COUNT, json.dumps(options())))
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.slow
 @pytest.mark.parametrize("overrides", options())
 def test_counts_what_torch_counts(overrides, sketched):
     values = resolved(compose(json.loads(overrides)))

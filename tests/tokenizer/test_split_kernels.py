@@ -93,7 +93,7 @@ def samples(points: Iterator[int], form: str) -> Iterator[bytes]:
         yield text.encode("utf-8", "surrogateescape")
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_code_point(name: str) -> None:
     """As letter of a contraction, as and behind the sign of a word, alone, beside a number, a sign and a line break."""
