@@ -3,6 +3,7 @@
 import random
 import signal
 
+import pytest
 from faults import moments
 from faults.counts import Counts
 from faults.harness import Trial
