@@ -1,4 +1,4 @@
-"""`python -m atomiclm.evaluate RUN...`: finished runs looked at by one protocol or several, and the answers kept.
+"""`python -m atomiclm.evaluate RUN...`: finished runs looked at by one protocol or several.
 
     bits_per_byte           windows end to end, as the run's own validation; also by source, and answers that are right
     sliding                 windows that overlap (--stride), so that every token has nearly a full context
@@ -7,8 +7,8 @@
     induction               copying a random string from so many tokens ago (--distances)
     recall                  answers that are right, of sources that know theirs
 
-What is found is kept in RUN/evaluations, and printed from there when it is asked for again. Figures of unlike protocols
-are not to be compared; each file says what its figures hang on.
+With --save what is found is kept in RUN/evaluations, where the page of `compare` shows it, and printed from there when
+it is asked for again. Figures of unlike protocols are not to be compared; each file says what its figures hang on.
 """
 
 import argparse
@@ -70,7 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", default="", metavar="NAME", help="one source of a mixture alone")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the model changed for the evaluation: "
         "model/position=yarn model.position.factor=4; the weights must fit")  # fmt: skip
-    add("--again", action="store_true", help="measure even what is kept, and replace it")
+    add("--save", action="store_true", help="keep what is found in RUN/evaluations")
+    add("--again", action="store_true", help="measure even what is kept; with --save, replace it")
     add("--format", choices=("terminal", "json", "csv"), default="terminal", help="(default terminal)")
     add("--batch-size", type=_positive, default=32, help="windows in one forward pass (default 32); long ones fewer")
     add("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
@@ -134,7 +135,9 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
         yield answer
         try:
             if not kept:
-                _keep(path, result.to_json())
+                data = result.to_json()  # refuses figures that are no numbers, to be kept or not
+                if arguments.save:
+                    _keep(path, data)
         except OSError as error:
             unkept.append(error)
     if unkept:  # all have been shown

@@ -1,4 +1,4 @@
-"""Evaluations that were made are kept in the run's folder, and found again by what they are. Torch-free.
+"""Evaluations that are saved are kept in the run's folder, and found again by what they are. Torch-free.
 
     RUN/evaluations/<protocol>-<hash>.json
 
@@ -112,7 +112,7 @@ def read_result(path: Path) -> EvaluationResult:
     try:
         return EvaluationResult.from_json(read_plain(path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and evaluate writes it again") from error
+        raise ValueError(f"{path} is damaged ({error}); remove it, and evaluate --save writes it again") from error
 
 
 def read_evaluations(run: str | Path) -> list[EvaluationResult]:

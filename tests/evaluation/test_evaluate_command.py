@@ -37,7 +37,7 @@ def folder(trained, tmp_path, monkeypatch):
 
 
 def evaluated(capsys, *arguments):
-    status = main([str(argument) for argument in arguments])
+    status = main([*(str(argument) for argument in arguments), "--save"])
     return status, capsys.readouterr()
 
 
@@ -79,6 +79,18 @@ def test_what_was_asked_is_not_computed_again_unless_wanted(folder, capsys, monk
     assert len(read_evaluations(folder)) == 2
     figures(capsys, *asked, "--stride", "16")
     assert len(read_evaluations(folder)) == 3
+
+
+def test_nothing_is_kept_unless_asked(folder, capsys):
+    assert main([str(folder)]) == 0
+    assert "bits per byte" in capsys.readouterr().out
+    assert not (folder / "evaluations").exists()
+    figures(capsys, folder)
+    (kept,) = (folder / "evaluations").iterdir()
+    before = kept.stat().st_mtime_ns
+    assert main([str(folder), "--again"]) == 0
+    assert "kept from before" not in capsys.readouterr().out
+    assert kept.stat().st_mtime_ns == before
 
 
 def test_all_protocols_print_in_every_format(folder, capsys):
@@ -206,7 +218,7 @@ def test_a_result_that_cannot_be_kept_is_status_1_and_a_damaged_one_is_named(fol
     kept.write_text("{")
     status, printed = evaluated(capsys, folder)
     assert status == 2
-    assert "evaluate writes it again" in printed.err
+    assert "evaluate --save writes it again" in printed.err
     assert evaluated(capsys, folder, "--again")[0] == 0
 
 

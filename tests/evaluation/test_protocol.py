@@ -234,7 +234,7 @@ def test_a_run_without_evaluations_has_none(tmp_path):
 def test_a_damaged_result_is_named(corpus, tmp_path, damage):
     path = keep(tmp_path, result(corpus))
     path.write_text(damage)
-    with pytest.raises(ValueError, match=rf"{path.name} is damaged .*evaluate writes it again"):
+    with pytest.raises(ValueError, match=rf"{path.name} is damaged .*evaluate --save writes it again"):
         read_evaluations(tmp_path)
 
 

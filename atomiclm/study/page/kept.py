@@ -1,4 +1,4 @@
-"""What `evaluate` left in run folders, gathered by arm: `RUN/evaluations/*.json`, whose format is its own account.
+"""What `evaluate --save` left in run folders, by arm: `RUN/evaluations/*.json`, whose format is its own account.
 
 Read here as plain JSON, since the study package knows nothing of evaluation: `protocol` and `compared` say what may be
 put side by side, `model` which settings were changed to evaluate, `figures` and `curves` what was found.
