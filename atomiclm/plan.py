@@ -49,7 +49,7 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
     costs = [cost_of(run.values) for run in runs]
     rate = machine_rate(values)
     if len(runs) == 1:
-        print(f"{values['name']}/{runs[0].run_id}" if isinstance(runs[0], RunConfig) else values["name"])
+        print(f"{values['name']}/{runs[0].folder.name}" if isinstance(runs[0], RunConfig) else values["name"])
         for label, text in full(costs[0], rate):
             print(f"  {label:22} {text}")
     else:

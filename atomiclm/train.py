@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def main() -> None:
     """Run the command."""
-    run_app(train)
+    run_app(train, trains=True)
 
 
 def train(config: DictConfig) -> float:
@@ -81,7 +81,7 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
     """Train with the folder to ourselves, and leave a summary that says how it ended, however it ended."""
     write_whole(folder.config, run.to_yaml().encode("utf-8"))
     session.corpus.tokenizer.save(folder.tokenizer)
-    facts = {"name": run.values["name"], "run_id": run.run_id, "variant": run.variant, "seed": run.values["seed"]}
+    facts = {"name": run.values["name"], "run_id": folder.run_id, "variant": run.variant, "seed": run.values["seed"]}
     facts |= session.facts()
     if run.matched:
         facts["match"] = {"quantity": run.matched.match.quantity, **run.matched.residuals}

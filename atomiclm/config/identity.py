@@ -7,6 +7,7 @@ alone is that cell, and runs are never told apart by the clock.
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 IDENTITY = ("tokenizer", "data", "model", "optim", "schedule", "trainer", "seed")
@@ -33,15 +34,22 @@ had been given). None of it changes what is learned beyond the order of
 floating-point sums (device, micro-batch, compilation). `trainer.precision=auto` is hashed as it stands, and what it
 came to on a machine is in `environment.json`; name the precision to have it in the hash."""
 
-_HASH_CHARACTERS = 8
+_HASH_CHARACTERS = 12
 _SLUG_CHARACTERS = 80
+
+_BUDGETS = ("trainer.max_steps", "trainer.max_tokens", "trainer.max_seconds")
+"""Of what a name tells the least: runs that are compared have one budget."""
 
 
 def digest(config: dict[str, Any]) -> str:
-    """Return the first characters of the sha256 of the identity groups: keys sorted, 2.0 and 2 the same number."""
+    """Return the first characters of the sha256 of what defines the run."""
+    return hashlib.sha256(defining(config).encode()).hexdigest()[:_HASH_CHARACTERS]
+
+
+def defining(config: dict[str, Any]) -> str:
+    """Return what defines the run in one text: the identity groups, keys sorted, 2.0 and 2 the same number."""
     identity = {key: _canonical(config.get(key)) for key in IDENTITY}
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARACTERS]
+    return json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def _canonical(value: Any) -> Any:
@@ -52,14 +60,18 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any]) -> str:
-    """Return a readable name: the arm, values that differ, chosen options, the seed; at most 80 characters.
+def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any], swept: Sequence[str] = ()) -> str:
+    """Return a readable name of at most 80 characters: the arm, what differs, the seed.
+
+    What tells runs apart comes first, and what has no room is left out, since the hash tells apart what the name does
+    not: what is swept over, chosen options, other values, budgets.
 
     Args:
         options: the option of each group whose choice differs from the experiment's own.
         unresolved: the configuration with interpolations kept, so that a value that only follows another is not named
             twice.
         base: the unresolved configuration of the same experiment, arm and options with nothing else overridden.
+        swept: the keys that the sweep, of which the run is a cell, lists several values of.
     """
     values: dict[str, Any] = {}
     for group in IDENTITY:
@@ -68,15 +80,29 @@ def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, An
     lasts = [key.rpartition(".")[2] for key in values]
     named = {
         # The last part of a key names it, with the one before where two keys end alike.
-        (last if lasts.count(last) == 1 else ".".join(key.split(".")[-2:])): value
+        key: f"{last if lasts.count(last) == 1 else '.'.join(key.split('.')[-2:])}={value}"
         for (key, value), last in zip(values.items(), lasts, strict=True)
     }
-    chosen = {group.rpartition("/")[2]: name for group, name in options.items() if group.split("/")[0] in IDENTITY}
+    groups = [group for group in options if group.split("/")[0] in IDENTITY]
+    chosen = {group: f"{group.rpartition('/')[2]}={options[group]}" for group in groups}
+
+    def rank(key: str) -> int:
+        # An axis may be a mapping, which is named by its values, or inside a node, which is named by its class.
+        related = (f"{key}.".startswith(f"{axis}.") or axis.startswith(f"{key}.") for axis in swept if key in named)
+        if key in swept or any(related):
+            return 0
+        return 1 if key in chosen else 3 if key in _BUDGETS else 2
+
+    texts = {**chosen, **named}
     arm = [unresolved["arm"]] if unresolved.get("arm") else []
-    parts = [*arm, *(re.sub(r"[^\w.+=]+", "_", f"{key}={value}") for key, value in {**named, **chosen}.items())]
-    seed = f"seed={unresolved.get('seed')}"
-    while parts and len("-".join([*parts, seed])) > _SLUG_CHARACTERS:
-        parts.pop()  # the hash tells apart what the name has no room for
+    *wanted, seed = (
+        re.sub(r"[^\w.+=]+", "_", text)
+        for text in (*(texts[key] for key in sorted(texts, key=rank)), f"seed={unresolved.get('seed')}")
+    )
+    parts: list[str] = []
+    for part in (*arm, *wanted):
+        if len("-".join([*parts, part, seed])) <= _SLUG_CHARACTERS:
+            parts.append(part)
     return "-".join([*parts, seed])
 
 
@@ -96,6 +122,9 @@ def _differences(path: str, value: Any, base: Any) -> dict[str, Any]:
         return {}
     if isinstance(value, dict):
         value = str(value.get("_target_", "")).rpartition(".")[2]
-    text = str(value)
-    # A file is known by its name; the hash tells two of the same name apart.
-    return {path: text.rstrip("/").rpartition("/")[2] if "/" in text else text}
+    return {path: str([_short(entry) for entry in value] if isinstance(value, list) else _short(value))}
+
+
+def _short(value: Any) -> Any:
+    """A file is known by its name; the hash tells two of the same name apart."""
+    return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value

@@ -11,6 +11,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 
 from atomiclm.config.planning import Wanted
+from atomiclm.config.run import job_name
 from atomiclm.study.board import Board
 from atomiclm.study.ledger import Cell
 from atomiclm.tracking import RunFolder, is_held
@@ -77,7 +78,7 @@ class Launching:
 
     def _launch(self, wanted: Sequence[Wanted]) -> Sequence[JobReturn]:
         first, self.launched = self.launched, self.launched + len(wanted)
-        return self.launcher.launch([one.overrides for one in wanted], initial_job_idx=first)
+        return launch(self.launcher, wanted, first)
 
     def _show(self, everything: Sequence[Cell]) -> None:
         board = Board.read(self.folder, everything, self.metric)
@@ -107,6 +108,11 @@ class Launching:
             over.set()
             thread.join()
             self._show(everything)
+
+
+def launch(launcher: Launcher, wanted: Sequence[Wanted], first: int = 0) -> Sequence[JobReturn]:
+    """Run the command's task on every cell; `first` is the number of the first of them."""
+    return launcher.launch([[*one.overrides, job_name(one.run)] for one in wanted], initial_job_idx=first)
 
 
 def _failures(wanted: Sequence[Wanted], jobs: Sequence[JobReturn]) -> list[Failure]:

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.compose import compose, compose_base, job_overrides, resolved, root_keys, unresolved
 from atomiclm.config.declared import declared_overrides
+from atomiclm.config.faults import UserError
 from atomiclm.config.held_out import apply_held_out
 from atomiclm.config.identity import digest, slug
 from atomiclm.config.match import Matched, apply_match
 from atomiclm.config.validate import validate, with_numbers_as_annotated
 from atomiclm.tracking import find_cell
+from atomiclm.tracking.run_folder import EARLIER_DIGITS
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,16 @@ class RunConfig(ArmConfig):
 
     @property
     def folder(self) -> Path:
-        """The run folder: the one whose name ends in this run's digest, however it was named, or the one to make."""
+        """The run folder: the one whose name ends in this run's digest, however it was named, or the one to make.
+
+        Raises:
+            UserError: there are copies of the run, and nothing says which of them is the run.
+        """
         parent = Path(self.values["output_dir"]) / self.values["name"]
-        return find_cell(parent, self.run_id) or parent / self.run_id
+        try:
+            return find_cell(parent, self.run_id) or parent / self.run_id
+        except ValueError as copies:
+            raise UserError(str(copies)) from copies
 
     def to_yaml(self) -> str:
         """Return `values` as the text of config.yaml."""
@@ -55,23 +66,31 @@ def read_config(config: DictConfig) -> RunConfig:
     Raises:
         ConfigError: with every fault found.
     """
-    return _named(config, job_overrides())
+    overrides = job_overrides()
+    if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+        return RunConfig(**vars(read_arm(config, overrides)), run_id=HydraConfig.get().job.name)
+    return _named(config, overrides)
 
 
-def read_cell(overrides: Sequence[str]) -> RunConfig:
-    """The same for a cell of a sweep, from the overrides that its job will be given.
+def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
+    """The same for a cell of a sweep over the keys `swept`, from the overrides that its job will be given.
 
     Raises:
         ConfigError: with every fault found.
     """
-    return _named(compose(overrides), overrides)
+    return _named(compose(overrides), overrides, swept)
 
 
-def _named(config: DictConfig, overrides: Sequence[str]) -> RunConfig:
+def job_name(run: RunConfig) -> str:
+    """The override that tells a cell's job what it is called: from its own overrides it cannot tell which are swept."""
+    return f"hydra.job.name='{run.run_id}'"
+
+
+def _named(config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
     arm = read_arm(config, overrides)
     options, base = compose_base(overrides, declared_overrides(overrides))
-    name = slug(options, unresolved(config), unresolved(base))
-    return RunConfig(arm.values, arm.variant, arm.matched, f"{name}-{digest(arm.values)}")
+    name = slug(options, unresolved(config), unresolved(base), swept)
+    return RunConfig(**vars(arm), run_id=f"{name}-{digest(arm.values)}")
 
 
 def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
@@ -89,4 +108,5 @@ def _variant(config: DictConfig) -> str:
     """The digest of the configuration with the seed taken out, wherever interpolation carried it."""
     seedless = OmegaConf.merge(config, {"seed": 0})
     assert isinstance(seedless, DictConfig)
-    return digest(with_numbers_as_annotated(resolved(seedless)))
+    # As many digits as of earlier runs: seeds that are added to them are of the same arm.
+    return digest(with_numbers_as_annotated(resolved(seedless)))[:EARLIER_DIGITS]

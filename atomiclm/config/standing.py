@@ -11,10 +11,12 @@ from typing import Any
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.faults import UserError
+from atomiclm.config.identity import defining
 from atomiclm.config.launching import show
 from atomiclm.config.run import RunConfig
 from atomiclm.data import corpus_sha256
-from atomiclm.tracking import RunFolder, code_of, read_summary, write_summary
+from atomiclm.tracking import RunFolder, are_one_run, code_of, read_summary, write_summary
+from atomiclm.tracking.config_file import read_config_file
 
 _NOT_TAKEN = ("wandb", ".lock", "log.txt")
 _SHOWN = 3
@@ -40,15 +42,18 @@ def take_over(run: RunConfig) -> RunFolder | None:
     """Copy the run from the folder of another study that has trained it to its end; None where none has.
 
     Runs are functions of what defines them, so the baseline of one study may be an arm of the next. Only of runs on
-    this machine, of the same text, under the same output_dir; the W&B mirror is not copied.
+    this machine, of the same configuration and text, under the same output_dir; the W&B mirror is not copied.
     """
     folder = RunFolder(run.folder)
     if folder.path.exists():
         return None
-    digest = run.run_id.rpartition("-")[2]
-    for twin in sorted(Path(run.values["output_dir"]).glob(f"*/*-{digest}")):
+    for twin in sorted(Path(run.values["output_dir"]).glob("*/*-*")):
+        if not are_one_run(twin.name, run.run_id):
+            continue
         summary = ended(RunFolder(twin))
-        if summary is None or summary["corpus_sha256"] != _corpus_sha256(run):
+        if summary is None or not _is_defined_as(run, RunFolder(twin)):
+            continue
+        if summary["corpus_sha256"] != _corpus_sha256(run):
             continue
         folder.path.parent.mkdir(parents=True, exist_ok=True)
         copy = Path(tempfile.mkdtemp(prefix=".taken-", dir=folder.path.parent))
@@ -64,6 +69,14 @@ def take_over(run: RunConfig) -> RunFolder | None:
         show([f"{folder.path.name}: taken over from {twin}"])
         return folder
     return None
+
+
+def _is_defined_as(run: RunConfig, folder: RunFolder) -> bool:
+    """Whether a folder holds a run of this configuration, whatever hash is in its name."""
+    try:
+        return defining(read_config_file(folder.config)) == defining(run.values)
+    except (OSError, ValueError, TypeError):  # no configuration of ours
+        return False
 
 
 def refuse_other_text(runs: Sequence[RunConfig]) -> None:

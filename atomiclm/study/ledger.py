@@ -11,6 +11,7 @@ from pathlib import Path
 from atomiclm.durable import read_plain
 from atomiclm.study.study import Study
 from atomiclm.tracking.record import from_json, write_summary
+from atomiclm.tracking.run_folder import are_one_run, digest_of
 
 LEDGER_FILE = "study.json"
 FORMAT = 1
@@ -35,7 +36,7 @@ class Cell:
     @property
     def digest(self) -> str:
         """The part of the run id that says what the run is."""
-        return self.run_id.rpartition("-")[2]
+        return digest_of(self.run_id)
 
     @property
     def command(self) -> str:
@@ -101,8 +102,7 @@ class StudyLedger:
 
     def arm_of(self, run_id: str) -> str | None:
         """The arm whose cell a run is, by the digest in its id; None for a run that is not in the plan."""
-        digest = run_id.rpartition("-")[2]
-        return next((cell.arm for cell in self.cells if cell.digest == digest), None)
+        return next((cell.arm for cell in self.cells if are_one_run(cell.run_id, run_id)), None)
 
     def with_prediction(self, time: str, finished_cells: int) -> "StudyLedger":
         """Note the study's prediction, if it is a new one."""

@@ -3,7 +3,7 @@
 from atomiclm.tracking.console import Console
 from atomiclm.tracking.environment import code_of, environment
 from atomiclm.tracking.record import Record, read_metrics, read_summary, write_summary
-from atomiclm.tracking.run_folder import RunFolder, find_cell, find_run, is_held
+from atomiclm.tracking.run_folder import RunFolder, are_one_run, find_cell, find_run, is_held
 from atomiclm.tracking.weights_biases import WeightsAndBiases
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "Record",
     "RunFolder",
     "WeightsAndBiases",
+    "are_one_run",
     "code_of",
     "environment",
     "find_cell",

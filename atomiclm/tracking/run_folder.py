@@ -6,6 +6,9 @@ from pathlib import Path
 
 from atomiclm.tracking import hold
 
+EARLIER_DIGITS = 8
+"""Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -89,10 +92,31 @@ def is_held(folder: RunFolder) -> bool:
     return hold.is_held(folder.path)
 
 
+def digest_of(run_id: str) -> str:
+    """The hash at the end of a run id: it says which run it is; what stands before it is for people to read."""
+    return run_id.rpartition("-")[2]
+
+
+def are_one_run(first: str, second: str) -> bool:
+    """Whether two run ids end in the same hash; one of them may have the fewer digits of earlier versions."""
+    shorter, longer = sorted(map(digest_of, (first, second)), key=len)
+    return shorter == longer or (len(shorter) == EARLIER_DIGITS and longer.startswith(shorter))
+
+
 def find_cell(folder: Path, run_id: str) -> Path | None:
-    """The run folder in `folder` that is the run `run_id`, whatever it is called: the digest at the end decides."""
-    found = sorted(folder.glob(f"*-{run_id.rpartition('-')[2]}"))
-    return found[0] if found else None
+    """The run folder in `folder` that is the run `run_id`: the one of this name, else the one that ends in its hash.
+
+    Raises:
+        ValueError: several folders end in the hash and none has the name, so the run cannot be told from its copies.
+    """
+    found = sorted(path for path in folder.glob("*-*") if are_one_run(path.name, run_id))
+    named = [path for path in found if path.name == run_id] or found
+    if len(named) > 1:
+        raise ValueError(
+            f"{named[0]} and {named[1]} are copies of one run: their names end in the same hash, and neither is called "
+            f"{run_id}; move all but one to another folder"
+        )
+    return named[0] if named else None
 
 
 def near(text: str, names: list[str]) -> str:
@@ -105,7 +129,8 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
     """Find the run a person means.
 
     Args:
-        text: a run folder, a checkpoint folder in one, or a run id (or any part of it that only one run has).
+        text: a run folder, a checkpoint folder in one, or a run id. Of an id the hash at its end is enough, and so is
+            any part that only one run has: a branch has the id of its trunk in its name.
         outputs: where run ids are looked up, as `outputs/<name>/<run_id>`.
 
     Returns:
@@ -125,8 +150,8 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
 
     folder = Path(outputs)
     runs = [run for study in sorted(folder.glob("*")) for run in runs_in(study)]
-    exact = [run for run in runs if run.run_id == text]
-    matches = exact or [run for run in runs if text in run.run_id]
+    named = [run for run in runs if run.run_id == text] or [run for run in runs if digest_of(run.run_id) == text]
+    matches = named or [run for run in runs if text in run.run_id]
     if len(matches) == 1:
         return matches[0], None
     if matches:

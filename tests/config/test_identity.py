@@ -76,13 +76,13 @@ def test_the_slug_names_what_differs_and_the_seed():
     assert slug({}, config, CONFIG) == "num_heads=8-seed=3"
     assert slug({}, CONFIG, CONFIG) == "seed=1"
     assert slug({"model": "tiny", "model/norm": "layernorm"}, CONFIG, CONFIG) == "model=tiny-norm=layernorm-seed=1"
-    assert slug({"model": "tiny", "tracking": "off"}, config, CONFIG) == "num_heads=8-model=tiny-seed=3"
+    assert slug({"model": "tiny", "tracking": "off"}, config, CONFIG) == "model=tiny-num_heads=8-seed=3"
 
 
 def test_the_slug_of_a_study_begins_with_the_arm_and_adds_what_was_typed_beside_it():
     config = {**_changed("model.attention.num_heads", 8), "arm": "many"}
     assert slug({}, {**CONFIG, "arm": "many"}, {**CONFIG, "arm": "many"}) == "many-seed=1"
-    assert slug({"model": "tiny"}, config, CONFIG) == "many-num_heads=8-model=tiny-seed=1"
+    assert slug({"model": "tiny"}, config, CONFIG) == "many-model=tiny-num_heads=8-seed=1"
 
 
 def test_the_slug_names_another_class_instead_of_its_arguments():
@@ -96,6 +96,32 @@ def test_two_keys_that_end_alike_are_told_apart():
     base = _changed("model.attention.bias", False)
     base["model"]["feedforward"] = {"bias": False}
     assert slug({}, config, base) == "attention.bias=True-feedforward.bias=True-seed=1"
+
+
+def test_the_slug_keeps_what_is_chosen_and_swept_before_paths_and_budgets():
+    config = copy.deepcopy(CONFIG)
+    config["data"]["path"] = ["/home/somebody/texts/of_the_first_kind.txt", "texts/of_the_second_kind.txt"]
+    config["trainer"] |= {"max_steps": 12_000, "max_tokens": 400_000_000, "max_seconds": 360_000, "batch_size": 4}
+    config["optim"]["lr"] = 0.01
+    options = {"data": "text", "model": "tiny", "model/norm": "dyt"}
+    name = "data=text-model=tiny-norm=dyt-lr=0.01-batch_size=4-max_steps=12000-seed=1"
+    assert slug(options, config, CONFIG) == name, "the paths have no room, what is shorter has"
+    assert slug(options, config, CONFIG, ["optim.lr", "seed"]).startswith("lr=0.01-data=text-")
+    assert slug(options, config, CONFIG, ["model/norm"]).startswith("norm=dyt-data=text-")
+    config["data"]["path"] = "/home/somebody/texts/all/"
+    assert slug({}, config, CONFIG, ["trainer.max_tokens"]).startswith("max_tokens=400000000-path=all-")
+
+
+def test_an_axis_may_be_a_mapping_or_the_class_of_a_node():
+    config = _changed("optim.lr_scales", {"head": 2})
+    config["model"]["dim"] = 8
+    base = _changed("optim.lr_scales", {})
+    assert slug({}, config, base, ["optim.lr_scales"]) == "head=2-dim=8-seed=1"
+    assert slug({}, config, base) == "dim=8-head=2-seed=1"
+    config = _changed("model.attention", {"_target_": "a.Latent", "rank": 8})
+    config["tokenizer"] = {**CONFIG["tokenizer"], "vocab_size": 9}
+    axis = ["model.attention._target_"]
+    assert slug({"model": "tiny"}, config, CONFIG, axis) == "attention=Latent-model=tiny-vocab_size=9-seed=1"
 
 
 def test_the_slug_is_a_bounded_safe_file_name_cut_between_its_parts():

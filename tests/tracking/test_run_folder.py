@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from atomiclm.tracking import RunFolder, find_run
+from atomiclm.tracking import RunFolder, find_cell, find_run
 
 
 @pytest.fixture
@@ -51,6 +51,31 @@ def test_an_exact_id_wins_over_a_part_of_another(outputs):
     longer.path.mkdir()
     longer.summary.write_text("{}")
     assert find_run("seed=1-cccc3333", outputs)[0].run_id == "seed=1-cccc3333"
+
+
+def test_the_hash_of_a_run_wins_over_branches_that_have_it_in_their_names(outputs):
+    branches = ["branch_from=seed=1-cccc3333-seed=1-dddd4444", "lr=1-branch_from=seed=1-cccc3333-seed=1-eeee55556666"]
+    for branch in branches:
+        (outputs / "runs" / branch).mkdir()
+        (outputs / "runs" / branch / "summary.json").write_text("{}")
+    assert find_run("cccc3333", outputs)[0].run_id == "seed=1-cccc3333"
+    assert find_run("seed=1-cccc3333", outputs)[0].run_id == "seed=1-cccc3333"
+    assert find_run("eeee55556666", outputs)[0].run_id == branches[1]
+    with pytest.raises(ValueError, match="names 3 runs"):
+        find_run("cccc333", outputs)
+
+
+def test_a_cell_is_the_folder_of_its_name_and_else_the_one_that_ends_in_its_hash(tmp_path):
+    assert find_cell(tmp_path / "nowhere", "seed=1-0123456789ab") is None
+    for name in ("lr=1-seed=2-0123456789ff", "seed=1-01234567ffff", "seed=1-89abcdef", "figures"):
+        (tmp_path / name).mkdir()
+    assert find_cell(tmp_path, "seed=1-0123456789ab") is None
+    assert find_cell(tmp_path, "seed=2-0123456789ff").name == "lr=1-seed=2-0123456789ff"
+    assert find_cell(tmp_path, "seed=1-89abcdef0123").name == "seed=1-89abcdef", "as earlier versions named it"
+    (tmp_path / "backup-seed=1-89abcdef").mkdir()
+    assert find_cell(tmp_path, "seed=1-89abcdef").name == "seed=1-89abcdef", "not its copy, which comes first"
+    with pytest.raises(ValueError, match=r"backup-seed=1-89abcdef and .*/seed=1-89abcdef are copies of one run"):
+        find_cell(tmp_path, "seed=1-89abcdef0123")
 
 
 @pytest.mark.parametrize(
