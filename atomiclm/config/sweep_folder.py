@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from atomiclm.config.declared import FILE_PROFILE, known_ledger
-from atomiclm.config.faults import FailedCells
+from atomiclm.config.faults import FailedCells, UserError
 from atomiclm.config.launching import Failure, Launching, show
 from atomiclm.config.overrides import value_of
 from atomiclm.config.planning import Wanted
@@ -16,6 +16,7 @@ from atomiclm.study.board import Board
 from atomiclm.study.ledger import Cell, StudyLedger, TunedValue, write_ledger
 from atomiclm.study.study import Study
 from atomiclm.tracking import RunFolder, find_cell
+from atomiclm.tracking.run_folder import EARLIER_DIGITS
 
 
 class SweepFolder:
@@ -50,8 +51,15 @@ class SweepFolder:
 
         Raises:
             FailedCells: cells failed; the others have run.
-            UserError: a finished run was trained on another text than is there now.
+            UserError: a finished run was trained on another text than is there now, or the folder holds a study that
+                this sweep is not of, whose declaration it would replace.
         """
+        known = known_ledger(self.folder)
+        if known and known.study.is_declared and not self.study.is_declared:
+            raise UserError(
+                f"name: {self.folder} holds the study of `{known.command}`, and this sweep is not of it; "
+                "give the sweep another name=..."
+            )
         finished = [one for one in wanted if ended(RunFolder(one.run.folder)) or self._taken_over(one)]
         refuse_other_text([one.run for one in finished])
         self._write(self._cells(wanted), tuned, looks, len(finished))
@@ -76,25 +84,32 @@ class SweepFolder:
     def _cells(self, wanted: Sequence[Wanted]) -> list[Cell]:
         """What is wanted; and what other sweeps into the same folder wanted, as far as it is still of this study.
 
-        Of sweeps that are no study, only what they trained.
+        Of sweeps that are no study, only what they trained, and no arm of a name that is wanted: under other settings
+        beside it, it is another arm.
         """
         known = known_ledger(self.folder)
         mine = [one.cell for one in wanted]
-        digests = {cell.digest for cell in mine}
-        places = {(cell.arm, cell.seed) for cell in mine}
+        digests = {digest for cell in mine for digest in (cell.digest, cell.digest[:EARLIER_DIGITS])}
+        places, names = {(cell.arm, cell.seed) for cell in mine}, {cell.arm for cell in mine}
         arms = self.study.arms
-        others = [
-            cell
-            for cell in (known.cells if known else ())
-            if cell.digest not in digests
-            and (cell.arm, cell.seed) not in places
-            and (cell.arm in arms if arms else find_cell(self.folder, cell.run_id) is not None)
-        ]
+
+        def is_kept(cell: Cell) -> bool:
+            if self.study.is_declared:
+                return cell.arm in arms and (cell.arm, cell.seed) not in places
+            return cell.arm not in names and self._folder_of(cell) is not None
+
+        others = [cell for cell in (known.cells if known else ()) if cell.digest not in digests and is_kept(cell)]
         return [*mine, *others]
 
     def _finished(self, cells: Sequence[Cell]) -> int:
-        folders = (find_cell(self.folder, cell.run_id) for cell in cells)
+        folders = map(self._folder_of, cells)
         return sum(path is not None and ended(RunFolder(path)) is not None for path in folders)
+
+    def _folder_of(self, cell: Cell) -> Path | None:
+        try:
+            return find_cell(self.folder, cell.run_id)
+        except ValueError as copies:
+            raise UserError(str(copies)) from copies
 
     def _write(
         self, cells: Sequence[Cell], tuned: Mapping[str, TunedValue], looks: Sequence[int], finished: int

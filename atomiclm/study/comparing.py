@@ -45,7 +45,7 @@ def compare_runs(
 
     Args:
         runs: as `read_runs` has them.
-        ledger: the plan of their sweep; without one, runs that differ only in the seed are an arm.
+        ledger: the plan of their sweep; where it declares no arms, runs that differ only in the seed are an arm.
         metric: figure of summary.json that decides; the study's, else bits per byte.
         margin: smallest difference that matters; the study's, where its metric decides.
         alpha: chance of error.
@@ -61,7 +61,8 @@ def compare_runs(
     study = ledger.study if ledger else Study()
     metric = metric or study.metric
     runs = without_figures_diverged(runs, metric)
-    grouped = by_plan(runs, ledger) if ledger else by_variant(runs)
+    cells = ledger.cells if ledger else ()
+    grouped = by_plan(runs, cells) if study.is_declared else by_variant(runs, cells)
     refuse_unlike([run for run in grouped.compared if run.done], metric)
     is_studys = metric == study.metric
     rules = Rules(
@@ -189,7 +190,10 @@ def _notes(arms: Sequence[Arm], base: Arm | None, grouped: Grouped, ledger: Stud
         yield "The arms have different numbers of seeds; each is compared on those it shares with the baseline."
     if grouped.unplanned:
         shown = ", ".join(grouped.unplanned[:3]) + (", ..." if len(grouped.unplanned) > 3 else "")
-        yield f"Not in the study's plan and left out: {len(grouped.unplanned)} runs ({shown})."
+        yield (
+            f"Not in the study's plan and left out: {len(grouped.unplanned)} runs ({shown}); given run by run, compare "
+            "shows them."
+        )
     if ledger is None:
         return
     for arm, tuned in ledger.tuned.items():

@@ -1,22 +1,24 @@
-"""Runs sorted into arms: by the sweep's plan, or by variant where there is no plan."""
+"""Runs sorted into arms: by the plan of a study, or by variant where no arms were declared."""
 
 import math
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from atomiclm.study.comparison import Column, Unfinished
-from atomiclm.study.ledger import Cell, StudyLedger
+from atomiclm.study.ledger import Cell
 from atomiclm.study.runs import RunResult
 from atomiclm.study.table import differing_columns
 from atomiclm.study.wording import format_value
+from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
 
 MOST_NAMED = 4
 """Differing keys that can name an arm; with more it is called as its folders are."""
 
+_ENDED = ("done", "diverged")
 _WORST_FIRST = ("failed", "torn", "diverged", "interrupted", "missing", "running")
 
 
@@ -64,46 +66,91 @@ def without_figures_diverged(runs: Sequence[RunResult], metric: str) -> list[Run
     return [counted(run) for run in runs]
 
 
-def by_plan(runs: Sequence[RunResult], ledger: StudyLedger) -> Grouped:
-    """Arms of the plan, in its order; a run that two arms share is in both."""
-    known: dict[str, RunResult] = {}
-    for run in runs:
-        digest = run.folder.run_id.rpartition("-")[2]
-        if digest not in known or run.done:
-            known[digest] = run
-    cells: dict[str, list[Cell]] = defaultdict(list)
-    for cell in ledger.cells:
-        cells[cell.arm].append(cell)
-    groups, unfinished = [], []
-    for arm, wanted in cells.items():
-        there = [known[cell.digest] for cell in wanted if cell.digest in known]
+def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
+    """Arms of a study's plan, in its order; a run that two arms share is in both.
+
+    Raises:
+        ValueError: two folders hold one run.
+    """
+    known = _of_cells(runs, cells)
+    groups = []
+    for arm, wanted in _by_arm(cells).items():
+        there = [known[cell.run_id] for cell in wanted if cell.run_id in known]
         groups.append(_group(arm, there, len(wanted)))  # in the order of the plan, which sequential looks go by
-        for cell in wanted:
-            if (found := known.get(cell.digest)) is None:
-                unfinished.append(Unfinished(arm, cell.seed, cell.run_id, "missing", "", "", cell.command))
-            elif not found.done:
-                unfinished.append(_unfinished(found, arm, cell.seed, cell.command))
-    planned = {cell.digest for cell in ledger.cells}
-    unplanned = [run.folder.run_id for digest, run in known.items() if digest not in planned]
-    return Grouped(groups, _columns(groups), _sorted(unfinished), unplanned)
+    planned = {run.folder.path for run in known.values()}
+    unplanned = [run.folder.run_id for run in runs if run.folder.path not in planned]
+    return Grouped(groups, _columns(groups), _sorted(_left(cells, known)), unplanned)
 
 
-def by_variant(runs: Sequence[RunResult]) -> Grouped:
-    """Arms of what is there: runs that differ only in the seed, called by what tells them apart."""
+def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped:
+    """Arms of what is there: runs that differ only in the seed, called by what tells them apart.
+
+    Args:
+        runs: all of them: of sweeps, and single ones beside them.
+        cells: of the sweeps from the command line that are on record. Their arms come first, under their own names, and
+            what is missing of them is told.
+
+    Raises:
+        ValueError: there are cells, and two folders hold one run.
+    """
     variants: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
-        if run.done or run.state == "diverged":
+        if run.state in _ENDED:
             variants[run.variant].append(run)
-    groups = [_group(variant, sorted(there, key=_seed), len(there)) for variant, there in variants.items()]
-    columns = _columns(groups)
-    names = _names(groups, columns)
-    groups = [replace(group, name=names[group.name]) for group in groups]
+    known = _of_cells(runs, cells) if cells else {}
+    swept = []
+    for arm, wanted in _by_arm(cells).items():
+        found = [known[cell.run_id] for cell in wanted if cell.run_id in known]
+        own = next((str(run.summary["variant"]) for run in found if "variant" in run.summary), "")
+        there = variants.pop(own, [])
+        left = len(wanted) - sum(run.state in _ENDED for run in found)
+        if there or left:  # else two sweeps had the arm, under two names
+            swept.append(_group(arm, sorted(there, key=_seed), len(there) + left))
+    rest = [_group(variant, sorted(there, key=_seed), len(there)) for variant, there in variants.items()]
+    columns = _columns([*swept, *rest])
+    names = _names(rest, columns, [group.name for group in swept])
+    groups = [*swept, *(replace(group, name=names[group.name]) for group in rest)]
+    planned = {run.folder.path for run in known.values()}
     unfinished = [
         _unfinished(run, names.get(str(run.summary.get("variant")), ""), run.seed, started_by(run))
         for run in runs
-        if not run.done
+        if not run.done and run.folder.path not in planned
     ]
-    return Grouped(groups, columns, _sorted(unfinished), [])
+    return Grouped(groups, columns, _sorted([*_left(cells, known), *unfinished]), [])
+
+
+def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, RunResult]:
+    """The run of each cell that has one, by the cell's run id."""
+    alike: dict[str, list[RunResult]] = defaultdict(list)
+    for run in runs:
+        twins = alike[digest_of(run.folder.run_id)[:EARLIER_DIGITS]]
+        if twin := next((twin for twin in twins if are_one_run(twin.folder.run_id, run.folder.run_id)), None):
+            raise ValueError(
+                f"{twin.folder.path} and {run.folder.path} are copies of one run: their names end in the same hash; "
+                "move one of them to another folder"
+            )
+        twins.append(run)
+    found = {
+        cell.run_id: [one for one in alike[cell.digest[:EARLIER_DIGITS]] if are_one_run(one.folder.run_id, cell.run_id)]
+        for cell in cells
+    }
+    return {run_id: own[0] for run_id, own in found.items() if own}
+
+
+def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    arms: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        arms[cell.arm].append(cell)
+    return arms
+
+
+def _left(cells: Sequence[Cell], known: Mapping[str, RunResult]) -> Iterator[Unfinished]:
+    """What is left to do of a plan, with the commands that do it."""
+    for cell in cells:
+        if (found := known.get(cell.run_id)) is None:
+            yield Unfinished(cell.arm, cell.seed, cell.run_id, "missing", "", "", cell.command)
+        elif not found.done:
+            yield _unfinished(found, cell.arm, cell.seed, cell.command)
 
 
 def started_by(run: RunResult) -> str:
@@ -127,15 +174,19 @@ def _columns(groups: Sequence[Group]) -> list[Column]:
     return differing_columns([[run.config for run in (*group.runs, *group.diverged)] for group in groups])
 
 
-def _names(groups: Sequence[Group], columns: Sequence[Column]) -> dict[str, str]:
-    """Of each variant: its differing values where they are few, else what its folders are called, else its hash."""
+def _names(groups: Sequence[Group], columns: Sequence[Column], others: Sequence[str]) -> dict[str, str]:
+    """Of each variant: its differing values where they are few, else what its folders are called, else its hash.
+
+    Args:
+        others: names that are taken.
+    """
     names = {}
     for group in groups:
         run = [*group.runs, *group.diverged][0]
         values = [f"{column.short}={format_value(run.config.get(column.key))}" for column in columns]
         folder = re.sub(r"-?seed=[^-]*-[0-9a-f]+$", "", run.folder.run_id)
         names[group.name] = " ".join(values) if 0 < len(values) <= MOST_NAMED else folder or group.name
-    taken = list(names.values())
+    taken = [*names.values(), *others]
     return {variant: name if taken.count(name) == 1 else variant for variant, name in names.items()}
 
 
@@ -145,7 +196,7 @@ def _unfinished(run: RunResult, arm: str, seed: int | None, command: str) -> Unf
     return Unfinished(arm, seed, run.folder.run_id, run.state, run.progress(), run.error, command)
 
 
-def _sorted(unfinished: Sequence[Unfinished]) -> list[Unfinished]:
+def _sorted(unfinished: Iterable[Unfinished]) -> list[Unfinished]:
     """What went wrong before what only takes time; else as planned."""
     ranks = {state: rank for rank, state in enumerate(_WORST_FIRST)}
     return sorted(unfinished, key=lambda one: ranks.get(one.state, len(ranks)))

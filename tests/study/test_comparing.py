@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+import shutil
 import statistics
 
 import pytest
@@ -129,6 +131,65 @@ def test_a_run_is_found_by_its_digest_whatever_its_folder_is_called(folder):
     path = run_of(folder, "kv4", 2)
     path.rename(folder / f"older_name-{path.name.rpartition('-')[2]}")
     assert compare_folder(folder).arm("kv4").seeds == list(SEEDS)
+
+
+def _forget_the_study(folder):
+    """Make of the ledger that of a sweep from the command line."""
+    content = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps({**content, "study": {}}))
+
+
+@pytest.mark.parametrize("is_study", [True, False])
+@pytest.mark.parametrize("name", ["a_backup-", "zz_backup-"])
+def test_a_copy_beside_its_run_is_refused_naming_both(folder, is_study, name):
+    if not is_study:
+        _forget_the_study(folder)
+    path = run_of(folder, "kv4", 2)
+    copy = shutil.copytree(path, folder / f"{name}{path.name}")
+    edit(copy, **{METRIC: 9.0})
+    for wanted in (re.escape(str(path)), re.escape(str(copy))):
+        with pytest.raises(ValueError, match=rf"{wanted}.* are copies of one run.* move one of them"):
+            compare_folder(folder)
+
+
+def test_single_runs_and_earlier_sweeps_are_arms_beside_those_of_a_sweep(folder):
+    _forget_the_study(folder)
+    shutil.rmtree(run_of(folder, "kv2", 3))
+    write_run(folder / "seed=1-0badc0de", FakeArm("single", config={"optim.lr": 0.5}), 1, 1.5)
+    write_run(folder / "seed=6-0badc0df", FakeArm("kv2", config={"model.attention.num_kv_heads": 2}), 6, 1.9)
+    write_run(folder / "seed=7-0badc0d0", FakeArm("broken", config={"optim.lr": 9}), 7, 1.9, state="failed")
+    comparison = compare_folder(folder)
+    assert [arm.name for arm in comparison.arms][:4] == ["kv8", "kv4", "kv2", "kv1"], "the sweep's, as it names them"
+    (single,) = comparison.arms[4:]
+    assert (single.name, single.figures[METRIC].mean) == ("num_kv_heads=8 lr=0.5", 1.5)
+    assert (comparison.arm("kv2").seeds, comparison.arm("kv2").planned) == ([1, 2, 4, 5, 6], 6)
+    assert [(one.arm, one.state) for one in comparison.unfinished] == [("", "failed"), ("kv2", "missing")]
+    assert (comparison.unplanned, comparison.baseline) == ([], "kv8")
+    assert comparison.total.runs == 21
+
+
+def test_a_name_that_a_sweep_has_given_is_no_other_arms(folder):
+    _forget_the_study(folder)
+    content = json.loads((folder / "study.json").read_text())
+    for cell in content["cells"]:
+        cell["arm"] = cell["arm"].replace("kv4", "num_kv_heads=3")
+    (folder / "study.json").write_text(json.dumps(content))
+    write_run(folder / "seed=1-0badc0de", FakeArm("single", config={"model.attention.num_kv_heads": 3}), 1, 1.5)
+    names = [arm.name for arm in compare_folder(folder).arms]
+    assert len(set(names)) == len(names) == 5
+    assert names[1] == "num_kv_heads=3"
+
+
+def test_runs_of_earlier_versions_have_fewer_digits_in_their_names(folder):
+    content = json.loads((folder / "study.json").read_text())
+    for cell in content["cells"]:
+        cell["run_id"] += "0123"
+    (folder / "study.json").write_text(json.dumps(content))
+    path = run_of(folder, "kv1", 1)
+    path.rename(folder / f"{path.name}0123")
+    comparison = compare_folder(folder)
+    assert [arm.seeds for arm in comparison.arms] == [list(SEEDS)] * 4
+    assert (comparison.unfinished, comparison.unplanned) == ([], [])
 
 
 def test_two_arms_may_share_their_runs(folder):
@@ -299,9 +360,7 @@ def test_the_baseline_is_chosen_by_name_or_by_value(tmp_path, wanted):
 
 
 def test_a_plan_from_the_command_line_has_its_first_arm_as_baseline(folder):
-    content = json.loads((folder / "study.json").read_text())
-    content["study"] = {}
-    (folder / "study.json").write_text(json.dumps(content))
+    _forget_the_study(folder)
     comparison = compare_folder(folder)
     assert comparison.baseline == "kv8"
     assert any("the first of the sweep" in note for note in comparison.notes)
