@@ -40,11 +40,12 @@ from atomiclm.tracking import RunFolder
 USER_MISTAKE, FAILURE = 2, 1
 
 
-def run_app(task: Callable[[DictConfig], Any], works: bool = True) -> None:
+def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool = False) -> None:
     """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell.
 
     A command that works, and does not only print, goes on when nobody reads what it prints; each cell of a sweep is
-    announced, and a run started alone is told of the sweep it belongs to.
+    announced, and a run started alone is told of the sweep it belongs to. A sweep of a command that trains keeps a
+    ledger, and skips what has ended.
     """
     mend_streams()
     if works:
@@ -52,11 +53,12 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True) -> None:
     plugins = register_plugins()
     # Imported only now: making the registry executes Hydra's own sweepers anew, and a subclass of the old class is none
     # of the new one.
-    from atomiclm.config.sweep import StudySweeper
+    from atomiclm.config.sweep import CellSweeper, StudySweeper
 
     # Hydra makes sweepers of the namespace package hydra_plugins only. A folder of that name would be scanned by every
     # Hydra application in the environment, so only the name is given.
-    plugins.class_name_to_class["hydra_plugins.atomiclm.StudySweeper"] = StudySweeper
+    sweeper = StudySweeper if trains else CellSweeper
+    plugins.class_name_to_class["hydra_plugins.atomiclm.StudySweeper"] = sweeper
     # Hydra then lets exceptions through to the handlers below instead of printing and exiting itself.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # argparse takes overrides in one piece only: without this, `model=tiny -m seed=1,2` is an error.

@@ -148,7 +148,7 @@ def study_folder(overrides: Sequence[str]) -> Path:
 
 
 def axes(study: Study, overrides: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Return what a study adds to a sweep: seeds outside arms, so that an interrupted sweep has whole comparisons."""
+    """Return what a study adds to a sweep: its seeds and its arms, unless they were typed."""
     given = {override_key(override) for override in overrides}
     if not study.is_declared:
         return []

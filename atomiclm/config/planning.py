@@ -33,6 +33,8 @@ def planned(
 ) -> list[Wanted]:
     """Return the cells of a sweep: the product of what was typed, the study's arms and `seeds`; each validated.
 
+    All cells of one seed come before those of the next, so that an interrupted sweep has whole comparisons.
+
     Args:
         typed: the overrides of the command, lists of values among them.
         study: what `typed` choose.
@@ -47,6 +49,8 @@ def planned(
         raise ConfigError(faults)
     swept = [override_key(one.input_line or "") for one in overrides if one.is_sweep_override()]
     products = [cell for batch in BasicSweeper.split_arguments(overrides, None) for cell in batch]
+    order = list(dict.fromkeys(value_of("seed", cell) for cell in products))
+    products.sort(key=lambda cell: order.index(value_of("seed", cell)))  # seeds outside all other axes
     wanted = validated([without_null(cell) for cell in products], tuned, swept)
     if len({one.run.folder.parent for one in wanted}) > 1:
         raise ConfigError([Fault("name", "the cells of a sweep lie in one folder: give one name and one output_dir")])
@@ -78,7 +82,7 @@ def validated(
         written_out = list(overrides)
         try:
             written_out = expanded(overrides, tuned)
-            run = read_cell(written_out)
+            run = read_cell(written_out, swept)
         except (ConfigError, CompactHydraException, OmegaConfBaseException) as error:
             told = error.faults if isinstance(error, ConfigError) else [composition_fault(error, written_out)]
             for fault in told:

@@ -1,8 +1,9 @@
-"""A sweep: every cell is validated before the first one trains, what is done is skipped, and a failure stops no other.
+"""A sweep: every cell is validated before the first one begins. Of `train`, what is done is skipped, and a failure
+stops no other.
 
 The cells of a study are its arms times its seeds; `-m key=1,2` on the command line multiplies them further, or makes a
 sweep without a study. What is wanted is written to `study.json` beside the runs, so that `compare` can miss a cell that
-never began.
+never began. Other commands only do with every cell what they do with one run, and note nothing of it.
 """
 
 import itertools
@@ -16,7 +17,7 @@ from hydra.core.utils import JobReturn
 
 from atomiclm.config.declared import read_study, single_values
 from atomiclm.config.faults import ConfigError, Fault, UserError
-from atomiclm.config.launching import Launching, show
+from atomiclm.config.launching import Launching, launch, show
 from atomiclm.config.overrides import override_key
 from atomiclm.config.planning import Wanted, planned, validated
 from atomiclm.config.sweep_folder import SweepFolder
@@ -25,31 +26,47 @@ from atomiclm.study.ledger import TunedValue
 from atomiclm.study.study import Study
 
 
-class StudySweeper(BasicSweeper):
+class CellSweeper(BasicSweeper):
     """Hydra's basic sweeper (the product of all listed values), with a study's arms and seeds among the axes."""
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         super().__init__(max_batch_size=None, params=params)
 
     def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
-        """Run every cell that has not ended. Raises ConfigError before the first, or FailedCells after the last."""
-        assert self.launcher is not None and self.config is not None
+        """Run the command's task on every cell. Raises ConfigError before the first, or what a cell raised."""
+        assert self.launcher is not None
+        _, cells = self._planned(arguments)
+        for job in (jobs := launch(self.launcher, cells)):
+            _ = job.return_value  # raises what the job did
+        return [jobs]
+
+    def _planned(self, typed: Sequence[str]) -> tuple[Study, list[Wanted]]:
+        """The study and its cells; what is yet to be tuned stands at the middle of its grid."""
+        assert self.config is not None
         # Composition follows the running command's search path (--config-dir), which is known from here.
         HydraConfig.instance().set_config(self.config)
         if self.params:
             rule = "an experiment declares study.arms and study.seeds; other axes are given on the command line"
             raise ConfigError([Fault("hydra.sweeper.params", rule)])
-        typed = list(arguments)
         study = read_study(single_values(typed))
-        tunes = study.tuning is not None and study.tuning.key not in map(override_key, typed)
-        middle = _middle(study) if tunes else {}
-        first = planned(typed, study, study.seeds, middle or None)
-        if not first:
+        cells = planned(typed, study, study.seeds, _middle(study) if _tunes(study, typed) else None)
+        if not cells:
             raise ConfigError([Fault("study", "there is nothing to run")])
+        return study, cells
+
+
+class StudySweeper(CellSweeper):
+    """The sweeper of `train`: it keeps a ledger, trains what has not ended, tunes, and adds seeds."""
+
+    def sweep(self, arguments: list[str]) -> list[Sequence[JobReturn]]:
+        """Run every cell that has not ended. Raises ConfigError before the first, or FailedCells after the last."""
+        assert self.launcher is not None
+        typed = list(arguments)
+        study, first = self._planned(typed)
         folder = first[0].run.folder.parent
         sweeping = SweepFolder(typed, study, folder, Launching(self.launcher, folder, study.metric, study.fail_fast))
         tuned: dict[str, TunedValue] = {}
-        if tunes:
+        if _tunes(study, typed):
             sweeping.declare()
             tuned = self._tune(typed, study, folder)
         values = {arm: choice.value for arm, choice in tuned.items()}
@@ -72,13 +89,14 @@ class StudySweeper(BasicSweeper):
         assert self.launcher is not None and study.tuning is not None
         own = [one for one in typed if override_key(one) not in ("seed", "arm", "name", study.tuning.key)]
         trials = folder.with_name(folder.name + TUNING_SUFFIX)
+        swept = [study.tuning.key]
         plain = Study(metric=study.metric, direction=study.direction)
         launching = Launching(self.launcher, trials, study.metric, study.fail_fast)
         sweeping = SweepFolder(typed, plain, trials, launching, tolerant=True)
 
         def trials_of(grids: Mapping[str, Sequence[float]]) -> list[tuple[str, float, Wanted]]:
             listed = trial_overrides(study, own, folder.name, grids)
-            cells = validated([overrides for _, _, overrides in listed])
+            cells = validated([overrides for _, _, overrides in listed], swept=swept)
             key = study.tuning.key.rpartition(".")[2] if study.tuning else ""
             named = [
                 replace(one, cell=replace(one.cell, arm=f"{arm} {key}={value!r}"))
@@ -108,6 +126,11 @@ class StudySweeper(BasicSweeper):
         taken = {*seeds, *(study.tuning.seeds if study.tuning else ())}
         fresh = (seed for seed in itertools.count(1) if seed not in taken)
         return [next(fresh) for _ in range(decision.seeds - len(seeds))] if decision.goes_on else []
+
+
+def _tunes(study: Study, typed: Sequence[str]) -> bool:
+    """Whether a value of each arm is to be chosen by trials; not where one was typed."""
+    return study.tuning is not None and study.tuning.key not in map(override_key, typed)
 
 
 def _middle(study: Study) -> dict[str, float]:

@@ -179,6 +179,30 @@ def test_seeds_are_the_outer_axis_so_that_an_interrupted_sweep_has_whole_compari
     assert cells == [(1, "narrow"), (1, "wide"), (2, "narrow"), (2, "wide")]
 
 
+@pytest.mark.parametrize(
+    ("typed", "arms"),
+    [
+        (["optim.lr=0.1,0.2", "seed=3,1"], ["lr=0.1", "lr=0.2"]),
+        (["model.num_layers=1,2", "++seed=3,1", "optim.lr=0.1,0.2"],
+         [f"num_layers={layers} lr={lr}" for layers in (1, 2) for lr in (0.1, 0.2)]),
+        ([MINE, "model.num_layers=1,2", "seed=3,1", "arm=wide"], ["wide num_layers=1", "wide num_layers=2"]),
+    ],
+)  # fmt: skip
+def test_seeds_are_the_outer_axis_of_what_is_typed_too(typed, arms, working_folder):
+    working_folder()
+    small = ["model=tiny", "tokenizer=bytes"] if MINE not in typed else []
+    cells = plan(*small, *typed)
+    assert [(one.cell.seed, one.cell.arm) for one in cells] == [(seed, arm) for seed in (3, 1) for arm in arms]
+
+
+def test_a_cell_is_called_by_what_is_swept_first(working_folder):
+    working_folder()
+    fixed = ["trainer.max_tokens=5000", "trainer.batch_size=3", "model.num_layers=1", "model.context_length=64"]
+    cells = plan(MINE, "arm=wide", "seed=1", *fixed, "optim.weight_decay=0.125,0.25")
+    for one, value in zip(cells, ("0.125", "0.25"), strict=True):
+        assert one.run.run_id.startswith(f"wide-weight_decay={value}-"), one.run.run_id
+
+
 def test_axes_beside_the_arms_are_told_in_the_arms_names(working_folder):
     working_folder()
     arms = {one.cell.arm for one in plan(MINE, "model.num_layers=1,2", "seed=1")}
@@ -251,8 +275,8 @@ BAD = {
     "a typo in a profile": (
         ({"profiles": {"smoke": ["trainer.max_tokes=3"]}},), ("profile=smoke",), ["trainer.max_tokes", "'max_tokens'"],
     ),
-    "several names": ((), ("name=x,y",), ["sweep: cells 1 and 5 are the same run"]),
-    "several ways of tracking": ((), ("tracking=default,off",), ["sweep: cells 1 and 5"]),
+    "several names": ((), ("name=x,y",), ["sweep: cells 1 and 3 are the same run"]),
+    "several ways of tracking": ((), ("tracking=default,off",), ["sweep: cells 1 and 3"]),
     "several texts to be scored on": ((), ("held_out=validation,dev",), ["held_out", "one text"]),
     "several profiles": ((), ("profile=cpu,smoke",), ["name", "one folder"]),
     "a match that cannot be solved": (
@@ -428,6 +452,25 @@ def test_more_seeds_train_only_the_new_ones_and_the_ledger_keeps_the_old_cells(w
         *(one.cell.digest for one in new),
         *(one.digest for one in first.cells),
     ]
+
+
+def test_a_sweep_that_is_no_study_keeps_what_others_trained_but_for_arms_of_its_own_names(working_folder):
+    working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
+    small = ("model=tiny", "tokenizer=bytes", "data=markov", "seed=1")
+    _, cells = _sweep(NoLaunching(), *small, "optim.lr=0.1,0.2,0.3")
+    for one in cells[:2]:
+        one.run.folder.mkdir(parents=True)
+    later, _ = _sweep(NoLaunching(), *small, "optim.lr=0.2,0.4", "model.dim=16")
+    assert [cell.arm for cell in later.cells] == ["lr=0.2", "lr=0.4", "lr=0.1"], "lr=0.3 was not trained"
+
+
+def test_a_sweep_that_is_no_study_does_not_replace_a_study(working_folder):
+    folder = working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
+    _sweep(NoLaunching(), MINE)
+    before = (folder / "outputs" / "mine" / "study.json").read_bytes()
+    with pytest.raises(UserError, match=r"name: outputs/mine holds the study of `.*experiments=mine`.* another name="):
+        _sweep(NoLaunching(), "model=tiny", "tokenizer=bytes", "data=markov", "name=mine", "optim.lr=0.1,0.2")
+    assert (folder / "outputs" / "mine" / "study.json").read_bytes() == before
 
 
 def test_a_damaged_ledger_stops_the_sweep_as_a_users_matter(working_folder):

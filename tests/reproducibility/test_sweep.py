@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from cli import TINY, corpus, run
 
+from atomiclm.study import read_ledger
+
 EXPLODING = '''
 from torch import nn
 
@@ -57,6 +59,14 @@ def test_every_cell_runs_and_the_failures_are_told_at_the_end(swept):
     assert "python -m atomiclm.train experiments=gqa_ratio" in done.stderr, "each with the command that runs it alone"
     states = [summary["state"] for summary in _summaries(folder, "gqa_ratio").values()]
     assert sorted(states) == ["done"] * 4 + ["failed"] * 4
+
+
+def test_each_run_is_called_as_its_sweep_planned_it_by_what_is_swept_first(swept):
+    folder, _, _ = swept
+    cells = read_ledger(folder / "outputs" / "gqa_ratio").cells
+    assert {cell.run_id for cell in cells} == set(_summaries(folder, "gqa_ratio"))
+    failing = [cell for cell in cells if cell.arm.endswith("Exploding")]
+    assert all(cell.run_id.startswith(f"{cell.arm.split()[0]}-norm=Exploding-") for cell in failing), failing
 
 
 def test_each_cell_is_one_run_of_the_mirror(swept):
