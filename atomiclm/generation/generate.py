@@ -49,8 +49,9 @@ def generate(
     Rows share the passes through the model and nothing else: shorter prompts are padded on the left with tokens of
     another document, every row counts positions from its own beginning, and row i draws from a generator of its own
     seeded by (seed, i). What a row says therefore does not depend on the other rows (their number and lengths change
-    the order of floating-point sums, so scores agree to rounding, and only a tie within it could tell). Neither does it
-    depend on the global random state, which is not touched. The model is put in evaluation mode and put back.
+    the order of floating-point sums, so scores agree to rounding, and only a tie within it could tell). Nor does it
+    depend on ``max_tokens``: a higher limit only adds tokens. Neither does it depend on the global random state, which
+    is not touched. The model is put in evaluation mode and put back.
 
     Past ``model.context_length`` tokens, prompt included, a row goes on with the last half of the context as if that
     were its prompt: the cache is filled anew from there, so a long text costs one pass of half a context every

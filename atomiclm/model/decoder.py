@@ -146,7 +146,8 @@ class Decoder(DecoderCosts):
         if cache is not None:
             documents = cache.note_documents(documents, batch, time)
         mask = CausalMask(time, offset + time, device=tokens.device, documents=documents)
-        length = offset + time if cache is None else cache.max_length
+        # The same for a prompt and all that follows it, so that no score depends on how many tokens there are yet.
+        length = max(self.context_length, offset + time if cache is None else cache.max_length)
         schemes = [self.position.of_layer(layer) for layer in range(self.num_layers)]
         contexts = {scheme: AttentionContext.build(scheme, mask, length) for scheme in dict.fromkeys(schemes)}
         hidden = self.embedding(tokens)

@@ -34,9 +34,9 @@ class Position(nn.Module):
     def rotation(self, positions: Tensor, length: int) -> Tensor | None:
         """Whatever ``rotate`` needs, for positions (time,) or (batch, time).
 
-        ``length`` is the number of tokens the whole sequence will have, cached ones and those to come included: all of
-        the pass without a cache, else what the cache was made for. So a scheme whose angles depend on the length turns
-        every key of a sequence alike, whenever it is cached.
+        ``length`` is the number of tokens the sequence may come to have: the model's context_length, or where that is
+        more, the tokens of a pass without a cache or those the cache was made for. So a scheme whose angles depend on
+        the length turns every key of a sequence alike, whenever it is cached and whatever is in the other rows.
         """
         return None
 

@@ -42,7 +42,7 @@ class NTKAware(RotaryEmbedding):
 
 
 class DynamicNTK(RotaryEmbedding):
-    """NTK-aware scaling by as much as the sequence needs, and none within the length trained on.
+    """NTK-aware scaling by as much as the length needs, and none up to ``original_length``.
 
     A sequence of ``length`` tokens is turned by ``theta' = theta * s^(rotated / (rotated - 2))`` with
     ``s = factor * max(length, original_length) / original_length - (factor - 1)``. With factor = 1, s is the length
@@ -51,9 +51,15 @@ class DynamicNTK(RotaryEmbedding):
     original_length   length trained on, in tokens; None is the model's context_length
 
     Source: emozilla 2023 (a post, "Dynamically scaled RoPE"), in Peng et al. 2023, arXiv 2309.00071, section 3.3; the
-    formula with a factor is Hugging Face's. There s follows the tokens seen so far and keys stay in the cache as an
-    earlier s turned them; here ``length`` is that of the whole sequence (see ``Position.rotation``), so that all keys
-    are turned alike and cached decoding equals the full pass. Packed documents share the length of their row.
+    formula with a factor is Hugging Face's.
+
+    Departure from the source: a sequence shorter than the model's context_length counts as that long (see
+    ``Position.rotation``). In the source s follows the tokens seen so far, and cached decoding then differs from the
+    full pass: keys keep the angles of an earlier s (transformers, issue 25104), and even where they are cached before
+    rotation (the paper), what layers above the first have read was computed with an earlier s. Here the scaling is
+    fixed within the context, as in vLLM and in training on whole windows, and follows the length of a pass only beyond
+    it. With original_length=None there is none within the context, as in the source. Packed documents share the length
+    of their row.
     """
 
     def __init__(

@@ -117,6 +117,8 @@ def test_both_layouts_of_rotary_pairs_export_to_the_same_function(overrides, lay
     [
         (("model/attention/gate=headwise",), r"model\.attention\.gate: OutputGate, not None"),
         (("model/position=ntk",), r"model\.position: NTKAware, not RotaryEmbedding"),
+        (("model/position=dynamic_ntk", "model.position.original_length=12"),
+         r"model\.position\.original_length: 12, not 32"),
         (("model/position=local_global_theta", "model.num_layers=6"), r"model\.position\.theta: 1000000\.0, not 1"),
         (("model.head.scale=0.5", "model.embedding.norm={_target_: atomiclm.model.RMSNorm, _partial_: true}"),
          r"model\.embedding\.norm: RMSNorm, not None"),

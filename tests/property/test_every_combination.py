@@ -12,6 +12,7 @@ from small_model import groups, model_node
 
 from atomiclm.config.build import build
 from atomiclm.config.faults import ConfigError
+from atomiclm.generation import Sampler, generate
 from atomiclm.model import NoAttention, NormalInit
 
 OPTIONS = groups()
@@ -29,7 +30,11 @@ ATTENTIONS = [
      "model/attention/gate=headwise", "model.attention.bias=true"],
 ]  # fmt: skip
 WINDOWS = [[], ["model.attention.window=4"], ["model.attention.window=[3,null]"]]
-POSITIONS = OPTIONS["model/position"]
+POSITIONS = [
+    *(f"model/position={name}" for name in OPTIONS["model/position"]),
+    # Scaled within the context too.
+    "model/position=dynamic_ntk model.position.original_length=6",
+]
 SIZES = [
     f"model.vocab_size={VOCAB}", "model.dim=32", "model.num_layers=2", "model.context_length=20",
     "model.attention.num_heads=4",
@@ -55,7 +60,7 @@ def decoder(overrides):
         return None
     try:
         # Composing is slow, and what a position scheme is told does not depend on the rest.
-        model = build(node | {"position": composed((position,))["position"]})
+        model = build(node | {"position": composed(tuple(position.split()))["position"]})
     except ValueError:
         return None
     NormalInit(seed=2, std=0.4)(model)
@@ -67,10 +72,7 @@ def decoder(overrides):
 
 
 COMBINATIONS = [
-    (*attention, *window, f"model/position={position}")
-    for attention in ATTENTIONS
-    for window in WINDOWS
-    for position in POSITIONS
+    (*attention, *window, position) for attention in ATTENTIONS for window in WINDOWS for position in POSITIONS
 ]
 every_combination = pytest.mark.parametrize("overrides", COMBINATIONS, ids=" ".join)
 
@@ -84,7 +86,7 @@ def test_the_list_of_combinations(capsys):
             f"with 2 packings and 2 ways to fill the cache: {4 * len(counted)}"
         )
     assert len(counted) >= 300
-    used = {part for overrides in counted for part in overrides}
+    used = {part for overrides in counted for part in " ".join(overrides).split()}
     for group in ("model/attention", "model/position", *(name for name in OPTIONS if "attention/" in name)):
         assert {f"{group}={name}" for name in OPTIONS[group]} <= used
 
@@ -110,17 +112,16 @@ def test_laws(overrides):
 def _cached_equals_uncached(model, documents):
     tokens = drawn()
     with torch.no_grad():
-        # A scheme that looks at the length is told it by the cache.
         whole = model(tokens, documents=documents)
-        for sizes in ([1] * TIME, [5, 1, 1, 4, 1, 2]):
-            cache = model.make_cache(2, TIME)
+        for sizes, room in (([1] * TIME, TIME), ([5, 1, 1, 4, 1, 2], TIME + 3)):
+            cache = model.make_cache(2, room)
             parts, begin = [], 0
             for size in sizes:
                 part = slice(begin, begin + size)
                 parts.append(model(tokens[:, part], cache, None if documents is None else documents[:, part]))
                 begin += size
             assert (torch.cat(parts, 1) - whole).abs().max() < 1e-10
-    assert cache.num_bytes == 2 * model.cache_bytes(TIME, bytes_per_element=8)
+            assert cache.num_bytes == 2 * model.cache_bytes(room, bytes_per_element=8)
 
 
 def _causal_by_gradient(model, documents):
@@ -157,3 +158,59 @@ def _another_document_changes_no_bit(model):
     assert torch.equal(before[0, 4:11], after[0, 4:11])
     assert torch.equal(before[1], after[1])
     assert not torch.equal(before[0, :4], after[0, :4])
+
+
+class Scoring(Sampler):
+    """A sampler that keeps what it was shown."""
+
+    def __call__(self, logits, generators):
+        self.seen.append(logits)
+        return super().__call__(logits, generators)
+
+    def generate(self, model, prompts, max_tokens):
+        """What was written, and the scores (rows, max_tokens, vocab_size) it was drawn from."""
+        self.seen = []
+        texts = generate(model, prompts, max_tokens, self, seed=5)
+        return texts, torch.stack(self.seen, 1)
+
+
+def _refused(overrides):
+    return any(part in overrides for part in ("model/attention=mla", "model/attention=none")) and any(
+        part.startswith("model.attention.window") for part in overrides
+    )
+
+
+def _is_quick(overrides):
+    """Each attention with the scheme that looks at the length, and each scheme with three kinds of cache."""
+    caches = (("model/attention=gqa",), ("model/attention=gqa", "model.attention.window=4"), ("model/attention=mla",))
+    return overrides[-1] == POSITIONS[-1] or overrides[:-1] in caches
+
+
+@pytest.mark.parametrize(
+    ("overrides", "temperature"),
+    [
+        pytest.param(
+            overrides,
+            temperature,
+            marks=() if temperature and _is_quick(overrides) else pytest.mark.slow,
+            id=f"{' '.join(overrides)} temperature={temperature}",
+        )
+        for overrides in COMBINATIONS
+        if not _refused(overrides)
+        for temperature in (0.0, 1.0)
+    ],
+)
+def test_generation_is_a_continuation(overrides, temperature):
+    """A higher limit only adds tokens and neighbours change nothing: texts, and scores up to the order of sums.
+
+    One prompt is longer than the context, and the others grow beyond it.
+    """
+    model, sampler = decoder(overrides), Scoring(temperature)
+    assert model is not None
+    prompts = [drawn(seed)[0, :length].tolist() for seed, length in ((2, 3), (3, 11))] + [drawn(4).flatten().tolist()]
+    texts, scores = sampler.generate(model, prompts, 22)
+    for others, limit in (([prompts[0]], 1), ([prompts[0]], 20), ([[1], prompts[1], prompts[0]], 13)):
+        row = len(others) // 2
+        again, again_scores = sampler.generate(model, others, limit)
+        assert again[row] == texts[row][:limit]
+        assert (again_scores[row] - scores[row, :limit]).abs().max() < 1e-10

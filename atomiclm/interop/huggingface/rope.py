@@ -121,5 +121,8 @@ def write_rope(position: Position) -> dict[str, Any]:
 
 
 def max_positions(position: Position, context_length: int) -> int:
-    """``max_position_embeddings``: the context, but what dynamic scaling is measured from is written there too."""
-    return position.original_length if isinstance(position, DynamicNTK) else context_length
+    """``max_position_embeddings``: the context, or the length beyond it that dynamic scaling is measured from.
+
+    From one within the context transformers scales each length differently, and ours does not: a comparison tells.
+    """
+    return max(position.original_length, context_length) if isinstance(position, DynamicNTK) else context_length
