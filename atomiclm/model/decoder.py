@@ -184,13 +184,27 @@ class Decoder(DecoderCosts):
     def auxiliary_losses(self) -> dict[str, Tensor]:
         """Weighted losses that modules computed in the last forward pass in training mode, by name, over all layers.
 
-        A module reports them in an attribute ``auxiliary: dict[str, Tensor]`` of scalars, each a mean over tokens.
+        A module reports them in an attribute ``auxiliary: dict[str, Tensor]`` of scalars, each a mean over all tokens
+        of the pass. One that is not, but depends on the batch as a whole, needs a survey.
         """
         totals: dict[str, Tensor] = {}
         for module in self.modules():
             for name, loss in getattr(module, "auxiliary", {}).items():
                 totals[name] = totals[name] + loss if name in totals else loss
         return totals
+
+    @property
+    def needs_survey(self) -> bool:
+        """Whether a module must see the whole batch before a step is computed in micro-batches.
+
+        It says so in an attribute ``needs_survey``. A survey runs all of them in training mode without gradients, and
+        ends with ``after_survey``.
+        """
+        return any(getattr(module, "needs_survey", False) for module in self.modules() if module is not self)
+
+    def after_survey(self) -> None:
+        """Tell the modules that ask for it that the passes since the last step were a survey of the step to come."""
+        self._tell("after_survey")
 
     def after_step(self) -> None:
         """Tell the modules that ask for it (by a method of this name) that the optimizer has taken a step."""

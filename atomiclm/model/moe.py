@@ -30,8 +30,10 @@ class MixtureOfExperts(Accounted):
     router_z_weight     factor on ``router_z_loss``; 0 leaves it out
 
     In training mode ``auxiliary`` holds the weighted losses of the last forward pass, as ``Decoder.auxiliary_losses``
-    reads them. With gradient checkpointing use the non-reentrant kind, whose first pass keeps their gradient. Under
-    torch.compile the graph breaks here, since how many tokens an expert gets is known only when it runs.
+    reads them. The balance loss is a product of two means, of the load and of the scores. In micro-batches the load is
+    that of the whole step, from a survey (see ``Decoder.needs_survey``). With gradient checkpointing use the
+    non-reentrant kind, whose first pass keeps their gradient. Under torch.compile the graph breaks here, since how many
+    tokens an expert gets is known only when it runs.
 
     Source: Shazeer et al. 2017, arXiv 1701.06538; Mixtral, Jiang et al. 2024, arXiv 2401.04088; shared experts: Dai et
     al. 2024 (DeepSeekMoE), arXiv 2401.06066.
@@ -93,10 +95,15 @@ class MixtureOfExperts(Accounted):
             output = output + self.shared(tokens)
         return output.view_as(hidden)
 
+    @property
+    def needs_survey(self) -> bool:
+        """Whether the load of a whole step must be known before its first micro-batch."""
+        return self.balance_weight > 0
+
     def _losses(self, routing: Routing) -> dict[str, Tensor]:
         losses = {}
         if self.balance_weight:
-            losses["load_balance"] = self.balance_weight * load_balance_loss(routing)
+            losses["load_balance"] = self.balance_weight * load_balance_loss(routing, self.router.batch_load)
         if self.router_z_weight:
             losses["router_z"] = self.router_z_weight * router_z_loss(routing)
         return losses
@@ -136,19 +143,22 @@ class MixtureOfExperts(Accounted):
         return of_router + self.experts.activation_elements_per_token(context_length) + of_shared + of_losses
 
 
-def load_balance_loss(routing: Routing) -> Tensor:
+def load_balance_loss(routing: Routing, batch_load: Tensor | None = None) -> Tensor:
     """``num_experts * sum_e f_e P_e``: experts_per_token when the load is even, more when it is not.
 
     f_e is the share of the tokens that chose expert e (they sum to experts_per_token), P_e the mean over tokens of
-    expert e's share of the scores. The gradient goes through P alone.
+    expert e's share of the scores. The gradient goes through P alone. Where these tokens are a part of a batch, f is
+    that of the whole batch, from its ``batch_load`` (num_experts,): then the mean of this over all its tokens is what
+    the batch gives at once.
 
     Source: Fedus et al. 2021, arXiv 2101.03961, equations 4 to 6, for one expert a token; with more, the sum of f is
     left as it is, as transformers has it (DeepSeek divides by experts_per_token). Scores that are no probabilities are
     divided by their sum, as in DeepSeek-V3, arXiv 2412.19437, section 2.1.2. All tokens of the batch count.
     """
     shares = routing.scores / (routing.scores.sum(-1, keepdim=True) + 1e-20)
-    chosen = routing.load.to(shares.dtype) / routing.experts.shape[0]
-    return routing.load.shape[0] * (chosen * shares.mean(0)).sum()
+    load = (routing.load if batch_load is None else batch_load).to(shares.dtype)
+    chosen = load * (routing.experts.shape[1] / load.sum())
+    return len(load) * (chosen * shares.mean(0)).sum()
 
 
 def router_z_loss(routing: Routing) -> Tensor:

@@ -1,7 +1,7 @@
 """What training minimises: next-token cross-entropy, and whatever is added to it."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loss:
-    """What an objective found in one (micro-)batch. Every figure is a sum over the targets that count, in nats.
+    """What an objective found in one (micro-)batch. Figures are sums over the targets that count, in nats.
 
-    nats    scalar, detached: cross-entropy of the next tokens, nothing added; what the log and the figures report
-    total   scalar to differentiate: nats and all of ``terms``
-    terms   by name, scalars, detached: what was added, with its weight in it, so that
-            ``total = nats + sum(terms.values())``
+    nats        scalar, detached: cross-entropy of the next tokens, nothing added; what the log and the figures report
+    total       scalar to differentiate: nats and all of ``terms``
+    terms       by name, scalars, detached: what was added, with its weight in it, so that
+                ``total = nats + sum(terms.values())``
+    auxiliary   by name, scalars to differentiate as well: means over all tokens of the (micro-)batch, whether their
+                targets count or not, with their weights in them (see ``Decoder.auxiliary_losses``)
     """
 
     nats: Tensor
     total: Tensor
     terms: dict[str, Tensor]
+    auxiliary: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Objective(ABC):
     """Scores a model on a batch.
 
-    There is no mean on purpose: the caller divides by the number of counted targets of the whole step, so that how a
-    step is cut into micro-batches changes nothing.
+    There is no mean over targets on purpose: the caller divides by the number of counted targets of the whole step, and
+    weighs auxiliary losses by the micro-batch's share of its tokens, so that how a step is cut into micro-batches
+    changes nothing.
     """
 
     @abstractmethod
@@ -63,9 +67,9 @@ class NextToken(Objective):
                    many tokens exist at any time, loss and gradients the same up to the order of sums, see
                    ``chunked_loss``
 
-    In training mode the total also has the model's ``auxiliary_losses()``, means over tokens, times the number of
-    counted targets; and the cross-entropy of its ``lookahead`` (see there), weighted. Neither is computed in evaluation
-    mode. The z-loss is of the next token's logits alone.
+    In training mode the total also has the cross-entropy of the model's ``lookahead`` (see there), weighted, and there
+    are its ``auxiliary_losses()``. Neither is computed in evaluation mode. The z-loss is of the next token's logits
+    alone.
     """
 
     def __init__(self, z_loss: float = 0.0, chunk_tokens: int | None = None) -> None:
@@ -89,17 +93,13 @@ class NextToken(Objective):
         terms: dict[str, Tensor] = {}
         if self.z_loss:
             terms["z_loss"] = total.detach() - nats
-        count = targets.numel() if mask is None else mask.sum()
-        for name, mean in (model.auxiliary_losses() if model.training else {}).items():
-            total = total + mean * count
-            terms[name] = mean.detach() * count
         if model.lookahead is not None and ahead:
             for depth, features in enumerate(ahead, start=1):
                 later, counted = model.lookahead.targets(depth, targets, mask, documents)
                 weighted = self._score(model, features, later, counted, 0.0)[0] * model.lookahead.weight_of_one
                 total = total + weighted
                 terms["lookahead"] = terms.get("lookahead", 0) + weighted.detach()
-        return Loss(nats, total, terms)
+        return Loss(nats, total, terms, model.auxiliary_losses() if model.training else {})
 
     def _score(
         self, model: "Decoder", hidden: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float

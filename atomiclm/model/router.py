@@ -41,11 +41,13 @@ class Router(Accounted):
 
     In training mode the choices are counted in the buffer ``load``, over all micro-batches of a step. Recomputation by
     gradient checkpointing is not counted again: it runs within a backward pass, and there no forward pass counts.
-    ``after_step`` moves the counts to ``last_load`` and starts anew.
+    ``after_step`` moves the counts to ``last_load`` and starts anew. ``batch_load`` is the load of a whole step while
+    its micro-batches are computed, where a survey has counted it (see ``Decoder.needs_survey``), else None.
     """
 
     load: Tensor
     last_load: Tensor
+    batch_load: Tensor | None
 
     def __init__(
         self, dim: int, num_experts: int, experts_per_token: int, normalize: bool = True, scale: float = 1.0
@@ -70,6 +72,7 @@ class Router(Accounted):
         # Counts are exact up to 2^24 tokens an expert and step. Between steps they are zero: nothing to save.
         self.register_buffer("load", torch.zeros(num_experts), persistent=False)
         self.register_buffer("last_load", torch.zeros(num_experts), persistent=False)
+        self.batch_load = None
 
     @abstractmethod
     def score(self, logits: Tensor) -> Tensor:
@@ -98,14 +101,20 @@ class Router(Accounted):
             self.load.add_(load)
         return Routing(experts, weights, logits, scores, load)
 
+    def after_survey(self) -> None:
+        """What was counted so far is the load of the step to come."""
+        self.batch_load = self.load.clone()
+        self.load.zero_()
+
     def after_step(self) -> None:
         """The optimizer took a step: its load is complete."""
         self.last_load.copy_(self.load)
-        self.load.zero_()
+        self.discard_step()
 
     def discard_step(self) -> None:
         """The step is not taken: the tokens counted so far are not part of any load."""
         self.load.zero_()
+        self.batch_load = None
 
     def flops_per_token(self, context_length: int) -> int:
         """Those of the projection."""

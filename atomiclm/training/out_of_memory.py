@@ -44,8 +44,9 @@ def advice(
         lines.append("  runtime.checkpoint_activations=true: blocks are computed once more in the backward pass")
     lines.append("  evaluation.batch_size: smaller, if it was an evaluation that ran out")
     lines.append(
-        "The same command with any of these is the same run, up to the order of sums, and goes on from its newest "
-        "checkpoint. A smaller trainer.batch_size, model.context_length or model makes it another run."
+        "The same command with any of these is the same run, up to the order of sums and the random numbers of "
+        "dropout, and goes on from its newest checkpoint. A smaller trainer.batch_size, model.context_length or model "
+        "makes it another run."
     )
     return "\n".join(lines)
 

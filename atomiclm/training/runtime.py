@@ -1,5 +1,5 @@
 """How a machine executes a run: device, threads, compilation. Nothing here changes what is computed beyond the order of
-floating-point sums."""
+floating-point sums, and which random numbers dropout draws."""
 
 import contextlib
 import ctypes
@@ -30,7 +30,8 @@ class Runtime:
         device: where tensors live; auto takes cuda, then mps, then cpu.
         compile: run forward passes and the loss through torch.compile; pays off only for runs of many minutes.
         checkpoint_activations: recompute the inside of a block in the backward pass instead of keeping it.
-        micro_batch_size: sequences in one forward pass; a batch is accumulated from several. null = the whole batch.
+        micro_batch_size: sequences in one forward pass; a batch is accumulated from several. null = the whole batch. A
+            model with a load-balancing loss runs each once more, without gradients (`Decoder.needs_survey`).
         num_threads: CPU threads for one operation; null = torch's choice.
         deterministic: warn of operations whose result can differ between two runs on the same machine.
         log_every_steps: steps between two rows of training metrics.

@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
 
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -40,7 +43,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """The loss of a whole batch, for each of its counted targets, detached; `terms` as in `Loss`, the same way."""
+    """The loss of a whole batch, for each of its counted targets, detached; `terms` is all that was added to it."""
 
     nats: Tensor
     terms: dict[str, Tensor]
@@ -61,11 +64,16 @@ def accumulate(
     micro_batch_size: int | None,
     device: torch.device,
     stop_requested: Callable[[], bool] = lambda: False,
+    after_survey: Callable[[], None] | None = None,
 ) -> MeanLoss:
     """Add the gradient of the mean loss of the whole batch, in pieces of `micro_batch_size` sequences.
 
-    Sums are divided by the number of targets that count in the whole batch, not in the piece, so how a batch is cut
-    changes nothing but the order of sums.
+    Sums are divided by the number of targets that count in the whole batch, not in the piece, and auxiliary losses are
+    weighted by the piece's share of all tokens, so how a batch is cut changes nothing but the order of sums, and the
+    random numbers that dropout draws.
+
+    `after_survey` is given where the loss of a piece depends on the whole batch (`Decoder.needs_survey`). A batch of
+    several pieces is then first run without gradients, with the random numbers of the pass to come, and it is called.
 
     Raises:
         Interrupted: a stop was requested between two pieces; gradients are left half done.
@@ -74,22 +82,39 @@ def accumulate(
     targets = batch.targets.size if batch.mask is None else int(batch.mask.sum())
     if targets == 0:
         raise ValueError("no target of the batch counts: its mask is False everywhere; give larger batches")
-    size = micro_batch_size or len(batch.inputs)
-    arrays = (batch.inputs, batch.targets, batch.mask, batch.documents)
-    tensors = [None if array is None else torch.from_numpy(array).to(device) for array in arrays]
     nats = torch.zeros((), device=device)
     terms: dict[str, Tensor] = {}
-    for first in range(0, len(batch.inputs), size):
-        if first and stop_requested():
+    pieces = _pieces(batch, micro_batch_size or len(batch.inputs), device)
+    if after_survey is not None and len(pieces) > 1:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for number, piece in enumerate(pieces):
+                if number and stop_requested():
+                    raise Interrupted
+                loss(*piece)
+        after_survey()
+    for number, piece in enumerate(pieces):
+        if number and stop_requested():
             raise Interrupted
-        tokens, wanted, mask, documents = (None if t is None else t[first : first + size] for t in tensors)
-        assert tokens is not None and wanted is not None
-        found = loss(tokens, wanted, mask, documents)
-        (found.total / targets).backward()
+        found = loss(*piece)
+        share = piece[0].numel() / batch.inputs.size
+        auxiliary = {name: mean * share for name, mean in found.auxiliary.items()}
+        (found.total / targets + sum(auxiliary.values())).backward()
         nats += found.nats.detach() / targets
-        for name, value in found.terms.items():
-            terms[name] = terms.get(name, torch.zeros((), device=device)) + value.detach() / targets
+        for name, value in ({name: term / targets for name, term in found.terms.items()} | auxiliary).items():
+            terms[name] = terms.get(name, torch.zeros((), device=device)) + value.detach()
     return MeanLoss(nats, terms, targets)
+
+
+def _pieces(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
+    """Return what a loss function takes, for `size` sequences at a time."""
+
+    def cut(array: npt.NDArray[Any]) -> tuple[Tensor, ...]:
+        return torch.from_numpy(array).to(device).split(size)
+
+    inputs, targets = cut(batch.inputs), cut(batch.targets)
+    masks = repeat(None, len(inputs)) if batch.mask is None else cut(batch.mask)
+    documents = repeat(None, len(inputs)) if batch.documents is None else cut(batch.documents)
+    return list(zip(inputs, targets, masks, documents, strict=True))
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:

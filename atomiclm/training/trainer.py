@@ -190,7 +190,8 @@ class Trainer:
         batch = batches.batch(state.batch, self.batch_size)
         random = random_state()
         try:
-            mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested)
+            after_survey = model.after_survey if model.needs_survey else None
+            mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested, after_survey)
             norm = float(clip_gradient(model.parameters(), self.gradient_clip))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
             limit = self.spikes.limit(state.recent_losses) if self.spikes else math.inf

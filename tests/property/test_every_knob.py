@@ -145,7 +145,8 @@ def drawn(model):
 def loss(model):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return NextToken()(model.train(), *drawn(model)).total
+        found = NextToken()(model.train(), *drawn(model))
+        return found.total + sum(found.auxiliary.values())
 
 
 def seen(model):

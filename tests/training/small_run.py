@@ -58,7 +58,7 @@ def save(state: TrainState, folder: Path, keep: int) -> Path:
     return path
 
 
-def fresh_mixture() -> TrainState:
+def fresh_mixture(balance_weight: float = 0.0) -> TrainState:
     """With routers that count tokens over all micro-batches of a step, and move their bias by it."""
     torch.manual_seed(1)
     model = Decoder(
@@ -67,7 +67,13 @@ def fresh_mixture() -> TrainState:
         num_layers=1,
         context_length=CONTEXT_LENGTH,
         attention=partial(MultiHeadAttention, num_heads=2, num_kv_heads=1),
-        feedforward=partial(MixtureOfExperts, num_experts=4, hidden_dim=16, router=partial(SigmoidTopK, bias_rate=0.1)),
+        feedforward=partial(
+            MixtureOfExperts,
+            num_experts=4,
+            hidden_dim=16,
+            router=partial(SigmoidTopK, bias_rate=0.1),
+            balance_weight=balance_weight,
+        ),
         init=NormalInit(seed=3),
         dropout=0.1,
     )

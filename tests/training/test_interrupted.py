@@ -1,6 +1,5 @@
 """A stop that is asked for in the middle of something: nothing is lost and nothing is done twice."""
 
-from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -30,13 +29,17 @@ def _whole(state: TrainState) -> TrainState:
 
 
 @pytest.mark.one_in(6)
-@pytest.mark.parametrize("make", [partial(fresh_state, dropout=0.2), fresh_mixture])
+@pytest.mark.parametrize(
+    ("make", "asks"),
+    [(partial(fresh_state, dropout=0.2), 3), (fresh_mixture, 3), (partial(fresh_mixture, balance_weight=0.1), 5)],
+    ids=["dense", "experts", "surveyed"],
+)
 @pytest.mark.parametrize("asked", [1, 2, 3, 4, 7, 11])
-def test_stopped_between_micro_batches_the_step_is_given_up_whole(tmp_path, make: Callable[[], TrainState], asked):
-    """Each step asks once before it begins and twice between its three micro-batches."""
+def test_stopped_between_micro_batches_the_step_is_given_up_whole(tmp_path, make, asks, asked):
+    """Each step asks once before it begins and twice between its three micro-batches, and those of a survey."""
     whole, cut = _whole(make()), make()
     trainer(STEPS, batch_size=6).fit(cut, dataset(), schedule(), runtime(2), stop_requested=Switch(asked))
-    assert cut.step == asked // 3
+    assert cut.step == asked // asks
     assert all(parameter.grad is None for parameter in cut.model.parameters())
     save(cut, tmp_path, keep=1)
     resumed = make()
