@@ -12,9 +12,9 @@ from typing import Any
 
 from atomiclm.data import PreparedCorpus
 from atomiclm.tokenizer import BasicTokenizer
-from atomiclm.tracking import RunFolder, find_run, read_summary
-from atomiclm.tracking.config_file import read_config_file
+from atomiclm.tracking import RunFolder, find_run
 from atomiclm.training import Trainer, TrainState, checkpoint
+from atomiclm.user_error import UserError
 
 _SAME = ("data", "trainer.batch_size", "trainer.order", "trainer.separate_documents", "model.context_length")
 """What decides which tokens a step reads."""
@@ -32,11 +32,11 @@ def start_from_trunk(state: TrainState, trainer: Trainer, values: Mapping[str, A
     assert trainer.branch_from is not None
     try:
         path = _restored(state, trainer.branch_from, values, corpus)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"trainer.branch_from: {error}") from error
+    except (OSError, UserError) as error:
+        raise UserError(f"trainer.branch_from: {error}") from error
     state.latest, state.validated, state.best, state.unfinished = {}, None, None, None
     if trainer.budget.progress(state.step, state.seconds, trainer.batch_size * values["model"]["context_length"]) >= 1:
-        raise ValueError(
+        raise UserError(
             f"trainer.branch_from: {path} is at step {state.step}, and the budget ends there or before; a budget is "
             "counted from the trunk's first step, give a larger one"
         )
@@ -45,16 +45,18 @@ def start_from_trunk(state: TrainState, trainer: Trainer, values: Mapping[str, A
 
 def _restored(state: TrainState, text: str, values: Mapping[str, Any], corpus: PreparedCorpus) -> Path:
     folder, path = find_run(text, values["output_dir"])
-    summary = read_summary(folder.summary)
+    summary = folder.read_summary()
     path = path or _last_checkpoint(folder, summary)
-    trunk = read_config_file(folder.config)
+    trunk = folder.read_config()
     reasons = list(differences(trunk, values))
-    if BasicTokenizer.load(folder.tokenizer).digest() != corpus.tokenizer.digest():
+    with folder.reading(folder.tokenizer):
+        tokenizer = BasicTokenizer.load(folder.tokenizer)
+    if tokenizer.digest() != corpus.tokenizer.digest():
         reasons.append("the trunk's tokenizer is another one: its embeddings belong to other tokens")
     if summary.get("corpus_sha256") != corpus.manifest["corpus_sha256"]:
         reasons.append("the trunk was trained on another text")
     if reasons:
-        raise ValueError(f"{path} cannot be gone on from: {'; '.join(reasons)}")
+        raise UserError(f"{path} cannot be gone on from: {'; '.join(reasons)}")
     content = checkpoint.read(path)
     state.restore(content.scalars, content.model, content.optimizer)
     return path
@@ -64,7 +66,7 @@ def _last_checkpoint(folder: RunFolder, summary: Mapping[str, Any]) -> Path:
     found = checkpoint.candidates(folder.checkpoints)
     if summary.get("state") != "done" or not found:
         names = ", ".join(path.name for path in found) or "it has none yet"
-        raise ValueError(f"{folder.path} has not ended, so name one of its checkpoints: {names}")
+        raise UserError(f"{folder.path} has not ended, so name one of its checkpoints: {names}")
     return found[0]
 
 

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+from atomiclm.user_error import UserError
+
 
 def default_cache_dir() -> Path:
     """$ATOMICLM_CACHE, else $XDG_CACHE_HOME/atomiclm, else ~/.cache/atomiclm. An empty variable counts as unset.
@@ -17,7 +19,7 @@ def default_cache_dir() -> Path:
     try:
         return Path.home() / ".cache" / "atomiclm"
     except RuntimeError as error:
-        raise ValueError(
+        raise UserError(
             "no place for what is kept to be used again: HOME is not set, and this user has no home folder; "
             "set ATOMICLM_CACHE to a folder you may write to"
         ) from error

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
+from atomiclm.user_error import UserError
+
 type Main = Callable[[Sequence[str] | None], int]
 
 
@@ -14,7 +16,7 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
     """Make of a function a command that acts on what is there, and ends without a traceback when it is interrupted.
 
     Its exit status is what the function returns; 0 if its reader has seen enough (`| head`); 1 if what it prints, or a
-    file, cannot be written; 130 after Ctrl-C.
+    file, cannot be written; 2 after a mistake of the user's; 130 after Ctrl-C.
     """
 
     def decorated(main: Main) -> Callable[..., int]:
@@ -30,6 +32,8 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
             except BrokenPipeError:
                 discard(sys.stdout)
                 return 0
+            except UserError as error:
+                return _ended(f"atomiclm.{name}: {error}", 2)
             except OSError as error:
                 return _ended(f"atomiclm.{name}: {told(error)}", 1)
 

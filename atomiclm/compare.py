@@ -16,6 +16,7 @@ from atomiclm.study.export import to_csv, to_csv_of_runs, to_json_text
 from atomiclm.study.markdown import to_markdown
 from atomiclm.study.runs import read_plan, read_runs
 from atomiclm.study.terminal import print_terminal
+from atomiclm.user_error import UserError
 
 BROKEN = ("failed", "diverged", "torn")
 
@@ -63,19 +64,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
-    try:
-        comparison = compare_runs(
-            read_runs(arguments.paths),
-            read_plan(arguments.paths),
-            metric=arguments.metric,
-            margin=arguments.margin,
-            alpha=arguments.alpha,
-            baseline=arguments.baseline,
-        )
-        _write_files(comparison, arguments.html, arguments.figure)
-    except ValueError as error:
-        print(f"atomiclm.compare: {error}", file=sys.stderr)
-        return 2
+    comparison = compare_runs(
+        read_runs(arguments.paths),
+        read_plan(arguments.paths),
+        metric=arguments.metric,
+        margin=arguments.margin,
+        alpha=arguments.alpha,
+        baseline=arguments.baseline,
+    )
+    _write_files(comparison, arguments.html, arguments.figure)
     if arguments.format == "terminal":
         print_terminal(comparison, Console(highlight=False))
     else:
@@ -98,7 +95,7 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None)
             write_whole(figure, figure_svg(comparison).encode("utf-8"))
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
-            raise ValueError(f"{told(error)}; give a file in a folder that is there") from error
+            raise UserError(f"{told(error)}; give a file in a folder that is there") from error
         raise
 
 

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from atomiclm.user_error import UserError
+
 _FORSAKEN_SECONDS = 24 * 3600.0
 """After which a temporary folder is nobody's: who was filling it was killed."""
 
@@ -65,7 +67,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
         OSError: it cannot be written; named is the folder that is meant.
     """
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} is not an empty folder; name one that does not exist yet")
+        raise UserError(f"{folder} is not an empty folder; name one that does not exist yet")
     for left in folder.absolute().parent.glob(f".{glob.escape(folder.name)}.*.partial"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > _FORSAKEN_SECONDS:

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from atomiclm.command import command, told
 from atomiclm.durable import write_whole
+from atomiclm.evaluation.results import NotFinite, read_result
+from atomiclm.user_error import UserError, from_user
 
 if TYPE_CHECKING:
     from atomiclm.evaluation.measuring import EvaluationProtocol
@@ -38,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     for run in arguments.runs:
         try:
             answers.extend(_answers(run, arguments))
-        except ValueError as error:
+        except UserError as error:
             print(f"atomiclm.evaluate: {error}", file=sys.stderr)
             status = 2
         except BrokenPipeError:
             raise
-        except (OSError, ArithmeticError) as error:
+        except (OSError, NotFinite) as error:
             print(f"atomiclm.evaluate: {told(error)}", file=sys.stderr)
             status = max(status, 1)
     if arguments.format != "terminal":
@@ -105,7 +107,8 @@ def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["Eval
         "recall": Recall,
     }
     names = arguments.protocol or ["bits_per_byte", *(["recall"] if knows_answers else [])]
-    return [made[name]() for name in dict.fromkeys(names)]
+    with from_user():
+        return [made[name]() for name in dict.fromkeys(names)]
 
 
 def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
@@ -118,7 +121,6 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
     wait_briefly()
     from atomiclm.config.evaluating import Examined
     from atomiclm.evaluation.rendering import Answer, to_terminal
-    from atomiclm.evaluation.results import read_result
 
     examined = Examined.open(folder, checkpoint, arguments.device, arguments.source, arguments.set)
     conditions = examined.conditions

@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atomiclm.command import command
+from atomiclm.tracking import RunFolder, find_run
+from atomiclm.user_error import UserError
 
 
 @command("export")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, 2 where the model cannot be said, 1 where it cannot be written."""
     arguments = _parser().parse_args(argv)
-    try:
-        _export(arguments)
-    except ValueError as error:
-        print(f"atomiclm.export: {error}", file=sys.stderr)
-        return 2
+    _export(arguments)
     return 0
 
 
@@ -38,11 +36,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(arguments: argparse.Namespace) -> None:
-    from atomiclm.tracking import find_run
-
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
     if arguments.format == "tiktoken":
-        _export_tiktoken(arguments, folder.tokenizer)
+        _export_tiktoken(arguments, folder)
         return
     import torch
 
@@ -66,15 +62,16 @@ def _export(arguments: argparse.Namespace) -> None:
     )
 
 
-def _export_tiktoken(arguments: argparse.Namespace, path: Path) -> None:
+def _export_tiktoken(arguments: argparse.Namespace, folder: RunFolder) -> None:
     from atomiclm.interop.tiktoken.files import write_tiktoken
     from atomiclm.tokenizer import BasicTokenizer
 
     if arguments.dtype:
-        raise ValueError("--dtype is of weights, and --format tiktoken writes none; leave it out")
-    tokenizer = BasicTokenizer.load(path)
+        raise UserError("--dtype is of weights, and --format tiktoken writes none; leave it out")
+    with folder.reading(folder.tokenizer):
+        tokenizer = BasicTokenizer.load(folder.tokenizer)
     files = write_tiktoken(tokenizer, Path(arguments.folder))
-    print(f"{path}  {tokenizer.vocab_size:,} ids  for tiktoken")
+    print(f"{folder.tokenizer}  {tokenizer.vocab_size:,} ids  for tiktoken")
     for file in files:
         print(f"  {file}  {file.stat().st_size:,} bytes")
     ranks, rest = map(str, files)

@@ -5,17 +5,14 @@ import sys
 from collections.abc import Sequence
 
 from atomiclm.command import command
+from atomiclm.user_error import UserError, from_user
 
 
 @command("generate")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, or 2 for a mistake in the arguments."""
     arguments = _parser().parse_args(argv)
-    try:
-        _generate(arguments)
-    except ValueError as error:
-        print(f"atomiclm.generate: {error}", file=sys.stderr)
-        return 2
+    _generate(arguments)
     return 0
 
 
@@ -47,10 +44,12 @@ def _generate(arguments: argparse.Namespace) -> None:
     from atomiclm.tokenizer import END_OF_TEXT, IncrementalDecoder
     from atomiclm.training import Runtime
 
-    sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
+    with from_user():
+        sampler = Sampler(arguments.temperature, arguments.top_k, arguments.top_p, arguments.min_p)
+        device = Runtime(device=arguments.device).device
     if arguments.samples < 1:
-        raise ValueError(f"--samples {arguments.samples} is not positive; give at least 1")
-    trained = load_run(folder, checkpoint, Runtime(device=arguments.device).device)
+        raise UserError(f"--samples {arguments.samples} is not positive; give at least 1")
+    trained = load_run(folder, checkpoint, device)
     tokenizer = trained.tokenizer
     end_of_text = tokenizer.special_tokens[END_OF_TEXT]
     prompt = tokenizer.encode(arguments.prompt) or [end_of_text]

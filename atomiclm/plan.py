@@ -20,6 +20,7 @@ from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.study.cost_report import Arm, Rate, full, table
 from atomiclm.study.ledger import LEDGER_FILE
 from atomiclm.training.machine import newest_rate
+from atomiclm.user_error import UserError
 
 _MEASURING_SECONDS = 0.05
 
@@ -77,7 +78,7 @@ def _seeds(folder: Path) -> Iterator[str]:
 
     try:
         report = seeds_report(compare_folder(folder))
-    except ValueError as error:
+    except UserError as error:
         yield f"seeds: {folder} tells nothing yet: {error}"
         return
     for line in report.lines():

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from atomiclm.config.app import run_app
-from atomiclm.config.faults import UserError
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import read_config
 from atomiclm.data import Progress
@@ -55,10 +54,7 @@ def prepare(config: DictConfig) -> None:
     values = read_config(config).values
     console = Console()
     stages = Stages(console.progress)
-    try:
-        corpus = prepare_corpus(values, stages)
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    corpus = prepare_corpus(values, stages)
     for part in corpus.parts:
         if part.name:
             console.say(f"{part.name}: {part.weight:.1%} of the training samples")

@@ -46,6 +46,7 @@ from atomiclm.training.recovery import FolderRecovery
 from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged, Interrupted
 from atomiclm.training.trainer import Forward
+from atomiclm.user_error import UserError
 
 _STOP_SECONDS = 8.0
 """From a request to stop to the end of the process, as far as it is ours to decide: schedulers grant 10 and more."""
@@ -88,7 +89,7 @@ class Session:
         try:
             trainer.refuse_two_averages(optimizer)
         except ValueError as error:
-            raise ValueError(f"trainer.{error}") from error
+            raise UserError(f"trainer.{error}") from error
         batches = training_batches(corpus, model.context_length, trainer.order, trainer.separate_documents)
         state, trunk = TrainState(model, optimizer), None
         # A run that has a checkpoint of its own needs its trunk no more.
@@ -184,7 +185,7 @@ class Session:
         content = checkpoint.resume(self.state, folder.checkpoints, self.console.say)
         if content is None:
             if checkpoint.had_some(folder.checkpoints) or read_metrics(folder.metrics, "checkpoint"):
-                raise ValueError(
+                raise UserError(
                     f"{folder.path} had checkpoints, and none is left in {folder.checkpoints.name}: "
                     "bring them back, or remove the run folder to train from the start"
                 )
@@ -197,7 +198,8 @@ class Session:
         if rows is None:
             reasons.append("the checkpoint does not say which rows of metrics.jsonl belong to it")
         elif record.rows < rows:
-            record.refuse_damage()
+            if record.damage:
+                folder.read_rows()  # says so, and what to do
             reasons.append(f"metrics.jsonl has {record.rows} of the {rows} rows that belong to the checkpoint")
         else:
             if record.damage:
@@ -409,7 +411,7 @@ def _arm(folder: RunFolder) -> str | None:
     """Return the arm of the study that the run is a cell of, as far as its ledger says."""
     try:
         ledger = read_ledger(folder.path.absolute().parent)
-    except ValueError:  # the sweep says so itself; a run does not depend on it
+    except UserError:  # the sweep says so itself; a run does not depend on it
         return None
     return ledger.arm_of(folder.run_id) if ledger else None
 
@@ -420,4 +422,4 @@ def _built(values: dict[str, Any], group: str, *arguments: Any) -> Any:
         built = build(values[group])
         return built(*arguments) if arguments else built
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{group}: {error}") from error
+        raise UserError(f"{group}: {error}") from error

@@ -9,14 +9,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomiclm.command import command
+from atomiclm.command import command, told
 from atomiclm.study.ledger import read_ledger
 from atomiclm.tracking import RunFolder, WeightsAndBiases, find_run
 from atomiclm.tracking.hold import Held, hold
 from atomiclm.tracking.run_folder import runs_in
-from atomiclm.tracking.wandb_description import read_config
 from atomiclm.tracking.wandb_mirror import Mirrored
 from atomiclm.tracking.wandb_mode import choose_mode, import_wandb
+from atomiclm.user_error import UserError, from_user
 
 KEPT = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
 """Settings of `tracking` that count for a run sent later as they stand in its config.yaml."""
@@ -53,15 +53,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     named = {key: getattr(arguments, key) for key in ("project", "entity", "artifacts")}
     settings = {key: value for key, value in named.items() if value is not None}
     settings |= {"mode": mode, "finish_timeout_seconds": arguments.timeout}
-    try:
+    with from_user():
         WeightsAndBiases(**settings)  # speaks up now, not once for every run
-        folders = [folder for text in arguments.runs for folder in _runs(text, arguments.outputs)]
-        arms = {folder.path: _arm(folder) for folder in folders}
-        if mode == "online":
-            _refuse_without_key()
-    except ValueError as error:
-        print(f"atomiclm.sync: {error}", file=sys.stderr)
-        return 2
+    folders = [folder for text in arguments.runs for folder in _runs(text, arguments.outputs)]
+    arms = {folder.path: _arm(folder) for folder in folders}
+    if mode == "online":
+        _refuse_without_key()
     return int(not all([_sent(folder, arms[folder.path], settings) for folder in folders]))
 
 
@@ -80,7 +77,7 @@ def _arm(folder: RunFolder) -> str | None:
 def _refuse_without_key() -> None:
     mode, reason = choose_mode("online", import_wandb().setup().settings.base_url)
     if mode != "online":
-        raise ValueError(f"{reason}; or give --offline")
+        raise UserError(f"{reason}; or give --offline")
 
 
 def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
@@ -93,8 +90,8 @@ def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
     except Held:
         said.append("it is being trained; send it when it has ended")
         mirrored = None
-    except (OSError, ValueError) as error:
-        said.append(str(error))
+    except (OSError, UserError) as error:
+        said.append(told(error))
         mirrored = None
     if mirrored is None or mirrored.missing:
         print(f"{folder.path}: not sent: {' '.join(said).replace('W&B: ', '')}", file=sys.stderr)
@@ -105,8 +102,10 @@ def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
 
 
 def _mirror(folder: RunFolder, arm: str | None, given: dict[str, object], said: list[str]) -> Mirrored | None:
-    kept = {key: value for key, value in read_config(folder).get("tracking", {}).items() if key in KEPT}
-    mirror = WeightsAndBiases(**{**kept, **given})
+    folder.read_summary(), folder.read_environments(), folder.read_rows()  # refused before W&B hears of the run
+    kept = {key: value for key, value in folder.read_config().get("tracking", {}).items() if key in KEPT}
+    with from_user():
+        mirror = WeightsAndBiases(**{**kept, **given})
     mirror.start(folder, arm=arm, live=False, say=said.append)
     return mirror.finish()
 

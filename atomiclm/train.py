@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from atomiclm.config.app import beside_others, in_sweep, run_app
-from atomiclm.config.faults import TRY_AGAIN, RunFailed, Stopped, UserError
+from atomiclm.config.faults import TRY_AGAIN, RunFailed, Stopped
 from atomiclm.config.launching import show
 from atomiclm.config.objects import prepare_corpus
 from atomiclm.config.run import RunConfig, read_config
 from atomiclm.config.standing import ended, summary_of
 from atomiclm.data import PreparedCorpus
 from atomiclm.durable import write_whole
-from atomiclm.tracking import Console, Record, RunFolder, environment, read_summary, write_summary
+from atomiclm.tracking import Console, Record, RunFolder, environment, write_summary
 from atomiclm.tracking.hold import Held, hold
 from atomiclm.training.openmp import wait_briefly
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.session import Session
@@ -41,7 +42,7 @@ def train(config: DictConfig) -> float:
     """Train the run that `config` describes, unless it has ended. Returns its final validation bits per byte.
 
     Raises:
-        ConfigError, UserError: the configuration or the data are wrong; no file was written.
+        UserError: the configuration or the data are wrong; no file was written.
         RunFailed: the loss is no longer a number; recorded as the run's result.
         Stopped: a signal asked the run to stop; it has saved its state, and the same command resumes it.
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
@@ -66,8 +67,6 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 
         session = Session.prepare(run, corpus, console)
-    except ValueError as error:
-        raise UserError(str(error)) from error
     except Exception as error:
         if (told := _memory_advice(error.__cause__ or error, run)) is not None:  # the cause, of what `build` raises
             raise RunFailed(told) from error
@@ -88,10 +87,7 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
     spent = summary_of(folder).get("cpu_seconds", 0.0)
     begun = time.process_time()
     with Record(folder.metrics) as record:
-        try:
-            resumed = session.resume(folder, record)
-        except ValueError as refusal:
-            raise UserError(str(refusal)) from refusal
+        resumed = session.resume(folder, record)
         _note_environment(folder, {**environment(), **session.environment(), "resumed": resumed})
         write_summary(folder.summary, {"state": "running", **facts, "cpu_seconds": spent})
         state = "done"
@@ -100,6 +96,8 @@ def _train(session: "Session", run: RunConfig, folder: RunFolder, console: Conso
             session.fit(folder, record)
         except KeyboardInterrupt as stopped:
             state, error = "interrupted", stopped
+        except UserError as failure:  # files that were damaged while it trained
+            state, error = "failed", RunFailed(str(failure))
         except Exception as failure:
             state, error = _state_of(failure), failure
         summary = {"state": state, **facts, **session.results()}
@@ -175,7 +173,7 @@ def _refuse_another_corpus(folder: RunFolder, corpus: PreparedCorpus) -> None:
     """The text behind a path, or behind another Python, may have changed since the run was begun."""
     known, found = summary_of(folder).get("corpus_sha256"), corpus.manifest["corpus_sha256"]
     if known not in (None, found):
-        raise ValueError(
+        raise UserError(
             f"{folder.path} was begun on another text (corpus sha256 {known[:12]}, now {found[:12]}); "
             "restore the text, or give the run another name=..."
         )
@@ -183,13 +181,7 @@ def _refuse_another_corpus(folder: RunFolder, corpus: PreparedCorpus) -> None:
 
 def _note_environment(folder: RunFolder, found: dict[str, Any]) -> None:
     """Append to environment.json: a run may be continued by other processes, elsewhere."""
-    try:
-        processes = read_summary(folder.environment)["processes"]
-    except FileNotFoundError:
-        processes = []
-    except (ValueError, KeyError) as damage:
-        show([f"{folder.environment} is begun anew: {damage}"])
-        processes = []
+    processes = folder.read_environments() if os.path.lexists(folder.environment) else []
     write_summary(folder.environment, {"processes": [*processes, found]})
 
 

@@ -16,6 +16,7 @@ from atomiclm.command import command
 from atomiclm.study.ledger import read_ledger
 from atomiclm.study.runs import RunResult, read_runs
 from atomiclm.study.table import NOT_A_DIFFERENCE
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.tracking.wandb_workspace import View
@@ -42,17 +43,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
-    try:
-        runs = read_runs([arguments.path])
-        view = _view(Path(arguments.path), runs)
-        project = arguments.project or _tracking(runs, "project") or "atomiclm"
-        entity = arguments.entity or _tracking(runs, "entity") or ""
-        if not entity and not arguments.dry_run:
-            entity = _default_entity()
-        built = _built(view, entity, project)
-    except ValueError as error:
-        print(f"atomiclm.workspace: {error}", file=sys.stderr)
-        return 2
+    runs = read_runs([arguments.path])
+    view = _view(Path(arguments.path), runs)
+    project = arguments.project or _tracking(runs, "project") or "atomiclm"
+    entity = arguments.entity or _tracking(runs, "entity") or ""
+    if not entity and not arguments.dry_run:
+        entity = _default_entity()
+    built = _built(view, entity, project)
     if arguments.dry_run:
         # wandb stands in for sys.stdout, and would end `| head` with a traceback.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -73,7 +70,7 @@ def _built(view: "View", entity: str, project: str) -> Any:
     try:
         return workspace(view, entity, project)
     except ImportError as error:
-        raise ValueError(MISSING) from error
+        raise UserError(MISSING) from error
 
 
 def _view(path: Path, runs: Sequence[RunResult]) -> "View":
@@ -117,7 +114,7 @@ def _tracking(runs: Sequence[RunResult], key: str) -> str | None:
     """
     found = {str(run.config[name]) for run in runs if run.config.get(name := f"tracking.{key}") is not None}
     if len(found) > 1:
-        raise ValueError(f"the runs have different values of tracking.{key}: {sorted(found)}; choose one with --{key}")
+        raise UserError(f"the runs have different values of tracking.{key}: {sorted(found)}; choose one with --{key}")
     return next(iter(found), None)
 
 
@@ -132,11 +129,11 @@ def _default_entity() -> str:
     wandb = import_wandb()
     mode, reason = choose_mode("online", wandb.setup().settings.base_url)
     if mode != "online":
-        raise ValueError(f"{reason}; or look at the view with --dry-run")
+        raise UserError(f"{reason}; or look at the view with --dry-run")
     try:
         return str(wandb.Api().default_entity)
     except Exception as error:
-        raise ValueError(f"the server does not say whose the key is ({error}); give --entity") from error
+        raise UserError(f"the server does not say whose the key is ({error}); give --entity") from error
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 
 from atomiclm.config.definitions import Definition, Module, find_definition, find_module
+from atomiclm.user_error import UserError
 
 TRUST = "ATOMICLM_TRUST"
 
@@ -39,7 +40,7 @@ _OF_TORCH = {
 """Where torch's own components are defined, and what each of them is."""
 
 
-class Untrusted(ValueError):
+class Untrusted(UserError):
     """A `_target_` that a configuration may not name."""
 
 

@@ -27,7 +27,7 @@ from atomiclm.command import Lasting, discard, mend_streams, told
 from atomiclm.config.compose import job_overrides, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import expanded, read_study
-from atomiclm.config.faults import ConfigError, RunFailed, Stopped, UserError
+from atomiclm.config.faults import ConfigError, RunFailed, Stopped
 from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
@@ -36,6 +36,7 @@ from atomiclm.config.signals import ignore, stoppable
 from atomiclm.config.typed import check_hydra, check_typed
 from atomiclm.study.board import failed_since_start
 from atomiclm.tracking import RunFolder
+from atomiclm.user_error import UserError
 
 USER_MISTAKE, FAILURE = 2, 1
 
@@ -72,7 +73,7 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool 
         # the launcher has to see it, to mark the cell as failed.
         try:
             return task(config)
-        except (ConfigError, UserError, RunFailed, OSError) as error:
+        except (UserError, RunFailed, OSError) as error:
             if in_sweep():
                 raise
             kept.error = error
@@ -85,7 +86,7 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool 
             raise kept.error
     except (CompactHydraException, OmegaConfBaseException) as error:
         _exit(str(ConfigError([composition_fault(error, _overrides())])), USER_MISTAKE)
-    except (ConfigError, UserError) as error:
+    except UserError as error:
         _exit(str(error), USER_MISTAKE)
     except BrokenPipeError:
         discard(sys.stdout)

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 
 from atomiclm.config.allowed import component
+from atomiclm.user_error import UserError
 
 TARGET, PARTIAL = "_target_", "_partial_"
 
@@ -24,7 +25,7 @@ def build(node: Any) -> Any:
     interpolations were resolved when the configuration was composed, and those of a file read from disk never are.
 
     Raises:
-        ValueError: what the constructor refused, or a `_target_` that is not allowed (see `allowed.py`).
+        UserError: what the constructor refused, or a `_target_` that is not allowed (see `allowed.py`).
         InstantiationException: whatever else the constructor raised.
     """
     if isinstance(node, list):
@@ -39,7 +40,9 @@ def build(node: Any) -> Any:
         return functools.partial(made, **arguments)
     try:
         return made(**arguments)
-    except (ValueError, TypeError, OSError, MemoryError, InstantiationException):
+    except ValueError as error:
+        raise error if isinstance(error, UserError) else UserError(str(error)) from error
+    except (TypeError, OSError, MemoryError, InstantiationException):
         raise
     except Exception as error:
         raise InstantiationException(f"{node[TARGET]}: {type(error).__name__}: {error}") from error

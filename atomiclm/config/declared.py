@@ -11,12 +11,12 @@ from pathlib import Path
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import PRESETS, compose, parsed, resolved
-from atomiclm.config.faults import ConfigError, Fault, UserError, nearest
+from atomiclm.config.faults import ConfigError, Fault, nearest
 from atomiclm.config.overrides import overridden, override_key, value_of
 from atomiclm.config.search_path import Sources, sources
 from atomiclm.config.study_rules import study_faults
 from atomiclm.config.validate import node_faults
-from atomiclm.study.ledger import StudyLedger, read_ledger
+from atomiclm.study.ledger import read_ledger
 from atomiclm.study.study import Study
 
 FILE_PROFILE = "cpu"
@@ -123,21 +123,13 @@ def _tuned(overrides: Sequence[str], tuned: Mapping[str, float] | None) -> list[
         return []
     if tuned is None:
         folder = study_folder(overrides)
-        ledger = known_ledger(folder)
+        ledger = read_ledger(folder)
         tuned = {name: choice.value for name, choice in ledger.tuned.items()} if ledger else {}
         if arm not in tuned:
             rule = f"is tuned for every arm of this study, and {folder} has no value for {arm} yet"
             fix = f"run the study with -m, or give {study.tuning.key}=..."
             raise ConfigError([Fault(study.tuning.key, f"{rule}; {fix}")])
     return [f"{study.tuning.key}={tuned[arm]!r}"]
-
-
-def known_ledger(folder: Path) -> StudyLedger | None:
-    """The ledger of the sweeps in `folder` before this one. Raises UserError where it is damaged."""
-    try:
-        return read_ledger(folder)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def study_folder(overrides: Sequence[str]) -> Path:

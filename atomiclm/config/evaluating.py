@@ -12,10 +12,10 @@ from atomiclm.config.reposition import changed_settings, with_model_settings, wi
 from atomiclm.config.stored import checked_model
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
-from atomiclm.tracking import RunFolder, read_summary
-from atomiclm.tracking.config_file import read_config_file
+from atomiclm.tracking import RunFolder
 from atomiclm.training import Runtime, Trainer
 from atomiclm.training.checkpoint import newest_sound, read_manifest
+from atomiclm.user_error import UserError, from_user
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,14 @@ class Examined:
             ValueError: the run cannot be used, the device is not there, its text is no longer what it was, or the
                 overrides are refused.
         """
-        runtime = Runtime(device=device)
+        with from_user():
+            runtime = Runtime(device=device)
         own = _configuration(folder)
         values = with_model_settings(own, overrides) if overrides else own
         trainer: Trainer = build(own["trainer"])
         corpus = prepare_corpus({**own, "cache_dir": None})  # on this machine, whatever the machine that trained had
         _same_text(folder, corpus.manifest)
-        path = checkpoint or newest_sound(folder.checkpoints, say_aloud)
+        path = checkpoint or newest_sound(folder, say_aloud)
         conditions = Conditions(
             corpus,
             context_length=values["model"]["context_length"],
@@ -89,25 +90,25 @@ class Examined:
     def _trained(self) -> TrainedModel:
         trained = load_run(self.folder, self.checkpoint, self.runtime.device)
         if self.conditions.corpus.tokenizer.digest() != trained.tokenizer.digest():
-            raise ValueError(
+            raise UserError(
                 f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"
             )
         return with_weights_of(trained, self.values) if self.changed else trained
 
 
 def _configuration(folder: RunFolder) -> dict[str, Any]:
+    values = folder.read_config()
     try:
-        values = read_config_file(folder.config)
         return {**values, "model": checked_model(values.get("model"))}
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
+    except UserError as error:
+        raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
 
 
 def _same_text(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
     """Text that was trained on may now be held out, and the figure would say nothing."""
-    known = read_summary(folder.summary).get("validation_sha256") if folder.summary.is_file() else None
+    known = folder.read_summary().get("validation_sha256")
     if known not in (None, manifest["validation_sha256"]):
-        raise ValueError(
+        raise UserError(
             f"{folder.path}: its corpus has changed since it was trained: the validation bytes are others "
             f"({known[:12]}, now {manifest['validation_sha256'][:12]}); restore the text"
         )

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from atomiclm.user_error import UserError
+
 TRY_AGAIN = 75
 
 
@@ -19,7 +21,7 @@ class Fault:
         return f"{self.path}: {self.message}"
 
 
-class ConfigError(ValueError):
+class ConfigError(UserError):
     """Every fault of one configuration, raised together so that one attempt shows them all."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
@@ -30,10 +32,6 @@ class ConfigError(ValueError):
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[Fault, ...]]]:
         # Launchers that run cells in other processes send exceptions back by pickle.
         return ConfigError, (self.faults,)
-
-
-class UserError(ValueError):
-    """A mistake that only shows once data are read or objects are made; told without a traceback, like the others."""
 
 
 class RunFailed(RuntimeError):

@@ -14,7 +14,7 @@ from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.progress import Progress
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
-from atomiclm.tracking.config_file import read_config_file
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -40,13 +40,13 @@ def _check_context_length(part: CorpusPart, context_length: int) -> None:
     text = f"the source {part.name}" if part.name else "the corpus"
     available = part.train.num_tokens
     if available <= context_length:
-        raise ValueError(
+        raise UserError(
             f"model.context_length: {context_length} is longer than {text}: its training split has {available} "
             f"tokens; give at most {available - 1}, or more text"
         )
     longest = max(part.train.longest_document(), part.validation.longest_document())
     if part.validation.answers is not None and longest > context_length:
-        raise ValueError(
+        raise UserError(
             f"model.context_length: {context_length} is too short for {text}: answers would be asked for without the "
             f"questions at the start of their documents, the longest of which has {longest} tokens; give at least "
             f"{longest}, or shorter documents"
@@ -79,14 +79,15 @@ def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device")
     from atomiclm.training.checkpoint import newest_sound, read_model
     from atomiclm.training.state import load_tensors
 
-    path = checkpoint or newest_sound(folder.checkpoints, say_aloud)
+    path = checkpoint or newest_sound(folder, say_aloud)
+    values = folder.read_config()
+    with folder.reading(folder.tokenizer):
+        tokenizer = BasicTokenizer.load(folder.tokenizer)
     try:
-        values = read_config_file(folder.config)
         node = checked_model(values.get("model"))
         check_weights_fit(node, path / "model.safetensors")
         model: Decoder = build(node)
         load_tensors(model, read_model(path))
-        tokenizer = BasicTokenizer.load(folder.tokenizer)
-    except (OSError, ValueError, TypeError, InstantiationException) as error:
-        raise ValueError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
+    except (OSError, UserError, TypeError, InstantiationException) as error:
+        raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
     return TrainedModel(model.to(device).eval(), tokenizer, values, path)

@@ -16,6 +16,7 @@ from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.paths import CONF
 from atomiclm.config.rules import broken_rules
 from atomiclm.config.validate import node_faults, with_numbers_as_annotated
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.config.objects import TrainedModel
@@ -82,8 +83,8 @@ def with_weights_of(trained: "TrainedModel", values: dict[str, Any]) -> "Trained
     model = build(values[_GROUP])
     try:
         load_tensors(model, {**dict(before.named_parameters()), **buffers})
-    except ValueError as error:
-        raise ValueError(
+    except UserError as error:
+        raise UserError(
             f"--set: {error}; only settings that leave the parameters as they are can be changed"
         ) from error
     assert isinstance(trained, TrainedModel)

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.compose import compose, compose_base, job_overrides, resolved, root_keys, unresolved
 from atomiclm.config.declared import declared_overrides
-from atomiclm.config.faults import UserError
 from atomiclm.config.held_out import apply_held_out
 from atomiclm.config.identity import digest, slug
 from atomiclm.config.match import Matched, apply_match
@@ -50,10 +49,7 @@ class RunConfig(ArmConfig):
             UserError: there are copies of the run, and nothing says which of them is the run.
         """
         parent = Path(self.values["output_dir"]) / self.values["name"]
-        try:
-            return find_cell(parent, self.run_id) or parent / self.run_id
-        except ValueError as copies:
-            raise UserError(str(copies)) from copies
+        return find_cell(parent, self.run_id) or parent / self.run_id
 
     def to_yaml(self) -> str:
         """Return `values` as the text of config.yaml."""

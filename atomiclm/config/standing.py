@@ -10,32 +10,29 @@ from typing import Any
 
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
-from atomiclm.config.faults import UserError
 from atomiclm.config.identity import defining
 from atomiclm.config.launching import show
 from atomiclm.config.run import RunConfig
 from atomiclm.data import corpus_sha256
-from atomiclm.tracking import RunFolder, are_one_run, code_of, read_summary, write_summary
-from atomiclm.tracking.config_file import read_config_file
+from atomiclm.tracking import RunFolder, are_one_run, code_of, write_summary
+from atomiclm.user_error import UserError
 
 _NOT_TAKEN = ("wandb", ".lock", "log.txt")
 _SHOWN = 3
 
 
 def ended(folder: RunFolder) -> dict[str, Any] | None:
-    """Return the summary of a run that needs no more training, or None."""
+    """Return the summary of a run that needs no more training, and lacks no file that training writes; or None."""
     summary = summary_of(folder)
-    has_model = folder.tokenizer.is_file() and any(folder.checkpoints.glob("step_*/manifest.json"))
-    is_ended = summary.get("state") == "diverged" or (summary.get("state") == "done" and has_model)
+    files = (folder.config, folder.environment, folder.tokenizer)
+    is_whole = all(map(os.path.lexists, files)) and any(folder.checkpoints.glob("step_*/manifest.json"))
+    is_ended = summary.get("state") == "diverged" or (summary.get("state") == "done" and is_whole)
     return summary if is_ended else None
 
 
 def summary_of(folder: RunFolder) -> dict[str, Any]:
     """The run's summary; empty where there is none yet."""
-    try:
-        return read_summary(folder.summary)
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
+    return folder.read_summary() if os.path.lexists(folder.summary) else {}
 
 
 def take_over(run: RunConfig) -> RunFolder | None:
@@ -74,7 +71,7 @@ def take_over(run: RunConfig) -> RunFolder | None:
 def _is_defined_as(run: RunConfig, folder: RunFolder) -> bool:
     """Whether a folder holds a run of this configuration, whatever hash is in its name."""
     try:
-        return defining(read_config_file(folder.config)) == defining(run.values)
+        return defining(folder.read_config()) == defining(run.values)
     except (OSError, ValueError, TypeError):  # no configuration of ours
         return False
 
@@ -100,10 +97,7 @@ def refuse_other_text(runs: Sequence[RunConfig]) -> None:
 
 def _corpus_sha256(run: RunConfig) -> str:
     cache_dir = run.values["cache_dir"]
-    try:
-        return corpus_sha256(build(run.values["data"]), Path(cache_dir) if cache_dir else default_cache_dir())
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    return corpus_sha256(build(run.values["data"]), Path(cache_dir) if cache_dir else default_cache_dir())
 
 
 def note_other_code(folders: Sequence[RunFolder]) -> None:
@@ -122,7 +116,6 @@ def note_other_code(folders: Sequence[RunFolder]) -> None:
 
 def _made_by(folder: RunFolder) -> str | None:
     try:
-        processes = read_summary(folder.environment)["processes"]
-    except (FileNotFoundError, ValueError, KeyError):
+        return folder.read_environments()[-1].get("code_sha256")
+    except UserError:
         return None
-    return processes[-1].get("code_sha256") if processes else None

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from atomiclm.config.bounds import model_size_faults
 from atomiclm.config.build import build
 from atomiclm.config.validate import node_faults
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,10 +22,10 @@ def checked_model(model: Any) -> dict[str, Any]:
         ValueError: its faults, each with its path.
     """
     if not isinstance(model, dict):
-        raise ValueError("model: is no mapping, and so no component")
+        raise UserError("model: is no mapping, and so no component")
     faults = node_faults("model", model) or list(model_size_faults(model))
     if faults:
-        raise ValueError("; ".join(map(str, faults[:8])))
+        raise UserError("; ".join(map(str, faults[:8])))
     return model
 
 
@@ -43,8 +44,8 @@ def check_weights_fit(model: dict[str, Any], weights: Path) -> None:
         decoder = build(model)
     try:
         load_tensors(decoder, found)
-    except ValueError as error:
-        raise ValueError(f"model: {error}") from error
+    except UserError as error:
+        raise UserError(f"model: {error}") from error
 
 
 def _shapes(weights: Path) -> "dict[str, Tensor]":
@@ -55,10 +56,10 @@ def _shapes(weights: Path) -> "dict[str, Tensor]":
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
     if length > MAX_HEADER_BYTES:
-        raise ValueError(f"{weights.name} is damaged: its header has {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
+        raise UserError(f"{weights.name} is damaged: its header has {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
     try:
         with safetensors.safe_open(weights, "pt") as stored:
             names = stored.keys()
             return {name: torch.empty(stored.get_slice(name).get_shape(), device="meta") for name in names}
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{weights.name} is damaged: {error}") from error
+        raise UserError(f"{weights.name} is damaged: {error}") from error

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 
 from atomiclm.config.declared import read_study, single_values
-from atomiclm.config.faults import ConfigError, Fault, UserError
+from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.launching import Launching, launch, show
 from atomiclm.config.overrides import override_key
 from atomiclm.config.planning import Wanted, planned, validated
@@ -104,10 +104,7 @@ class StudySweeper(CellSweeper):
             ]
             return [(arm, value, one) for (arm, value, _), one in zip(listed, named, strict=True)]
 
-        try:
-            chosen = tune(study, trials_of, lambda cells: sweeping.run(cells, {}, []))
-        except ValueError as error:
-            raise UserError(str(error)) from error
+        chosen = tune(study, trials_of, lambda cells: sweeping.run(cells, {}, []))
         lines = [f"{study.tuning.key} chosen on the dev split, {len(study.tuning.seeds)} seeds a value:"]
         for arm, choice in chosen.items():
             tried = "  ".join(f"{value} {mean:.4f}" for value, mean in choice.trials.items())

@@ -6,17 +6,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from atomiclm.config.declared import FILE_PROFILE, known_ledger
-from atomiclm.config.faults import FailedCells, UserError
+from atomiclm.config.declared import FILE_PROFILE
+from atomiclm.config.faults import FailedCells
 from atomiclm.config.launching import Failure, Launching, show
 from atomiclm.config.overrides import value_of
 from atomiclm.config.planning import Wanted
 from atomiclm.config.standing import ended, note_other_code, refuse_other_text, take_over
 from atomiclm.study.board import Board
-from atomiclm.study.ledger import Cell, StudyLedger, TunedValue, write_ledger
+from atomiclm.study.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
 from atomiclm.study.study import Study
 from atomiclm.tracking import RunFolder, find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
+from atomiclm.user_error import UserError
 
 
 class SweepFolder:
@@ -41,7 +42,7 @@ class SweepFolder:
 
     def declare(self) -> None:
         """Put the prediction on record before anything is trained; which cells there will be is not known yet."""
-        known = known_ledger(self.folder)
+        known = read_ledger(self.folder)
         if known is None or known.study.prediction_sha256() != self.study.prediction_sha256():
             cells = known.cells if known else ()
             self._write(cells, known.tuned if known else {}, known.looks if known else (), self._finished(cells))
@@ -54,7 +55,7 @@ class SweepFolder:
             UserError: a finished run was trained on another text than is there now, or the folder holds a study that
                 this sweep is not of, whose declaration it would replace.
         """
-        known = known_ledger(self.folder)
+        known = read_ledger(self.folder)
         if known and known.study.is_declared and not self.study.is_declared:
             raise UserError(
                 f"name: {self.folder} holds the study of `{known.command}`, and this sweep is not of it; "
@@ -87,7 +88,7 @@ class SweepFolder:
         Of sweeps that are no study, only what they trained, and no arm of a name that is wanted: under other settings
         beside it, it is another arm.
         """
-        known = known_ledger(self.folder)
+        known = read_ledger(self.folder)
         mine = [one.cell for one in wanted]
         digests = {digest for cell in mine for digest in (cell.digest, cell.digest[:EARLIER_DIGITS])}
         places, names = {(cell.arm, cell.seed) for cell in mine}, {cell.arm for cell in mine}
@@ -96,25 +97,19 @@ class SweepFolder:
         def is_kept(cell: Cell) -> bool:
             if self.study.is_declared:
                 return cell.arm in arms and (cell.arm, cell.seed) not in places
-            return cell.arm not in names and self._folder_of(cell) is not None
+            return cell.arm not in names and find_cell(self.folder, cell.run_id) is not None
 
         others = [cell for cell in (known.cells if known else ()) if cell.digest not in digests and is_kept(cell)]
         return [*mine, *others]
 
     def _finished(self, cells: Sequence[Cell]) -> int:
-        folders = map(self._folder_of, cells)
+        folders = (find_cell(self.folder, cell.run_id) for cell in cells)
         return sum(path is not None and ended(RunFolder(path)) is not None for path in folders)
-
-    def _folder_of(self, cell: Cell) -> Path | None:
-        try:
-            return find_cell(self.folder, cell.run_id)
-        except ValueError as copies:
-            raise UserError(str(copies)) from copies
 
     def _write(
         self, cells: Sequence[Cell], tuned: Mapping[str, TunedValue], looks: Sequence[int], finished: int
     ) -> None:
-        known = known_ledger(self.folder)
+        known = read_ledger(self.folder)
         ledger = StudyLedger(
             name=self.folder.name,
             command=" ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)]),

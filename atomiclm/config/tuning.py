@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from atomiclm.config.planning import Wanted
+from atomiclm.config.standing import summary_of
 from atomiclm.study.ledger import TunedValue
 from atomiclm.study.study import Study, Tuning
-from atomiclm.tracking import read_summary
+from atomiclm.tracking import RunFolder
+from atomiclm.user_error import UserError
 
 TUNING_SUFFIX = "-tuning"
 """Trials lie in a folder of their own: their figures are of another text and are no results."""
@@ -48,7 +50,7 @@ def choose(tuning: Tuning, values: Sequence[float], scores: Mapping[float, Seque
     means = {value: statistics.fmean(scores[value]) if scores.get(value) else math.nan for value in values}
     finite = {value: mean for value, mean in means.items() if math.isfinite(mean)}
     if not finite:
-        raise ValueError(f"{tuning.key}: none of {', '.join(map(repr, values))} trained to its end")
+        raise UserError(f"tuning failed: {tuning.key}: none of {', '.join(map(repr, values))} trained to its end")
     best = min(finite, key=lambda value: sign * finite[value])
     place = list(values).index(best)
     # A neighbour that diverged bounds the optimum as well as one that is worse.
@@ -80,11 +82,8 @@ def tune(
         scores: dict[str, dict[float, list[float]]] = {arm: {} for arm in study.arms}
         for arm, value, wanted in trials:
             scores[arm].setdefault(value, []).append(_score(wanted.run.folder, study.metric))
-        try:
-            is_lower = study.direction == "lower"
-            chosen = {arm: choose(study.tuning, grids[arm], scores[arm], is_lower) for arm in study.arms}
-        except ValueError as error:
-            raise ValueError(f"tuning failed: {error}") from error
+        is_lower = study.direction == "lower"
+        chosen = {arm: choose(study.tuning, grids[arm], scores[arm], is_lower) for arm in study.arms}
         at_start = any(chosen[arm].value == grids[arm][0] for arm in study.arms)
         at_end = any(chosen[arm].value == grids[arm][-1] for arm in study.arms)
         if not (at_start or at_end) or extensions == study.tuning.max_extensions:
@@ -95,9 +94,6 @@ def tune(
 
 def _score(folder: Path, metric: str) -> float:
     """The metric of a trial, NaN of one that diverged or failed."""
-    try:
-        summary = read_summary(folder / "summary.json")
-    except FileNotFoundError:
-        return math.nan
+    summary = summary_of(RunFolder(folder))
     value = summary.get(metric)
     return float(value) if summary.get("state") == "done" and isinstance(value, int | float) else math.nan

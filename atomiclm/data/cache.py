@@ -28,6 +28,7 @@ from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from atomiclm.data.progress import Progress
 from atomiclm.durable import flush, write_whole
+from atomiclm.user_error import UserError
 
 MANIFEST = "manifest.json"
 HASH_LIMIT_BYTES = 1 << 30
@@ -148,7 +149,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a published folder. Raises ValueError when it is none, OSError when it cannot be read."""
     manifest = read_small_json(folder / MANIFEST)
     if not isinstance(manifest, dict):
-        raise ValueError(f"{folder / MANIFEST} is not a JSON object; remove {folder}, and it is built again")
+        raise UserError(f"{folder / MANIFEST} is not a JSON object; remove {folder}, and it is built again")
     return manifest
 
 
@@ -156,11 +157,11 @@ def read_small_json(path: Path) -> Any:
     """The value in a JSON file of the cache. Raises ValueError when it is none, OSError when it cannot be read."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode) or status.st_size > JSON_LIMIT_BYTES:
-        raise ValueError(f"{path} is not a file of at most {JSON_LIMIT_BYTES:,} bytes; remove it, and it is made again")
+        raise UserError(f"{path} is not a file of at most {JSON_LIMIT_BYTES:,} bytes; remove it, and it is made again")
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not JSON ({error!s:.200}); remove it, and it is made again") from error
+        raise UserError(f"{path} is not JSON ({error!s:.200}); remove it, and it is made again") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -191,7 +192,7 @@ def exclusive(folder: Path, progress: Progress) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NOT_OURS:
             raise
-        raise ValueError(
+        raise UserError(
             f"cache_dir: may not write to {folder.parent} ({error.strerror}); "
             "set ATOMICLM_CACHE to a folder you may write to"
         ) from error

@@ -18,6 +18,7 @@ from atomiclm.data.source import CorpusSource, SourceError, SourcePart, fraction
 from atomiclm.data.split import Survey, check_split
 from atomiclm.data.surveys import FORMAT, surveyed
 from atomiclm.data.tokenizer_text import tokenizer_text
+from atomiclm.user_error import UserError
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -44,7 +45,7 @@ def prepare[T: TrainableTokenizer](
     told = silent if progress is None else progress
     root = cache_dir if cache_dir is not None else default_cache_dir()
     if END_OF_TEXT not in tokenizer.special_tokens:
-        raise ValueError(
+        raise UserError(
             f"tokenizer.special_tokens must hold {END_OF_TEXT!r}, which separates documents; "
             f"it holds {sorted(tokenizer.special_tokens)}"
         )

@@ -6,6 +6,7 @@ import numpy as np
 
 from atomiclm.data.batches import Batch, Dataset, Flags, Ids
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
+from atomiclm.user_error import UserError
 
 BLOCK_SAMPLES = 4096  # of which every source must get at least two
 
@@ -33,7 +34,7 @@ class MixedDataset(Dataset):
         shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
         for name, share in zip(names, shares, strict=True):
             if share * BLOCK_SAMPLES < 2:
-                raise ValueError(
+                raise UserError(
                     f"weights: {name} has a share of {share:.2e}; give it at least {2 / BLOCK_SAMPLES:.1e} or remove it"
                 )
         self.datasets = datasets

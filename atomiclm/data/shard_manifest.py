@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from atomiclm.data.cache import MANIFEST
 from atomiclm.data.shards import token_dtype
+from atomiclm.user_error import UserError
 
 SPLITS = ("train", "validation")
 COUNTS = ("bytes", "tokens", "documents")
@@ -67,4 +68,4 @@ def _check_files(folder: Path, manifest: Mapping[str, Any], token_bytes: int) ->
 
 
 def _refuse(folder: Path, field: str, rule: str) -> NoReturn:
-    raise ValueError(f"{folder / MANIFEST}: {field!a:.100} {rule}; it is built again once you remove {folder}")
+    raise UserError(f"{folder / MANIFEST}: {field!a:.100} {rule}; it is built again once you remove {folder}")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from atomiclm.data.batches import Flags, Ids, Tokens
 from atomiclm.data.source import SourceError
+from atomiclm.user_error import UserError
 
 CHECK_TOKENS = 1 << 22  # looked at together
 _REMEDY = "it is built again once you remove"
@@ -77,12 +78,12 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
     for first in range(0, len(tokens), CHECK_TOKENS):
         block = tokens[first : first + CHECK_TOKENS]
         if (highest := int(block.max())) >= vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"{path} holds the id {highest}, but the tokenizer has {vocab_size} ids; {_REMEDY} {folder}"
             )
         documents += int(np.count_nonzero(block == separator))
     if tokens[0] != separator or documents != facts["documents"]:
-        raise ValueError(
+        raise UserError(
             f"{path} must begin with the separator {separator} and have {facts['documents']}, one a document, "
             f"but begins with {tokens[0]} and has {documents}; {_REMEDY} {folder}"
         )
@@ -90,7 +91,7 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
     if f"{split}.answers.bin" in manifest["files"]:
         flags = _mapped(folder / f"{split}.answers.bin", np.dtype(np.uint8), facts["tokens"])
         if flags.max() > 1:
-            raise ValueError(f"{folder / f'{split}.answers.bin'} holds a {flags.max()}, not flags; {_REMEDY} {folder}")
+            raise UserError(f"{folder / f'{split}.answers.bin'} holds a {flags.max()}, not flags; {_REMEDY} {folder}")
         answers = flags.view(np.bool_)
     return TokenShard(tokens, facts["bytes"], facts["documents"], facts["sha256"], separator, answers)
 
@@ -98,7 +99,7 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
 def _mapped(path: Path, dtype: np.dtype[Any], length: int) -> npt.NDArray[Any]:
     size = path.stat().st_size
     if length < 1 or size != length * dtype.itemsize:
-        raise ValueError(
+        raise UserError(
             f"{path} has {size:,} bytes where its manifest says {length:,} tokens of {dtype.itemsize}; "
             f"{_REMEDY} {path.parent}"
         )

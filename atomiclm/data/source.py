@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from atomiclm.user_error import UserError
+
 
 @dataclass(frozen=True, slots=True)
 class Document:
@@ -18,7 +20,7 @@ class Document:
     answers: tuple[tuple[int, int], ...] = ()
 
 
-class SourceError(ValueError):
+class SourceError(UserError):
     """A fault in the text someone pointed at: `argument` is the constructor argument to change."""
 
     def __init__(self, argument: str, message: str) -> None:

@@ -20,6 +20,7 @@ import numpy as np
 from atomiclm.data.batches import Batch, Tokens, document_ids
 from atomiclm.data.packing import PackedDataset
 from atomiclm.data.prepared import CorpusPart, PreparedCorpus
+from atomiclm.user_error import UserError
 
 
 def validation_windows(
@@ -35,7 +36,7 @@ def validation_windows(
     """
     num_targets = len(tokens) - 1
     if num_targets < 1:
-        raise ValueError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
+        raise UserError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
     if context_length < 1 or batch_size < 1:
         raise ValueError(f"context_length and batch_size must be at least 1, they are {context_length}, {batch_size}")
     stride = context_length if stride is None else stride

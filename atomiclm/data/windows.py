@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atomiclm.data.batches import Batch, Dataset, Flags, Tokens, document_ids
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.data.order import WindowOrder
@@ -54,7 +55,7 @@ def check_stream(num_tokens: int, context_length: int) -> None:
     if context_length < 1:
         raise ValueError(f"context_length must be at least 1, it is {context_length}")
     if num_tokens < context_length + 1:
-        raise ValueError(
+        raise UserError(
             f"context_length={context_length} needs {context_length + 1} tokens, the corpus has {num_tokens}; "
             f"set a context_length of at most {max(1, num_tokens - 1)}, or use a larger corpus"
         )

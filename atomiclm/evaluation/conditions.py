@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomiclm.data import CorpusPart, PreparedCorpus, ValidationWindows
+from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +30,7 @@ class Conditions:
         names = [part.name for part in self.corpus.parts if part.name]
         if self.source and self.source not in names:
             known = f"the mixture has {', '.join(names)}" if names else "the corpus is no mixture"
-            raise ValueError(f"source: no source {self.source!r}; {known}")
+            raise UserError(f"source: no source {self.source!r}; {known}")
 
     @property
     def parts(self) -> tuple[CorpusPart, ...]:

@@ -16,6 +16,7 @@ from atomiclm.evaluation.measuring import EvaluationProtocol, Subject, with_toke
 from atomiclm.evaluation.protocol import Described
 from atomiclm.evaluation.results import Measured
 from atomiclm.model import cross_entropy
+from atomiclm.user_error import UserError
 
 FARTHEST = 4  # contexts: the default distances go that far
 
@@ -67,15 +68,15 @@ class Induction(EvaluationProtocol):
         distances = self.distances or _powers_of_two(self.string_tokens, FARTHEST * conditions.trained_length)
         vocabulary = len(_text_tokens(conditions))
         if vocabulary < self.string_tokens:
-            raise ValueError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most so many")
+            raise UserError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most so many")
         if not distances:
-            raise ValueError(
+            raise UserError(
                 f"string_tokens: {self.string_tokens} are too many for a context of {conditions.trained_length}; give "
                 "fewer, or say at what distances"
             )
         needed, available = distances[-1] - self.string_tokens, len(_text(conditions))
         if needed > available:
-            raise ValueError(
+            raise UserError(
                 f"distances: {distances[-1]} needs {needed} tokens of validation text between the two strings, and "
                 f"there are {available}; give at most {available + self.string_tokens}"
             )

@@ -16,6 +16,7 @@ from atomiclm.evaluation.forward import evaluating
 from atomiclm.evaluation.measuring import EvaluationProtocol, Scored, Subject, score, with_tokenizer
 from atomiclm.evaluation.protocol import Described
 from atomiclm.evaluation.results import Measured
+from atomiclm.user_error import UserError
 
 BINS_PER_CONTEXT = 8  # of the curves: fine enough to see where the loss turns up, few enough to be smooth
 
@@ -55,7 +56,7 @@ class LengthExtrapolation(EvaluationProtocol):
             available = part.validation.num_tokens - 1
             if available < longest:
                 text = f"the validation text of {part.name}" if part.name else "the validation text"
-                raise ValueError(
+                raise UserError(
                     f"lengths: {self.lengths[-1]} x {conditions.trained_length} tokens are more than the {available} "
                     f"of {text}; give at most {available // conditions.trained_length}, or hold out more text"
                 )

@@ -5,6 +5,7 @@ from atomiclm.evaluation.accuracy import Accuracy, answer_accuracy
 from atomiclm.evaluation.conditions import Conditions
 from atomiclm.evaluation.measuring import EvaluationProtocol, Subject
 from atomiclm.evaluation.results import Measured
+from atomiclm.user_error import UserError
 
 
 class Recall(EvaluationProtocol):
@@ -29,7 +30,7 @@ class Recall(EvaluationProtocol):
             if part.name:
                 figures[f"accuracy/{part.name}"] = accuracy.share
         if not answered.answers:
-            raise ValueError(
+            raise UserError(
                 "protocol recall: no source of this run knows its answers (copy, recall and passkey do); protocol "
                 "induction asks any model"
             )

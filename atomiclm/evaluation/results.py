@@ -16,10 +16,15 @@ from typing import Any, Self
 
 from atomiclm.durable import read_plain
 from atomiclm.evaluation.protocol import Described, content_hash
+from atomiclm.user_error import UserError
 
 FOLDER = "evaluations"
 
 Curve = Mapping[str, Sequence[float]]
+
+
+class NotFinite(ArithmeticError):
+    """A figure came out as no finite number."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +66,11 @@ class EvaluationResult:
         """The text of its file.
 
         Raises:
-            ArithmeticError: a figure is not a finite number; such a result is not to be kept.
+            NotFinite: a figure is no finite number; such a result is not to be kept.
         """
         broken = [name for name, value in _numbers(self.measured) if not math.isfinite(value)]
         if broken:
-            raise ArithmeticError(
+            raise NotFinite(
                 f"{self.protocol.name}: {', '.join(broken[:3])} came out as no finite number, so nothing is kept; the "
                 f"weights of {self.checkpoint} have diverged, or the model cannot be run with these settings"
             )
@@ -98,7 +103,7 @@ class EvaluationResult:
                 measured,
             )
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not what an evaluation writes ({error!r})") from error
+            raise UserError(f"not what an evaluation writes ({error!r})") from error
 
 
 def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapping[str, Any]) -> Path:
@@ -112,7 +117,7 @@ def read_result(path: Path) -> EvaluationResult:
     try:
         return EvaluationResult.from_json(read_plain(path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it, and evaluate --save writes it again") from error
+        raise UserError(f"{path} is damaged ({error}); remove it, and evaluate --save writes it again") from error
 
 
 def read_evaluations(run: str | Path) -> list[EvaluationResult]:

@@ -6,6 +6,7 @@ from atomiclm.evaluation.bits_per_byte import windows_measured
 from atomiclm.evaluation.conditions import Conditions
 from atomiclm.evaluation.measuring import EvaluationProtocol, Subject
 from atomiclm.evaluation.results import Measured
+from atomiclm.user_error import UserError
 
 
 class Sliding(EvaluationProtocol):
@@ -30,7 +31,7 @@ class Sliding(EvaluationProtocol):
     def settings(self, conditions: Conditions) -> dict[str, Any]:
         """See EvaluationProtocol."""
         if self.stride > conditions.context_length:
-            raise ValueError(
+            raise UserError(
                 f"stride: {self.stride} is more than the context of {conditions.context_length} tokens, so tokens "
                 f"would be left out; give at most {conditions.context_length}"
             )

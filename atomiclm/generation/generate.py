@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from atomiclm.generation.sampler import Sampler
 from atomiclm.model.cache import KVCache
 from atomiclm.model.decoder import Decoder
+from atomiclm.user_error import UserError
 
 _PADDING_DOCUMENT = -1
 
@@ -69,7 +70,7 @@ def generate(
                 "start from the end-of-text token to write from nothing"
             )
     if max_tokens < 0:
-        raise ValueError(f"max_tokens={max_tokens} must be 0 or more")
+        raise UserError(f"max_tokens={max_tokens} must be 0 or more")
     rows = [_Row(index, list(prompt), len(prompt), _generator(seed, index)) for index, prompt in enumerate(prompts)]
     if max_tokens > 0:
         with _evaluating(model), torch.inference_mode():

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from atomiclm.generation.filters import keep_min_p, keep_top_k, keep_top_p
+from atomiclm.user_error import UserError
 
 
 class Sampler:
@@ -48,7 +49,7 @@ class Sampler:
         """
         scores = logits.detach().to("cpu", torch.float64)
         if scores.isnan().any():
-            raise ValueError("the model's scores are not numbers (NaN): it has diverged, or its weights are damaged")
+            raise UserError("the model's scores are not numbers (NaN): it has diverged, or its weights are damaged")
         if self.temperature == 0:
             return scores.argmax(-1)
         cumulative = self.filter(scores).softmax(-1).cumsum(-1)

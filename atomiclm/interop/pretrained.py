@@ -8,6 +8,7 @@ from typing import Any, Literal
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.content import TokenizerFile
 from atomiclm.tokenizer.file_format import FORMAT, read_json, read_tokenizer_file
+from atomiclm.user_error import UserError
 
 
 class PretrainedTokenizer(BasicTokenizer):
@@ -39,7 +40,7 @@ class PretrainedTokenizer(BasicTokenizer):
         try:
             content = _read(Path(path).expanduser(), pattern, special_tokens)
         except OSError as error:
-            raise ValueError(f"path: {path} cannot be read ({error.strerror}); give the path of a file") from error
+            raise UserError(f"path: {path} cannot be read ({error.strerror}); give the path of a file") from error
         if END_OF_TEXT not in content.special_tokens:
             content = replace(
                 content,
@@ -47,7 +48,7 @@ class PretrainedTokenizer(BasicTokenizer):
                 target_vocab_size=content.vocab_size + 1,
             )
         if vocab_size != content.vocab_size:
-            raise ValueError(
+            raise UserError(
                 f"vocab_size: {vocab_size} is not the size of {path}, which has {content.vocab_size} ids with "
                 f"{END_OF_TEXT}; set tokenizer.vocab_size={content.vocab_size}"
             )
@@ -67,11 +68,11 @@ def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None
         from atomiclm.interop.tiktoken.ranks import from_ranks, read_ranks
 
         if pattern is None:
-            raise ValueError(f"pattern: {path} does not say how text is split; set gpt2, cl100k or o200k")
+            raise UserError(f"pattern: {path} does not say how text is split; set gpt2, cl100k or o200k")
         return from_ranks(read_ranks(path), pattern, special_tokens or {}).content()
     for name, given in (("pattern", pattern), ("special_tokens", special_tokens)):
         if given is not None:
-            raise ValueError(f"{name}: {path} says it itself; leave it out (null)")
+            raise UserError(f"{name}: {path} says it itself; leave it out (null)")
     fields = read_json(path)
     if isinstance(fields, dict) and fields.get("format") == FORMAT:
         return read_tokenizer_file(path)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from atomiclm.user_error import UserError
 
-class PartError(ValueError):
+
+class PartError(UserError):
     """What a component refused, with the place of the component in the model: ``attention.query_key_norm: ...``.
 
     path     names of the arguments that lead from the decoder to the component, the same as in a configuration

@@ -7,6 +7,7 @@ from atomiclm.study.comparison import Column
 from atomiclm.study.grouping import Group
 from atomiclm.study.runs import RunResult
 from atomiclm.study.wording import format_value
+from atomiclm.user_error import UserError
 
 
 def choose_baseline(
@@ -53,7 +54,7 @@ def _wanted(groups: Sequence[Group], columns: Sequence[Column], wanted: str) -> 
     if len(found) == 1:
         return found[0]
     problem = f"{wanted!r} is {len(found)} of the arms" if found else f"{wanted!r} is none of the arms"
-    raise ValueError(f"--baseline: {problem}; give one of: {', '.join(map(repr, found or names)) or 'none has ended'}")
+    raise UserError(f"--baseline: {problem}; give one of: {', '.join(map(repr, found or names)) or 'none has ended'}")
 
 
 def _spellings(value: object) -> set[str]:

@@ -25,6 +25,7 @@ from atomiclm.study.runs import RunResult, read_plan, read_runs
 from atomiclm.study.statistics import one_sample
 from atomiclm.study.study import Expected, Study
 from atomiclm.study.verdict import outcome
+from atomiclm.user_error import UserError
 
 COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token", "tokens_per_second")
 """Shown of every arm, as means; all but the speed are the same for every seed."""
@@ -55,9 +56,9 @@ def compare_runs(
         ValueError: runs that cannot be compared (`compatible.refuse_unlike`), or a setting out of range.
     """
     if not 0 < alpha < 1:
-        raise ValueError(f"--alpha: {alpha:g} is not between 0 and 1; 0.05 makes intervals of 95 %")
+        raise UserError(f"--alpha: {alpha:g} is not between 0 and 1; 0.05 makes intervals of 95 %")
     if margin is not None and not margin > 0:
-        raise ValueError(f"--margin: {margin:g} is not positive; give the smallest difference that matters")
+        raise UserError(f"--margin: {margin:g} is not positive; give the smallest difference that matters")
     study = ledger.study if ledger else Study()
     metric = metric or study.metric
     runs = without_figures_diverged(runs, metric)

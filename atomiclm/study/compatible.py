@@ -6,6 +6,7 @@ from typing import Any
 
 from atomiclm.evaluation.protocol import Described, differences, recorded_protocol
 from atomiclm.study.runs import RunResult
+from atomiclm.user_error import UserError
 
 _ADVICE = (
     "Compare the folders of one text at a time, with one validation_fraction and one trainer.separate_documents, or "
@@ -35,7 +36,7 @@ def _same_protocol(runs: Sequence[RunResult]) -> None:
         first = first or (described, run)
         if reasons := differences(first[0], described):
             rule = "they were not measured alike, so their figures cannot be compared"
-            raise ValueError(f"{first[1].folder.path} and {run.folder.path}: {rule}: {'; '.join(reasons)}. {_ADVICE}")
+            raise UserError(f"{first[1].folder.path} and {run.folder.path}: {rule}: {'; '.join(reasons)}. {_ADVICE}")
 
 
 def _same_figures(runs: Sequence[RunResult]) -> None:
@@ -44,7 +45,7 @@ def _same_figures(runs: Sequence[RunResult]) -> None:
         if mine != first:
             names = ", ".join(sorted(mine ^ first))
             here, there = (run, runs[0]) if mine - first else (runs[0], run)
-            raise ValueError(
+            raise UserError(
                 f"validation figures differ, so the runs were measured in different ways: {here.folder.path} reports "
                 f"{names}, {there.folder.path} does not; compare runs of one kind"
             )
@@ -69,7 +70,7 @@ def _distinct_seeds(runs: Sequence[RunResult]) -> None:
     for run in runs:
         twin = seen.setdefault((run.variant, run.seed), run)
         if twin is not run:
-            raise ValueError(
+            raise UserError(
                 f"seed {run.seed} of variant {run.variant} is there twice: {twin.folder.path} and {run.folder.path}; "
                 f"give only one of them"
             )
@@ -79,7 +80,7 @@ def _known_metric(runs: Sequence[RunResult], metric: str) -> None:
     known = sorted({name for run in runs for name in numbers_of(run)})
     if runs and metric not in known:
         close = difflib.get_close_matches(metric, known, n=3, cutoff=0.3) or known
-        raise ValueError(f"--metric: no finished run reports {metric!r}; there are: {', '.join(close)}")
+        raise UserError(f"--metric: no finished run reports {metric!r}; there are: {', '.join(close)}")
     for run in runs:
         if metric not in numbers_of(run):
-            raise ValueError(f"--metric: {run.folder.path} does not report {metric!r}, others do; choose another")
+            raise UserError(f"--metric: {run.folder.path} does not report {metric!r}, others do; choose another")

@@ -13,10 +13,11 @@ import statistics
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from atomiclm.tracking.record import AXES, read_metrics
+from atomiclm.tracking.record import AXES
+from atomiclm.tracking.run_folder import RunFolder
+from atomiclm.user_error import UserError
 
 MOST_POINTS = 90
 """Of a curve: one every 8 pixels of a wide chart."""
@@ -84,23 +85,23 @@ class Curve:
         return columns or [(math.nan,)] * len(self.axes["step"])
 
 
-def read_rows(path: Path, figures: Sequence[str]) -> RunRows:
-    """Read the points of `figures` and the last samples of a `metrics.jsonl`.
+def read_rows(folder: RunFolder, figures: Sequence[str]) -> RunRows:
+    """Read the points of `figures` and the last samples of a run's record.
 
     Training rows carry the fraction of the budget; other rows have it by their step. Rows that are not what a run
     writes are passed over: a comparison must not fail because one file was touched.
 
     Args:
-        path: the file.
+        folder: the run.
         figures: names of rows' figures, each found in the rows of the event before its slash.
     """
     try:
-        rows = read_metrics(path)
-    except (ValueError, OSError) as error:
+        rows = folder.read_rows()
+    except UserError as error:
         return RunRows(fault=str(error))
     budget_steps = _budget_steps(rows)
     if not budget_steps:
-        return RunRows(fault="" if path.exists() else f"no {path.name}")
+        return RunRows()
     tracks = {}
     for figure in figures:
         event = figure.split("/")[0]

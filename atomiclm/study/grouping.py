@@ -2,7 +2,6 @@
 
 import math
 import re
-import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from atomiclm.study.runs import RunResult
 from atomiclm.study.table import differing_columns
 from atomiclm.study.wording import format_value
 from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
+from atomiclm.user_error import UserError
 
 MOST_NAMED = 4
 """Differing keys that can name an arm; with more it is called as its folders are."""
@@ -70,7 +70,7 @@ def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
     """Arms of a study's plan, in its order; a run that two arms share is in both.
 
     Raises:
-        ValueError: two folders hold one run.
+        UserError: two folders hold one run.
     """
     known = _of_cells(runs, cells)
     groups = []
@@ -91,7 +91,7 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
             what is missing of them is told.
 
     Raises:
-        ValueError: there are cells, and two folders hold one run.
+        UserError: there are cells, and two folders hold one run.
     """
     variants: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
@@ -112,7 +112,7 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
     groups = [*swept, *(replace(group, name=names[group.name]) for group in rest)]
     planned = {run.folder.path for run in known.values()}
     unfinished = [
-        _unfinished(run, names.get(str(run.summary.get("variant")), ""), run.seed, started_by(run))
+        _unfinished(run, names.get(str(run.summary.get("variant")), ""), run.seed, run.folder.command())
         for run in runs
         if not run.done and run.folder.path not in planned
     ]
@@ -125,7 +125,7 @@ def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, Run
     for run in runs:
         twins = alike[digest_of(run.folder.run_id)[:EARLIER_DIGITS]]
         if twin := next((twin for twin in twins if are_one_run(twin.folder.run_id, run.folder.run_id)), None):
-            raise ValueError(
+            raise UserError(
                 f"{twin.folder.path} and {run.folder.path} are copies of one run: their names end in the same hash; "
                 "move one of them to another folder"
             )
@@ -151,14 +151,6 @@ def _left(cells: Sequence[Cell], known: Mapping[str, RunResult]) -> Iterator[Unf
             yield Unfinished(cell.arm, cell.seed, cell.run_id, "missing", "", "", cell.command)
         elif not found.done:
             yield _unfinished(found, cell.arm, cell.seed, cell.command)
-
-
-def started_by(run: RunResult) -> str:
-    """The command that trained a run, as its environment.json has it; "" where it does not say."""
-    words = run.environment.get("command")
-    if not isinstance(words, list) or not words:
-        return ""
-    return " ".join(["python -m atomiclm.train", *(shlex.quote(str(word)) for word in words[1:])])
 
 
 def _group(name: str, runs: Sequence[RunResult], planned: int) -> Group:

@@ -12,6 +12,7 @@ from atomiclm.durable import read_plain
 from atomiclm.study.study import Study
 from atomiclm.tracking.record import from_json, write_summary
 from atomiclm.tracking.run_folder import are_one_run, digest_of
+from atomiclm.user_error import UserError
 
 LEDGER_FILE = "study.json"
 FORMAT = 1
@@ -128,7 +129,7 @@ def read_ledger(folder: Path) -> StudyLedger | None:
     try:
         values = from_json(read_plain(file))
         if values.pop("format") != FORMAT:
-            raise ValueError("written by another version of atomiclm")
+            raise UserError("written by another version of atomiclm")
         return StudyLedger(
             **{
                 **values,
@@ -141,7 +142,7 @@ def read_ledger(folder: Path) -> StudyLedger | None:
     except FileNotFoundError:
         return None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{file} cannot be read ({error}); remove it, and the next sweep writes it anew, without what it noted: "
             "when the prediction was first seen, and the looks"
         ) from error

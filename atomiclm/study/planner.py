@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from atomiclm.study.comparison import Arm, Comparison
 from atomiclm.study.statistics import POWER, detectable_difference, seeds_needed
 from atomiclm.tracking.wording import duration
+from atomiclm.user_error import UserError
 
 WELL_KNOWN_PAIRS = 5
 """With fewer, a standard deviation is known to no better than a factor of two either way (chi-squared, 95 %)."""
@@ -96,9 +97,9 @@ def seeds_report(comparison: Comparison, margin: float | None = None, power: flo
     """
     margin = comparison.margin if margin is None else margin
     if margin is not None and not margin > 0:
-        raise ValueError(f"margin={margin:g} is not positive; give the smallest difference that matters")
+        raise UserError(f"margin={margin:g} is not positive; give the smallest difference that matters")
     if not comparison.alpha < power < 1:
-        raise ValueError(f"power={power:g} is not between alpha={comparison.alpha:g} and 1; 0.8 is usual")
+        raise UserError(f"power={power:g} is not between alpha={comparison.alpha:g} and 1; 0.8 is usual")
     base = next((arm for arm in comparison.arms if arm.name == comparison.baseline), None)
     compared = [arm for arm in comparison.arms if arm is not base]
     alpha = comparison.alpha / max(1, len(compared))

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.study.ledger import LEDGER_FILE, StudyLedger, read_ledger
-from atomiclm.tracking.config_file import read_config_file
-from atomiclm.tracking.record import read_summary
 from atomiclm.tracking.run_folder import RunFolder, is_held, near, runs_in
+from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)
@@ -87,21 +86,13 @@ def read_run(folder: RunFolder) -> RunResult:
     faults = []
     config: dict[str, Any] = {}
     try:
-        config = dict(flatten(read_config_file(folder.config)))
-    except FileNotFoundError:
-        faults.append("no config.yaml")
-    except ValueError:
-        faults.append("config.yaml is damaged")
-    except OSError as error:
-        faults.append(f"config.yaml: {error.strerror}")
+        config = dict(flatten(folder.read_config()))
+    except UserError as error:
+        faults.append(str(error))
     try:
-        summary = read_summary(folder.summary)
-    except FileNotFoundError:
-        faults.append("no summary.json")
-    except ValueError:
-        faults.append("summary.json is damaged")
-    except OSError as error:
-        faults.append(f"summary.json: {error.strerror}")
+        summary = folder.read_summary()
+    except UserError as error:
+        faults.append(str(error))
     else:
         missing = [key for key in ("state", "variant") if key not in summary]
         faults.extend(f"summary.json has no {key!r}" for key in missing)
@@ -118,13 +109,11 @@ def read_run(folder: RunFolder) -> RunResult:
 
 
 def _environment(folder: RunFolder) -> dict[str, Any]:
-    """What the last process noted; runs of one process have its facts alone. Unreadable, it is no fault of the run."""
+    """What the last process noted. Unreadable, it is no fault of the run's figures."""
     try:
-        found = read_summary(folder.environment)
-    except (OSError, ValueError):
+        return folder.read_environments()[-1]
+    except UserError:
         return {}
-    processes = found.get("processes", [found])
-    return dict(processes[-1]) if processes else {}
 
 
 def _has_begun(folder: RunFolder) -> bool:
@@ -152,18 +141,18 @@ def _folders_at(path: Path) -> list[RunFolder]:
     path = path.expanduser()
     if not path.is_dir():
         if path.exists():
-            raise ValueError(f"PATH: {str(path)!r} is a file; give the run folder that holds it")
+            raise UserError(f"PATH: {str(path)!r} is a file; give the run folder that holds it")
         siblings = [str(other) for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
         siblings += [str(other) for other in Path("outputs").glob("*") if other.is_dir()]
-        raise ValueError(f"PATH: no folder {str(path)!r}{near(str(path), sorted(set(siblings)))}")
+        raise UserError(f"PATH: no folder {str(path)!r}{near(str(path), sorted(set(siblings)))}")
     if RunFolder(path).looks_like_a_run():
         return [RunFolder(path)]
     if (inside := runs_in(path)) or (path / LEDGER_FILE).is_file():
         return inside
     if deeper := [other for other in sorted(path.iterdir()) if runs_in(other)]:
         shown = ", ".join(str(other) for other in deeper[:5]) + (", ..." if len(deeper) > 5 else "")
-        raise ValueError(f"PATH: {str(path)!r} holds studies, not runs; give one or more of: {shown}")
-    raise ValueError(f"PATH: no runs in {str(path)!r}")
+        raise UserError(f"PATH: {str(path)!r} holds studies, not runs; give one or more of: {shown}")
+    raise UserError(f"PATH: no runs in {str(path)!r}")
 
 
 def _error(error: Any) -> str:

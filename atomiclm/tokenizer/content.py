@@ -23,6 +23,7 @@ from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
 from atomiclm.tokenizer.special import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.tie_break import TieBreak
 from atomiclm.tokenizer.utf8 import to_bytes
+from atomiclm.user_error import UserError
 
 TIE_BREAKS = ("bytes", "huggingface", None)
 """By which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows."""
@@ -127,7 +128,7 @@ def is_int(value: Any) -> bool:
 
 def refuse(field: str, rule: str) -> NoReturn:
     """Say which field breaks which rule."""
-    raise ValueError(f"field {field!r:.80}: {rule}")
+    raise UserError(f"field {field!r:.80}: {rule}")
 
 
 def merge_name(number: int) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from atomiclm.tokenizer.compiled import counter_fields as field
 from atomiclm.tokenizer.compiled import load_kernel
+from atomiclm.user_error import UserError
 
 MOST = 2**63 - 1
 """Counts, and the bytes of all that is counted, fit in 64 bits."""
@@ -185,9 +186,7 @@ class PretokenCounter:
 
 def _check_total(total: int, name: str) -> None:
     if total > MOST:
-        raise ValueError(
-            f"{name}: {total} bytes are counted, more than 2^63 - 1; divide all weights by a common number"
-        )
+        raise UserError(f"{name}: {total} bytes are counted, more than 2^63 - 1; divide all weights by a common number")
 
 
 def _longer[T: np.generic](array: NDArray[T], size: int) -> NDArray[T]:

@@ -34,6 +34,7 @@ from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZ
 from atomiclm.tokenizer.content import TokenizerFile, is_int, merge_name, refuse
 from atomiclm.tokenizer.patterns import split_pattern
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256, UNICODE_VERSION
+from atomiclm.user_error import UserError
 
 FORMAT = "atomiclm.tokenizer"
 
@@ -88,7 +89,7 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
     try:
         return _content(fields)
     except ValueError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: {error}; load a file written by save(), or train the tokenizer again and save it"
         ) from error
 
@@ -102,11 +103,11 @@ def read_bounded(path: Path) -> bytes:
     """
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder is an OSError that says so
-        raise ValueError(f"{path}: not a file but a pipe, a socket or a device; give the path of a file")
+        raise UserError(f"{path}: not a file but a pipe, a socket or a device; give the path of a file")
     with path.open("rb") as file:
         data = file.read(MAX_FILE_BYTES + 1)
     if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"{path}: larger than {MAX_FILE_BYTES} bytes, so not a tokenizer; check the path")
+        raise UserError(f"{path}: larger than {MAX_FILE_BYTES} bytes, so not a tokenizer; check the path")
     return data
 
 
@@ -122,18 +123,18 @@ def read_json(path: Path) -> Any:
         # Decoded here, because from bytes `json` would accept UTF-16 and UTF-32 too.
         return json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not a JSON file ({error!s:.200}); check the path or write the file again") from error
+        raise UserError(f"{path}: not a JSON file ({error!s:.200}); check the path or write the file again") from error
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
-        raise ValueError("a key is written twice")
+        raise UserError("a key is written twice")
     return fields
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a JSON value")
+    raise UserError(f"{name} is not a JSON value")
 
 
 def _render(fields: dict[str, Any]) -> str:

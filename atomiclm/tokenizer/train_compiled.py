@@ -14,6 +14,7 @@ from atomiclm.tokenizer.compiled import trainer_fields as field
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.count_compiled import Words
 from atomiclm.tokenizer.tie_break import TieBreak, byte_order, invert, with_bytes_numbered
+from atomiclm.user_error import UserError
 
 MAX_PLACES = 2**31 - 1
 """A place is an int32."""
@@ -110,7 +111,7 @@ class _Trainer:
         self._total_bytes = words.total_bytes
         self._num_places = len(words.data) + len(words) + 1
         if self._num_places > MAX_PLACES:
-            raise ValueError(
+            raise UserError(
                 f"pretokens: the different pretokens have {len(words.data)} bytes, more than 2^31 places; "
                 f"train on less text, or with a pattern that cuts it shorter"
             )

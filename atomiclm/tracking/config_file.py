@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from atomiclm.durable import read_plain
+from atomiclm.user_error import UserError
 
 MAX_BYTES = 1_000_000
 """Of a file; the longest shipped configuration of a run has 6,000."""
@@ -28,9 +29,9 @@ def read_config_file(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(content, _LOADER)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a date that is none
-        raise ValueError(f"{path.name}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise ValueError(f"{path.name} is not a configuration: it is no mapping of names to values")
+        raise UserError(f"{path.name} is not a configuration: it is no mapping of names to values")
     return values
 
 
@@ -43,12 +44,12 @@ def read_yaml_text(path: Path) -> str:
     """
     content = read_plain(path, MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise ValueError(f"{path.name} has more than {MAX_BYTES:,} bytes; no configuration is that long")
+        raise UserError(f"{path.name} has more than {MAX_BYTES:,} bytes; no configuration is that long")
     try:
         text = content.decode("utf-8")
         check_size(text)
     except (yaml.YAMLError, ValueError) as error:
-        raise ValueError(f"{path.name}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
     return text
 
 
@@ -65,13 +66,13 @@ def check_size(text: str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             open_nodes.append((event.anchor, 1))
             if len(open_nodes) > MAX_LEVELS:
-                raise ValueError(f"it is nested more than {MAX_LEVELS} levels deep")
+                raise UserError(f"it is nested more than {MAX_LEVELS} levels deep")
             continue
         if isinstance(event, yaml.CollectionEndEvent):
             anchor, size = open_nodes.pop()
         elif isinstance(event, yaml.AliasEvent):
             if event.anchor not in counted:
-                raise ValueError(f"the alias *{event.anchor} stands for a part that is not ended, or not there")
+                raise UserError(f"the alias *{event.anchor} stands for a part that is not ended, or not there")
             anchor, size = None, counted[event.anchor]
         elif isinstance(event, yaml.ScalarEvent):
             anchor, size = event.anchor, 1
@@ -82,4 +83,4 @@ def check_size(text: str) -> None:
         around, total = open_nodes[-1]
         open_nodes[-1] = (around, total + size)
         if total + size > MAX_VALUES:
-            raise ValueError(f"it comes to more than {MAX_VALUES:,} values")
+            raise UserError(f"it comes to more than {MAX_VALUES:,} values")

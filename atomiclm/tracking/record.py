@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from atomiclm.durable import read_plain, write_whole
+from atomiclm.user_error import UserError
 
 AXES = ("step", "tokens", "seconds", "flops")
 """What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""
@@ -47,14 +48,14 @@ def from_json(data: bytes) -> Any:
     try:
         return json.loads(data.decode("utf-8"), object_hook=_restore)
     except RecursionError as error:
-        raise ValueError("nested too deep") from error
+        raise UserError("nested too deep") from error
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     """The intact rows with the bytes of their lines.
 
     Rows are written in one piece with their newline, so a last line without one, or one that is not a JSON object, was
-    torn by a kill and is left out. The same anywhere else is damage: ValueError naming the line.
+    torn by a kill and is left out. The same anywhere else is damage: DamagedRow.
     """
     lines = read_plain(path).splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
@@ -64,32 +65,39 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
         try:
             row = from_json(line)
             if not isinstance(row, dict):
-                raise ValueError("not a JSON object")
+                raise UserError("not a JSON object")
         except ValueError as error:
             if last:
                 return
-            raise ValueError(f"{path}: line {number} of {len(lines)} is damaged ({error})") from error
+            raise DamagedRow(path, number, len(lines), error) from error
         yield row, line
 
 
 def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, in order; a run that has written none yet has none.
+    """The rows of a `metrics.jsonl`, in order.
 
     Args:
         path: the file.
         event: keep only rows of this event ("train", "validation", ...).
 
     Raises:
-        ValueError: a line other than a torn last one is not a JSON object.
+        DamagedRow: a line other than a torn last one is not a JSON object.
+        OSError: it cannot be read.
     """
-    if not path.exists():
-        return []
     return [row for row, _ in _rows(path) if event is None or row.get("event") == event]
 
 
 def _counts(row: Mapping[str, Any]) -> bool:
     """Whether a row is a result. Checkpoints are not: they come by the clock."""
     return row.get("event") != "checkpoint"
+
+
+class DamagedRow(UserError):
+    """A line of a `metrics.jsonl` other than a torn last one that is no row; `number` counts from 1."""
+
+    def __init__(self, path: Path, number: int, lines: int, reason: object) -> None:
+        super().__init__(f"{path}: line {number} of {lines} is damaged ({reason})")
+        self.number = number
 
 
 class Record:
@@ -179,7 +187,7 @@ class Record:
     def refuse_damage(self) -> None:
         """Raise ValueError, naming the line, where one is damaged that no truncation has cut off."""
         if self.damage:
-            raise ValueError(self.damage)
+            raise UserError(self.damage)
 
     def _keep(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Rewrite the file with these rows; untouched when that is all of it."""
@@ -207,20 +215,17 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     write_whole(path, to_json(summary, indent=2) + b"\n")
 
 
-_ANEW = "remove it, and the command that trained the run goes on from its newest checkpoint and writes it anew"
-
-
 def read_summary(path: Path) -> dict[str, Any]:
-    """The content of a `summary.json`.
+    """The content of a `summary.json`; of a run's, see `RunFolder.read_summary`.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: it is not a JSON object.
+        UserError: it is not a JSON object.
     """
     try:
         summary = from_json(read_plain(path))
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); {_ANEW}") from error
+        raise UserError(f"{path}: {error}") from error
     if not isinstance(summary, dict):
-        raise ValueError(f"{path} is damaged (not a JSON object); {_ANEW}")
+        raise UserError(f"{path}: not a JSON object")
     return summary

@@ -1,10 +1,17 @@
 """Where the parts of one run lie on disk, and how a run is found from what a person types."""
 
 import difflib
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from atomiclm.tracking import hold
+from atomiclm.tracking.config_file import read_config_file
+from atomiclm.tracking.record import DamagedRow, read_metrics, read_summary
+from atomiclm.user_error import UserError
 
 EARLIER_DIGITS = 8
 """Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
@@ -78,6 +85,77 @@ class RunFolder:
         """Whether at least one of the files that only a run writes is here (a killed run may lack the others)."""
         return any(file.is_file() for file in (self.config, self.environment, self.metrics, self.summary))
 
+    # Readers. What is wrong with a file is a UserError that names the file, the line, and the command that mends it.
+
+    def read_config(self) -> dict[str, Any]:
+        """The content of config.yaml."""
+        with self.reading(self.config):
+            return read_config_file(self.config)
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of summary.json."""
+        with self.reading(self.summary):
+            return read_summary(self.summary)
+
+    def read_environments(self) -> list[dict[str, Any]]:
+        """What each process that trained the run noted in environment.json, the last one last; at least one."""
+        with self.reading(self.environment):
+            processes = read_summary(self.environment).get("processes")
+            if not isinstance(processes, list) or not processes or not all(isinstance(one, dict) for one in processes):
+                raise UserError("'processes' is no list of what each process noted")
+            return processes
+
+    def read_rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl. Those of a run that is done cannot be none: a checkpoint at least was noted."""
+        with self.reading(self.metrics):
+            rows = read_metrics(self.metrics)
+        if not rows and self.read_summary().get("state") == "done":
+            raise UserError(f"{self.metrics} is empty; {self.train_anew()}")
+        return rows
+
+    @contextmanager
+    def reading(self, file: Path) -> Iterator[None]:
+        """Around the reading of one of the run's files."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise UserError(f"{file} is missing; {self._remedy(file, error)}") from error
+        except PermissionError as error:
+            raise UserError(f"{file} may not be read ({error.strerror}); give yourself the right to read it") from error
+        except OSError as error:
+            raise UserError(f"{file} cannot be read ({error.strerror}); {self._remedy(file, error)}") from error
+        except DamagedRow as error:
+            raise UserError(f"{error}; {self._remedy(file, error)}") from error
+        except UserError as error:
+            text = str(error).removeprefix(f"{file}: ").removeprefix(f"{file.name}: ")
+            raise UserError(f"{file} is damaged ({' '.join(text.split())}); {self._remedy(file, error)}") from error
+
+    def command(self) -> str:
+        """The command that trained the run, for a shell, as environment.json has it; "" where it does not say."""
+        try:
+            words = read_summary(self.environment)["processes"][-1]["command"][1:]
+        except (OSError, UserError, LookupError, TypeError):
+            return ""
+        return shlex.join(["python", "-m", "atomiclm.train", *map(str, words)])
+
+    def train_anew(self) -> str:
+        """What to do about a part of the run that only training makes."""
+        folder = shlex.quote(str(self.path))
+        command = self.command()
+        return "bring it back, or train the run from the start: " + (
+            f"rm -r {folder} && {command}" if command else f"remove {folder} and give the command that trained it"
+        )
+
+    def _remedy(self, file: Path, error: Exception) -> str:
+        if isinstance(error, DamagedRow):
+            return f"take the line out with: sed -i {error.number}d {shlex.quote(str(file))}"
+        if file == self.metrics:
+            return self.train_anew()
+        remove = "" if isinstance(error, FileNotFoundError) else f"rm -r {shlex.quote(str(file))}"
+        if command := self.command():
+            return f"to write it again, type: {remove}{' && ' if remove else ''}{command}"
+        return f"{remove}{', then ' if remove else ''}the command that trained the run writes it again"
+
 
 def runs_in(folder: Path) -> list[RunFolder]:
     """The run folders directly inside `folder`, by name; an unreadable or missing folder holds none."""
@@ -107,12 +185,12 @@ def find_cell(folder: Path, run_id: str) -> Path | None:
     """The run folder in `folder` that is the run `run_id`: the one of this name, else the one that ends in its hash.
 
     Raises:
-        ValueError: several folders end in the hash and none has the name, so the run cannot be told from its copies.
+        UserError: several folders end in the hash and none has the name, so the run cannot be told from its copies.
     """
     found = sorted(path for path in folder.glob("*-*") if are_one_run(path.name, run_id))
     named = [path for path in found if path.name == run_id] or found
     if len(named) > 1:
-        raise ValueError(
+        raise UserError(
             f"{named[0]} and {named[1]} are copies of one run: their names end in the same hash, and neither is called "
             f"{run_id}; move all but one to another folder"
         )
@@ -140,13 +218,13 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
         ValueError: nothing or more than one run answers to `text`; the message names the nearest ones.
     """
     if not text:
-        raise ValueError("RUN: empty; give a run folder, a checkpoint in one, or a run id")
+        raise UserError("RUN: empty; give a run folder, a checkpoint in one, or a run id")
     path = Path(text).expanduser()
     if path.exists():
         return _run_at(path, text)
     if len(Path(text).parts) != 1:
         siblings = [str(path.parent / other.name) for other in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise ValueError(f"RUN: no folder at {text!r}{near(str(path), siblings)}; give a run folder or a run id")
+        raise UserError(f"RUN: no folder at {text!r}{near(str(path), siblings)}; give a run folder or a run id")
 
     folder = Path(outputs)
     runs = [run for study in sorted(folder.glob("*")) for run in runs_in(study)]
@@ -156,8 +234,8 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
         return matches[0], None
     if matches:
         shown = ", ".join(str(run.path) for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
-        raise ValueError(f"RUN: {text!r} names {len(matches)} runs: {shown}; give more of the id, or the folder")
-    raise ValueError(
+        raise UserError(f"RUN: {text!r} names {len(matches)} runs: {shown}; give more of the id, or the folder")
+    raise UserError(
         f"RUN: no folder {text!r} here and no run id that contains it among the {len(runs)} runs in {folder}"
         f"{near(text, [run.run_id for run in runs])}"
     )
@@ -166,7 +244,7 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
 def _run_at(path: Path, text: str) -> tuple[RunFolder, Path | None]:
     """The run that an existing path names."""
     if not path.is_dir():
-        raise ValueError(f"RUN: {text!r} is a file; give the run folder that holds it")
+        raise UserError(f"RUN: {text!r} is a file; give the run folder that holds it")
     # Names are taken from the absolute path, so that "." works from inside a run folder.
     path = path if path.name else path.absolute()
     if path.absolute().parent.name == "checkpoints" and RunFolder(path.absolute().parent.parent).looks_like_a_run():
@@ -175,5 +253,5 @@ def _run_at(path: Path, text: str) -> tuple[RunFolder, Path | None]:
         return RunFolder(path), None
     if inside := runs_in(path):
         shown = ", ".join(str(run.path) for run in inside[:3]) + (", ..." if len(inside) > 3 else "")
-        raise ValueError(f"RUN: {text!r} is a folder of {len(inside)} runs; give one of them: {shown}")
-    raise ValueError(f"RUN: {text!r} is not a run folder (no config.yaml, metrics.jsonl or summary.json in it)")
+        raise UserError(f"RUN: {text!r} is a folder of {len(inside)} runs; give one of them: {shown}")
+    raise UserError(f"RUN: {text!r} is not a run folder (no config.yaml, metrics.jsonl or summary.json in it)")

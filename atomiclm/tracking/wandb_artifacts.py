@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from atomiclm.tracking.record import read_summary, to_json
+from atomiclm.tracking.record import to_json
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_description import read_config
 
 Artifacts = Literal["none", "small", "all"]
 """none; small: the tokenizer and the facts about the corpus, some kilobytes; all: the newest checkpoint as well."""
@@ -29,7 +28,7 @@ def log_artifacts(run: Any, folder: RunFolder, which: Artifacts) -> None:
     """
     if which == "none":
         return
-    summary = read_summary(folder.summary)
+    summary = folder.read_summary()
     if folder.tokenizer.is_file():
         sha256 = hashlib.sha256(folder.tokenizer.read_bytes()).hexdigest()
         facts = {"sha256": sha256, "vocab_size": summary.get("vocab_size")}
@@ -37,7 +36,7 @@ def log_artifacts(run: Any, folder: RunFolder, which: Artifacts) -> None:
     if "corpus_sha256" in summary:
         manifest = {key: summary[key] for key in CORPUS_FACTS if key in summary}
         # A run's own setting of where the text lies says nothing to others, and would make each machine's corpus new.
-        source = {key: value for key, value in read_config(folder).get("data", {}).items() if key != "path"}
+        source = {key: value for key, value in folder.read_config().get("data", {}).items() if key != "path"}
         facts = {**manifest, "source": source}
         name = f"data-{summary['corpus_sha256'][:12]}"
         run.use_artifact(_artifact(name, "data", facts, [], {"manifest.json": to_json(facts, indent=2).decode()}))

@@ -9,8 +9,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from atomiclm.tracking.config_file import read_config_file
-from atomiclm.tracking.record import AXES, read_summary
+from atomiclm.tracking.record import AXES
 from atomiclm.tracking.run_folder import RunFolder
 
 LONGEST_NAME = 128
@@ -40,12 +39,10 @@ def described(folder: RunFolder, arm: str | None = None) -> dict[str, Any]:
         arm: the arm of its study.
 
     Raises:
-        OSError, ValueError: one of the three files is missing or damaged.
+        UserError: one of the three files is missing or damaged.
     """
-    config = read_config(folder)
-    summary = read_summary(folder.summary)
-    processes = read_summary(folder.environment)["processes"]
-    environment = {key: value for key, value in processes[-1].items() if key not in NOT_SHOWN}
+    config, summary, process = folder.read_config(), folder.read_summary(), folder.read_environments()[-1]
+    environment = {key: value for key, value in process.items() if key not in NOT_SHOWN}
     study, variant = str(summary.get("name", folder.name)), str(summary["variant"])
     top = {"study": study, **({} if arm is None else {"arm": arm}), "variant": variant, "run_id": folder.run_id}
     facts = {key: value for key, value in summary.items() if key not in IDENTITY and not _is_result(key)}
@@ -57,19 +54,6 @@ def described(folder: RunFolder, arm: str | None = None) -> dict[str, Any]:
         "tags": [study[:LONGEST_TAG]],
         "config": {**config, **top, "derived": facts, "environment": environment},
     }
-
-
-def read_config(folder: RunFolder) -> dict[str, Any]:
-    """Return the content of config.yaml.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no mapping in YAML.
-    """
-    try:
-        return read_config_file(folder.config)
-    except ValueError as error:
-        raise ValueError(f"{folder.config} is damaged ({error})") from error
 
 
 def wandb_id(folder: RunFolder) -> str:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atomiclm.tracking.record import read_summary
 from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.tracking.wandb_artifacts import Artifacts, log_artifacts, within
 from atomiclm.tracking.wandb_description import described, exit_code, final_figures, goes_on
@@ -209,7 +208,7 @@ class Mirror(threading.Thread):
                 if outgoing.number > max(before, held):
                     segments.note(segment, outgoing.number)
             outgoing.settle()
-        summary = read_summary(self.folder.summary)
+        summary = self.folder.read_summary()
         run.summary.update(final_figures(summary))
         missing = [f"rows: {full}"] if full else []
         if artifact_seconds and not goes_on(summary):

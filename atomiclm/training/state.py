@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from atomiclm.training.averaging import Averaging
 from atomiclm.training.step import StepResult
+from atomiclm.user_error import UserError
 
 Score = tuple[int, float]
 """A step, and the bits per byte of the validation text after it."""
@@ -22,7 +23,7 @@ _TRAINING = "training_weight"
 _RANDOM = "random"
 
 
-class OtherModel(ValueError):
+class OtherModel(UserError):
     """Tensors that are not those of this model or its optimizer."""
 
 

@@ -13,6 +13,7 @@ from atomiclm.config.evaluating import Examined
 from atomiclm.config.reposition import with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
 from atomiclm.evaluation import read_evaluations, recorded_protocol
+from atomiclm.evaluation.results import NotFinite
 from atomiclm.study.runs import read_run
 from atomiclm.tracking import RunFolder
 
@@ -66,7 +67,7 @@ def test_what_was_asked_is_not_computed_again_unless_wanted(folder, capsys, monk
     first = figures(capsys, *asked)
 
     def refuse(self, protocol, batch_size):
-        raise ArithmeticError(f"measured {protocol.name}")
+        raise NotFinite(f"measured {protocol.name}")
 
     with monkeypatch.context() as patched:
         patched.setattr(Examined, "measured", refuse)

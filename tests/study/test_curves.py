@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from atomiclm.study.curves import Track, curve, read_rows, thinned_positions
+from atomiclm.tracking import RunFolder
 
 BITS = "validation/bits_per_byte"
 
@@ -18,8 +19,8 @@ def track(steps, values, budget=None, pace=1.0):
 
 
 def write(path, rows):
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return RunFolder(path)
 
 
 def row(event, step, **figures):
@@ -106,7 +107,7 @@ def test_an_averaged_curve_keeps_the_area_and_does_not_lag():
 def test_rows_are_sorted_into_figures_by_event_and_the_budget_is_the_runs_own(tmp_path):
     rows = [row("train", step, progress=step / 100, **{"train/loss": 9 - step / 100}) for step in (10, 20, 30)]
     rows += [row("validation", 25, **{BITS: 2.5, "validation/loss": 4.0}), row("checkpoint", 30, path="step_00000030")]
-    found = read_rows(write(tmp_path / "metrics.jsonl", rows), ["train/loss", BITS, "validation/accuracy"])
+    found = read_rows(write(tmp_path, rows), ["train/loss", BITS, "validation/accuracy"])
     assert set(found.tracks) == {"train/loss", BITS}
     assert found.tracks["train/loss"].fractions == pytest.approx([0.1, 0.2, 0.3])
     assert found.tracks[BITS].fractions == pytest.approx([0.25])
@@ -119,7 +120,7 @@ def test_the_last_samples_are_read(tmp_path):
         row("sample", 1, samples=[{"prompt": "a", "text": "old"}]),
         row("sample", 2, samples=[{"text": "new"}, "x"]),
     ]
-    assert read_rows(write(tmp_path / "metrics.jsonl", rows), []).samples == [("", "new")]
+    assert read_rows(write(tmp_path, rows), []).samples == [("", "new")]
 
 
 @pytest.mark.parametrize(
@@ -131,21 +132,21 @@ def test_the_last_samples_are_read(tmp_path):
 )  # fmt: skip
 def test_rows_no_run_writes_are_passed_over(tmp_path, bad):
     rows = [row("train", 10, **{"train/loss": 3.0}), {**row("train", 20, **{"train/loss": 2.0}), **bad}]
-    found = read_rows(write(tmp_path / "metrics.jsonl", rows), ["train/loss"])
+    found = read_rows(write(tmp_path, rows), ["train/loss"])
     assert found.tracks["train/loss"].values in ([3.0], [3.0, 2.0])
     assert found.tracks["train/loss"].values == ([3.0, 2.0] if "progress" in bad else [3.0])
 
 
 def test_a_record_that_is_not_there_or_damaged_is_said_not_raised(tmp_path):
-    assert "no metrics.jsonl" in read_rows(tmp_path / "metrics.jsonl", []).fault
+    assert "metrics.jsonl is missing" in read_rows(RunFolder(tmp_path), []).fault
     (tmp_path / "metrics.jsonl").write_text('{"event": "train"\n{}\n')
-    assert "line 1" in read_rows(tmp_path / "metrics.jsonl", ["train/loss"]).fault
+    assert "line 1" in read_rows(RunFolder(tmp_path), ["train/loss"]).fault
     (tmp_path / "metrics.jsonl").write_text("")
-    assert read_rows(tmp_path / "metrics.jsonl", ["train/loss"]).tracks == {}
+    assert read_rows(RunFolder(tmp_path), ["train/loss"]).tracks == {}
 
 
 def test_a_loss_that_is_no_number_breaks_the_line(tmp_path):
     rows = [row("train", step, **{"train/loss": loss}) for step, loss in ((1, 3.0), (2, {"non_finite": "nan"}))]
-    values = read_rows(write(tmp_path / "metrics.jsonl", rows), ["train/loss"]).tracks["train/loss"].values
+    values = read_rows(write(tmp_path, rows), ["train/loss"]).tracks["train/loss"].values
     assert values[0] == 3.0
     assert math.isnan(values[1])

@@ -58,7 +58,8 @@ def test_a_row_is_on_disk_before_append_returns(tmp_path):
 def test_rows_can_be_read_by_event_and_a_run_without_rows_has_none(tmp_path):
     write(tmp_path / "m", [row(1), row(1, "validation"), row(2)])
     assert [each["step"] for each in read_metrics(tmp_path / "m", "train")] == [1, 2]
-    assert read_metrics(tmp_path / "none") == []
+    with pytest.raises(FileNotFoundError):
+        read_metrics(tmp_path / "none")
 
 
 @pytest.mark.parametrize("cut", [1, 2, 30])

@@ -2,6 +2,7 @@
 
 from atomiclm.interop.huggingface.settings import Settings
 from atomiclm.model.activation import Activation
+from atomiclm.user_error import UserError
 
 # Of several names for one function the first is written.
 _OURS: dict[str, Activation] = {
@@ -28,7 +29,7 @@ def read_activation(settings: Settings, key: str, default: str) -> Activation:
     """
     name = settings.get(key, default)
     if name not in _OURS:
-        raise ValueError(f"{settings.where}: {key}={name!r} cannot be read; known are {', '.join(_OURS)}")
+        raise UserError(f"{settings.where}: {key}={name!r} cannot be read; known are {', '.join(_OURS)}")
     return _OURS[name]
 
 

@@ -15,6 +15,7 @@ from atomiclm.interop.huggingface.nanochat import NanoChat
 from atomiclm.interop.huggingface.olmo2 import Olmo2
 from atomiclm.interop.huggingface.qwen import Qwen2, Qwen3
 from atomiclm.interop.huggingface.smollm3 import SmolLM3
+from atomiclm.user_error import UserError
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     Llama(), GPT2(), Mistral(), Qwen3(), Qwen2(), SmolLM3(), Granite(), Gemma2(), Olmo2(), GPTNeoX(), NanoChat(),
@@ -32,4 +33,4 @@ def architecture_of(model_type: str, where: str) -> Architecture:
         if architecture.model_type == model_type:
             return architecture
     known = ", ".join(architecture.model_type for architecture in ARCHITECTURES)
-    raise ValueError(f"{where}: model_type={model_type!r} cannot be read; known are {known}")
+    raise UserError(f"{where}: model_type={model_type!r} cannot be read; known are {known}")

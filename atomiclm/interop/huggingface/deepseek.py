@@ -25,6 +25,7 @@ from atomiclm.model import (
     SigmoidTopK,
     SoftmaxTopK,
 )
+from atomiclm.user_error import UserError
 
 _LATENT_EPS = 1e-6  # of the norms on the latents; transformers has no key for it
 
@@ -128,7 +129,7 @@ class DeepseekV2(LlamaFamily):
         width = getattr(experts, "hidden_dim", 4 * model.dim)
         shared = getattr(experts, "num_shared_experts", 0) * getattr(experts, "shared_hidden_dim", width)
         if shared == 0 or shared % width:
-            raise ValueError(
+            raise UserError(
                 f"model.feedforward.num_shared_experts: {shared} shared features are not one expert's {width}, or "
                 f"several; {self.class_name} always has shared experts as wide as the routed ones"
             )

@@ -12,6 +12,7 @@ from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES
 from atomiclm.interop.huggingface.settings import Settings
 from atomiclm.model import Decoder
+from atomiclm.user_error import UserError, from_user
 
 
 def build(architecture: Architecture, config: Mapping[str, Any], where: str) -> Decoder:
@@ -44,7 +45,7 @@ def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
         if nearest is None or attempt.distance < nearest.distance:
             nearest = attempt
     assert nearest is not None, "there are architectures"
-    raise ValueError(
+    raise UserError(
         "no architecture of transformers computes what this model computes. The nearest is "
         f"{nearest.architecture.class_name}, which cannot say:\n  " + "\n  ".join(nearest.faults)
     )
@@ -63,9 +64,9 @@ class _Attempt:
 def _try(architecture: Architecture, model: Decoder, ours: Description) -> _Attempt:
     try:
         config = architecture.write(model)
-        with torch.device("meta"):
+        with torch.device("meta"), from_user():
             back = build(architecture, config, "config.json")
-    except ValueError as error:
+    except UserError as error:
         # The sizes of this model are beyond this architecture, which is farther than any option.
         return _Attempt(architecture, {}, [str(error)], math.inf)
     faults = [f"{path}: {text}" for path, text in differences(ours, describe_decoder(back)).items()]

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from atomiclm.interop.huggingface.values import check_value
 from atomiclm.tokenizer.file_format import read_json
+from atomiclm.user_error import UserError
 
 type Shapes = dict[str, tuple[int, ...]]
 
@@ -27,10 +28,10 @@ def read_object(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
     """
     if not path.is_file():
-        raise ValueError(f"{path} is missing; give a folder that transformers' save_pretrained, or export, wrote")
+        raise UserError(f"{path} is missing; give a folder that transformers' save_pretrained, or export, wrote")
     content = read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is not a JSON object")
+        raise UserError(f"{path} is not a JSON object")
     return content
 
 
@@ -45,15 +46,15 @@ def weight_files(folder: Path) -> list[Path]:
     if single.is_file():
         return [single]
     if not index.is_file():
-        raise ValueError(f"{folder} has no model.safetensors; other formats run code when they are read")
+        raise UserError(f"{folder} has no model.safetensors; other formats run code when they are read")
     names = read_object(index).get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise ValueError(f"{index}: weight_map must be an object of the tensors' names and their files")
+        raise UserError(f"{index}: weight_map must be an object of the tensors' names and their files")
     paths = []
     for name in sorted(set(names.values())):
         plain = Path(name).name == name and name.isprintable() and len(name.encode()) <= 255  # as long as a name may be
         if not plain or not (folder / name).is_file():
-            raise ValueError(f"{index}: weight_map names {name!a:.100}, which is not a file of this folder")
+            raise UserError(f"{index}: weight_map names {name!a:.100}, which is not a file of this folder")
         paths.append(folder / name)
     return paths
 
@@ -73,7 +74,7 @@ def shapes_in(paths: Iterable[Path]) -> Shapes:
         except (safetensors.SafetensorError, KeyError, MemoryError) as error:
             raise _damaged(path, error) from error
         if twice := found.keys() & shapes.keys():
-            raise ValueError(f"{path}: the tensor {min(twice)!a:.100} is in another file too; keep one of them")
+            raise UserError(f"{path}: the tensor {min(twice)!a:.100} is in another file too; keep one of them")
         shapes |= found
     return shapes
 
@@ -108,7 +109,7 @@ def check_layers(where: str, config: dict[str, Any], num_tensors: int) -> None:
     for key in ("num_hidden_layers", "n_layer", "n_layers"):
         check_value(where, key, config.get(key))
         if (config.get(key) or 0) > num_tensors:
-            raise ValueError(f"{where}: {key}={config[key]}, but the weights have {num_tensors} tensors in all")
+            raise UserError(f"{where}: {key}={config[key]}, but the weights have {num_tensors} tensors in all")
 
 
 def check_kinds(folder: Path, tensors: dict[str, Tensor]) -> None:
@@ -119,7 +120,7 @@ def check_kinds(folder: Path, tensors: dict[str, Tensor]) -> None:
     """
     for name, tensor in tensors.items():
         if tensor.dtype not in (torch.float64, torch.float32, torch.float16, torch.bfloat16):
-            raise ValueError(f"{folder}: the tensor {name} holds {tensor.dtype}, not floating-point numbers")
+            raise UserError(f"{folder}: the tensor {name} holds {tensor.dtype}, not floating-point numbers")
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:

@@ -22,6 +22,7 @@ from atomiclm.model import (
     TransformerBlock,
 )
 from atomiclm.model.activation import Activation
+from atomiclm.user_error import UserError
 
 type Window = int | list[int | None] | None
 """``window`` of ``MultiHeadAttention``: of all layers, by layer, or none."""
@@ -130,9 +131,7 @@ class LlamaFamily(Architecture):
         """
         heads = blocks_of(model)[0].attention.num_heads
         if self.heads_divide_width and model.dim % heads:
-            raise ValueError(
-                f"model.attention.num_heads: {heads} must divide model.dim={model.dim}, even with head_dim"
-            )
+            raise UserError(f"model.attention.num_heads: {heads} must divide model.dim={model.dim}, even with head_dim")
         return {
             "vocab_size": model.vocab_size,
             "hidden_size": model.dim,
@@ -204,9 +203,9 @@ def read_layer_types(settings: Settings, window: int | None, default: list[str])
     types = settings.get("layer_types", default)
     for kind in types:
         if kind not in ("full_attention", "sliding_attention"):
-            raise ValueError(f"{settings.where}: layer_types names {kind!r}, which is not known here")
+            raise UserError(f"{settings.where}: layer_types names {kind!r}, which is not known here")
     if window is None and "sliding_attention" in types:
-        raise ValueError(f"{settings.where}: layer_types has sliding_attention, but sliding_window is not set")
+        raise UserError(f"{settings.where}: layer_types has sliding_attention, but sliding_window is not set")
     return [window if kind == "sliding_attention" else None for kind in types]
 
 

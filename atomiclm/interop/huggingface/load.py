@@ -21,6 +21,7 @@ from atomiclm.interop.huggingface.tokenizer_import import read_tokenizer
 from atomiclm.interop.huggingface.weights import to_ours
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import BasicTokenizer
+from atomiclm.user_error import UserError
 
 SLACK = 1 << 24
 """Parameters that may be built in vain, 64 MiB of them, to say precisely which tensors are missing."""
@@ -56,15 +57,15 @@ def load_huggingface(
         sizes = _build(architecture, config, where)
     wanted, stored = sum(p.numel() for p in sizes.parameters()), sum(map(math.prod, shapes.values()))
     if wanted > stored + SLACK:  # a smaller difference is told below, by the tensors
-        raise ValueError(f"{where} describes {wanted:,} parameters, but the weights are {stored:,} numbers")
+        raise UserError(f"{where} describes {wanted:,} parameters, but the weights are {stored:,} numbers")
     model = _build(architecture, config, where).to(dtype)
     tensors = architecture.with_prefix(tensors_in(paths))
     try:
         ours = to_ours(architecture, model, tensors)
     except ValueError as error:
-        raise ValueError(f"{folder}: {error}") from error
+        raise UserError(f"{folder}: {error}") from error
     except RuntimeError as error:  # what torch says where parts of a tensor cannot be taken apart
-        raise ValueError(f"{folder}: the weights have other shapes than {where} says ({error!s:.200})") from error
+        raise UserError(f"{folder}: the weights have other shapes than {where} says ({error!s:.200})") from error
     check_kinds(folder, ours)
     model.load_state_dict(ours, strict=False)
     path = folder / "tokenizer.json"
@@ -76,7 +77,7 @@ def _build(architecture: Architecture, config: dict[str, Any], where: str) -> De
         return build(architecture, config, where)
     except ValueError as error:
         text = str(error) if where in str(error) else f"{where}: {error}"
-        raise ValueError(f"{text:.2000}") from error  # a message may quote the file, which may be a stranger's
+        raise UserError(f"{text:.2000}") from error  # a message may quote the file, which may be a stranger's
     except (ArithmeticError, RuntimeError, TypeError) as error:
         # Every key is of its kind by now; what is left are sizes that do not go together.
-        raise ValueError(f"{where} describes no model that can be built ({error!s:.200})") from error
+        raise UserError(f"{where} describes no model that can be built ({error!s:.200})") from error

@@ -14,6 +14,7 @@ from atomiclm.model import (
     RotaryEmbedding,
     YaRN,
 )
+from atomiclm.user_error import UserError
 
 
 def read_rope(
@@ -42,7 +43,7 @@ def read_rope(
         rope.finish()
         return partial(ProportionalRotary, fraction=fraction, **common)
     if fraction != 1.0 and not partial_rotary:
-        raise ValueError(f"{rope.where}: partial_rotary_factor={fraction} is not known of this architecture")
+        raise UserError(f"{rope.where}: partial_rotary_factor={fraction} is not known of this architecture")
     common["rotary_fraction"] = fraction
     scheme = _scaled(kind, rope, length, common)
     rope.finish()
@@ -80,7 +81,7 @@ def _scaled(kind: str, rope: Settings, length: int, common: dict[str, Any]) -> C
             truncate=rope.get("truncate", True),
             **common,
         )
-    raise ValueError(
+    raise UserError(
         f"{rope.where}: rope_type={kind!r} cannot be read; known are default, linear, dynamic, yarn, llama3, "
         "proportional"
     )

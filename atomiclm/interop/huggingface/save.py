@@ -16,6 +16,7 @@ from atomiclm.interop.huggingface.tokenizer_file import tokenizer_config, tokeni
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
+from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def save_huggingface(
     """
     folder = Path(folder)
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # before minutes of work
-        raise ValueError(f"{folder} is not an empty folder; name one that does not exist yet")
+        raise UserError(f"{folder} is not an empty folder; name one that does not exist yet")
     architecture, config = express(model)
     contents = {"config.json": {"architectures": [architecture.class_name], "model_type": architecture.model_type}}
     tensors = to_theirs(architecture, model, our_tensors(model))

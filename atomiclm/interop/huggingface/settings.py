@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from atomiclm.interop.huggingface.values import check_value
+from atomiclm.user_error import UserError
 
 HARMLESS = frozenset(
     (
@@ -58,7 +59,7 @@ class Settings:
             ValueError: it is absent.
         """
         if self.config.get(key) is None:
-            raise ValueError(f"{self.where}: {key} is missing; without it the model cannot be built")
+            raise UserError(f"{self.where}: {key} is missing; without it the model cannot be built")
         return self.get(key)
 
     def only(self, key: str, *allowed: Any, default: Any = None) -> Any:
@@ -70,7 +71,7 @@ class Settings:
         value = self.get(key, default)
         if value is not None and value not in allowed:
             shown = " or ".join(repr(one) for one in allowed) or "absent"
-            raise ValueError(f"{self.where}: {key}={value!r:.100} cannot be read; only {shown} is known here")
+            raise UserError(f"{self.where}: {key}={value!r:.100} cannot be read; only {shown} is known here")
         return value
 
     def finish(self) -> None:
@@ -84,7 +85,7 @@ class Settings:
             shown = ", ".join(
                 f"{key if key.isprintable() else ascii(key):.60}={self.config[key]!r:.60}" for key in unread[:8]
             )
-            raise ValueError(
+            raise UserError(
                 f"{self.where}: {shown} not understood, and a model read without it may be another one; "
                 "remove it from the file if it changes nothing"
             )

@@ -14,6 +14,7 @@ from atomiclm.interop.expressions import one_meaning
 from atomiclm.interop.huggingface.byte_characters import CHARACTERS, read, spell
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.content import repeated_token, spell_tokens
+from atomiclm.user_error import UserError
 
 
 def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:
@@ -26,7 +27,7 @@ def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:
     ids = (*tokenizer.byte_ids, *tokenizer.merge_ids)
     if twice := repeated_token(tokenizer.merges):
         first, second = (ids[number] for number in twice)
-        raise ValueError(
+        raise UserError(
             f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
             "different merges; tokenizer.json has one id a spelling, so train the tokenizer with another vocab_size"
         )
@@ -34,12 +35,12 @@ def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:
     vocabulary = dict(sorted(zip(spellings, ids, strict=True), key=lambda entry: entry[1]))
     for token in tokenizer.special_tokens:
         if token in vocabulary:
-            raise ValueError(
+            raise UserError(
                 f"tokenizer.special_tokens: {token!r} is also how tokenizer.json spells the ordinary token "
                 f"{vocabulary[token]}, whose id it would get there; give the special token another spelling"
             )
         if set(token) <= set(CHARACTERS) and read(token) != token.encode():
-            raise ValueError(
+            raise UserError(
                 f"tokenizer.special_tokens: each character of {token!r} is also how tokenizer.json spells a byte, so "
                 f"it would be decoded as {read(token)!r} there; give the special token another spelling"
             )
@@ -81,7 +82,7 @@ def _pre_tokenizer(tokenizer: BasicTokenizer) -> dict[str, Any]:
         # takes `ByteLevel` alone for GPT-2's split whatever it says.
         return {"type": "Sequence", "pretokenizers": [_byte_level(use_regex=False)]}
     if pattern not in PATTERNS and not one_meaning(pattern):
-        raise ValueError(
+        raise UserError(
             f"tokenizer.pattern: {pattern!r:.80} is not one of {', '.join(PATTERNS)}, and another engine may read it "
             "with another meaning (see interop/expressions.py); train with one of these"
         )

@@ -17,6 +17,7 @@ from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE
 from atomiclm.tokenizer.content import TokenizerFile, is_int, refuse
 from atomiclm.tokenizer.file_format import read_bounded, read_json
 from atomiclm.tokenizer.special import check_special_tokens
+from atomiclm.user_error import UserError
 
 UNSET = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
 """Options of the model that change ids; unset is null, false, "" or 0."""
@@ -45,11 +46,11 @@ def read_gpt2_files(vocab: Path, merges: Path, special_tokens: Sequence[str] = (
     try:
         lines = read_bounded(merges).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{merges}: not a text file ({error}); give a merges.txt") from error
+        raise UserError(f"{merges}: not a text file ({error}); give a merges.txt") from error
     rows = [line for line in lines[lines[0].startswith("#version") :] if line]
     if not isinstance(ids, dict) or (unknown := [token for token in special_tokens if token not in ids]):
         what = f"has no {unknown[0]!r}" if isinstance(ids, dict) else "must be an object of spellings and ids"
-        raise ValueError(f"{vocab}: {what}; name special tokens as the vocabulary spells them")
+        raise UserError(f"{vocab}: {what}; name special tokens as the vocabulary spells them")
     content = {
         "added_tokens": [{"id": ids[token], "content": token, "special": True} for token in special_tokens],
         "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "use_regex": True},
@@ -67,7 +68,7 @@ def tokenizer_of(content: Any, where: str) -> BasicTokenizer:
     try:
         return BasicTokenizer.from_content(_content(content))
     except ValueError as error:
-        raise ValueError(f"{where}: {error}; only byte-level BPE that atomiclm can say exactly is read") from error
+        raise UserError(f"{where}: {error}; only byte-level BPE that atomiclm can say exactly is read") from error
 
 
 def _content(content: Any) -> TokenizerFile:

@@ -7,6 +7,8 @@ TypeError somewhere in a constructor or a machine without memory.
 import math
 from typing import Any
 
+from atomiclm.user_error import UserError
+
 MAX_SIZE = 1 << 24
 """A width, a vocabulary or a context is smaller (sixteen million; the longest context in use has ten)."""
 
@@ -81,4 +83,4 @@ def check_value(where: str, key: str, value: Any) -> None:
 
 
 def _refuse(where: str, key: str, value: Any, rule: str) -> None:
-    raise ValueError(f"{where}: {key}={value!r:.80} cannot be read; it {rule}")
+    raise UserError(f"{where}: {key}={value!r:.80} cannot be read; it {rule}")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from atomiclm.interop.huggingface.rotary_rows import rotary_rows
 from atomiclm.model import Decoder
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.interop.huggingface.architecture import Architecture
@@ -92,10 +93,10 @@ def to_ours(architecture: "Architecture", model: Decoder, tensors: Mapping[str, 
     weights = architecture.weights(model)
     wanted = {name for weight in weights for name in weight.theirs}
     if missing := sorted(wanted - tensors.keys()):
-        raise ValueError(f"the weights lack {len(missing)} tensors, such as {missing[0]}; is the folder complete?")
+        raise UserError(f"the weights lack {len(missing)} tensors, such as {missing[0]}; is the folder complete?")
     left = {name for name in tensors.keys() - wanted if not architecture.is_redundant(name, tensors, model)}
     if left:
-        raise ValueError(
+        raise UserError(
             f"the weights hold {len(left)} tensors that {architecture.class_name} as config.json describes it has not, "
             f"such as {min(left)}"
         )
@@ -106,7 +107,7 @@ def to_ours(architecture: "Architecture", model: Decoder, tensors: Mapping[str, 
         parts = weight.to_ours([tensors[name] for name in weight.theirs])
         for name, part in zip(weight.ours, parts, strict=True):
             if part.shape != shapes[name]:
-                raise ValueError(
+                raise UserError(
                     f"{' + '.join(weight.theirs[:3])} has the shape {tuple(part.shape)} where config.json says "
                     f"{tuple(shapes[name])}"
                 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
 from atomiclm.interop.tiktoken.ranks import from_ranks, ranks_of
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
+from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     import tiktoken
@@ -53,7 +54,7 @@ def from_tiktoken(encoding: tiktoken.Encoding) -> BasicTokenizer:
     expression = encoding._pat_str
     name = name_of(expression)
     if name is None and not (one_meaning(expression) and matches_everything(expression)):
-        raise ValueError(
+        raise UserError(
             f"encoding._pat_str: {expression!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something else "
             "in another engine, or leave out text; only patterns for which neither can happen are imported"
         )
@@ -69,7 +70,7 @@ def pattern_of(tokenizer: BasicTokenizer) -> str:
     if tokenizer.pattern in PATTERNS:
         return PATTERNS[tokenizer.pattern]
     if not (one_meaning(tokenizer.pattern) and matches_everything(tokenizer.pattern)):
-        raise ValueError(
+        raise UserError(
             f"tokenizer.pattern: {tokenizer.pattern!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something "
             "else in tiktoken's engine, or leave out text, which tiktoken drops; train with one of these"
         )
@@ -84,7 +85,7 @@ def check_special_tokens(tokenizer: BasicTokenizer) -> None:
     """
     for shorter, longer in pairwise(sorted(tokenizer.special_tokens)):  # what begins with a token comes right after it
         if longer.startswith(shorter):
-            raise ValueError(
+            raise UserError(
                 f"tokenizer.special_tokens: {longer!r} begins with {shorter!r}; tiktoken may take either where the "
                 "longer one stands, so such spellings cannot be exported"
             )

@@ -15,6 +15,7 @@ from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.content import TokenizerFile, repeated_token, spell_tokens
 from atomiclm.tokenizer.file_format import read_bounded
 from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.user_error import UserError
 
 _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})")
 
@@ -35,20 +36,20 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
         match = _LINE.fullmatch(line)
         token = _decoded(match[1]) if match else None
         if match is None or token is None:
-            raise ValueError(
+            raise UserError(
                 f"{path}: line {number}: {line!r:.80} is not a token in base64, a blank and its rank; "
                 "give a .tiktoken file as tiktoken writes it"
             )
         rank = int(match[2])
         if token in ranks or rank in used or rank >= MAX_VOCAB_SIZE:
-            raise ValueError(
+            raise UserError(
                 f"{path}: line {number}: token {token!r:.80} with rank {rank}: tokens and ranks must each come once, "
                 f"and ranks be below {MAX_VOCAB_SIZE}; give a .tiktoken file as tiktoken writes it"
             )
         ranks[token] = rank
         used.add(rank)
     if not ranks:
-        raise ValueError(f"{path}: line 1: there are no tokens; give a .tiktoken file as tiktoken writes it")
+        raise UserError(f"{path}: line 1: there are no tokens; give a .tiktoken file as tiktoken writes it")
     return ranks
 
 
@@ -85,7 +86,7 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
     """
     missing = [value for value in range(TOKENIZER_BASE_LENGTH) if bytes([value]) not in ranks]
     if missing:
-        raise ValueError(
+        raise UserError(
             f"ranks: the byte {missing[0]} has no token ({len(missing)} are missing), so not every text could be "
             "encoded; give a byte-level vocabulary"
         )
@@ -104,7 +105,7 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
             trained_on=None,
         )
     except ValueError as error:
-        raise ValueError(f"ranks: {error}; give the ranks of a byte-level BPE vocabulary") from error
+        raise UserError(f"ranks: {error}; give the ranks of a byte-level BPE vocabulary") from error
     return BasicTokenizer.from_content(content)
 
 
@@ -117,22 +118,22 @@ def ranks_of(tokenizer: BasicTokenizer) -> dict[bytes, int]:
     """
     if twice := repeated_token(tokenizer.merges):
         first, second = (tokenizer.merge_ids[number - TOKENIZER_BASE_LENGTH] for number in twice)
-        raise ValueError(
+        raise UserError(
             f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
             "different merges; tiktoken has one id for the bytes of a token, so train with another vocab_size"
         )
     if list(tokenizer.merge_ids) != sorted(tokenizer.merge_ids):
-        raise ValueError(
+        raise UserError(
             "tokenizer: its merges do not have ascending ids; in tiktoken the id of a token is also its place in the "
             "order of merging, so this vocabulary cannot be said there; export it for Hugging Face"
         )
     spelled = spell_tokens(tokenizer.merges)
     try:
         exact = recover_merges(spelled[TOKENIZER_BASE_LENGTH:]) == tokenizer.merges
-    except ValueError:
+    except UserError:
         exact = False
     if not exact:
-        raise ValueError(
+        raise UserError(
             "tokenizer: a token's own bytes are not encoded as that token by its merges, so joining by rank, as "
             "tiktoken does, would give other ids; export it for Hugging Face"
         )

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.encode_pretoken import encode_heap
+from atomiclm.user_error import UserError
 
 MAX_TOKEN_BYTES = 1 << 16
 """Longer tokens are refused; the longest in use have 128 bytes."""
@@ -32,10 +33,10 @@ def recover_merges(tokens: Iterable[bytes]) -> list[Pair]:
     ranks: dict[Pair, int] = {}
     for rank, token in enumerate(tokens):
         if len(token) > MAX_TOKEN_BYTES:
-            raise ValueError(f"the token {token!r:.80} is longer than {MAX_TOKEN_BYTES} bytes")
+            raise UserError(f"the token {token!r:.80} is longer than {MAX_TOKEN_BYTES} bytes")
         parts = encode_heap(token, ranks)
         if len(parts) != 2:
-            raise ValueError(
+            raise UserError(
                 f"the token {token!r:.80} is no merge of two: tokens of lower rank make {len(parts)} parts of it"
             )
         ranks[parts[0], parts[1]] = rank

@@ -12,7 +12,7 @@ from atomiclm.study.page.rows import Recorded
 from atomiclm.study.page.scale import number
 from atomiclm.study.page.words import short_name_of
 from atomiclm.study.wording import decimals_for
-from atomiclm.tracking.record import read_summary
+from atomiclm.user_error import UserError
 
 SAMPLE_CHARACTERS = 1200
 """Of an arm's sample; all of it is in the record."""
@@ -83,9 +83,9 @@ def environment(comparison: Comparison) -> Markup:
     said: dict[str, str] = {}
     if first is not None:
         try:
-            said = _facts(read_summary(first.folder.environment))
-        except (OSError, ValueError) as error:
-            said = {"environment.json": f"cannot be read: {error}"}
+            said = _facts(first.folder.read_environments()[-1])
+        except UserError as error:
+            said = {"environment.json": str(error)}
     own = join(element("h3", "The first run of the first arm"), facts(list(said.items()))) if said else None
     return section("environment", "Environment", differs, own)
 

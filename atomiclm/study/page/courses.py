@@ -18,9 +18,10 @@ DIGITS = 6
 
 
 def curves(comparison: Comparison, recorded: Recorded) -> Markup:
-    """The section; nothing where no run has recorded a curve."""
+    """The section; nothing where no run has recorded a curve and no record is unreadable."""
+    unread = [f"Not read: {fault}" for fault in recorded.faults]
     if not recorded.figures:
-        return join()
+        return section("curves", "Curves", paragraphs(*unread)) if unread else join()
     first = recorded.figures[0]
     chart = element("div", _static(comparison, recorded, first), id="curve-chart", aria_describedby="curve-where")
     keys = [element("li", _key(index, arm.name)) for index, arm in enumerate(comparison.arms)]
@@ -37,7 +38,7 @@ def curves(comparison: Comparison, recorded: Recorded) -> Markup:
         "Curves",
         _controls(recorded.figures),
         element("div", chart, element("div", where, legend), class_="curves"),
-        paragraphs(text, *(f"Not read: {fault}" for fault in recorded.faults)),
+        paragraphs(text, *unread),
         data,
     )
 

@@ -7,6 +7,7 @@ from atomiclm.study.page.labels import shortened, text_width
 from atomiclm.study.page.markup import Markup, element, join
 from atomiclm.study.page.scale import Scale, domain, tick_labels
 from atomiclm.study.page.words import SIGNS, confidence, format_mean, metric_of, name_of, short_name_of, verdict_of
+from atomiclm.user_error import UserError
 
 WIDTH, ROW, TOP = 700.0, 28.0, 20.0
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
@@ -26,7 +27,7 @@ def figure_svg(comparison: Comparison) -> str:
     """
     rows = [arm for arm in comparison.arms if arm.runs]
     if not rows:
-        raise ValueError(f"{comparison.name}: no run has ended, so there is no figure; run the study first")
+        raise UserError(f"{comparison.name}: no run has ended, so there is no figure; run the study first")
     names = [shortened(arm.name, 13, 200) for arm in rows]
     left = 8 + max(text_width(name, 13) for name in names)
     means = [format_mean(metric_of(comparison, arm)) for arm in rows]

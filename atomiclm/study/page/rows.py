@@ -64,7 +64,7 @@ def _arm(arm: Arm, wanted: Sequence[str], faults: list[str]) -> ArmRows:
 
 
 def _rows(run: RunResult, wanted: Sequence[str], faults: list[str]) -> RunRows:
-    rows = read_rows(run.folder.metrics, wanted)
+    rows = read_rows(run.folder, wanted)
     if rows.fault:
         faults.append(rows.fault)
     return rows

@@ -8,6 +8,7 @@ from typing import Any
 
 from atomiclm.durable import read_plain
 from atomiclm.tracking.record import to_json
+from atomiclm.user_error import UserError
 
 FORMAT_VERSION = 3
 MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
@@ -18,7 +19,7 @@ TEMPORARY, RETIRED, REPLACED, DAMAGED = ".tmp-", ".old-", ".replaced-", "damaged
 _NAME = re.compile(r"step_(\d{8,18})")
 
 
-class DamagedCheckpoint(ValueError):
+class DamagedCheckpoint(UserError):
     """A checkpoint whose files are not what its manifest says, or do not say what a checkpoint says."""
 
 
@@ -31,7 +32,7 @@ def stored_step(path: Path) -> int:
     """Return the step that a checkpoint folder's name says."""
     found = _NAME.fullmatch(path.name)
     if found is None:
-        raise ValueError(f"{path} is not the folder of a checkpoint; they are called {name_of(1000)}")
+        raise UserError(f"{path} is not the folder of a checkpoint; they are called {name_of(1000)}")
     return int(found[1])
 
 

@@ -14,9 +14,11 @@ import safetensors.torch
 from torch import Tensor
 
 from atomiclm.tracking.record import from_json
+from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.layout import DamagedCheckpoint
 from atomiclm.training.checkpoint.migration import OLDEST_FORMAT, migrated
+from atomiclm.user_error import UserError
 
 _LAST_WITHOUT_HASH = 2
 """The last format whose manifest carries no hash of itself."""
@@ -57,13 +59,14 @@ def read_model(path: Path) -> dict[str, Tensor]:
     return _tensors(path, read_manifest(path), layout.MODEL)
 
 
-def newest_sound(folder: Path, say: Callable[[str], None]) -> Path:
-    """Return the newest checkpoint under `folder` whose weights are what was written; a damaged one is said aloud.
+def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
+    """Return the newest checkpoint of `run` whose weights are what was written; a damaged one is said aloud.
 
     Raises:
-        ValueError: there is no checkpoint.
+        UserError: there is no checkpoint.
         DamagedCheckpoint: none is sound.
     """
+    folder = run.checkpoints
     damage = []
     for path in layout.candidates(folder):
         try:
@@ -76,7 +79,14 @@ def newest_sound(folder: Path, say: Callable[[str], None]) -> Path:
         return path
     if damage:
         raise DamagedCheckpoint(f"no checkpoint under {folder} is sound: {'; '.join(damage)}")
-    raise ValueError(f"{folder} has no checkpoint yet; train the run to the end, or wait for its first one")
+    if run.read_summary().get("state") in ("done", "diverged") or any(
+        row.get("event") == "checkpoint" for row in run.read_rows()
+    ):
+        raise UserError(f"the checkpoints of {run.path} are gone from {folder}; {run.train_anew()}")
+    raise UserError(
+        f"{folder} has no checkpoint yet; the first comes after runtime.checkpoint_every_seconds, or at the end: wait "
+        f"for it, or type: {run.command() or 'the command that started the run'}"
+    )
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
