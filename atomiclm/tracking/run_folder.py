@@ -133,10 +133,12 @@ class RunFolder:
     def command(self) -> str:
         """The command that trained the run, for a shell, as environment.json has it; "" where it does not say."""
         try:
-            words = read_summary(self.environment)["processes"][-1]["command"][1:]
+            words = [str(word) for word in read_summary(self.environment)["processes"][-1]["command"][1:]]
         except (OSError, UserError, LookupError, TypeError):
             return ""
-        return shlex.join(["python", "-m", "atomiclm.train", *map(str, words)])
+        # A stranger's run may hold what does something to a terminal.
+        is_plain = all(word.isprintable() for word in words)
+        return shlex.join(["python", "-m", "atomiclm.train", *words]) if is_plain else ""
 
     def train_anew(self) -> str:
         """What to do about a part of the run that only training makes."""

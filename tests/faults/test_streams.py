@@ -78,6 +78,7 @@ sys.exit(main())
     ("pass", 7, ""),
     ("raise KeyboardInterrupt", 130, "atomiclm.example: interrupted\n"),
     ("open('/nowhere/at/all')", 1, "atomiclm.example: /nowhere/at/all: No such file or directory\n"),
+    ("from atomiclm.user_error import UserError; raise UserError('give 2')", 2, "atomiclm.example: give 2\n"),
 ])  # fmt: skip
 def test_a_command_ends_in_one_line(tmp_path, end, status, words):
     done = python(ENDING.format(size=3, end=end), tmp_path)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from atomiclm.tracking import Record, read_metrics, read_summary, write_summary
 from atomiclm.tracking.record import from_json, to_json
+from atomiclm.user_error import UserError
 
 
 def row(step, event="train", **values):
@@ -190,8 +191,8 @@ def test_summary_round_trip_and_damage(tmp_path):
     assert math.isnan(read["validation/loss"])
     assert read["anchors"] == {"bigram": 3.5}
     path.write_text('{"state": "do')
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(UserError, match=r"summary.json: Unterminated"):
         read_summary(path)
     path.write_text("[]")
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(UserError, match=r"summary.json: Unterminated"):
         read_summary(path)

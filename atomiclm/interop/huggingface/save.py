@@ -13,6 +13,7 @@ import torch
 from atomiclm.durable import new_folder
 from atomiclm.interop.huggingface.express import express
 from atomiclm.interop.huggingface.tokenizer_file import tokenizer_config, tokenizer_json
+from atomiclm.interop.huggingface.verify import verify
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
@@ -35,7 +36,8 @@ def save_huggingface(
     """Write a model, and its tokenizer, the way transformers keeps them.
 
     `model.safetensors`, `config.json`, `generation_config.json`, and with a tokenizer `tokenizer.json` and
-    `tokenizer_config.json`. The folder appears complete or not at all.
+    `tokenizer_config.json`. The folder appears complete or not at all, and once it is known to load and to compute the
+    same, with transformers too where that is installed.
 
     Args:
         model: any decoder that an architecture of transformers can express; dropout is not part of it.
@@ -44,8 +46,8 @@ def save_huggingface(
         dtype: of the written weights; None keeps that of the model.
 
     Raises:
-        ValueError: no architecture says all of the model, with the options it cannot say; the tokenizer cannot be said;
-            the folder is not empty.
+        UserError: no architecture says all of the model, with the options it cannot say; the tokenizer cannot be said;
+            transformers computes something else; the folder is not empty.
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
@@ -76,6 +78,7 @@ def save_huggingface(
             for name, content in contents.items():
                 text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
                 (partial / name).write_text(text + "\n", encoding="utf-8")
+            verify(partial, architecture.class_name)
             files = {path.name: path.stat().st_size for path in sorted(partial.iterdir())}
     except safetensors.SafetensorError as error:  # what a full disk is called by the library
         raise OSError(f"cannot write {folder}: {error}") from error
