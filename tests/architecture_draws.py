@@ -47,7 +47,7 @@ def llama(draw):
 
 
 def mistral(draw):
-    return sizes(draw, sliding_window=draw.choice([None, 1, 3, 7]))
+    return sizes(draw, sliding_window=draw.choice([None, 2, 3, 7]))
 
 
 def qwen2(draw):

@@ -1,10 +1,19 @@
 """Finding the run a person means."""
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import cli
 import pytest
+import torch
 
+from atomiclm.config.objects import load_run
 from atomiclm.tracking import RunFolder, find_cell, find_run
+from atomiclm.user_error import UserError
 
 
 @pytest.fixture
@@ -98,3 +107,120 @@ def test_what_cannot_be_found_names_what_is_near(outputs, text, message):
 def test_a_missing_outputs_folder(tmp_path):
     with pytest.raises(ValueError, match="among the 0 runs"):
         find_run("abc", tmp_path / "outputs")
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A run that is done, as far as its small files say."""
+    folder = RunFolder(tmp_path / "outputs" / "runs" / "seed=1-cccc3333")
+    folder.path.mkdir(parents=True)
+    folder.config.write_text("seed: 1\n")
+    folder.summary.write_text('{"state": "done"}')
+    folder.environment.write_text('{"processes": [{"command": ["train.py", "model=tiny", "name=a b"]}]}')
+    folder.metrics.write_text('{"event": "train"}\n{"event": "checkpoint"}\n')
+    return folder
+
+
+COMMAND = "python -m atomiclm.train model=tiny 'name=a b'"
+READERS = {
+    "config.yaml": RunFolder.read_config,
+    "summary.json": RunFolder.read_summary,
+    "environment.json": RunFolder.read_environments,
+    "metrics.jsonl": RunFolder.read_rows,
+}
+
+
+def test_what_is_whole_is_read(whole):
+    assert whole.read_config() == {"seed": 1}
+    assert whole.read_summary() == {"state": "done"}
+    assert whole.read_environments()[-1]["command"][1:] == ["model=tiny", "name=a b"]
+    assert [row["event"] for row in whole.read_rows()] == ["train", "checkpoint"]
+    assert whole.command() == COMMAND
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("damage", ["missing", "empty", "a folder", "cut off"])
+def test_a_file_that_cannot_be_read_is_named_with_the_command_that_mends_it(whole, name, damage):
+    file = whole.path / name
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "empty":
+        file.touch()
+    elif damage == "a folder":
+        file.mkdir()
+    elif damage == "cut off":
+        file.write_bytes(b"{" if name != "metrics.jsonl" else content[:9] + b"\n" + content)
+    with pytest.raises(UserError) as raised:
+        READERS[name](whole)
+    said = str(raised.value)
+    is_a_line = name == "metrics.jsonl" and damage == "cut off"
+    assert said.startswith(f"{file}: line 1 of 3 is damaged" if is_a_line else f"{file} ")
+    if name == "metrics.jsonl":
+        anew = f"rm -r {whole.path} && {COMMAND}"
+        assert said.endswith(f"sed -i 1d {file}" if is_a_line else anew)
+    elif name == "environment.json":  # which alone knows the command
+        assert said.endswith("the command that trained the run writes it again")
+    else:
+        assert said.endswith(f"type: {COMMAND}" if damage == "missing" else f"type: rm -r {file} && {COMMAND}")
+
+
+def test_a_command_that_would_write_to_the_terminal_is_not_offered(whole):
+    whole.environment.write_text(json.dumps({"processes": [{"command": ["train.py", "name=\x1b]0;x\x07"]}]}))
+    assert whole.command() == ""
+
+
+ADVISED = {
+    "config.yaml is missing": "rm config.yaml",
+    "tokenizer.json is a folder": "rm tokenizer.json && mkdir tokenizer.json",
+    "summary.json is cut off": "printf { > summary.json",
+    "environment.json is missing": "rm environment.json",
+    "metrics.jsonl has a damaged line": "sed -i '1s/^/x/' metrics.jsonl",
+    "metrics.jsonl is missing": "rm metrics.jsonl",
+    "the checkpoints are gone": "rm -r checkpoints/step_*",
+}
+"""What happens to a finished run, in a shell."""
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder in which a real run is done."""
+    place = tmp_path_factory.mktemp("finished")
+    done = cli.run(place, "train", *cli.TINY, "data=text", f"data.path={cli.corpus(place)}", "trainer.max_steps=4",
+                   "runtime.log_every_steps=1")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return place
+
+
+@pytest.mark.parametrize(
+    "damage", [pytest.param(name, marks=() if name.startswith("config") else pytest.mark.slow) for name in ADVISED]
+)
+def test_the_command_that_is_advised_mends_the_run(finished, tmp_path, damage, monkeypatch):
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    run = RunFolder(cli.only_run(tmp_path).relative_to(tmp_path))
+    before, rows = run.read_summary(), len(run.read_rows())
+    subprocess.run(ADVISED[damage], shell=True, check=True, cwd=run.path)
+    with pytest.raises(UserError) as raised:
+        _read_all(run)
+    said = str(raised.value)
+    advised = f"python -m {said.split('python -m ')[1]}" if "python -m " in said else said.split("with: ")[-1]
+    advised = next((said[said.index(word) :] for word in ("rm -r ", "sed -i ") if word in said), advised)
+    if damage.startswith("environment"):  # which alone knows the command
+        advised = f"python -m atomiclm.train {' '.join([*cli.TINY, 'data=text', f'data.path={finished}/corpus.txt'])}"
+        advised += " trainer.max_steps=4 runtime.log_every_steps=1"
+    done = subprocess.run(
+        advised, shell=True, env={**cli.environment(tmp_path), "PATH": os.environ["PATH"]}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    _read_all(run)
+    figure = "validation/bits_per_byte"
+    assert run.read_summary()[figure] == before[figure]
+    assert len(run.read_rows()) >= rows - damage.endswith("line")
+
+
+def _read_all(run):
+    for reader in READERS.values():
+        reader(run)
+    load_run(run, None, torch.device("cpu"))

@@ -5,7 +5,6 @@ from typing import Any
 from atomiclm.interop.huggingface.llama import LlamaFamily, Window, windows_of
 from atomiclm.interop.huggingface.settings import Settings
 from atomiclm.model import Attention, Decoder
-from atomiclm.user_error import UserError
 
 
 class Mistral(LlamaFamily):
@@ -32,15 +31,8 @@ class Mistral(LlamaFamily):
         return keys
 
     def write_window(self, model: Decoder) -> dict[str, Any]:
-        """Keys of the window.
-
-        Raises:
-            UserError: it is one token, for which the cache of transformers keeps none where it should keep one.
-        """
-        window = windows_of(model)[0]
-        if window == 1:
-            raise UserError("model.attention.window: must be at least 2; with a window of 1 its cache is wrong")
-        return {"sliding_window": window}
+        """Keys of the window."""
+        return {"sliding_window": windows_of(model)[0]}
 
     def write_feedforward(self, model: Decoder) -> dict[str, Any]:
         """Keys of the feed-forward network."""

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from atomiclm.interop.describe import blocks_of
 from atomiclm.interop.huggingface.llama import LlamaFamily, Window, read_layer_types, windows_of, write_layer_types
 from atomiclm.interop.huggingface.settings import Settings
 from atomiclm.model import Decoder, NoPosition, Position, PositionPattern, RotaryEmbedding
+from atomiclm.user_error import UserError
 
 
 class SmolLM3(LlamaFamily):
@@ -45,7 +47,14 @@ class SmolLM3(LlamaFamily):
         }
 
     def write_position(self, model: Decoder) -> dict[str, Any]:
-        """Keys of the position scheme."""
+        """Keys of the position scheme.
+
+        Raises:
+            UserError: features cannot be paired, which transformers insists on even where no layer turns any.
+        """
+        head_dim = blocks_of(model)[0].attention.head_dim
+        if head_dim % 2:
+            raise UserError(f"model.attention.head_dim: {head_dim} must be even there, also without positions")
         turning = [isinstance(model.position.of_layer(layer), RotaryEmbedding) for layer in range(model.num_layers)]
         return super().write_position(model) | {"no_rope_layers": [int(turns) for turns in turning]}
 

@@ -28,11 +28,12 @@ def verify(folder: Path, class_name: str) -> None:
     ours = load_huggingface(folder, tokenizer=False)[0]
     if importlib.util.find_spec("transformers") is None:
         return
-    tokens = _text(ours)
+    count = min(GENERATED, ours.context_length)
+    tokens = _text(ours, ours.context_length - count + 1)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # they are of that library's own affairs
         try:
-            whole, cached, tokens = _theirs(folder, tokens)
+            whole, cached, tokens = _theirs(folder, tokens, count)
         except Exception as error:  # whatever it raises
             reason = " ".join(f"{type(error).__name__}: {error}".split())
             raise UserError(f"{class_name} of transformers refuses this model ({reason:.500})") from error
@@ -45,15 +46,14 @@ def verify(folder: Path, class_name: str) -> None:
         )
 
 
-def _text(model: Decoder) -> Tensor:
-    """Token ids to begin with; what is generated after them still fits into the context."""
+def _text(model: Decoder, longest: int) -> Tensor:
+    """Token ids to go on from."""
     windows = [window_of(block.attention) or 0 for block in blocks_of(model)]
-    length = min(max(16, *windows) + 1, LONGEST_TEXT, model.context_length - GENERATED)
-    generator = torch.Generator().manual_seed(0)
-    return torch.randint(model.vocab_size, (1, max(1, length)), generator=generator)
+    length = min(max(16, *windows) + 1, LONGEST_TEXT, longest)
+    return torch.randint(model.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
 
 
-def _theirs(folder: Path, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _theirs(folder: Path, tokens: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
     """The logits of a text at once, those of its end token by token with a cache, and the text."""
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
@@ -61,11 +61,13 @@ def _theirs(folder: Path, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     shows_progress = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval()
+        # The kernels that it otherwise takes for experts refuse sizes that are no multiples of 16 bytes.
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, experts_implementation="eager", local_files_only=True
+        ).eval()
     finally:
         if shows_progress:
             logging.enable_progress_bar()
-    count = min(GENERATED, model.config.max_position_embeddings - tokens.shape[1])
     generated = model.generate(
         tokens,
         attention_mask=torch.ones_like(tokens),
