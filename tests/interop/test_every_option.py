@@ -10,7 +10,10 @@ from transformers import AutoModelForCausalLM
 from transformers_float64 import Float64, to_float64
 
 from atomiclm.interop import save_huggingface
+from atomiclm.interop.huggingface.architectures import ARCHITECTURES
+from atomiclm.interop.huggingface.deepseek import DeepseekV2, DeepseekV3
 from atomiclm.model import Decoder, GatedFeedForward
+from atomiclm.user_error import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 FOLDERS = sorted(path for path in (CONF / "model").rglob("*") if path.is_dir())
@@ -128,12 +131,50 @@ def test_both_layouts_of_rotary_pairs_export_to_the_same_function(overrides, lay
         (("model.attention.window=[3,5]",), r"model\.attention\.window: 3, not None"),
         (("model/position=p_rope", "model/norm=layernorm"), r"model\.norm: LayerNorm, not RMSNorm"),
         (("model/attention=none",), r"model\.attention: NoAttention, not MultiHeadAttention"),
+        (("model.attention.window=1",), r"Mistral\w+, which cannot say:\n  model\.attention\.window: 1, which"),
+        (("model.attention.window=[1,null]", "model/position=nope_every_fourth"),
+         r"SmolLM3\w+, which cannot say:\n  model\.attention\.window: 1, which"),
+        (("model/position=none", "model.attention.head_dim=5"),
+         r"SmolLM3\w+, which cannot say:\n  model\.attention\.head_dim: 5 is odd"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_nearest_class_and_every_option(overrides, message, tmp_path):
     with pytest.raises(ValueError, match=r"The nearest is \w+ForCausalLM, which cannot say:") as refusal:
         save_huggingface(model_with(*overrides), tmp_path / "model")
     refusal.match(message)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("model/position=none", "model.attention.head_dim=5"), r"SmolLM3\w+ of transformers refuses this model"),
+        (("model.attention.window=1",), r"Mistral\w+ of transformers computes other logits with its cache"),
+    ],
+)
+def test_what_was_written_is_tried_before_it_is_there(overrides, message, tmp_path, monkeypatch):
+    """Of limits that nobody knows yet."""
+    for architecture in ARCHITECTURES:
+        monkeypatch.setattr(type(architecture), "limits", lambda *_: iter(()))
+    with pytest.raises(UserError, match=message):
+        save_huggingface(model_with(*overrides), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_other_logits_are_not_exported(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "atomiclm.interop.huggingface.verify.load_huggingface",
+        lambda *_, **__: (model_with("model.position.theta=9").float(),),
+    )
+    with pytest.raises(UserError, match="computes other logits than this model"):
+        save_huggingface(model_with(), tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_latent_features_of_odd_number_are_for_the_third_version_only():
+    model = model_with("model/attention=mla", "model.attention.rotary_dim=6", "model.attention.latent_dim=7")
+    (said,) = DeepseekV2().limits(model)
+    assert said.startswith("model.attention.latent_dim: 7 is odd")
+    assert list(DeepseekV3().limits(model)) == []
 
 
 class SwiGLU(GatedFeedForward):

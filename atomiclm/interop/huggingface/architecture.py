@@ -1,12 +1,13 @@
 """What one model class of transformers is, seen from here: its configuration and its tensors, in both directions."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
+from atomiclm.interop.describe import blocks_of, window_of
 from atomiclm.interop.huggingface.rotary_rows import Layout
 from atomiclm.interop.huggingface.settings import Settings
 from atomiclm.interop.huggingface.weights import Weight, our_tensors
@@ -46,6 +47,11 @@ class Architecture(ABC):
     @abstractmethod
     def write(self, model: Decoder) -> dict[str, Any]:
         """The configuration nearest to a decoder. Whether it is the decoder's own, a comparison has to tell."""
+
+    def limits(self, model: Decoder) -> Iterator[str]:
+        """What transformers does not compute although its configuration can say it; each begins with the setting."""
+        if any(window_of(block.attention) == 1 for block in blocks_of(model)):
+            yield "model.attention.window: 1, which it does not compute with its cache as without; give at least 2"
 
     def special_weights(self, model: Decoder, layer: int) -> list[Weight]:
         """Tensors of a layer that are more than renamed; names are whole."""

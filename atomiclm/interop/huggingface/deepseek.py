@@ -1,6 +1,6 @@
 """DeepSeek-V2 and V3: latent attention, and experts of which some are shared."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -40,6 +40,7 @@ class DeepseekV2(LlamaFamily):
     default_shared: ClassVar[int] = 2
     default_dense: ClassVar[int] = 0
     scoring: ClassVar[str] = "softmax"
+    turns_in_place: ClassVar[bool] = True
 
     inside: ClassVar[Names] = {
         **LlamaFamily.inside,
@@ -121,6 +122,14 @@ class DeepseekV2(LlamaFamily):
             "attention_bias": getattr(attention, "bias", False),
         }
 
+    def limits(self, model: Decoder) -> Iterator[str]:
+        """The second version turns pairs where they lie, among features whose number must be even."""
+        yield from super().limits(model)
+        attention = blocks_of(model)[0].attention
+        for name in ("content_dim", "latent_dim") if self.turns_in_place else ():
+            if (size := getattr(attention, name, 0)) % 2:
+                yield f"model.attention.{name}: {size} is odd; it turns pairs of features among an even number only"
+
     def write_feedforward(self, model: Decoder) -> dict[str, Any]:
         """Keys of both kinds of layers."""
         networks = [block.feedforward for block in blocks_of(model)]
@@ -170,6 +179,7 @@ class DeepseekV3(DeepseekV2):
     default_shared = 1
     default_dense = 3
     scoring = "sigmoid"
+    turns_in_place = False
 
     def read_router(self, settings: Settings) -> Callable[..., Router]:
         """Sigmoids and a correction bias."""

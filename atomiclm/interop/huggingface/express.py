@@ -70,7 +70,8 @@ def _try(architecture: Architecture, model: Decoder, ours: Description) -> _Atte
         # The sizes of this model are beyond this architecture, which is farther than any option.
         return _Attempt(architecture, {}, [str(error)], math.inf)
     faults = [f"{path}: {text}" for path, text in differences(ours, describe_decoder(back)).items()]
-    return _Attempt(architecture, config, faults, len(faults))
+    limits = [] if faults else list(architecture.limits(model))  # which leave it nearer than any option does
+    return _Attempt(architecture, config, faults or limits, len(faults) + 0.5 * bool(limits))
 
 
 def _as_it_is(model: Decoder) -> None:

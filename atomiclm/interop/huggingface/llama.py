@@ -190,15 +190,8 @@ class Llama(LlamaFamily):
 
 
 def windows_of(model: Decoder) -> list[int | None]:
-    """The window of each layer.
-
-    Raises:
-        UserError: one is of one token: the caches of transformers then compute otherwise than a pass without a cache.
-    """
-    windows = [window_of(block.attention) for block in blocks_of(model)]
-    if 1 in windows:
-        raise UserError("model.attention.window: 1 is not computed with a cache as without one there; give at least 2")
-    return windows
+    """The window of each layer."""
+    return [window_of(block.attention) for block in blocks_of(model)]
 
 
 def read_layer_types(settings: Settings, window: int | None, default: list[str]) -> list[int | None]:

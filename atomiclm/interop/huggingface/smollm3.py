@@ -1,6 +1,6 @@
 """SmolLM3: Llama whose every fourth layer has no positions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,6 @@ from atomiclm.interop.describe import blocks_of
 from atomiclm.interop.huggingface.llama import LlamaFamily, Window, read_layer_types, windows_of, write_layer_types
 from atomiclm.interop.huggingface.settings import Settings
 from atomiclm.model import Decoder, NoPosition, Position, PositionPattern, RotaryEmbedding
-from atomiclm.user_error import UserError
 
 
 class SmolLM3(LlamaFamily):
@@ -47,16 +46,16 @@ class SmolLM3(LlamaFamily):
         }
 
     def write_position(self, model: Decoder) -> dict[str, Any]:
-        """Keys of the position scheme.
-
-        Raises:
-            UserError: features cannot be paired, which transformers insists on even where no layer turns any.
-        """
-        head_dim = blocks_of(model)[0].attention.head_dim
-        if head_dim % 2:
-            raise UserError(f"model.attention.head_dim: {head_dim} must be even there, also without positions")
+        """Keys of the position scheme."""
         turning = [isinstance(model.position.of_layer(layer), RotaryEmbedding) for layer in range(model.num_layers)]
         return super().write_position(model) | {"no_rope_layers": [int(turns) for turns in turning]}
+
+    def limits(self, model: Decoder) -> Iterator[str]:
+        """Features that cannot be paired are refused, even where no layer turns any."""
+        yield from super().limits(model)
+        head_dim = blocks_of(model)[0].attention.head_dim
+        if head_dim % 2:
+            yield f"model.attention.head_dim: {head_dim} is odd, which it refuses also without positions"
 
     def rotary_scheme(self, model: Decoder) -> Position:
         """That of the first layer that turns anything."""
