@@ -14,6 +14,7 @@ from atomiclm.config.reposition import with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
 from atomiclm.evaluation import read_evaluations, recorded_protocol
 from atomiclm.evaluation.results import NotFinite
+from atomiclm.generate import main as generate
 from atomiclm.study.runs import read_run
 from atomiclm.tracking import RunFolder
 
@@ -236,3 +237,17 @@ def test_the_command_itself_says_what_is_wrong_without_a_traceback(trained):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("atomiclm.evaluate: The configuration has 1 fault:")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("command", "name"), [
+    (main, "config.yaml"), (main, "summary.json"), (main, "tokenizer.json"), (main, "checkpoints"),
+    (generate, "config.yaml"), (generate, "tokenizer.json"), (generate, "checkpoints"),
+])  # fmt: skip
+def test_a_part_of_the_run_that_is_missing_is_named_with_what_brings_it_back(folder, capsys, command, name):
+    (folder / name).rename(folder / "elsewhere")
+    assert command([str(folder)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"{folder / name}" in said
+    remedy = "python -m atomiclm.train data=text "
+    assert (f"rm -r {folder} && {remedy}" if name == "checkpoints" else f"type: {remedy}") in said

@@ -194,5 +194,5 @@ def test_summary_round_trip_and_damage(tmp_path):
     with pytest.raises(UserError, match=r"summary.json: Unterminated"):
         read_summary(path)
     path.write_text("[]")
-    with pytest.raises(UserError, match=r"summary.json: Unterminated"):
+    with pytest.raises(UserError, match=r"summary.json: not a JSON object"):
         read_summary(path)

@@ -14,6 +14,7 @@ from wandb_driver import loss_rows, make_run, row, sandbox, segments, steps
 
 from atomiclm.study.ledger import Cell, StudyLedger, write_ledger
 from atomiclm.study.study import Study
+from atomiclm.sync import main
 from atomiclm.tracking import Record, read_summary, write_summary
 
 
@@ -144,6 +145,29 @@ def test_a_server_that_dies_is_exit_status_1_and_the_next_call_finishes_it(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("metrics.jsonl", "{}\nx\n{}\n", "metrics.jsonl: line 2 of 3 is damaged"),
+        ("metrics.jsonl", None, "metrics.jsonl is missing; bring it back"),
+        ("metrics.jsonl", "", "metrics.jsonl is empty; bring it back"),
+        ("summary.json", None, "summary.json is missing; to write it again, type: python -m atomiclm.train"),
+        ("environment.json", "{}", "environment.json is damaged ('processes'"),
+        ("config.yaml", "", "config.yaml is damaged"),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_not_sent_and_the_file_is_named(tmp_path, name, content, said, capsys):
+    file = Path(trained(tmp_path / "s" / "run", *loss_rows(1))) / name
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
+    assert main([str(file.parent), "--offline"]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.count("\n") == 1
+    assert not segments(file.parent), "W&B has not heard of it"
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["nowhere"], "no folder"),
@@ -162,7 +186,7 @@ def test_mistakes_are_exit_status_2(tmp_path, arguments, said):
 
 @pytest.mark.slow
 def test_the_environment_is_told_without_paths_of_the_machine(tmp_path, server):
-    folder = trained(tmp_path / "s" / "run")
+    folder = trained(tmp_path / "s" / "run", *loss_rows(1))
     assert sync(tmp_path, folder, **server.variables).returncode == 0
     assert server.run.settings["environment"] == {"python": "3.12"}
     assert "command" not in json.dumps(server.run.settings)
