@@ -7,7 +7,7 @@ from cli import run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
 from atomiclm.config.declared import expanded, read_study, single_values
-from atomiclm.config.faults import ConfigError, UserError
+from atomiclm.config.faults import ConfigError
 from atomiclm.config.identity import digest
 from atomiclm.config.paths import EXPERIMENTS
 from atomiclm.config.planning import validated
@@ -15,6 +15,7 @@ from atomiclm.config.run import read_cell
 from atomiclm.config.sweep_folder import SweepFolder
 from atomiclm.study import read_ledger
 from atomiclm.tracking import write_summary
+from atomiclm.user_error import UserError
 
 DECLARED = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if "\nstudy:" in path.read_text(encoding="utf-8"))
 HEADER = "# @package _global_\n"

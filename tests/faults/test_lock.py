@@ -2,9 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from atomiclm.config.faults import UserError
 from atomiclm.tracking import RunFolder
 from atomiclm.train import _locked
+from atomiclm.user_error import UserError
 
 
 def _is_refused(folder: RunFolder) -> bool:

@@ -15,11 +15,11 @@ import torch
 from cli import TINY, command, corpus, environment, only_run
 
 from atomiclm.cache_folder import default_cache_dir
-from atomiclm.config.faults import UserError
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.wandb_mode import choose_mode
 from atomiclm.train import _locked
 from atomiclm.training.out_of_memory import advice
+from atomiclm.user_error import UserError
 
 LIMIT_SECONDS = 300
 
