@@ -1,12 +1,13 @@
 """Muon: momentum whose matrices are made orthogonal before they are applied."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from atomiclm.bfloat16 import has_native_bfloat16
 from atomiclm.optim.adamw import adamw_update
 from atomiclm.optim.base import RoleOptimizer
 from atomiclm.optim.groups import RoleSettings
@@ -110,18 +111,39 @@ class Muon(RoleOptimizer):
                     )
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of Muon, or of AdamW where the role is not orthogonalized."""
-        lr, weight_decay = group["lr"], group["weight_decay"]
+        """One step of AdamW, or of the momentum alone where the role is orthogonalized; `step` applies that."""
         if group["role"] not in self.orthogonalized_roles:
+            lr, weight_decay = group["lr"], group["weight_decay"]
             adamw_update(weight, gradient, state, lr, weight_decay, self.adamw_betas, self.adamw_eps)
             return
         if not state:
             state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"].lerp_(gradient, 1.0 - self.momentum)
-        direction = gradient.lerp(momentum, self.momentum) if self.nesterov else momentum
-        direction = orthogonalized(direction, self.newton_schulz_coefficients, self.newton_schulz_steps, self.eps)
-        weight.mul_(1.0 - lr * weight_decay)
-        weight.add_(direction.to(weight.dtype), alpha=-lr * self._scale(*weight.shape[-2:]))
+        state["momentum"].lerp_(gradient, 1.0 - self.momentum)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Take one step with the gradients that are there; weights of one shape are made orthogonal in one batch."""
+        super().step(closure)
+        for members in self._of_one_shape():
+            directions = torch.stack([self._direction(weight, gradient) for weight, gradient, _ in members])
+            directions = orthogonalized(directions, self.newton_schulz_coefficients, self.newton_schulz_steps, self.eps)
+            for (weight, _, group), direction in zip(members, directions, strict=True):
+                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+                weight.add_(direction.to(weight.dtype), alpha=-group["lr"] * self._scale(*weight.shape[-2:]))
+
+    def _of_one_shape(self) -> Iterable[list[tuple[Tensor, Tensor, dict[str, Any]]]]:
+        """(weight, gradient, group) of the orthogonalized weights that have a gradient: a list for each shape."""
+        members: dict[torch.Size, list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
+        for group in self.param_groups:
+            if group["role"] in self.orthogonalized_roles:
+                for weight in group["params"]:
+                    if weight.grad is not None:
+                        members.setdefault(weight.shape, []).append((weight, weight.grad, group))
+        return members.values()
+
+    def _direction(self, weight: Tensor, gradient: Tensor) -> Tensor:
+        momentum: Tensor = self.state[weight]["momentum"]
+        return gradient.lerp(momentum, self.momentum) if self.nesterov else momentum
 
     def _scale(self, rows: int, columns: int) -> float:
         if self.adjust_lr == "match_rms_adamw":
@@ -144,10 +166,13 @@ def orthogonalized(matrices: Tensor, coefficients: Sequence[float], steps: int, 
 
     which maps every singular value x to a x + b x^3 + c x^5. With the published coefficients five steps bring those
     above 0.003 to between 0.68 and 1.21 and need no decomposition (Jordan et al. 2024, see `Muon`). A tall matrix is
-    transposed meanwhile, so that A is the small product. Computed in bfloat16, which is all the precision such a target
-    deserves; a float64 matrix stays float64, for tests.
+    transposed meanwhile, so that A is the small product. Such a target deserves no more precision than bfloat16 has, so
+    that is what it is computed in where the device multiplies it natively, else in float32; a float64 matrix stays
+    float64, for tests.
     """
-    work = matrices if matrices.dtype == torch.float64 else matrices.to(torch.bfloat16)
+    work = matrices
+    if matrices.dtype != torch.float64:
+        work = matrices.to(torch.bfloat16 if has_native_bfloat16(matrices.device) else torch.float32)
     tall = work.shape[-2] > work.shape[-1]
     batch = work.reshape(-1, *work.shape[-2:])
     batch = batch.mT if tall else batch

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from atomiclm.bfloat16 import has_native_bfloat16
 from atomiclm.training.machine import processor_name
 from atomiclm.training.runtime import Runtime
 
@@ -32,6 +33,7 @@ def conditions(runtime: Runtime, dtype: torch.dtype, hashes: Mapping[str, str]) 
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "dtype": str(dtype).removeprefix("torch."),
+        "native_bfloat16": has_native_bfloat16(runtime.device),  # in which dtype Muon makes matrices orthogonal
         "compile": runtime.compile,
         "deterministic": runtime.deterministic,
         "micro_batch_size": runtime.micro_batch_size,

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from atomiclm.bfloat16 import has_native_bfloat16
 from atomiclm.training.activation_checkpointing import checkpointed_blocks
 from atomiclm.training.machine import MatmulRate, processor_name
 
@@ -93,7 +94,7 @@ class Runtime:
     def dtype(self, precision: Precision) -> torch.dtype:
         """Return the dtype of matrix products: for auto, bfloat16 where the hardware multiplies it natively."""
         if precision == "auto":
-            return torch.bfloat16 if _has_native_bfloat16(self.device) else torch.float32
+            return torch.bfloat16 if has_native_bfloat16(self.device) else torch.float32
         return torch.float32 if precision == "float32" else torch.bfloat16
 
     def autocast(self, dtype: torch.dtype) -> contextlib.AbstractContextManager[Any]:
@@ -166,13 +167,3 @@ def _is_available(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available()
     return device.type != "mps" or torch.backends.mps.is_available()
-
-
-def _has_native_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        # Emulated bfloat16 is slower than float32, so oneDNN's "supported" is not enough. torch offers no public
-        # question for the native instructions; these two have been there since 2.4.
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False

@@ -11,6 +11,7 @@ from torch import nn
 
 import atomiclm.optim
 from atomiclm.optim import Adafactor, AdamW, Lion, Muon, RoleOptimizer, ScheduleFreeAdamW
+from atomiclm.optim.muon import orthogonalized
 
 CONF = Path(__file__).parents[2] / "conf" / "optim"
 EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
@@ -154,6 +155,47 @@ def test_every_knob_changes_what_is_learned_and_is_an_attribute(name, argument):
     plain, changed = _after(name), _after(name, **{argument: value})
     assert any(not torch.equal(plain[n], changed[n]) for n in SHAPES)
     assert getattr(built(name, parameters(), **{argument: value}), argument) == value
+
+
+def test_muon_orthogonalizes_weights_of_one_shape_in_one_batch_as_it_does_each_alone(monkeypatch):
+    roles = {"one": "matrix", "other": "residual", "sometimes": "matrix", "experts": "matrix", "tall": "matrix"}
+    shapes = {"one": (4, 6), "other": (4, 6), "sometimes": (4, 6), "experts": (2, 4, 6), "tall": (6, 4)}
+    generator = torch.Generator().manual_seed(0)
+    whole = {n: nn.Parameter(torch.randn(s, generator=generator, dtype=torch.float64)) for n, s in shapes.items()}
+    alone = {n: nn.Parameter(p.detach().clone()) for n, p in whole.items()}
+    settings = {"lr": 0.05, "lr_scales": {"residual": 0.3}, "decayed_roles": ["matrix"]}
+    together = Muon(whole.items(), roles, {"other": 0.5}, **settings)
+    apart = [Muon([(n, p)], roles, {"other": 0.5} if n == "other" else None, **settings) for n, p in alone.items()]
+    batches = []
+
+    def noted(matrices, *rest):
+        batches.append(tuple(matrices.shape))
+        return orthogonalized(matrices, *rest)
+
+    for step in range(4):
+        for name in shapes:
+            gradient = torch.randn(shapes[name], generator=generator, dtype=torch.float64)
+            for named in (whole, alone):
+                named[name].grad = None if name == "sometimes" and step == 2 else gradient.clone()
+        with monkeypatch.context() as patched:
+            patched.setattr("atomiclm.optim.muon.orthogonalized", noted)
+            together.step()
+        for optimizer in apart:
+            optimizer.step()
+        for name in shapes:
+            torch.testing.assert_close(whole[name], alone[name], rtol=1e-11, atol=1e-13, msg=name)
+    every, without = [(3, 4, 6), (1, 2, 4, 6), (1, 6, 4)], [(2, 4, 6), (1, 2, 4, 6), (1, 6, 4)]
+    assert batches == [*every, *every, *without, *every]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_muon_takes_float32_where_bfloat16_is_not_native(monkeypatch, native):
+    monkeypatch.setattr("atomiclm.optim.muon.has_native_bfloat16", lambda device: native)
+    matrices = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0))
+    settings = ((3.4445, -4.7750, 2.0315), 5, 1e-7)
+    found, exact = orthogonalized(matrices, *settings), orthogonalized(matrices.double(), *settings)
+    assert found.dtype == (torch.bfloat16 if native else torch.float32)
+    assert (1e-3 < (found - exact).abs().max() < 0.1) if native else ((found - exact).abs().max() < 1e-5)
 
 
 def test_every_optimizer_has_an_option_that_names_all_its_knobs():

@@ -10,7 +10,14 @@ from atomiclm.optim import Adafactor, Muon
 from atomiclm.optim.muon import orthogonalized
 
 torch_muon = importlib.import_module("torch.optim._muon")
-SHAPES = {"a": (4, 4), "b": (3, 7), "c": (9, 2), "d": (16, 5)}
+SHAPES = {
+    "a": (4, 4),
+    "b": (3, 7),
+    "c": (9, 2),
+    "d": (16, 5),
+    "e": (3, 7),
+    "f": (3, 7),
+}  # some alike: Muon takes them in one batch
 
 
 def _pairs(dtype: torch.dtype, shapes=SHAPES):
@@ -66,7 +73,8 @@ def test_muon_in_float64(monkeypatch, nesterov, adjust_lr, momentum, weight_deca
     _drive(ours, theirs, optimizer, reference, 8, torch.float64, _exact, lambda step: 1 / (1 + step))
 
 
-def test_muon_as_published_in_bfloat16():
+def test_muon_as_published_in_bfloat16(monkeypatch):
+    monkeypatch.setattr("atomiclm.optim.muon.has_native_bfloat16", lambda device: True)
     ours, theirs = _pairs(torch.float32)
     optimizer = Muon(ours, dict.fromkeys(SHAPES, "matrix"), lr=0.02)
     reference = torch.optim.Muon(theirs, lr=0.02, weight_decay=0.1)

@@ -23,6 +23,7 @@ def test_the_same_conditions_are_exact():
         ({"torch": "1.0"}, "torch was 1.0 and is "),
         ({"threads": 64}, "threads was 64 and is "),
         ({"dtype": "bfloat16"}, "dtype was bfloat16 and is float32"),
+        ({"native_bfloat16": None}, "native_bfloat16 was None and is "),
         ({"compile": True}, "compile was True and is False"),
         ({"world_size": 2}, "world_size was 2 and is 1"),
         ({"device": "another"}, "device was another and is "),
