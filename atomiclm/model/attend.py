@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from atomiclm.model.scores import EXPLICIT, FLEX, SDPA, Scores
-from atomiclm.model.visible import Visible
+from atomiclm.model.visible import FLEX_BLOCK, Visible
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import AuxOutput
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 Kernel = Literal["auto", "explicit", "sdpa", "flex"]
 AUTO: Kernel = "auto"
 
-# What FlexAttention skips is whole blocks of this many queries and keys.
-_FLEX_BLOCK = 128
 # Its CUDA kernels need heads this wide (torch.nn.attention.flex_attention).
 _FLEX_MIN_WIDTH = 16
 
@@ -97,7 +95,7 @@ def _flex_pays(query: Tensor, value: Tensor, visible: Visible, scores: Scores, d
     can = can and query.dtype in (torch.float32, torch.bfloat16, torch.float16)
     can = can and min(query.shape[-1], value.shape[-1]) >= _FLEX_MIN_WIDTH
     # A decoding step has one query, and new shapes at every length: nothing to skip, and a compilation each.
-    can = can and visible.mask.offset == 0 and visible.slots is None and query.shape[2] >= _FLEX_BLOCK
+    can = can and visible.mask.offset == 0 and visible.slots is None and query.shape[2] >= FLEX_BLOCK
     masked = visible.window is not None or visible.mask.documents is not None
     return can and (masked or SDPA not in scores.kernels)
 

@@ -11,6 +11,9 @@ from atomiclm.model.mask import CausalMask
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
+FLEX_BLOCK = 128
+"""What FlexAttention skips is whole blocks of this many queries and keys."""
+
 
 class Visible:
     """What is seen through one window in one forward pass; layers with the same window share it.
@@ -60,20 +63,42 @@ class Visible:
         return self._additive[dtype]
 
     def blocks(self) -> "BlockMask":
-        """The blocks of queries and keys that FlexAttention need not skip."""
-        if self._blocks is None:
-            from torch.nn.attention.flex_attention import create_block_mask
+        """The blocks of queries and keys that FlexAttention need not skip.
 
-            documents = self.mask.documents
-            self._blocks = create_block_mask(
-                self._sees(),
-                B=None if documents is None else documents.shape[0],
-                H=None,
-                Q_LEN=self.mask.num_queries,
-                KV_LEN=self.num_keys,
-                device=str(self.mask.device),
+        Told from the least and greatest slot and document of each block, where torch's `create_block_mask` makes the
+        whole (batch, queries, keys) mask and more of its size. Where documents come back, a block may be kept in which
+        nothing is seen; the kernel asks `_sees` of every pair in it.
+        """
+        if self._blocks is None:
+            from torch.nn.attention.flex_attention import BlockMask
+
+            some, every = self._seen_blocks()
+            self._blocks = BlockMask.from_kv_blocks(
+                *_ordered(some & ~every),
+                *_ordered(every),
+                BLOCK_SIZE=FLEX_BLOCK,
+                mask_mod=self._sees(),
+                seq_lengths=(self.mask.num_queries, self.num_keys),
             )
         return self._blocks
+
+    def _seen_blocks(self) -> tuple[Tensor, Tensor]:
+        """(batch or 1, 1, blocks of queries, blocks of keys): whether something, and everything, of a block is seen."""
+        slots = torch.arange(self.mask.num_keys, device=self.mask.device)
+        query_slots, key_slots = slots[self.mask.offset :], slots if self.slots is None else self.slots
+        (first_query, last_query), (first_key, last_key) = _bounds(query_slots), _bounds(key_slots)
+        least, greatest = first_query[:, None] - last_key, last_query[:, None] - first_key
+        some, every = greatest >= 0, (least >= 0) & _complete(query_slots)[:, None] & _complete(key_slots)
+        if self.window is not None:
+            some, every = some & (least < self.window), every & (greatest < self.window)
+        if self.mask.documents is None:
+            return some[None, None], every[None, None]
+        documents = self.mask.documents
+        low_query, high_query = (bound[:, :, None] for bound in _bounds(documents[:, self.mask.offset :]))
+        low_key, high_key = (bound[:, None] for bound in _bounds(documents[:, key_slots]))
+        some = some & (low_query <= high_key) & (low_key <= high_query)
+        every = every & (low_query == high_key) & (low_key == high_query)
+        return some[:, None], every[:, None]
 
     def _sees(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
         """``CausalMask.allowed``, asked of one query and one key; FlexAttention takes functions, not methods."""
@@ -90,3 +115,21 @@ class Visible:
             return seen
 
         return sees
+
+
+def _bounds(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The least and the greatest of each block, (..., n) to (..., blocks)."""
+    places = torch.arange(-(-values.shape[-1] // FLEX_BLOCK) * FLEX_BLOCK, device=values.device)
+    blocks = values[..., places.clamp(max=values.shape[-1] - 1).view(-1, FLEX_BLOCK)]
+    return blocks.amin(-1), blocks.amax(-1)
+
+
+def _complete(values: Tensor) -> Tensor:
+    """Which blocks of (n,) have all their places."""
+    ends = torch.arange(0, values.shape[-1], FLEX_BLOCK, device=values.device) + FLEX_BLOCK
+    return ends <= values.shape[-1]
+
+
+def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """How many blocks of each row are meant, and their numbers, those that are meant first."""
+    return blocks.sum(-1, dtype=torch.int32), blocks.byte().argsort(dim=-1, descending=True, stable=True).int()

@@ -1,8 +1,13 @@
 """The mask, value by value."""
 
+import pytest
 import torch
+from torch.nn.attention.flex_attention import BlockMask
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from atomiclm.model import AttentionContext, CausalMask, NoPosition, WindowCache
+from atomiclm.model.visible import Visible
 
 CPU = torch.device("cpu")
 
@@ -59,6 +64,58 @@ def test_no_mask_is_made_where_none_is_needed():
     assert torch.equal(added == 0, CausalMask(3, 6, CPU).allowed())
     assert torch.all(added[added != 0] == -torch.inf)
     assert chunk.additive(torch.float64) is added, "made once for all layers"
+
+
+SORTED = torch.tensor([0] * 100 + [1] * 28 + [2] * 300 + [3] * 72).repeat(2, 1)
+SORTED[1] = 0
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "window", "documents", "slots", "exact"),
+    [
+        (500, 500, None, None, None, True),
+        (512, 512, 128, None, None, True),
+        (500, 500, 129, None, None, True),
+        (500, 500, 1, None, None, True),
+        (130, 500, 200, None, None, True),
+        (1, 500, None, None, None, True),
+        (500, 500, None, SORTED, None, True),
+        (500, 500, 140, SORTED, None, True),
+        (200, 500, None, SORTED, None, True),
+        (500, 500, None, torch.arange(500).remainder(3).repeat(2, 1), None, False),
+        (200, 500, 220, SORTED, torch.arange(80, 500).roll(70), False),
+    ],
+)
+def test_blocks_hold_what_is_seen_and_whole_blocks_nothing_else(queries, keys, window, documents, slots, exact):
+    mask = CausalMask(queries, keys, CPU, documents)
+    visible = Visible(mask, window, slots, None)
+    blocks = visible.blocks()
+    allowed = mask.allowed(window, slots).expand(1 if documents is None else 2, 1, queries, visible.num_keys)
+    padded = torch.nn.functional.pad(allowed, (0, -visible.num_keys % 128, 0, -queries % 128))
+    tiles = padded.unflatten(-1, (-1, 128)).unflatten(-3, (-1, 128)).transpose(-3, -2)
+    some, every = tiles.any(-1).any(-1), tiles.all(-1).all(-1)
+    whole = BlockMask.from_kv_blocks(blocks.full_kv_num_blocks, blocks.full_kv_indices).to_dense().bool()
+    kept = blocks.to_dense().bool()
+    assert blocks.shape == (len(allowed), 1, queries, visible.num_keys)
+    assert torch.all(kept | ~some), "nothing that is seen is skipped"
+    assert torch.all(every | ~whole), "no mask is asked for in a whole block"
+    assert not exact or (torch.equal(kept, some) and torch.equal(whole, every))
+
+
+def test_blocks_are_told_without_the_mask_of_all_pairs():
+    """8 texts of 2,048 tokens: 34 million pairs."""
+    documents = torch.arange(2048).div(300, rounding_mode="floor").repeat(8, 1)
+    sizes = []
+
+    class Noting(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), settings=None):
+            result = function(*arguments, **(settings or {}))
+            sizes.extend(each.numel() for each in tree_leaves(result) if isinstance(each, torch.Tensor))
+            return result
+
+    with Noting():
+        Visible(CausalMask(2048, 2048, CPU, documents), 512, None, None).blocks()
+    assert max(sizes) == documents.numel()
 
 
 def test_layers_of_one_window_share_what_they_see():
