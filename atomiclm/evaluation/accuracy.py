@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from atomiclm.data import Batch
-from atomiclm.evaluation.forward import Forward, evaluating, logits_of
+from atomiclm.evaluation.forward import Forward, logits_of
+from atomiclm.model.mode import evaluating
 
 
 @dataclass(frozen=True)

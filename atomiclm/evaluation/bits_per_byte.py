@@ -10,10 +10,11 @@ from torch import nn
 
 from atomiclm.data import Batch
 from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.forward import Forward, evaluating
+from atomiclm.evaluation.forward import Forward
 from atomiclm.evaluation.measuring import EvaluationProtocol, Subject, score
 from atomiclm.evaluation.protocol import Described, end_to_end
 from atomiclm.evaluation.results import Measured
+from atomiclm.model.mode import evaluating
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from atomiclm.data import Batch
 from atomiclm.data.batches import Flags, Ids
 from atomiclm.evaluation.bits_per_byte import Validation
 from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.forward import evaluating
 from atomiclm.evaluation.measuring import EvaluationProtocol, Scored, Subject, score, with_tokenizer
 from atomiclm.evaluation.protocol import Described
 from atomiclm.evaluation.results import Measured
+from atomiclm.model.mode import evaluating
 
 Sums = npt.NDArray[np.float64]
 

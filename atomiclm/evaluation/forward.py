@@ -1,11 +1,9 @@
 """How evaluation calls a model: the model itself, or whatever stands for it (compiled, in another precision)."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atomiclm.data import Batch
 
@@ -22,15 +20,3 @@ def logits_of(forward: Forward, batch: Batch, device: torch.device) -> Tensor:
     if batch.documents is None:
         return forward(inputs)
     return forward(inputs, documents=torch.from_numpy(batch.documents).to(device))
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout off and no gradients; the model's mode is restored afterwards."""
-    was_training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        model.train(was_training)

@@ -11,11 +11,12 @@ from atomiclm.data import Batch
 from atomiclm.data.batches import Ids
 from atomiclm.data.synthetic import Draws
 from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.forward import evaluating, logits_of
+from atomiclm.evaluation.forward import logits_of
 from atomiclm.evaluation.measuring import EvaluationProtocol, Subject, with_tokenizer
 from atomiclm.evaluation.protocol import Described
 from atomiclm.evaluation.results import Measured
 from atomiclm.model import cross_entropy
+from atomiclm.model.mode import evaluating
 from atomiclm.user_error import UserError
 
 FARTHEST = 4  # contexts: the default distances go that far

@@ -12,10 +12,10 @@ from atomiclm.data.batches import Flags, Ids
 from atomiclm.evaluation.bits_per_byte import Validation
 from atomiclm.evaluation.by_position import PositionSums, places
 from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.forward import evaluating
 from atomiclm.evaluation.measuring import EvaluationProtocol, Scored, Subject, score, with_tokenizer
 from atomiclm.evaluation.protocol import Described
 from atomiclm.evaluation.results import Measured
+from atomiclm.model.mode import evaluating
 from atomiclm.user_error import UserError
 
 BINS_PER_CONTEXT = 8  # of the curves: fine enough to see where the loss turns up, few enough to be smooth

@@ -1,16 +1,16 @@
 """The decoding loop: prefill the cache with the prompts, then one token a row and step."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atomiclm.generation.sampler import Sampler
 from atomiclm.model.cache import KVCache
 from atomiclm.model.decoder import Decoder
+from atomiclm.model.mode import evaluating
 from atomiclm.user_error import UserError
 
 _PADDING_DOCUMENT = -1
@@ -73,7 +73,7 @@ def generate(
         raise UserError(f"max_tokens={max_tokens} must be 0 or more")
     rows = [_Row(index, list(prompt), len(prompt), _generator(seed, index)) for index, prompt in enumerate(prompts)]
     if max_tokens > 0:
-        with _evaluating(model), torch.inference_mode():
+        with evaluating(model):
             _write(model, rows, max_tokens, sampler, frozenset(stop_tokens), on_token)
     return [row.tokens[row.prompt_length :] for row in rows]
 
@@ -134,15 +134,3 @@ def _prefill(model: Decoder, rows: list[_Row], tokens_to_come: int) -> tuple[lis
 def _generator(seed: int, row: int) -> torch.Generator:
     digest = hashlib.sha256(f"{seed}:{row}".encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, each module's own mode again outside."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -45,11 +45,13 @@ class Sampler:
     def __call__(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Scores (batch, vocab_size) and a CPU generator for each row: token ids (batch,) int64 on the CPU.
 
-        Raises ValueError when scores are NaN.
+        Raises UserError when the highest score of a row is not finite: NaN, or infinite.
         """
         scores = logits.detach().to("cpu", torch.float64)
-        if scores.isnan().any():
-            raise UserError("the model's scores are not numbers (NaN): it has diverged, or its weights are damaged")
+        if not scores.amax(-1).isfinite().all():
+            raise UserError(
+                "the model's scores are not finite (NaN or infinite): it has diverged, or its weights are damaged"
+            )
         if self.temperature == 0:
             return scores.argmax(-1)
         cumulative = self.filter(scores).softmax(-1).cumsum(-1)
@@ -58,8 +60,12 @@ class Sampler:
         return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
 
     def filter(self, logits: Tensor) -> Tensor:
-        """Scores (batch, vocab_size) divided by a positive temperature, with -inf at the tokens that are not kept."""
-        logits = logits / self.temperature
+        """Scores (batch, vocab_size) divided by a positive temperature, with -inf at the tokens that are not kept.
+
+        They are taken less the highest of their row, which changes no probability: then no temperature is too small to
+        divide by, and the smallest leave the highest score alone.
+        """
+        logits = (logits - logits.amax(-1, keepdim=True)) / self.temperature
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
         if self.top_p is not None:

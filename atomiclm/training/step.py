@@ -120,12 +120,14 @@ def _pieces(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor,
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
     """Scale all gradients by min(1, limit / norm), where norm is their joint Euclidean norm; return the norm.
 
-    Where the norm is no number they are left as they are: scaled by it, one bad element would spoil all of them, and
-    nobody could say which it was.
+    Where there is no gradient the norm is 0. Where it is no number the gradients are left as they are: scaled by it,
+    one bad element would spoil all of them, and nobody could say which it was.
 
     Source: Pascanu, Mikolov and Bengio (2012), arXiv:1211.5063, algorithm 1.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
     if limit is not None:
         scale = torch.where(norm.isfinite(), (limit / (norm + 1e-6)).clamp(max=1.0), 1.0)

@@ -204,11 +204,13 @@ def test_longer_windows_are_fewer_in_a_batch(corpus):
 @pytest.mark.parametrize("protocol", [BitsPerByte(), Sliding(3), ByPosition(), LengthExtrapolation((1, 2)), Recall()])
 def test_batches_of_any_size_give_the_same_and_nothing_of_the_training_is_disturbed(mixture, protocol):
     model = decoder(dropout=0.5).train()
+    model.blocks[0].eval()
+    modes = [module.training for module in model.modules()]
     torch.manual_seed(5)
     np.random.seed(5)
     before = torch.get_rng_state(), np.random.get_state()[1].copy()
     runs = [protocol.measure(subject(model, tokens_per_batch=size), conditions(mixture)) for size in (16, 40, 4096)]
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     assert not torch.is_inference_mode_enabled()
     assert torch.equal(before[0], torch.get_rng_state())
     assert (before[1] == np.random.get_state()[1]).all()

@@ -29,6 +29,7 @@ def random_logits(seed, rows=3, vocab=40):
 )
 def test_filters_in_a_row_equal_transformers(seed, temperature, top_k, top_p, min_p):
     logits = random_logits(seed)
+    logits -= logits.amax(-1, keepdim=True)  # as ours does first
     theirs = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
     if top_k is not None:
         theirs.append(TopKLogitsWarper(top_k))

@@ -63,13 +63,24 @@ def test_global_random_state_is_not_touched():
 
 def test_temperature_changes_the_scores():
     logits = torch.tensor([[1.0, 2.0]])
-    assert Sampler(0.5).filter(logits).tolist() == [[2.0, 4.0]]
-    assert Sampler(2.0).filter(logits).tolist() == [[0.5, 1.0]]
+    assert Sampler(0.5).filter(logits).tolist() == [[-2.0, 0.0]]
+    assert Sampler(2.0).filter(logits).tolist() == [[-0.5, 0.0]]
 
 
-def test_scores_that_are_not_numbers_are_refused():
-    with pytest.raises(ValueError, match="NaN"):
-        Sampler(temperature=0)(torch.tensor([[0.0, float("nan")]]), generators(0))
+@pytest.mark.parametrize("filters", [{}, {"top_k": 3}, {"top_p": 0.9}, {"min_p": 0.1}, {"top_p": 0.9, "min_p": 0.1}])
+@pytest.mark.parametrize("temperature", [1e-300, 1e-307, 5e-324])
+def test_the_least_temperatures_take_the_highest_score(temperature, filters):
+    logits = 20 * torch.randn(50, 30, generator=torch.Generator().manual_seed(0))
+    logits[:, 7] = -torch.inf
+    drawn = Sampler(temperature, **filters)(logits, generators(*range(50)))
+    assert torch.equal(drawn, logits.argmax(-1))
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("scores", [[0.0, float("nan")], [0.0, float("inf")], [-float("inf"), -float("inf")]])
+def test_scores_that_are_not_numbers_are_refused(scores, temperature):
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        Sampler(temperature)(torch.tensor([[0.0, 1.0], scores]), generators(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,13 @@ def test_clipping_equals_torch():
     assert float(clip_gradient(mine.parameters(), None)) == pytest.approx(0.1, rel=1e-4)
 
 
+@pytest.mark.parametrize("limit", [None, 0.1])
+def test_clipping_without_gradients_has_the_norm_0(limit):
+    model = fresh_state().model
+    assert float(clip_gradient(model.parameters(), limit)) == 0.0
+    assert float(clip_gradient([], limit)) == 0.0
+
+
 def test_the_schedule_multiplies_each_groups_own_peak():
     state = fresh_state()
     for group in state.optimizer.param_groups:
