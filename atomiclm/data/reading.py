@@ -1,8 +1,9 @@
 """Reading one file into documents: plain text, JSON lines, Parquet; gzip and Zstandard of the first two.
 
 Text is decoded from bytes, so line ends stay as they are (CRLF too). A UTF-8 byte order mark at the start of a file
-is a signature, not text, and is dropped; U+FEFF anywhere else is text. Anything that is not UTF-8 is refused: to
-replace or skip bytes would make bits per byte a figure about another text.
+is a signature, not text, and is dropped, as it is before a line of JSON lines, where files were joined; U+FEFF anywhere
+else is text. Anything that is not UTF-8 is refused: to replace or skip bytes would make bits per byte a figure about
+another text. So is text full of NULs, which is most often UTF-16 taken for UTF-8.
 """
 
 import codecs
@@ -34,7 +35,15 @@ MAX_DOCUMENT_BYTES = 1 << 30
 MAX_UNPACKED_BYTES = 1 << 27
 """And 128 MiB where the file is compressed, so that its size does not show what is in it."""
 
-UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+MAX_NUL_SHARE = 0.01
+"""NULs among the characters of a text. English in UTF-16 has a half, other alphabets at least one for each space."""
+
+WIDE_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 
 
 def read_documents(path: Path, name: str, kind: FileKind, text_key: str) -> Iterator[Document]:
@@ -119,22 +128,52 @@ def decode(raw: bytes, path: Path, *, final: bool = True, start: int = 0) -> str
 
     final: whether `raw` is all there is; if not, a character cut off at its end is no fault.
     """
-    if start == 0 and raw.startswith(UTF16_MARKS):
+    if start == 0 and (wide := next((name for mark, name in WIDE_MARKS.items() if raw.startswith(mark)), None)):
         raise NotUtf8Error(
             "path",
-            f"{path} is not UTF-8: it begins with the byte order mark of UTF-16; "
-            f"convert it, e.g. iconv -f UTF-16 -t UTF-8 IN > OUT",
+            f"{path} is not UTF-8: it begins with the byte order mark of {wide}; convert it, e.g. {_conversion(wide)}",
         )
     mark = codecs.BOM_UTF8 if start == 0 and raw.startswith(codecs.BOM_UTF8) else b""
     try:
-        return codecs.getincrementaldecoder("utf-8")("strict").decode(raw[len(mark) :], final)
+        text = codecs.getincrementaldecoder("utf-8")("strict").decode(raw[len(mark) :], final)
     except UnicodeDecodeError as error:
         offset = start + len(mark) + error.start
         raise NotUtf8Error(
             "path",
             f"{path} is not UTF-8: byte 0x{raw[offset - start]:02x} at byte offset {offset}; convert it, "
-            f"e.g. iconv -f ISO-8859-1 -t UTF-8 IN > OUT, or leave it out",
+            f"e.g. {_conversion('ISO-8859-1')}, or leave it out",
         ) from error
+    if _full_of_nuls(text):
+        nuls, wide = text.count("\0"), _unmarked_encoding(raw)
+        remedy = f"it seems to be {wide}: {_conversion(wide)}" if wide else "remove them, e.g. tr -d '\\000' < IN > OUT"
+        raise NotUtf8Error(
+            "path",
+            f"{path} is not text: from byte offset {start} on, {nuls:,} of {len(text):,} characters are NUL; {remedy}",
+        )
+    return text
+
+
+def _conversion(encoding: str) -> str:
+    return f"iconv -f {encoding} -t UTF-8 IN > OUT"
+
+
+def _full_of_nuls(text: str) -> bool:
+    return text.count("\0") > MAX_NUL_SHARE * len(text)
+
+
+def _unmarked_encoding(raw: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a byte order mark, where the first bytes are that."""
+    head = raw[: 1 << 16]
+    # Of Latin letters in UTF-16 every second byte is NUL, the second of a pair where the lower byte comes first.
+    utf16 = "UTF-16LE" if head[1::2].count(0) > head[::2].count(0) else "UTF-16BE"
+    for encoding in ("UTF-32LE", "UTF-32BE", utf16):
+        try:
+            text = codecs.getincrementaldecoder(encoding)("strict").decode(head)
+        except UnicodeDecodeError:
+            continue
+        if text and not _full_of_nuls(text):
+            return encoding
+    return None
 
 
 def _jsonl_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int, str]]:
@@ -152,7 +191,7 @@ def _jsonl_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int
         for line in lines:
             number += 1
             if line and not line.isspace():
-                text = decode(line, path, start=offset)
+                text = decode(line, path, start=offset).removeprefix("\ufeff")
                 if text.strip():
                     yield number, _row_text(_row(text, f"{path} line {number}"), text_key, f"{path} line {number}")
             offset += len(line) + 1
@@ -161,8 +200,12 @@ def _jsonl_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int
 def _row(text: str, where: str) -> dict[str, Any]:
     try:
         row = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise SourceError("path", f"{where} is not JSON ({error}); one object a line") from error
+    except json.JSONDecodeError as error:
+        raise SourceError(
+            "path", f"{where} is not JSON ({error.msg} at character {error.pos + 1}); one object a line"
+        ) from error
+    except (ValueError, RecursionError) as error:  # their words are for programmers
+        raise SourceError("path", f"{where} has a number too long or brackets too deep; drop that row") from error
     if not isinstance(row, dict):
         raise SourceError("path", f"{where} is not a JSON object; one object a line")
     return row
@@ -180,6 +223,8 @@ def _row_text(row: dict[str, Any], text_key: str, where: str) -> str:
         raise SourceError(
             "path", f"{where}: {text_key!r} has half a surrogate pair at character {error.start}; drop that row"
         ) from error
+    if _full_of_nuls(text):
+        raise SourceError("path", f"{where}: {text_key!r} is full of NULs; drop that row")
     return text
 
 
@@ -206,6 +251,14 @@ def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
             if names.count(text_key) != 1:
                 has = "has two columns" if text_key in names else "has no column"
                 raise SourceError("text_key", f"{path} {has} {text_key!r}; its columns: {_listed(names)}")
+            column = file.schema_arrow.field(text_key).type
+            if not _is_text(column):
+                raise SourceError(
+                    "text_key",
+                    f"{path}: the column {text_key!r} has the type {_listed([str(column)])}, not string; if it holds "
+                    "text, cast it and write the file again (pyarrow: column.cast('string'), pandas: "
+                    f"column.str.decode('utf-8')), else name another of its columns: {_listed(names)}",
+                )
             groups = range(file.metadata.num_row_groups)
             if sum(file.metadata.row_group(group).total_byte_size for group in groups) > limit:
                 raise unpacks_too_far(path, limit)
@@ -224,3 +277,13 @@ def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
         if isinstance(error, OSError) and error.errno is not None:
             raise SourceError("path", f"{path} cannot be read: {error.strerror}") from error
         raise SourceError("path", f"{path} is no readable Parquet file ({reason:.300}); write it again") from error
+
+
+def _is_text(column: Any) -> bool:
+    """Whether a column's type says that it holds text; one of nothing but nulls has no type of its own."""
+    from pyarrow import types
+
+    kind = column.value_type if types.is_dictionary(column) else column
+    return any(
+        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    )

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 
 import pyarrow
 import pyarrow.parquet
@@ -152,9 +153,99 @@ def test_offsets_count_the_byte_order_mark_and_earlier_lines(tmp_path):
     assert "byte offset 11" in only_fault(tmp_path / "a.jsonl")[1]
 
 
-def test_utf16_is_called_by_its_name(tmp_path):
-    (tmp_path / "a.txt").write_bytes("text".encode("utf-16"))
-    assert "UTF-16" in only_fault(tmp_path / "a.txt")[1]
+WIDE = ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
+WIDE_TEXTS = [TEXT, "Съешь ещё этих мягких французских булок, да выпей чаю.\n", "\u4f60\u597d\uff0c world \U0001f600\n"]
+
+
+def convert(message, raw):
+    """What the `iconv` or `tr` that a message advises makes of a file."""
+    [words] = [part.split() for part in re.split("[:;,]", message) if re.search("iconv -f|tr -d", part)]
+    words = words[words.index("iconv" if "iconv" in words else "tr") :]
+    if words[0] == "tr":
+        assert words[:4] == ["tr", "-d", r"'\000'", "<"]
+        return raw.replace(b"\0", b"")
+    assert (words[1], words[3:]) == ("-f", ["-t", "UTF-8", "IN", ">", "OUT"])
+    return raw.decode(words[2].replace("LE", "-LE").replace("BE", "-BE")).encode()
+
+
+@pytest.mark.parametrize("encoding", WIDE)
+@pytest.mark.parametrize("text", WIDE_TEXTS)
+@pytest.mark.parametrize("mark", ["\ufeff", ""])
+def test_utf16_and_utf32_are_called_by_their_names_and_the_advice_gives_the_text(tmp_path, encoding, text, mark):
+    raw = (mark + text).encode(encoding)
+    (tmp_path / "a.txt").write_bytes(raw)
+    argument, message = only_fault(tmp_path / "a.txt")
+    assert argument == "path"
+    if mark or "NUL" in message:
+        assert encoding[:6].upper() in message
+        (tmp_path / "b.txt").write_bytes(convert(message, raw))
+        assert texts(tmp_path / "b.txt") == [text]
+    else:
+        assert "is not UTF-8: byte" in message
+
+
+def test_text_full_of_nuls_is_refused_and_a_stray_one_is_not(tmp_path):
+    raw = b"\0\0the\0 end" * 30 + b"\0"
+    (tmp_path / "a.txt").write_bytes(raw)
+    message = only_fault(tmp_path / "a.txt")[1]
+    assert "91 of 301 characters are NUL; remove them" in message
+    (tmp_path / "b.txt").write_bytes(convert(message, raw))
+    assert texts(tmp_path / "b.txt") == ["the end" * 30]
+    (tmp_path / "c.txt").write_bytes(b"x" * 99 + b"\0")
+    assert len(texts(tmp_path / "c.txt")[0]) == 100
+    (tmp_path / "a.jsonl").write_bytes(jsonl({"text": "ab"}).decode().encode("utf-16-le"))
+    assert "it seems to be UTF-16LE" in only_fault(tmp_path / "a.jsonl")[1]
+    (tmp_path / "b.jsonl").write_bytes(jsonl({"text": "ab"}) + b"\0" * 20)
+    assert "from byte offset 15 on, 20 of 20 characters are NUL" in only_fault_of_all(tmp_path / "b.jsonl")
+    (tmp_path / "c.jsonl").write_bytes(jsonl({"text": "a\0b\0"}))
+    assert "line 1: 'text' is full of NULs; drop that row" in only_fault(tmp_path / "c.jsonl")[1]
+    pyarrow.parquet.write_table(pyarrow.table({"text": ["a", "\0\0a"]}), tmp_path / "a.parquet")
+    assert "row 2: 'text' is full of NULs; drop that row" in only_fault_of_all(tmp_path / "a.parquet")
+
+
+def only_fault_of_all(path):
+    """What a pass over all documents finds, beyond the quick look."""
+    with pytest.raises(SourceError) as raised:
+        list(TextFiles(str(path)).documents())
+    return raised.value.message
+
+
+def test_jsonl_files_with_marks_may_be_joined(tmp_path):
+    marked = b"\xef\xbb\xbf" + jsonl({"text": "one"}, {"text": "two"})
+    (tmp_path / "a.jsonl").write_bytes(marked + marked + b"\xef\xbb\xbf\n")
+    assert texts(tmp_path / "a.jsonl") == ["one", "two", "one", "two"]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pyarrow.binary(),
+        pyarrow.large_binary(),
+        pyarrow.binary(3),
+        pyarrow.dictionary(pyarrow.int32(), pyarrow.binary()),
+    ],
+)
+def test_a_column_of_bytes_is_to_be_cast_as_a_whole(tmp_path, kind):
+    values = [b"one", b"two"]
+    column = pyarrow.array(values, pyarrow.binary()).cast(kind) if "dictionary" in str(kind) else None
+    table = pyarrow.table({"id": [1, 2], "text": column or pyarrow.array(values, kind)})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    argument, message = only_fault(tmp_path / "a.parquet")
+    assert argument == "text_key"
+    assert "the column 'text' has the type" in message
+    assert "column.cast('string')" in message
+    assert "drop that row" not in message
+    cast = table["text"].cast(pyarrow.binary()).cast("string")
+    pyarrow.parquet.write_table(table.set_column(1, "text", cast), tmp_path / "b.parquet")
+    assert texts(tmp_path / "b.parquet") == ["one", "two"]
+
+
+def test_a_column_of_numbers_is_not_text_and_one_of_nulls_may_be_null_in_every_row(tmp_path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": [1, 2], "body": ["a", "b"]}), tmp_path / "a.parquet")
+    assert "has the type int64, not string" in only_fault(tmp_path / "a.parquet")[1]
+    assert "its columns: text, body" in only_fault(tmp_path / "a.parquet")[1]
+    pyarrow.parquet.write_table(pyarrow.table({"text": pyarrow.nulls(2)}), tmp_path / "b.parquet")
+    assert "row 1: 'text' holds NoneType" in only_fault(tmp_path / "b.parquet")[1]
 
 
 @pytest.mark.parametrize(
@@ -173,7 +264,12 @@ def test_utf16_is_called_by_its_name(tmp_path):
         ("a.txt.zst", b"plain", "path", "damaged"),
         ("a.txt.zst", zstandard.compress(TEXT.encode())[:-3], "path", "damaged or cut off"),
         ("a.parquet", b"PAR1 not quite", "path", "Parquet"),
-        ("a.jsonl", b"{'text': 1}\n", "path", "line 1 is not JSON"),
+        (
+            "a.jsonl",
+            b"{'text': 1}\n",
+            "path",
+            "line 1 is not JSON (Expecting property name enclosed in double quotes at",
+        ),
         ("a.jsonl", b'\n["text"]\n', "path", "line 2 is not a JSON object"),
         ("a.jsonl", b'{"body": "x", "id": 1}\n', "text_key", "has no key 'text'; its keys: body, id"),
         ("a.jsonl", b'{"text": null}\n', "text_key", "'text' holds NoneType, not text"),
@@ -185,6 +281,13 @@ def test_what_cannot_be_read_is_named(tmp_path, name, content, argument, words):
     found = only_fault(tmp_path / name)
     assert found[0] == argument
     assert words in found[1]
+
+
+@pytest.mark.parametrize("kind", ["digits", "brackets"])
+def test_json_beyond_what_python_parses_is_told_in_plain_words(tmp_path, kind):
+    value = {"digits": "9" * 5000, "brackets": "[" * 100_000}[kind]
+    (tmp_path / "a.jsonl").write_text('{"text": "a", "more": ' + value + "}")
+    assert "line 1 has a number too long or brackets too deep; drop that row" in only_fault(tmp_path / "a.jsonl")[1]
 
 
 def test_a_missing_column_is_named_with_those_there_are(tmp_path):
