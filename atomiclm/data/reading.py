@@ -165,10 +165,15 @@ def _unmarked_encoding(raw: bytes) -> str | None:
     """UTF-16 or UTF-32 without a byte order mark, where the first bytes are that."""
     head = raw[: 1 << 16]
     # Of Latin letters in UTF-16 every second byte is NUL, the second of a pair where the lower byte comes first.
-    utf16 = "UTF-16LE" if head[1::2].count(0) > head[::2].count(0) else "UTF-16BE"
-    for encoding in ("UTF-32LE", "UTF-32BE", utf16):
+    lower_first = head[1::2].count(0) > head[::2].count(0)
+    candidates = {
+        "UTF-32LE": codecs.utf_32_le_decode,
+        "UTF-32BE": codecs.utf_32_be_decode,
+        **({"UTF-16LE": codecs.utf_16_le_decode} if lower_first else {"UTF-16BE": codecs.utf_16_be_decode}),
+    }
+    for encoding, decoder in candidates.items():
         try:
-            text = codecs.getincrementaldecoder(encoding)("strict").decode(head)
+            text, _ = decoder(head, "strict", False)  # the last character may be cut off
         except UnicodeDecodeError:
             continue
         if text and not _full_of_nuls(text):
