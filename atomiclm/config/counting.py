@@ -3,8 +3,8 @@
 import importlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,44 +17,41 @@ from atomiclm.config.build import build
 from atomiclm.sketch import sketching
 from atomiclm.study.cost import Cost
 from atomiclm.training.budget import Budget
+from atomiclm.user_error import UserError
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 _WIDEST_BYTES = 4  # for precision=auto: what it comes to is known when torch is
 
 
-@contextmanager
-def counted_decoder(model: dict[str, Any]) -> Iterator[Any]:
-    """Give the decoder of a validated `model` node, without numbers in it: on the stand-in of torch where it suffices.
+def on_shapes[T](make: Callable[[], T]) -> T:
+    """Return what `make` makes of modules with shapes and no numbers: on the stand-in of torch where that suffices.
 
     A constructor that needs more of torch than shapes is run on torch's own meta device instead, which takes the three
     seconds of its import.
-
-    Raises:
-        ValueError: what a constructor refused (a `PartError` says which), or a size out of bounds.
     """
-    for fault in model_size_faults(model):  # the baseline of a match comes here without having been validated
-        raise ValueError(str(fault))
     if "torch" not in sys.modules:
         with sketching():
-            decoder = _sketched(model)
-            if decoder is not None:
-                yield decoder
-                return
+            try:
+                return make()
+            except ValueError:
+                raise
+            except (RuntimeError, TypeError, AttributeError, ImportError, InstantiationException):
+                pass  # the stand-in does not know enough, or a constructor is wrong: torch itself will show which
     import torch
 
     with torch.device("meta"):
-        decoder = build(model)
-    yield decoder
+        return make()
 
 
-def _sketched(model: dict[str, Any]) -> Any:
-    """The decoder on the stand-in; None when the stand-in does not know enough, or what failed is not a refusal."""
-    try:
-        return build(model)
-    except ValueError:
-        raise
-    except (RuntimeError, TypeError, AttributeError, ImportError, InstantiationException):
-        return None
+def decoder(model: dict[str, Any]) -> Any:
+    """Make the decoder of a `model` node that passed the signature check; for use inside `on_shapes`.
+
+    Raises:
+        UserError: what a constructor refused (a `PartError` says which), or a size out of bounds.
+    """
+    for fault in model_size_faults(model):  # the baseline of a match comes here without having been validated
+        raise UserError(str(fault))
+    return build(model)
 
 
 @dataclass(frozen=True)
@@ -80,14 +77,20 @@ def check_model(model: dict[str, Any]) -> None:
     _figures(json.dumps(model))
 
 
-def check_component(node: dict[str, Any]) -> None:
-    """Make a component that needs no sizes.
+@lru_cache(maxsize=256)
+def check_optimizer(model: str, optim: str) -> None:
+    """Make an optimizer for the parameters of a sound model, both given as JSON nodes: the cells of a sweep share them.
 
     Raises:
         ValueError: what its constructor refused.
     """
-    with _torch_or_stand_in():
-        _sketched(node)
+
+    def make() -> None:
+        made = decoder(json.loads(model))
+        roles = importlib.import_module("atomiclm.model.roles").parameter_roles(made)
+        build(json.loads(optim))(made.named_parameters(), roles, made.lr_multipliers)
+
+    on_shapes(make)
 
 
 @lru_cache(maxsize=256)
@@ -95,18 +98,22 @@ def _figures(model: str) -> _ModelFigures:
     """Count a model, given as JSON: validation, a solver and a table ask for the same one several times."""
     node = json.loads(model)
     length: int = node["context_length"]
-    with counted_decoder(node) as decoder:
-        roles = importlib.import_module("atomiclm.model.roles").parameter_roles(decoder)
+
+    def count() -> _ModelFigures:
+        made = decoder(node)
+        roles = importlib.import_module("atomiclm.model.roles").parameter_roles(made)
         return _ModelFigures(
-            parameters_by_role=decoder.num_parameters_by_role(),
-            active_parameters=decoder.num_active_parameters(),
-            forward_flops_per_token=decoder.flops_per_token(length),
-            training_flops_per_token=decoder.training_flops_per_token(length),
-            needed_flops_per_token=decoder.needed_training_flops_per_token(length),
-            cache_bytes=decoder.cache_bytes(length),
-            kept_bytes={width: decoder.activation_bytes(1, length, width) for width in (2, 4)},
-            shapes=tuple((tuple(parameter.shape), roles[name]) for name, parameter in decoder.named_parameters()),
+            parameters_by_role=made.num_parameters_by_role(),
+            active_parameters=made.num_active_parameters(),
+            forward_flops_per_token=made.flops_per_token(length),
+            training_flops_per_token=made.training_flops_per_token(length),
+            needed_flops_per_token=made.needed_training_flops_per_token(length),
+            cache_bytes=made.cache_bytes(length),
+            kept_bytes={width: made.activation_bytes(1, length, width) for width in (2, 4)},
+            shapes=tuple((tuple(parameter.shape), roles[name]) for name, parameter in made.named_parameters()),
         )
+
+    return on_shapes(count)
 
 
 def cost_of(values: dict[str, Any]) -> Cost:

@@ -4,6 +4,7 @@ The demands themselves live with the components, in modules that do not import t
 config path each is asked, and turns their `ValueError`s into faults.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -32,18 +33,47 @@ def _concerns(path: str, group: str) -> bool:
     return path == group or path.startswith((f"{group}.", f"{group}["))
 
 
+_REFUSALS = (ValueError, TypeError, InstantiationException)
+"""What a constructor raises when it refuses its arguments."""
+
+
 def _construction(group: str) -> Rule:
-    """A component that is cheap to make and imports no torch: make it, and let it speak for itself."""
+    """Make a component; its constructor speaks for itself."""
+    return lambda config: _refusals(group, config[group], [])
 
-    def rule(config: Config) -> Iterator[Fault]:
-        from atomiclm.config.build import build
 
-        try:
-            build(config[group])
-        except (ValueError, TypeError, InstantiationException) as error:
-            yield Fault(group, str(error))
+def _refusals(path: str, node: Config, known: Sequence[Fault]) -> Iterator[Fault]:
+    """Yield the `known` faults of a node and what its parts refuse; where there are none, what it refuses itself."""
+    parts = [(key, value) for key, value in node.items() if isinstance(value, dict) and "_target_" in value]
+    faults = [*known, *(fault for key, part in parts for fault in _refusals(f"{path}.{key}", part, []))]
+    yield from faults
+    if faults or node.get("_partial_"):
+        return
+    from atomiclm.config.build import build
+    from atomiclm.config.counting import on_shapes
 
-    return rule
+    try:
+        on_shapes(lambda: build(node))
+    except _REFUSALS as error:
+        yield _refusal(path, node, error)
+
+
+def _refusal(path: str, node: Config, error: Exception) -> Fault:
+    """The fault of a node whose constructor has refused; at the argument, where the message begins with its name."""
+    argument, colon, message = str(error).partition(": ")
+    if colon and argument.partition(".")[0] in node:
+        return Fault(f"{path}.{argument}", message)
+    return Fault(path, str(error))
+
+
+def _tokenizer(config: Config) -> Iterator[Fault]:
+    from atomiclm.config.build import build
+    from atomiclm.data.protocols import check_separator
+
+    try:
+        check_separator(build(config["tokenizer"]))
+    except _REFUSALS as error:
+        yield _refusal("tokenizer", config["tokenizer"], error)
 
 
 def _model(config: Config) -> Iterator[Fault]:
@@ -54,7 +84,7 @@ def _model(config: Config) -> Iterator[Fault]:
         return
     try:
         check_model(config["model"])
-    except (ValueError, TypeError, InstantiationException) as error:
+    except _REFUSALS as error:
         path = getattr(error, "path", None)
         yield Fault(f"model.{path}" if path else "model", getattr(error, "reason", str(error)))
 
@@ -86,8 +116,8 @@ def _data(config: Config) -> Iterator[Fault]:
         return
     try:
         source = build(config["data"])
-    except (ValueError, TypeError, InstantiationException) as error:
-        yield Fault("data", str(error))
+    except _REFUSALS as error:
+        yield _refusal("data", config["data"], error)
         return
     if not callable(getattr(source, "faults", None)):
         yield Fault("data._target_", f"{type(source).__name__} is no source of text; choose an option of the group")
@@ -97,26 +127,26 @@ def _data(config: Config) -> Iterator[Fault]:
 
 
 def _optimizer(config: Config) -> Iterator[Fault]:
-    from atomiclm.optim.rules import check_optimizer
+    """Its settings; where these and the model are sound, it is made for the model's parameters."""
+    from atomiclm.optim.rules import check_optimizer as check_settings
 
-    for argument, message in check_optimizer(config["optim"]):
-        yield Fault(f"optim.{argument}", message)
+    faults = [Fault(f"optim.{argument}", message) for argument, message in check_settings(config["optim"])]
+    yield from faults
+    if faults or any(True for _ in _model(config)):
+        return
+    from atomiclm.config.counting import check_optimizer
+
+    try:
+        check_optimizer(json.dumps(config["model"]), json.dumps(config["optim"]))
+    except _REFUSALS as error:
+        yield _refusal("optim", config["optim"], error)
 
 
 def _trainer(config: Config) -> Iterator[Fault]:
     from atomiclm.training.rules import check_trainer
 
-    for argument, message in check_trainer(config["trainer"]):
-        yield Fault(f"trainer.{argument}", message)
-
-
-def _objective(config: Config) -> Iterator[Fault]:
-    from atomiclm.config.counting import check_component
-
-    try:
-        check_component(config["trainer"]["objective"])
-    except (ValueError, TypeError) as error:
-        yield Fault("trainer.objective", str(error))
+    known = [Fault(f"trainer.{argument}", message) for argument, message in check_trainer(config["trainer"])]
+    yield from _refusals("trainer", config["trainer"], known)
 
 
 def _runtime(config: Config) -> Iterator[Fault]:
@@ -124,13 +154,6 @@ def _runtime(config: Config) -> Iterator[Fault]:
 
     for argument, message in check_runtime(config["runtime"], batch_size=config["trainer"]["batch_size"]):
         yield Fault(f"runtime.{argument}", message)
-
-
-def _evaluation(config: Config) -> Iterator[Fault]:
-    from atomiclm.evaluation.rules import check_evaluation
-
-    for argument, message in check_evaluation(config["evaluation"]):
-        yield Fault(f"evaluation.{argument}", message)
 
 
 def _incompatible_choices(config: Config) -> Iterator[Fault]:
@@ -160,7 +183,7 @@ def _class_name(node: Any) -> str:
 _ADAM_LIKE = ("AdamW", "ScheduleFreeAdamW")
 
 _RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
-    (("tokenizer",), _construction("tokenizer")),
+    (("tokenizer",), _tokenizer),
     (("schedule",), _construction("schedule")),
     (("tracking",), _construction("tracking")),
     (("match",), _construction("match")),
@@ -168,10 +191,9 @@ _RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
     (("model",), _model_sizes),
     (("model",), _model),
     (("tokenizer", "model"), _vocabulary),
-    (("optim",), _optimizer),
+    (("model", "optim"), _optimizer),
     (("trainer",), _trainer),
-    (("trainer",), _objective),
     (("trainer", "runtime"), _runtime),
-    (("evaluation",), _evaluation),
+    (("evaluation",), _construction("evaluation")),
     (("model", "optim", "trainer"), _incompatible_choices),
 )

@@ -11,14 +11,13 @@ from atomiclm.data.cache import built_once, content_key
 from atomiclm.data.encoding import encode
 from atomiclm.data.prepared import CorpusPart, PreparedCorpus
 from atomiclm.data.progress import Meter, Progress, silent
-from atomiclm.data.protocols import END_OF_TEXT, TrainableTokenizer
+from atomiclm.data.protocols import END_OF_TEXT, TrainableTokenizer, check_separator
 from atomiclm.data.shard_manifest import check_manifest
 from atomiclm.data.shards import TokenShard, open_shard
 from atomiclm.data.source import CorpusSource, SourceError, SourcePart, fraction_faults
 from atomiclm.data.split import Survey, check_split
 from atomiclm.data.surveys import FORMAT, surveyed
 from atomiclm.data.tokenizer_text import tokenizer_text
-from atomiclm.user_error import UserError
 
 TOKENIZER_FILE = "tokenizer.json"
 
@@ -44,11 +43,7 @@ def prepare[T: TrainableTokenizer](
     """
     told = silent if progress is None else progress
     root = cache_dir if cache_dir is not None else default_cache_dir()
-    if END_OF_TEXT not in tokenizer.special_tokens:
-        raise UserError(
-            f"tokenizer.special_tokens must hold {END_OF_TEXT!r}, which separates documents; "
-            f"it holds {sorted(tokenizer.special_tokens)}"
-        )
+    check_separator(tokenizer)
     parts = [(part, _surveyed(part, root, told)) for part in source.parts()]
     identity = _identity(parts)
 

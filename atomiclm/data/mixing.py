@@ -5,10 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from atomiclm.data.batches import Batch, Dataset, Flags, Ids
+from atomiclm.data.mixture import BLOCK_SAMPLES, check_shares
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
-from atomiclm.user_error import UserError
-
-BLOCK_SAMPLES = 4096  # of which every source must get at least two
 
 
 class MixedDataset(Dataset):
@@ -32,11 +30,7 @@ class MixedDataset(Dataset):
         names = [str(number) for number in range(len(datasets))] if names is None else names
         assert len(datasets) == len(weights) == len(names) >= 1
         shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-        for name, share in zip(names, shares, strict=True):
-            if share * BLOCK_SAMPLES < 2:
-                raise UserError(
-                    f"weights: {name} has a share of {share:.2e}; give it at least {2 / BLOCK_SAMPLES:.1e} or remove it"
-                )
+        check_shares(dict(zip(names, shares.tolist(), strict=True)))
         self.datasets = datasets
         self.names = names
         self.seed = seed

@@ -1,8 +1,13 @@
 """Several sources in one corpus."""
 
 import math
+from collections.abc import Mapping
 
 from atomiclm.data.source import CorpusSource, SourcePart
+from atomiclm.user_error import UserError
+
+BLOCK_SAMPLES = 4096
+"""Samples that `mixing.MixedDataset` deals at a time; every source must get at least two of them."""
 
 
 class Mixture(CorpusSource):
@@ -38,8 +43,13 @@ class Mixture(CorpusSource):
                 raise ValueError(
                     f"weights.{name}: {weight} is not positive and finite; remove the source to leave it out"
                 )
+        if sum(weights.values()) == math.inf:
+            raise ValueError(
+                "weights: add up to more than a number can hold; only their ratios count, give smaller ones"
+            )
         self.sources = sources
         self.weights = weights
+        check_shares({part.name: part.weight for part in self.parts()})
 
     def describe(self) -> str:
         """Each source and its share."""
@@ -69,3 +79,13 @@ class Mixture(CorpusSource):
             for name, source in self.sources.items()
             for part in source.parts()
         )
+
+
+def check_shares(shares: Mapping[str, float]) -> None:
+    """Raise UserError where a source has too small a share of the samples, by name."""
+    for name, share in shares.items():
+        if share * BLOCK_SAMPLES < 2:
+            raise UserError(
+                f"weights: {name} has {share:.2g} of the samples; give it at least {2 / BLOCK_SAMPLES:.1e} of all, "
+                "or remove the source"
+            )

@@ -14,6 +14,8 @@ from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
 from atomiclm.data.shards import TokenShard
 from atomiclm.data.windows import TextDataset, check_stream
 
+_MOST_REPEATED = 2**20
+
 
 class Order(ABC):
     """Base of the sampling orders. seed: which of the equally likely orders."""
@@ -109,7 +111,12 @@ class RepeatedWindows(WindowOrder):
     def __init__(self, seed: int, num_windows: int = 4) -> None:
         super().__init__(seed)
         if num_windows < 1:
-            raise ValueError(f"num_windows={num_windows} is not positive; give at least 1")
+            raise ValueError(f"num_windows: {num_windows} is not positive; give at least 1")
+        if num_windows > _MOST_REPEATED:
+            raise ValueError(
+                f"num_windows: {num_windows} is more than {_MOST_REPEATED:,}, which are all drawn for every batch; "
+                "give less, or use trainer/order=random"
+            )
         self.num_windows = num_windows
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from atomiclm.user_error import UserError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -46,3 +48,12 @@ class TrainableTokenizer(Protocol):
     @classmethod
     def load(cls, path: Path) -> Self:
         """The tokenizer that `save` wrote."""
+
+
+def check_separator(tokenizer: TrainableTokenizer) -> None:
+    """Raise UserError unless the tokenizer has the special token that separates documents."""
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise UserError(
+            f"special_tokens: {sorted(tokenizer.special_tokens)} must hold {END_OF_TEXT!r}, which separates documents; "
+            "add it"
+        )

@@ -106,8 +106,8 @@ class Muon(RoleOptimizer):
             for name, parameter in zip(group["names"], group["params"], strict=True):
                 if group["role"] in orthogonalized_roles and parameter.ndim < 2:
                     raise ValueError(
-                        f"orthogonalized_roles: '{name}' has the role '{group['role']}' and one dimension; only "
-                        "matrices can be made orthogonal, give it the role 'gain' or 'bias'"
+                        f"orthogonalized_roles: '{name}' has the role '{group['role']}' and one dimension, and only "
+                        f"matrices can be made orthogonal; take '{group['role']}' out"
                     )
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -1,12 +1,16 @@
 """What an optimizer demands of its settings. Torch-free, so that a config is judged before torch is imported."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 ROLES = ("embedding", "head", "matrix", "residual", "gain", "bias")
 """What a parameter is for: token and position tables, an untied output head, the matrices inside blocks, those that
 write to the residual stream, the gains of norms, and biases."""
+
+_GREATEST_FLOAT32 = (2.0 - 2.0**-23) * 2.0**127
+_LEAST_FLOAT32 = 2.0**-126
+"""The least number of full precision; processors may take smaller ones for 0, and then 0 / eps is not a number."""
 
 
 def check_optimizer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -16,7 +20,7 @@ def check_optimizer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """
     for name, rule in _RULES.items():
         value = settings.get(name)
-        message = None if value is None else rule(value)
+        message = None if value is None else _too_large(value) or rule(value)
         if message:
             yield name, message
     for role, scale in (settings.get("lr_scales") or {}).items():
@@ -24,6 +28,8 @@ def check_optimizer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"lr_scales.{role}", f"no such role of a parameter; roles: {', '.join(ROLES)}"
         elif not (isinstance(scale, int | float) and scale >= 0):
             yield f"lr_scales.{role}", f"{scale!r} is not a number of at least 0"
+        elif message := _too_large(scale):
+            yield f"lr_scales.{role}", message
 
 
 def require_sound(**settings: Any) -> None:
@@ -32,16 +38,29 @@ def require_sound(**settings: Any) -> None:
         raise ValueError(f"{argument}: {message}")
 
 
+def _too_large(value: Any) -> str | None:
+    for number in value if isinstance(value, Sequence) else [value]:
+        if isinstance(number, int | float) and abs(number) > _GREATEST_FLOAT32:
+            return f"{str(number)[:30]} is more than float32 holds, {_GREATEST_FLOAT32:.2g}; give less"
+    return None
+
+
 def _rate(usual: str) -> Callable[[float], str | None]:
     def rule(value: float) -> str | None:
-        sound = math.isfinite(value) and value > 0
-        return None if sound else f"{value} is not a positive number; the usual range is {usual}"
+        sound = math.isfinite(value) and value >= _LEAST_FLOAT32
+        return None if sound else f"{value} is not a positive number of float32; the usual range is {usual}"
 
     return rule
 
 
 def _positive(usual: str) -> Callable[[float], str | None]:
     return lambda value: None if value > 0 else f"{value} is not positive; the usual value is {usual}"
+
+
+def _epsilon(value: float) -> str | None:
+    if value >= _LEAST_FLOAT32:
+        return None
+    return f"{value} is not positive in float32, whose least number is {_LEAST_FLOAT32:.2g}; the usual value is 1e-8"
 
 
 def _betas(value: Any) -> str | None:
@@ -88,8 +107,8 @@ _RULES: dict[str, Callable[[Any], str | None]] = {
     "betas": _betas,
     "adamw_betas": _betas,
     "momentum": _momentum,
-    "eps": _positive("1e-8"),
-    "adamw_eps": _positive("1e-8"),
+    "eps": _epsilon,
+    "adamw_eps": _epsilon,
     "weight_decay": _decay,
     "decayed_roles": _roles,
     "orthogonalized_roles": _roles,

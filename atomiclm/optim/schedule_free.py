@@ -11,6 +11,8 @@ from atomiclm.optim.base import RoleOptimizer
 from atomiclm.optim.groups import RoleSettings
 from atomiclm.optim.rules import require_sound
 
+_LEAST_BETA1 = 0.01
+
 
 class ScheduleFreeAdamW(RoleOptimizer):
     """The model is trained at y, between the fast iterate z and the running average x; x is what it is judged by.
@@ -56,8 +58,11 @@ class ScheduleFreeAdamW(RoleOptimizer):
         require_sound(
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales
         )
-        if not betas[0] > 0:
-            raise ValueError(f"betas: {list(betas)} begins with 0: gradients would ignore the average; usual is 0.9")
+        if betas[0] < _LEAST_BETA1:
+            raise ValueError(
+                f"betas: {list(betas)} begins with less than {_LEAST_BETA1}: gradients would ignore the average, and "
+                "dividing by it would lose the average to rounding; usual is 0.9"
+            )
         self.lr = lr
         self.betas = betas
         self.eps = eps
@@ -80,7 +85,7 @@ class ScheduleFreeAdamW(RoleOptimizer):
         second.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
         rate = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
         state["squared_rates"] += rate**2
-        share = rate**2 / state["squared_rates"] if rate else 0.0
+        share = rate**2 / state["squared_rates"] if state["squared_rates"] else 0.0
         change = gradient / second.sqrt().add_(self.eps)
         change.add_(weight, alpha=group["weight_decay"])
         # x <- (1 - c) x + c z_new and y = (1 - b1) z_new + b1 x give y without x: y <- (1 - c) y + c z - r (...).

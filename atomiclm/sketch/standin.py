@@ -55,7 +55,10 @@ class Device:
 
 
 class Optimizer:
-    """`torch.optim.Optimizer`, for optimizers that derive from it and are asked what they keep."""
+    """`torch.optim.Optimizer`: the groups of parameters, for constructors that look at them."""
+
+    def __init__(self, params: Sequence[dict[str, Any]], defaults: dict[str, Any]) -> None:
+        self.param_groups = [{**defaults, **group} for group in params]
 
 
 class Disabled(contextlib.ContextDecorator):
@@ -90,7 +93,7 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "torch": {
         "Tensor": tensors.Tensor, "device": Device, "no_grad": Disabled, "enable_grad": Disabled,
         "inference_mode": Disabled, "get_default_device": Device, "tensor": tensors.tensor,
-        "arange": tensors.arange, "full": tensors.full, "__version__": "stand-in",
+        "arange": tensors.arange, "full": tensors.full, "get_num_threads": int, "__version__": "stand-in",
         **dict.fromkeys(_FILLED, tensors.shaped), **dict.fromkeys([f"{name}_like" for name in _FILLED], tensors.like),
     },
     "torch.nn": {

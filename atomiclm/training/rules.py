@@ -8,7 +8,7 @@ from atomiclm.training.budget import Budget
 
 
 def check_trainer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (argument, message) for each setting of the trainer out of range."""
+    """Yield (argument, message) for each setting of the trainer's own out of range; its parts speak for themselves."""
     limits = {name: settings.get(name) for name in ("max_steps", "max_tokens", "max_seconds")}
     given = {name: limit for name, limit in limits.items() if limit is not None}
     for name, limit in given.items():
@@ -24,14 +24,6 @@ def check_trainer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     clip = settings.get("gradient_clip")
     if clip is not None and not clip > 0:
         yield "gradient_clip", f"{clip} is not positive; give a norm such as 1.0, or null for no clipping"
-    average = settings.get("weight_average")
-    if isinstance(average, Mapping):
-        for argument, message in check_average(average):
-            yield f"weight_average.{argument}", message
-    for group, check in (("bad_steps", check_bad_steps), ("spikes", check_spikes)):
-        node = settings.get(group)
-        if isinstance(node, Mapping):
-            yield from ((f"{group}.{argument}", message) for argument, message in check(node))
     if settings.get("branch_from") == "":
         yield "branch_from", "empty; give a run or a checkpoint in one, or null for a run from the start"
 

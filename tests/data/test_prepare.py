@@ -221,7 +221,7 @@ def test_mistakes_are_refused_before_anything_is_written(corpus_folder, byte_tok
         prepare(TextFiles(str(corpus_folder), 1.0), byte_tokenizer(), cache)
     with pytest.raises(ValueError, match="path: no file or folder"):
         prepare(TextFiles(str(tmp_path / "nowhere")), byte_tokenizer(), cache)
-    with pytest.raises(ValueError, match=r"tokenizer\.special_tokens must hold '<\|endoftext\|>'"):
+    with pytest.raises(ValueError, match=r"special_tokens: \[\] must hold '<\|endoftext\|>'"):
         prepare(TextFiles(str(corpus_folder)), byte_tokenizer(special_tokens=()), cache)
     with pytest.raises(ValueError, match="validation_fraction: the validation split is empty"):
         prepare(Texts(["a", "b"], 1e-6), byte_tokenizer(), cache)

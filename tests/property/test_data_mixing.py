@@ -101,7 +101,7 @@ def test_the_dealing_never_changes():
 
 def test_other_seeds_deal_otherwise_and_a_share_of_next_to_nothing_is_refused():
     assert len({mixed([0.5, 0.5], seed).dealt(0, 100)[0].tobytes() for seed in range(5)}) == 5
-    with pytest.raises(ValueError, match=r"weights: 1 has a share of 1\.00e-04; give it at least 4\.9e-04"):
+    with pytest.raises(ValueError, match=r"weights: 1 has 0\.0001 of the samples; give it at least 4\.9e-04 of all"):
         mixed([1.0, 1e-4], 0)
 
 

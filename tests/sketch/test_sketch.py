@@ -17,16 +17,16 @@ MODEL = ROOT / "conf" / "model"
 COUNT = """
 import json, sys
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.counting import cost_of, counted_decoder
+from atomiclm.config.counting import cost_of, decoder, on_shapes
 found = {}
 for text in json.loads(sys.argv[1]):
     values = resolved(compose(json.loads(text)))
-    with counted_decoder(values["model"]) as decoder:
-        shapes = {name: list(parameter.shape) for name, parameter in decoder.named_parameters()}
-        length = values["model"]["context_length"]
-        found[text] = [shapes, decoder.num_parameters_by_role(), decoder.flops_per_token(), decoder.cache_bytes(length),
-                       decoder.activation_bytes(2), decoder.training_flops_per_token(), decoder.num_active_parameters()]
-        found[text].append(cost_of(values).memory_bytes)
+    def count():
+        made, length = decoder(values["model"]), values["model"]["context_length"]
+        shapes = {name: list(parameter.shape) for name, parameter in made.named_parameters()}
+        return [shapes, made.num_parameters_by_role(), made.flops_per_token(), made.cache_bytes(length),
+                made.activation_bytes(2), made.training_flops_per_token(), made.num_active_parameters()]
+    found[text] = [*on_shapes(count), cost_of(values).memory_bytes]
     assert "torch" not in sys.modules, text
 print(json.dumps(found))
 """
@@ -134,11 +134,11 @@ import os, sys
 os.environ["ATOMICLM_TRUST"] = "odd_part"
 sys.path.insert(0, "")
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.counting import counted_decoder
+from atomiclm.config.counting import decoder, on_shapes
 values = resolved(compose(["model=tiny"]))
 values["model"]["feedforward"] = {{"_target_": "odd_part.Odd", "_partial_": True, "hidden_dim": 10}}
-with counted_decoder(values["model"]) as decoder:
-    assert sum(p.numel() for p in decoder.blocks[0].feedforward.parameters()) == 2 * 64 * 10 + 10 + 64
+size = on_shapes(lambda: sum(p.numel() for p in decoder(values["model"]).blocks[0].feedforward.parameters()))
+assert size == 2 * 64 * 10 + 10 + 64
 assert ("torch" in sys.modules) is {needs_torch}
 assert ("odd_part" in sys.modules) is {needs_torch}
 """
