@@ -23,7 +23,7 @@ from atomiclm.study.ledger import StudyLedger
 from atomiclm.study.looks import planned_looks
 from atomiclm.study.runs import RunResult, read_plan, read_runs
 from atomiclm.study.statistics import one_sample
-from atomiclm.study.study import Expected, Study
+from atomiclm.study.study import Expected, Study, check_margin
 from atomiclm.study.verdict import outcome
 from atomiclm.user_error import UserError
 
@@ -57,8 +57,8 @@ def compare_runs(
     """
     if not 0 < alpha < 1:
         raise UserError(f"--alpha: {alpha:g} is not between 0 and 1; 0.05 makes intervals of 95 %")
-    if margin is not None and not margin > 0:
-        raise UserError(f"--margin: {margin:g} is not positive; give the smallest difference that matters")
+    if margin is not None:
+        check_margin("--margin: ", margin)
     study = ledger.study if ledger else Study()
     metric = metric or study.metric
     runs = without_figures_diverged(runs, metric)

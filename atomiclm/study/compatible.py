@@ -1,6 +1,7 @@
 """Which runs may stand in one table. Figures measured in unlike ways are refused, naming what differs."""
 
 import difflib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ _ADVICE = (
     "Compare the folders of one text at a time, with one validation_fraction and one trainer.separate_documents, or "
     "train with another name=..."
 )
+
+TOO_LARGE = 1e100
+"""No run reports such a figure: what is computed in float32 ends at 3e38. Squares of smaller ones are numbers."""
 
 
 def refuse_unlike(runs: Sequence[RunResult], metric: str) -> None:
@@ -56,9 +60,12 @@ def _validation_figures(run: RunResult) -> set[str]:
 
 
 def numbers_of(run: RunResult) -> dict[str, float]:
-    """The numbers of a run's summary, by name; whole numbers that only tell runs apart are not among them."""
+    """The numbers of a run's summary, by name; whole numbers that only tell runs apart are not among them.
+
+    One that is too large to compute with is infinite.
+    """
     return {
-        name: value
+        name: math.inf if value >= TOO_LARGE else -math.inf if value <= -TOO_LARGE else value
         for name, value in run.summary.items()
         if isinstance(value, int | float) and not isinstance(value, bool) and name != "seed"
     }

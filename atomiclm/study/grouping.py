@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atomiclm.study.comparison import Column, Unfinished
+from atomiclm.study.compatible import numbers_of
 from atomiclm.study.ledger import Cell
 from atomiclm.study.runs import RunResult
 from atomiclm.study.table import differing_columns
@@ -58,9 +59,9 @@ def without_figures_diverged(runs: Sequence[RunResult], metric: str) -> list[Run
     """Runs as they are to be counted: one that came to its end with a metric that is no number has diverged."""
 
     def counted(run: RunResult) -> RunResult:
-        value = run.summary.get(metric)
-        if run.done and isinstance(value, float) and not math.isfinite(value):
-            return replace(run, state="diverged", error=f"{metric} is {value}")
+        value = numbers_of(run).get(metric, 0.0)
+        if run.done and not math.isfinite(value):
+            return replace(run, state="diverged", error=f"{metric} is {run.summary[metric]!s:.30}")
         return run
 
     return [counted(run) for run in runs]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from atomiclm.study.comparison import Arm, Comparison
 from atomiclm.study.statistics import POWER, detectable_difference, seeds_needed
+from atomiclm.study.study import check_margin
 from atomiclm.tracking.wording import duration
 from atomiclm.user_error import UserError
 
@@ -93,11 +94,11 @@ def seeds_report(comparison: Comparison, margin: float | None = None, power: flo
         power: share of studies that are to find a difference of `margin`; 0.8 by convention.
 
     Raises:
-        ValueError: a margin that is not positive, or a power that is no share above alpha.
+        ValueError: a margin that is not positive and finite, or a power that is no share above alpha.
     """
     margin = comparison.margin if margin is None else margin
-    if margin is not None and not margin > 0:
-        raise UserError(f"margin={margin:g} is not positive; give the smallest difference that matters")
+    if margin is not None:
+        check_margin("margin=", margin)
     if not comparison.alpha < power < 1:
         raise UserError(f"power={power:g} is not between alpha={comparison.alpha:g} and 1; 0.8 is usual")
     base = next((arm for arm in comparison.arms if arm.name == comparison.baseline), None)

@@ -13,6 +13,10 @@ POWER = 0.8
 """Share of studies in which a difference of the planned size is to be found (Cohen 1988, "Statistical Power Analysis
 for the Behavioral Sciences")."""
 
+_MOST_PAIRS = 10**9
+_LARGEST_NONCENTRALITY = 1e100
+"""Whose square is a number; what is larger is found as surely."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -117,7 +121,7 @@ def power(difference: float, deviation: float, pairs: int, alpha: float = 0.05) 
 
     degrees = pairs - 1
     critical = float(stdtrit(degrees, 1 - alpha / 2))
-    noncentrality = math.sqrt(pairs) * abs(difference) / deviation
+    noncentrality = min(_LARGEST_NONCENTRALITY, math.sqrt(pairs) * abs(difference) / deviation)
     if noncentrality > 1000:
         # nctdtr is no number here; only the spread of the deviation's estimate still matters, not that of the mean.
         return float(chdtr(degrees, degrees * (noncentrality / critical) ** 2))
@@ -130,6 +134,8 @@ def power(difference: float, deviation: float, pairs: int, alpha: float = 0.05) 
 def seeds_needed(deviation: float, margin: float, alpha: float = 0.05, power_wanted: float = POWER) -> int:
     """The fewest pairs with which a paired t test finds a difference of `margin` in a share `power_wanted` of studies.
 
+    A thousand million stands for all that are more: nobody trains so many.
+
     deviation: of the paired differences. One estimated from a few seeds is uncertain itself, and the answer with it.
     """
     if deviation == 0:
@@ -141,6 +147,8 @@ def seeds_needed(deviation: float, margin: float, alpha: float = 0.05, power_wan
     high = 2
     while not enough(high):
         high *= 2
+        if high > _MOST_PAIRS:
+            return _MOST_PAIRS
     low = high // 2  # too few, or 1
     while high - low > 1:
         middle = (low + high) // 2

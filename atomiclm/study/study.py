@@ -3,11 +3,14 @@
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
+
+from atomiclm.user_error import UserError
 
 METRICS = (
     "validation/bits_per_byte",
@@ -23,6 +26,15 @@ METRICS = (
 
 Expected = Literal["better", "worse", "equivalent", "different"]
 """What a prediction says of an arm, against the baseline; `different` leaves the direction open."""
+
+
+def check_margin(name: str, margin: float) -> None:
+    """Raise UserError unless a margin, wherever it was given, is a difference that can matter.
+
+    name: what stands before the number in the message, such as "--margin: "
+    """
+    if not 0 < margin < math.inf:
+        raise UserError(f"{name}{margin:g} is not positive and finite; give the smallest difference that matters")
 
 
 _ARM = r"[A-Za-z_][\w.+-]*"
@@ -126,7 +138,7 @@ class Study:
 
     Raises:
         ValueError: arms without a baseline among them, an expectation of an arm that is not there, seeds that are not
-            different or overlap with those of the tuning, a margin that is not positive.
+            different or overlap with those of the tuning, a margin that is not positive and finite.
     """
 
     question: str = ""
@@ -170,8 +182,8 @@ class Study:
             close = difflib.get_close_matches(self.metric, METRICS, n=1)
             hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METRICS)}"
             raise ValueError(f"metric={self.metric!r} is no figure that every run ends with; {hint}")
-        if self.margin is not None and not self.margin > 0:
-            raise ValueError(f"margin={self.margin} is not positive")
+        if self.margin is not None:
+            check_margin("margin=", self.margin)
         if self.sequential and len(self.seeds) > self.sequential.max_seeds:
             raise ValueError(f"sequential.max_seeds={self.sequential.max_seeds} is below the {len(self.seeds)} seeds")
         if self.sequential and len(self.seeds) < 2:

@@ -4,7 +4,9 @@ import csv
 import errno
 import io
 import json
+import math
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from atomiclm.compare import main
 from atomiclm.study.comparing import compare_folder
 from atomiclm.study.comparison import Contrast, Spread
 from atomiclm.study.runs import read_runs
+from atomiclm.study.study import Study
 from atomiclm.study.table import short_names
 from atomiclm.study.wording import format_difference, format_p, format_spread, format_value
 
@@ -420,3 +423,38 @@ def test_a_run_stopped_before_its_first_row_is_no_failure(tmp_path, capsys):
     assert code == 0
     assert "interrupted" in out
     assert "begins it again" in " ".join(out.split())
+
+
+@pytest.mark.parametrize("margin", ["5e-324", "1e-300", "1e200", "1.7e308"])
+def test_a_margin_of_any_size_is_computed_with(study, margin, capsys):
+    code, out, err = run_main(capsys, study, "--margin", margin, "--format", "json")
+    assert code == 0, err
+    needed = {arm["contrast"]["seeds_needed"] for arm in json.loads(out)["arms"] if arm["contrast"]}
+    assert needed == ({10**9} if float(margin) < 1 else {2})
+
+
+@pytest.mark.parametrize("margin", ["inf", "nan", "-inf", "0", "-0.1"])
+def test_the_flag_refuses_the_margins_that_a_study_refuses(study, margin, capsys):
+    code, _, err = run_main(capsys, study, f"--margin={margin}")
+    rule = f"{float(margin):g} is not positive and finite"
+    assert code == 2
+    assert f"--margin: {rule}" in err
+    with pytest.raises(ValueError, match=re.escape(f"margin={rule}")):
+        Study(margin=float(margin))
+
+
+@pytest.mark.parametrize("value", [1e200, -1e200, 1.7e308, 10**400, math.inf, math.nan])
+@pytest.mark.parametrize("name", [METRIC, "tokens_per_second"])
+def test_figures_that_are_too_large_to_compute_with_are_no_numbers(value, name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "160")
+    path = tmp_path / "outputs" / "large"
+    write_study(path, [FakeArm("mha"), FakeArm("mqa", config={"model.attention.num_kv_heads": 1})], SEEDS)
+    for summary in path.glob("*/summary.json"):
+        if "num_kv_heads: 1\n" in (summary.parent / "config.yaml").read_text():
+            found = json.loads(summary.read_text())
+            summary.write_text(json.dumps({**found, name: value}))
+    for form in ("terminal", "json", "markdown", "csv", "runs"):
+        code, out, err = run_main(capsys, path, "--format", form, "--margin", "0.01")
+        assert code == (name == METRIC), err
+    if name == METRIC:
+        assert "diverged" in out + err
