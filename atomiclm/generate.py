@@ -71,6 +71,7 @@ def _generate(arguments: argparse.Namespace) -> None:
             seed=arguments.seed + number,
             stop_tokens=frozenset([end_of_text]),
             on_token=show,
+            never=tokenizer.unused_ids(trained.model.vocab_size),
         )
         print(decoder.finish(), flush=True)
 

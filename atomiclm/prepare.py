@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from atomiclm.config.app import run_app
-from atomiclm.config.objects import prepare_corpus
+from atomiclm.config.objects import prepare_corpus, vocabulary_note
 from atomiclm.config.run import read_config
 from atomiclm.data import Progress
 from atomiclm.tokenizer import BasicTokenizer
@@ -69,7 +69,7 @@ def prepare(config: DictConfig) -> None:
     for line in stages.lines():
         console.say(line)
     tokenizer = corpus.tokenizer
-    console.say(f"vocabulary  {tokenizer.vocab_size:,} ids")
+    console.say(vocabulary_note(values, corpus) or f"vocabulary  {tokenizer.vocab_size:,} ids")
     if isinstance(tokenizer, BasicTokenizer) and tokenizer.merges:
         for line in describe(tokenizer, corpus.raw_bytes("validation", REPORT_BYTES)):
             console.say(line)

@@ -341,6 +341,7 @@ class Session:
             seed=self.run.values["seed"],
             stop_tokens=frozenset([end_of_text]),
             on_token=self._go_on,
+            never=tokenizer.unused_ids(self.model.vocab_size),
         )
         # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
         self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from atomiclm.config.app import beside_others, in_sweep, run_app
 from atomiclm.config.faults import TRY_AGAIN, RunFailed, Stopped
 from atomiclm.config.launching import show
-from atomiclm.config.objects import prepare_corpus
+from atomiclm.config.objects import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig, read_config
 from atomiclm.config.standing import ended, summary_of
 from atomiclm.data import PreparedCorpus
@@ -63,6 +63,8 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         past = ended(folder)
         if past is not None:
             return _skip(folder, past, console)
+        if (note := vocabulary_note(run.values, corpus)) is not None:
+            console.say(note)
         wait_briefly()
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 

@@ -448,3 +448,16 @@ def run_python() -> Callable[[str], str]:
 def test_importing_costs_no_heavy_library(run_python: Callable[[str], str]) -> None:
     code = "import sys, atomiclm.tokenizer as _; print(sorted({'torch', 'numpy', 'hydra'} & sys.modules.keys()))"
     assert run_python(code).strip() == "[]"
+
+
+def test_unused_ids_are_those_that_cannot_be_decoded():
+    tokenizer = BasicTokenizer(vocab_size=300, special_tokens=["<|endoftext|>", "<s>"])
+    tokenizer.train_from_iterator(["ababab"])
+    assert tokenizer.vocab_size < 300
+    unused = tokenizer.unused_ids(300)
+    assert unused == list(range(tokenizer.vocab_size, 300))
+    tokenizer.decode_bytes(id for id in range(300) if id not in unused)
+    for id in unused:
+        with pytest.raises(ValueError, match="is not an id of this tokenizer"):
+            tokenizer.decode_bytes([id])
+    assert tokenizer.unused_ids(5) == []

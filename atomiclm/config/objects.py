@@ -36,6 +36,19 @@ def prepare_corpus(values: dict[str, Any], progress: Progress | None = None) -> 
     return corpus
 
 
+def vocabulary_note(values: dict[str, Any], corpus: PreparedCorpus) -> str | None:
+    """What to say where the text yielded a smaller vocabulary than was asked for, which the model was sized by."""
+    asked, learned = values["tokenizer"].get("vocab_size"), corpus.tokenizer.vocab_size
+    rows = values["model"]["vocab_size"]
+    if not asked or learned >= asked:
+        return None
+    return (
+        f"vocabulary: {learned:,} of the {asked:,} ids of tokenizer.vocab_size were learned, and the text has no more "
+        f"to merge; the model has {rows:,} rows all the same (model.vocab_size), {rows - learned:,} of them never "
+        f"used: tokenizer.vocab_size={learned} is a model without them"
+    )
+
+
 def _check_context_length(part: CorpusPart, context_length: int) -> None:
     text = f"the source {part.name}" if part.name else "the corpus"
     available = part.train.num_tokens

@@ -41,11 +41,13 @@ def generate(
     seed: int = 0,
     stop_tokens: Collection[int] = frozenset(),
     on_token: Callable[[int, int], None] | None = None,
+    never: Sequence[int] = (),
 ) -> list[list[int]]:
     """Continue each prompt by up to ``max_tokens`` tokens; returns the new ids of each row, the prompt left out.
 
     A row ends early at a token of ``stop_tokens``, which is not returned. ``on_token(row, token)`` is called for each
-    token as soon as it is known (for streaming), rows in order within a step.
+    token as soon as it is known (for streaming), rows in order within a step. Ids of ``never`` are not chosen: those
+    that the tokenizer has no text for (``Tokenizer.unused_ids``).
 
     Rows share the passes through the model and nothing else: shorter prompts are padded on the left with tokens of
     another document, every row counts positions from its own beginning, and row i draws from a generator of its own
@@ -74,7 +76,7 @@ def generate(
     rows = [_Row(index, list(prompt), len(prompt), _generator(seed, index)) for index, prompt in enumerate(prompts)]
     if max_tokens > 0:
         with evaluating(model):
-            _write(model, rows, max_tokens, sampler, frozenset(stop_tokens), on_token)
+            _write(model, rows, max_tokens, sampler, frozenset(stop_tokens), on_token, never)
     return [row.tokens[row.prompt_length :] for row in rows]
 
 
@@ -85,10 +87,12 @@ def _write(
     sampler: Sampler,
     stop_tokens: frozenset[int],
     on_token: Callable[[int, int], None] | None,
+    never: Sequence[int],
 ) -> None:
+    barred = torch.tensor(never, dtype=torch.int64, device=model.embedding.weight.device)
     batch, cache, scores = _prefill(model, rows, max_tokens)
     for step in range(max_tokens):
-        chosen = sampler(scores, [row.generator for row in batch]).tolist()
+        chosen = sampler(scores.index_fill(-1, barred, -torch.inf), [row.generator for row in batch]).tolist()
         for row, token in zip(batch, chosen, strict=True):
             if row.finished:
                 continue

@@ -123,6 +123,11 @@ class Tokenizer(ABC):
     def token_bytes(self) -> list[int]:
         """Bytes of text that each id stands for, 0 for special tokens. Bits per byte divides by their sum."""
 
+    def unused_ids(self, count: int) -> list[int]:
+        """Those of the ids 0 to `count` - 1 that stand for nothing: a model with so many rows must not write them."""
+        special, lengths = set(self.special_tokens.values()), self.token_bytes()
+        return [one for one in range(count) if one >= len(lengths) or (not lengths[one] and one not in special)]
+
     @abstractmethod
     def save(self, path: str | Path) -> None:
         """Write the tokenizer to one file, all of it or nothing."""

@@ -25,6 +25,7 @@ a regex engine, and the path for custom patterns.
 """
 
 import functools
+import logging
 import math
 import re
 from collections.abc import Callable
@@ -81,6 +82,9 @@ SPELLINGS = {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?[\p{L}]+| ?[\p{N}]+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": "gpt2",
 }
 """Spellings of others, and the named pattern that splits the same way as they do in `regex` and in tiktoken."""
+
+SLOW_SECONDS = 10.0
+"""Of computing, for one piece, after which a custom pattern is said to be slow."""
 
 CUSTOM = "custom"
 """The name of every pattern that is not in `PATTERNS`."""
@@ -159,6 +163,16 @@ def _repeat_bounds(expression: str) -> list[list[str]]:
     return [re.findall(r"\d+", repeat) for repeat in re.findall(r"\{\d*,?\d+\}|\{\d+,\}", expression)]
 
 
+def _say_slow(pattern: str, text: str, position: int) -> None:
+    logging.getLogger("atomiclm.tokenizer").warning(
+        "tokenizer.pattern: %.80r has looked for one piece for %g s, at character %s of %s of the document that begins "
+        "%r, where it reads %r. It tries the same characters again and again, and may take hours: Ctrl-C stops it; "
+        "then write a++ for a+ where it must not give back what it has taken, or take one of %s",
+        pattern, SLOW_SECONDS, f"{position:,}", f"{len(text):,}", text[:40], text[position : position + 40],
+        ", ".join(PATTERNS),
+    )  # fmt: skip
+
+
 def split_pattern(pattern: str) -> SplitPattern:
     r"""Compile a pattern given by its name or as a regular expression (in the syntax of the `regex` package).
 
@@ -201,13 +215,23 @@ def split_pattern(pattern: str) -> SplitPattern:
         return pieces
 
     def split_with_gaps(whole: str) -> list[str]:
-        pieces = []
+        seen = on_the_pinned_table(whole)
+        pieces: list[str] = []
         end = 0
-        for match in compiled.finditer(on_the_pinned_table(whole)):
-            pieces += [whole[end : match.start()], whole[match.start() : match.end()]]
-            end = match.end()
-        pieces.append(whole[end:])
-        return [piece for piece in pieces if piece]
+        limit: float | None = SLOW_SECONDS
+        while True:
+            begun = end
+            try:
+                for match in compiled.finditer(seen, end, timeout=limit):
+                    pieces += [whole[end : match.start()], whole[match.start() : match.end()]]
+                    end = match.end()
+            except TimeoutError:
+                if end == begun:  # not one piece in all that time
+                    _say_slow(text, whole, end)
+                    limit = None
+                continue
+            pieces.append(whole[end:])
+            return [piece for piece in pieces if piece]
 
     if name == CUSTOM:
         return SplitPattern(CUSTOM, text, split_with_gaps, None)

@@ -193,3 +193,14 @@ def test_bad_arguments(arguments, message):
 
 def test_nothing_asked_nothing_written():
     assert generate(build(), PROMPTS, 0, GREEDY) == [[], [], [], []]
+
+
+@pytest.mark.parametrize("sampler", [GREEDY, Sampler(2.0), Sampler(1.0, top_k=3), Sampler(1.0, top_p=0.3, min_p=0.1)])
+def test_ids_that_stand_for_nothing_are_never_written(sampler):
+    """A model may have more rows than the tokenizer has ids, and its first samples then chose them."""
+    model = build()
+    never = [id for id in range(VOCAB) if id % 3]
+    for text in generate(model, PROMPTS, 30, sampler, never=never):
+        assert len(text) == 30
+        assert not set(text) & set(never)
+    assert generate(model, PROMPTS, 30, sampler) != generate(model, PROMPTS, 30, sampler, never=never)

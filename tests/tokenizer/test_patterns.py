@@ -161,3 +161,26 @@ def test_pieces_in_doubt_are_enough_and_not_too_many(name: str) -> None:
 def test_patterns_that_would_fill_the_memory_are_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="pattern: "):
         split_pattern(pattern)
+
+
+SLOW = r"(?:a|aa)+c|[^c]"
+BACKTRACKS = "begun x " + "a" * 30 + "b c"
+
+
+def test_a_pattern_that_backtracks_is_told_where_and_gives_the_same_pieces(monkeypatch, caplog) -> None:
+    plain = split_pattern(SLOW).split(BACKTRACKS)
+    caplog.clear()
+    monkeypatch.setattr("atomiclm.tokenizer.patterns.SLOW_SECONDS", 0.01)
+    assert split_pattern(SLOW).split(BACKTRACKS) == plain
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "tokenizer.pattern: '(?:a|aa)+c|[^c]' has looked for one piece for 0.01 s" in told
+    assert "at character 8 of 41 of the document that begins 'begun x aaaa" in told
+    assert "Ctrl-C stops it" in told
+
+
+@pytest.mark.parametrize("pattern", [r"\w+|x*", r"(?<=a)b|c", r"^a|\b\w", r"\w*?|x", r"(?=b)|a+"])
+def test_a_long_text_is_cut_the_same_however_often_the_time_is_up(pattern, monkeypatch) -> None:
+    text = "abc abb axb cab\n" * 4000
+    plain = split_pattern(pattern).split(text)
+    monkeypatch.setattr("atomiclm.tokenizer.patterns.SLOW_SECONDS", 0.001)
+    assert split_pattern(pattern).split(text) == plain
