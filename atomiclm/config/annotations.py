@@ -4,6 +4,7 @@ import ast
 from typing import Any
 
 _SCALARS: dict[str, tuple[type, ...]] = {"int": (int,), "float": (float, int), "str": (str,), "Path": (str,)}
+_MAPPINGS = ("dict", "Mapping", "Dict")
 _SEQUENCES = ("list", "List", "Sequence", "tuple", "Tuple", "frozenset", "set")
 
 
@@ -20,9 +21,18 @@ def mismatch(annotation: ast.expr | None, value: Any) -> str | None:
     reasons = [_mismatch_one(alternative, value) for alternative in alternatives]
     if None in reasons:
         return None
-    if len(reasons) == 1:
-        return reasons[0]
+    for alternative, reason in zip(alternatives, reasons, strict=True):
+        if len(reasons) == 1 or _is_of_the_kind(alternative, value):
+            return reason
     return f"{value!r} is not one of: {', '.join(_describe(a) for a in alternatives)}"
+
+
+def _is_of_the_kind(annotation: ast.expr, value: Any) -> bool:
+    """Whether both are lists, or both mappings, so that the fault is in what they hold."""
+    name = _name(annotation.value if isinstance(annotation, ast.Subscript) else annotation)
+    if isinstance(value, dict):
+        return name in _MAPPINGS
+    return isinstance(value, list | tuple) and name in _SEQUENCES
 
 
 def _alternatives(annotation: ast.expr) -> list[ast.expr]:
@@ -49,7 +59,7 @@ def _mismatch_one(annotation: ast.expr, value: Any) -> str | None:
         return None if value in options else f"{value!r} is not one of: {', '.join(map(str, options))}"
     if name in _SEQUENCES:
         return _mismatch_sequence(annotation, value)
-    if name in ("dict", "Mapping", "Dict"):
+    if name in _MAPPINGS:
         return _mismatch_mapping(annotation, value)
     if isinstance(value, dict) and "_target_" in value:
         return None
@@ -99,7 +109,7 @@ def _describe(annotation: ast.expr) -> str:
     if name in _SEQUENCES:
         return "a list"
     plain = {"int": "a whole number", "float": "a number", "str": "text", "Path": "a path", "bool": "true or false"}
-    return plain.get(name, "a mapping" if name in ("dict", "Mapping", "Dict") else "a node with a _target_")
+    return plain.get(name, "a mapping" if name in _MAPPINGS else "a node with a _target_")
 
 
 def _name(annotation: ast.expr) -> str:

@@ -33,7 +33,7 @@ from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
 from atomiclm.config.search_path import register_plugins, search_also_in
 from atomiclm.config.signals import ignore, stoppable
-from atomiclm.config.typed import check_hydra, check_typed
+from atomiclm.config.typed import check_hydra, check_typed, texts_quoted
 from atomiclm.study.board import failed_since_start
 from atomiclm.tracking import RunFolder
 from atomiclm.user_error import UserError
@@ -147,11 +147,12 @@ def _written_out(arguments: list[str]) -> list[str]:
     if asked.shell_completion:
         return arguments
     check_typed(asked)
-    if asked.multirun or asked.help or asked.hydra_help:
-        check_hydra(asked.overrides)
-        return arguments
     flags = [argument for argument in arguments if argument not in asked.overrides]
-    overrides = expanded(asked.overrides)
+    overrides = texts_quoted(asked.overrides)
+    if asked.multirun or asked.help or asked.hydra_help:
+        check_hydra(overrides)
+        return [*flags, *overrides]
+    overrides = expanded(overrides)
     check_hydra(overrides)  # Hydra acts on its node before any task of ours is called
     return [*flags, *overrides]
 

@@ -1,11 +1,14 @@
-"""What was typed, judged before Hydra reads it: flags, lengths, and what Hydra would act on."""
+"""What was typed, judged before Hydra reads it: flags, lengths, numbers that stand for text, and what Hydra acts on."""
 
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
-from atomiclm.config.compose import compose_hydra, parsed
+from atomiclm.config.compose import chooses, compose, compose_hydra, parsed, unresolved
 from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.hydra_node import hydra_faults
+from atomiclm.config.overrides import override_key
+from atomiclm.config.search_path import groups
+from atomiclm.config.validate import takes_text
 
 MAX_CHARACTERS = 10_000
 """Of one override; a list of that length takes the parser five seconds, by the square of it."""
@@ -36,6 +39,23 @@ def check_hydra(overrides: Sequence[str]) -> None:
     single = [one.input_line or "" for one in parsed(overrides) if not one.is_sweep_override()]
     if faults := hydra_faults(*compose_hydra(single)):
         raise ConfigError(faults)
+
+
+def texts_quoted(overrides: Sequence[str]) -> list[str]:
+    """Quote each number, true and false that is typed where text is wanted, which Hydra would not give back as typed.
+
+    So name=1e5 is the folder 1e5, and trainer.branch_from=12e45678 a hash.
+    """
+    repository = groups()
+    given = [(one, one.input_line or "") for one in parsed(overrides)]
+    scalars = {text for one, text in given if not one.is_sweep_override() and isinstance(one.value(), int | float)}
+    if not scalars:
+        return list(overrides)
+    config = unresolved(compose([text for one, text in given if chooses(one, repository)]))
+    return [
+        '{}="{}"'.format(*text.split("=", 1)) if text in scalars and takes_text(config, override_key(text)) else text
+        for _, text in given
+    ]
 
 
 def _flags(asked: Namespace) -> Iterator[Fault]:

@@ -9,6 +9,7 @@ reported at once.
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from atomiclm.config.allowed import Untrusted, check_target
@@ -21,6 +22,9 @@ _DIRECTIVES = ("_target_", "_partial_")
 _SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers", "context_length", "vocab_size")
 _SUPPLIED_BY_ATTENTION = ("num_heads", "head_dim")
 _MISSING = "???"
+_MOST_BYTES = 255
+MAX_NAME_BYTES = 200
+"""Of a name: a sweep appends words of its own to it, and file systems take 255 bytes."""
 
 
 def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]:
@@ -60,9 +64,19 @@ def _walk_root(config: dict[str, Any], root_keys: set[str]) -> Iterator[Fault]:
 
 
 def _name_rule(value: Any) -> str | None:
-    if isinstance(value, str) and re.fullmatch(r"[\w+=-][\w.+=-]*", value):
-        return None
-    return f"{value!r} is not the name of one folder: letters, digits and _ . + = - only"
+    if value is None:
+        return "null is no name of a folder; give one, or leave it out"
+    if not isinstance(value, str):  # from a file: those of a command are quoted for it
+        return f"{value!r} is not text; put it in quotes"
+    if not re.fullmatch(r"[\w+=-][\w.+=-]*", value):
+        return f"{value!r} is not the name of one folder: letters, digits and _ . + = - only"
+    return _length_fault(value, MAX_NAME_BYTES)
+
+
+def _length_fault(part: str, limit: int) -> str | None:
+    """What is wrong with a part of a path that file systems, which take 255 bytes, would refuse."""
+    length = len(part.encode("utf-8", "surrogatepass"))
+    return f"{part[:40]!r}... has {length} bytes, more than {limit}; give a shorter one" if length > limit else None
 
 
 def _seed_rule(value: Any) -> str | None:
@@ -79,7 +93,30 @@ def _held_out_rule(value: Any) -> str | None:
 
 
 def _folder_rule(value: Any) -> str | None:
-    return None if isinstance(value, str) and value else f"{value!r} is not the path of a folder"
+    if not isinstance(value, str) or not value or "\0" in value:
+        return f"{value!r} is not the path of a folder"
+    return next(filter(None, (_length_fault(part, _MOST_BYTES) for part in Path(value).parts)), None)
+
+
+def takes_text(config: dict[str, Any], key: str) -> bool:
+    """Whether the setting `key`, a dotted path, takes any text and no number.
+
+    Args:
+        config: what it is a setting of, composed and not validated.
+    """
+    *parents, name = key.split(".")
+    if not parents:
+        return name in ("name", "output_dir", "cache_dir")
+    node: Any = config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    target = node.get("_target_") if isinstance(node, dict) else None
+    try:
+        parameter = read_signature(target).parameters.get(name) if isinstance(target, str) else None
+    except UnknownTarget:
+        return False
+    annotation = parameter.annotation if parameter else None
+    return annotation is not None and mismatch(annotation, "any text") is None and mismatch(annotation, 1) is not None
 
 
 _ROOT_RULES: dict[str, Callable[[Any], str | None]] = {

@@ -5,14 +5,18 @@ come without a traceback and with a non-zero status, and `outputs/` must not hav
 imported either, which is what keeps the answer quick.
 """
 
+import copy
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from cli import environment, run
+from config.sketched import plan
 from omegaconf import OmegaConf
 
 from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.faults import ConfigError
 from atomiclm.config.validate import validate
 
 EXPERIMENT = """# @package _global_
@@ -80,7 +84,8 @@ CASES = {
         ["4 faults", "optim.lr", "trainer.batch_size", "foo", "model.dim"],
     ),
     "a name that is no folder name": (["name=../out"], ["name", "'../out'"]),
-    "no name": (["name=null"], ["name", "None"]),
+    "no name": (["name=null"], ["name: null is no name of a folder"]),
+    "a name too long for a folder": ([f"name={'a' * 260}"], ["name: ", "260 bytes, more than 200"]),
     "a seed that is no seed": (["seed=1.5"], ["seed", "1.5"]),
     "infinity": (["optim.eps=inf"], ["optim.eps", "not a finite number"]),
     "not a number": (["evaluation.sample_temperature=nan"], ["evaluation.sample_temperature", "finite"]),
@@ -158,6 +163,118 @@ def test_help_and_cfg_answer_without_torch_or_wandb(tmp_path, flags):
     )
     assert "optim" in done.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+CONSTRUCTED = {
+    "no window": (["trainer/order=repeated", "trainer.order.num_windows=0"], "trainer.order.num_windows: 0 is not"),
+    "more windows than memory": (
+        ["trainer/order=repeated", "trainer.order.num_windows=1_000_000_000_000"], "trainer.order.num_windows: 1000000"
+    ),
+    "gradients away from the average": (
+        ["optim=schedule_free", "optim.betas=[0,0]"], "optim.betas: [0, 0] begins with less than 0.01"
+    ),
+    "an average lost to rounding": (["optim=schedule_free", "optim.betas=[1e-300,0.9]"], "optim.betas: [1e-300, 0.9]"),
+    "nothing between documents": (
+        ["tokenizer.special_tokens=[]"], "tokenizer.special_tokens: [] must hold '<|endoftext|>'"
+    ),
+    "another token between documents": (["tokenizer.special_tokens=['<s>']"], "tokenizer.special_tokens: ['<s>']"),
+    "an orthogonal vector": (
+        ["optim=muon", "optim.orthogonalized_roles=[gain]"],
+        "optim.orthogonalized_roles: 'blocks.0.attention_norm.weight' has the role 'gain'",
+    ),
+    "a source that is never drawn": (["data=mixture", "data.weights.passkey=1e-300"], "data.weights: passkey has"),
+    "a weight that is nearly none": (["data=mixture", "data.weights.passkey=5e-324"], "data.weights: passkey has"),
+    "weights without a sum": (
+        ["data=mixture", "data.weights={python: 1e308, passkey: 1e308}"], "data.weights: add up to more"
+    ),
+    "an eps of 0 in float32": (["optim.eps=1e-50"], "optim.eps: 1e-50 is not positive in float32"),
+    "no eps for the rest": (["optim=muon", "optim.adamw_eps=1e-50"], "optim.adamw_eps: 1e-50"),
+    "a rate beyond float32": (["optim.lr=1e300"], "optim.lr: 1e+300 is more than float32 holds"),
+    "a rate of 0 in float32": (["optim.lr=1e-300"], "optim.lr: 1e-300 is not a positive number of float32"),
+    "a whole number beyond all floats": ([f"optim.weight_decay={10**400}"], "optim.weight_decay: 1000"),
+    "a scale beyond float32": (["optim.lr_scales.head=1e300"], "optim.lr_scales.head: 1e+300 is more than"),
+    "a number in a mapping": (["optim.lr_scales.matrix=abc"], "optim.lr_scales: entry 'matrix': 'abc' is not a number"),
+    "an entry of a list": (["model.attention.window=[1,a]"], "model.attention.window: entry 2: 'a' is not one of"),
+    "a limit of bad steps": (["trainer/bad_steps=skip", "trainer.bad_steps.limit=0"], "trainer.bad_steps.limit: 0 is"),
+    "a name too long for a folder": ([f"name={'a' * 260}"], "has 260 bytes, more than 200"),
+    "a long name of few letters": ([f"name='{'日' * 70}'"], "has 210 bytes, more than 200"),
+    "a path too long": ([f"output_dir=here/{'a' * 260}"], "output_dir: 'aaaa"),
+    "a cache too long": ([f"cache_dir={'a' * 260}"], "cache_dir: 'aaaa"),
+}  # fmt: skip
+"""What only a constructor, the model's shapes or the file system knows, and what the message begins with."""
+
+
+def faults_of(config: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        validate(config, root_keys())
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("case", CONSTRUCTED)
+def test_what_training_would_refuse_is_refused_by_validation(case):
+    overrides, expected = CONSTRUCTED[case]
+    assert expected in faults_of(resolved(compose(overrides)))
+
+
+def test_parts_that_refuse_are_all_told_at_once():
+    overrides = ["trainer.spikes.window=1", "trainer/bad_steps=skip", "trainer.bad_steps.limit=0",
+                 "trainer/order=repeated", "trainer.order.num_windows=-1", "trainer.batch_size=0"]  # fmt: skip
+    told = faults_of(resolved(compose(overrides)))
+    for path in ("spikes.window", "bad_steps.limit", "order.num_windows", "batch_size"):
+        assert f"trainer.{path}: " in told
+
+
+@pytest.mark.parametrize("weights", [(1e-300, 1e-300), (5e-324, 5e-324), (1e300, 1e300)])
+def test_only_the_ratios_of_a_mixtures_weights_count(weights):
+    config = resolved(compose(["data=mixture"]))
+    config["data"]["weights"] = dict(zip(("python", "passkey"), weights, strict=True))
+    validate(config, root_keys())
+
+
+def test_a_mixture_in_a_mixture_has_its_share_of_its_share():
+    config = resolved(compose(["data=mixture"]))
+    inner = copy.deepcopy(config["data"])
+    inner["weights"] = {"python": 0.99, "passkey": 0.01}
+    config["data"]["sources"] = {"python": config["data"]["sources"]["python"], "inner": inner}
+    config["data"]["weights"] = {"python": 0.99, "inner": 0.01}
+    assert "data.weights: inner/passkey has 0.0001 of the samples" in faults_of(config)
+
+
+REFUSING = """
+class Refusing:
+    def __init__(self, *arguments, **settings):
+        raise {error}("not like this")
+"""
+
+
+@pytest.mark.parametrize("error", ["ValueError", "TypeError"])
+@pytest.mark.parametrize("path", [
+    "tokenizer", "data", "schedule", "tracking", "match", "evaluation", "optim", "trainer", "trainer.order",
+    "trainer.objective", "trainer.bad_steps", "trainer.spikes", "trainer.weight_average",
+])  # fmt: skip
+def test_every_constructor_is_asked(path, error, tmp_path, monkeypatch):
+    """Also one of the user's own: validation knows no list of those that may refuse."""
+    name = f"refusing_{path.replace('.', '_')}_{error}"
+    (tmp_path / f"{name}.py").write_text(REFUSING.format(error=error))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("ATOMICLM_TRUST", name)
+    config = resolved(compose([]))
+    *parents, last = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = {**(node[last] or {}), "_target_": f"{name}.Refusing"}
+    told = faults_of(config)
+    assert f"  {path}: " in told
+    assert "not like this" in told
+
+
+def test_a_cell_that_training_would_refuse_stops_its_sweep(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        plan("optim=adamw,schedule_free", "optim.betas=[0,0]")
+    assert "optim.betas: [0, 0] begins with" in str(caught.value)
+    assert "cell 2 of 2" in str(caught.value)
 
 
 GOOD = [

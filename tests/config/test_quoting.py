@@ -5,6 +5,7 @@ import pytest
 from atomiclm.config.app import _quoted
 from atomiclm.config.compose import parsed
 from atomiclm.config.composition_faults import composition_fault
+from atomiclm.config.typed import texts_quoted
 
 
 @pytest.mark.parametrize("value", [
@@ -32,3 +33,22 @@ def test_for_the_rest_the_message_says_how(argument):
     fault = str(composition_fault(raised.value, [argument]))
     assert "a text that is to be taken as it stands: 'data.path=\"...\"'" in fault
     assert "Lexer" not in fault
+
+
+@pytest.mark.parametrize("value", ["123", "1e5", "true", "False", "007", "1_000", "inf", "nan", "-1", "12e45678", ".5"])
+@pytest.mark.parametrize("key", [
+    "name", "output_dir", "cache_dir", "trainer.branch_from", "evaluation.sample_prompt", "tracking.project",
+    "tracking.entity", "data.path", "++data.path", "data.text_key",
+])  # fmt: skip
+def test_a_number_is_a_text_where_text_is_wanted(key, value):
+    *_, override = parsed(texts_quoted(["data=text", f"{key}={value}"]))
+    assert override.value() == value
+
+
+@pytest.mark.parametrize("overrides", [
+    ["optim.lr=1e-3"], ["seed=7"], ["trainer.max_tokens=null"], ["runtime.compile=true"], ["name=null"], ["name=1,2"],
+    ["model.attention.window=3"], ["~trainer.branch_from"], ["+nowhere.at_all=1"], ["tracking.tags=[1]"], ["arm=1"],
+    ["model/position=none", "trainer.max_steps=5"], ['name="1"'], ["name=a1"], [], ["data.num_documents=3"],
+])  # fmt: skip
+def test_what_is_no_text_stays_what_it_is(overrides):
+    assert texts_quoted(overrides) == overrides

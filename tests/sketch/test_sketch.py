@@ -161,3 +161,48 @@ with sketching():
         raise AssertionError("computed with numbers that are not there")
     assert (torch.zeros(4, 1) + torch.ones(3) * 2).shape == (4, 3)
 """)
+
+
+@pytest.mark.parametrize("error", ["ValueError", "TypeError", "AttributeError"])
+def test_a_constructor_that_fails_on_the_stand_in_is_not_taken_for_sound(error, tmp_path):
+    """The stand-in may not know enough; torch itself then shows that the constructor is wrong."""
+    (tmp_path / "odd_objective.py").write_text(
+        f"from torch import nn\nclass Odd:\n    def __init__(self):\n        raise {error}('not like this')\n"
+    )
+    in_a_process(
+        """
+import os, sys
+os.environ["ATOMICLM_TRUST"] = "odd_objective"
+sys.path.insert(0, "")
+from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.faults import ConfigError
+from atomiclm.config.validate import validate
+config = resolved(compose(["model=tiny"]))
+config["trainer"]["objective"] = {"_target_": "odd_objective.Odd"}
+try:
+    validate(config, root_keys())
+except ConfigError as error:
+    assert "trainer.objective: " in str(error) and "not like this" in str(error), error
+else:
+    raise AssertionError("validated")
+""",
+        cwd=tmp_path,
+    )
+
+
+def test_every_shipped_component_is_made_without_torch():
+    """Validation makes an optimizer, a trainer and its parts; none of the shipped ones needs the import of torch."""
+    groups = ("optim", "schedule", "trainer/order", "trainer/objective", "trainer/bad_steps", "trainer/spikes",
+              "trainer/weight_average")  # fmt: skip
+    shipped = [f"{group}={path.stem}" for group in groups for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
+    in_a_process(
+        """
+import json, sys
+from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.validate import validate
+for option in json.loads(sys.argv[1]):
+    validate(resolved(compose(["model=tiny", option])), root_keys())
+    assert "torch" not in sys.modules, option
+""",
+        json.dumps(shipped),
+    )
