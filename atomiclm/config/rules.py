@@ -47,15 +47,35 @@ def _refusals(path: str, node: Config, known: Sequence[Fault]) -> Iterator[Fault
     parts = [(key, value) for key, value in node.items() if isinstance(value, dict) and "_target_" in value]
     faults = [*known, *(fault for key, part in parts for fault in _refusals(f"{path}.{key}", part, []))]
     yield from faults
-    if faults or node.get("_partial_"):
+    if faults:
         return
     from atomiclm.config.build import build
     from atomiclm.config.counting import on_shapes
 
     try:
-        on_shapes(lambda: build(node))
+        made = on_shapes(lambda: build(node))
     except _REFUSALS as error:
         yield _refusal(path, node, error)
+        return
+    method = _METHODS.get(path)
+    if method and not callable(getattr(made, method, None)):
+        rule = f"{type(made).__name__} is none of {path}'s components, which have a method {method}"
+        yield Fault(f"{path}._target_", f"{rule}; choose an option of the group")
+
+
+_METHODS = {
+    "tokenizer": "train_from_iterator",
+    "data": "faults",
+    "schedule": "multiplier",
+    "trainer": "fit",
+    "trainer.order": "dataset",
+    "trainer.objective": "__call__",
+    "trainer.bad_steps": "action",
+    "trainer.spikes": "limit",
+    "trainer.weight_average": "update",
+    "tracking": "start",
+}
+"""A method by which a component of the group is known, whatever its class: one of another group lacks it."""
 
 
 def _refusal(path: str, node: Config, error: Exception) -> Fault:
@@ -67,13 +87,18 @@ def _refusal(path: str, node: Config, error: Exception) -> Fault:
 
 
 def _tokenizer(config: Config) -> Iterator[Fault]:
+    node = config["tokenizer"]
+    faults = list(_refusals("tokenizer", node, []))
+    yield from faults
+    if faults:
+        return
     from atomiclm.config.build import build
     from atomiclm.data.protocols import check_separator
 
     try:
-        check_separator(build(config["tokenizer"]))
-    except _REFUSALS as error:
-        yield _refusal("tokenizer", config["tokenizer"], error)
+        check_separator(build(node))
+    except ValueError as error:
+        yield _refusal("tokenizer", node, error)
 
 
 def _model(config: Config) -> Iterator[Fault]:
@@ -114,14 +139,11 @@ def _data(config: Config) -> Iterator[Fault]:
     if too_large := list(source_size_faults(config["data"])):
         yield from too_large
         return
-    try:
-        source = build(config["data"])
-    except _REFUSALS as error:
-        yield _refusal("data", config["data"], error)
+    faults = list(_refusals("data", config["data"], []))
+    yield from faults
+    if faults:
         return
-    if not callable(getattr(source, "faults", None)):
-        yield Fault("data._target_", f"{type(source).__name__} is no source of text; choose an option of the group")
-        return
+    source = build(config["data"])
     for argument, message in source.faults():
         yield Fault(f"data.{argument}", message)
 

@@ -162,6 +162,8 @@ def _check_arguments(path: str, node: dict[str, Any], signature: Signature) -> I
     partial = node.get("_partial_", False)
     if not isinstance(partial, bool):
         yield Fault(f"{path}._partial_", f"{partial!r} is not true or false")
+    elif partial and path != "optim" and not path.startswith("model."):
+        yield Fault(f"{path}._partial_", "only optim and the parts of a model get more arguments later; take it away")
     for key, value in node.items():
         if key in _DIRECTIVES:
             continue

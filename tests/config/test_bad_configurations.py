@@ -269,6 +269,26 @@ def test_every_constructor_is_asked(path, error, tmp_path, monkeypatch):
     assert "not like this" in told
 
 
+@pytest.mark.parametrize("path", [
+    "tokenizer", "data", "schedule", "trainer.order", "trainer.objective", "trainer.bad_steps", "trainer.spikes",
+    "tracking",
+])  # fmt: skip
+def test_a_component_of_another_group_is_refused(path):
+    config = resolved(compose([]))
+    *parents, last = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[last] = {"_target_": "atomiclm.evaluation.Evaluation"}
+    assert f"  {path}._target_: Evaluation is none of {path}'s components" in faults_of(config)
+
+
+@pytest.mark.parametrize("path", ["tokenizer", "data", "schedule", "trainer", "trainer.order", "runtime", "model"])
+def test_only_what_gets_more_arguments_is_partial(path):
+    config = resolved(compose([f"++{path}._partial_=true"]))
+    assert f"  {path}._partial_: only optim and the parts of a model" in faults_of(config)
+
+
 def test_a_cell_that_training_would_refuse_stops_its_sweep(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:

@@ -1,7 +1,10 @@
 """From a configuration to a corpus, and what is said of it."""
 
+import subprocess
+import sys
+
 import pytest
-from cli import TINY, corpus, run
+from cli import TINY, corpus, environment, run
 
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.objects import prepare_corpus, vocabulary_note
@@ -36,3 +39,23 @@ def test_a_run_with_more_rows_than_ids_says_so_and_writes_its_samples(tmp_path):
     (folder,) = (tmp_path / "outputs" / "runs").iterdir()
     written = run(tmp_path, "generate", str(folder), "--max-tokens", "20", "--temperature", "5")
     assert written.returncode == 0, written.stderr
+
+
+SLOW_PREPARE = """
+import sys
+import atomiclm.tokenizer.patterns
+atomiclm.tokenizer.patterns.SLOW_SECONDS = 0.01
+sys.argv[1:] = ["data=text", "data.path=text.txt", "tokenizer.pattern='(?:a|aa)+c|[^c]'"]
+from atomiclm.prepare import main
+main()
+"""
+
+
+def test_a_command_shows_what_the_tokenizer_warns_of(tmp_path):
+    (tmp_path / "text.txt").write_text("begun x " + "a" * 28 + "b c" + 99 * " and more")
+    done = subprocess.run(
+        [sys.executable, "-c", SLOW_PREPARE], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tokenizer.pattern: '(?:a|aa)+c|[^c]' has looked for one piece" in done.stderr
+    assert "at character 8 of" in done.stderr
