@@ -1,7 +1,5 @@
 """Random small configurations of transformers' architectures: odd sizes, groups, scalings, windows, tied or not."""
 
-import transformers
-
 MOST_TOKENS = 14
 """The longest input that every configuration takes."""
 
@@ -219,23 +217,23 @@ def deepseek_v3(draw):
 
 
 DRAWS = {
-    "llama": (transformers.LlamaConfig, llama, 6),
-    "gpt2": (transformers.GPT2Config, gpt2, 3),
-    "mistral": (transformers.MistralConfig, mistral, 4),
-    "qwen3": (transformers.Qwen3Config, qwen3, 4),
-    "qwen2": (transformers.Qwen2Config, qwen2, 3),
-    "smollm3": (transformers.SmolLM3Config, smollm3, 4),
-    "granite": (transformers.GraniteConfig, granite, 2),
-    "gemma2": (transformers.Gemma2Config, gemma2, 4),
-    "olmo2": (transformers.Olmo2Config, olmo2, 3),
-    "gpt_neox": (transformers.GPTNeoXConfig, gpt_neox, 4),
-    "nanochat": (transformers.NanoChatConfig, nanochat, 3),
-    "bloom": (transformers.BloomConfig, bloom, 3),
-    "mpt": (transformers.MptConfig, mpt, 3),
-    "mixtral": (transformers.MixtralConfig, mixtral, 3),
-    "qwen3_moe": (transformers.Qwen3MoeConfig, qwen3_moe, 4),
-    "olmoe": (transformers.OlmoeConfig, olmoe, 3),
-    "deepseek_v2": (transformers.DeepseekV2Config, deepseek_v2, 5),
-    "deepseek_v3": (transformers.DeepseekV3Config, deepseek_v3, 4),
+    "llama": (llama, 6),
+    "gpt2": (gpt2, 3),
+    "mistral": (mistral, 4),
+    "qwen3": (qwen3, 4),
+    "qwen2": (qwen2, 3),
+    "smollm3": (smollm3, 4),
+    "granite": (granite, 2),
+    "gemma2": (gemma2, 4),
+    "olmo2": (olmo2, 3),
+    "gpt_neox": (gpt_neox, 4),
+    "nanochat": (nanochat, 3),
+    "bloom": (bloom, 3),
+    "mpt": (mpt, 3),
+    "mixtral": (mixtral, 3),
+    "qwen3_moe": (qwen3_moe, 4),
+    "olmoe": (olmoe, 3),
+    "deepseek_v2": (deepseek_v2, 5),
+    "deepseek_v3": (deepseek_v3, 4),
 }
-"""For each model_type: its configuration, a function that draws its arguments, and how many are tested."""
+"""For each model_type: a function that draws the arguments of its configuration, and how many are tested."""

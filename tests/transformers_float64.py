@@ -1,16 +1,21 @@
 """Make transformers compute in float64 throughout, whatever its code casts to float32 on the way."""
 
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
+
+EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
+"""The plain code of transformers' attention and experts."""
 
 
 class Float64(TorchFunctionMode):
     """Where a float64 tensor is asked to become float32, it stays.
 
     Norms, softmaxes, routers and losses in transformers widen half precision to float32 and would narrow float64 to it.
+    DeepSeek's routers make their weight of float32 zeros whatever dtype is asked for, and would round what is loaded.
     Angles of rotary positions start from integers, so they are float32 there as they are here.
     """
 
@@ -20,6 +25,8 @@ class Float64(TorchFunctionMode):
             # The sine and cosine within it are rounded otherwise in the last bit of float32 than those of all others.
             length, angle = args
             return torch.complex(length * angle.cos(), length * angle.sin())
+        if func is torch.zeros and kwargs.get("dtype") is torch.float32:
+            kwargs["dtype"] = torch.float64
         if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
             if func is Tensor.float:
                 return args[0].clone(memory_format=torch.contiguous_format)  # what widening bfloat16 gives too
@@ -42,3 +49,11 @@ def to_float64(model):
         if hasattr(module, "embed_scale"):  # the square root of the width, rounded to float32 on the way
             module.embed_scale = torch.tensor(math.sqrt(module.embedding_dim), dtype=torch.float64)
     return model
+
+
+def load_float64(folder: Path):
+    """The model that transformers reads from a folder, in float64."""
+    from transformers import AutoModelForCausalLM
+
+    with Float64():
+        return to_float64(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, **EAGER))

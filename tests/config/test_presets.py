@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
@@ -103,11 +102,13 @@ def preset(name, *overrides):
 @pytest.mark.one_in(4)
 @pytest.mark.parametrize("name", PRESETS)
 def test_it_has_the_published_parameters(name):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     model_type, published, count = PRESETS[name]
     ours = preset(name, f"model.vocab_size={published['vocab_size']}")
-    config = transformers.AutoConfig.for_model(model_type, **published)
+    config = AutoConfig.for_model(model_type, **published)
     with torch.device("meta"):
-        theirs = transformers.AutoModelForCausalLM.from_config(config)
+        theirs = AutoModelForCausalLM.from_config(config)
     assert ours.num_parameters() == sum(parameter.numel() for parameter in theirs.parameters()) == count
     text = (CONF / "model" / f"{name}.yaml").read_text(encoding="utf-8")
     assert f": {count:_} parameters with model.vocab_size={published['vocab_size']} (" in text

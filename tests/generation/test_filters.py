@@ -4,13 +4,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import (
-    LogitsProcessorList,
-    MinPLogitsWarper,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from atomiclm.generation import Sampler, keep_min_p, keep_top_k, keep_top_p
 
@@ -28,15 +21,17 @@ def random_logits(seed, rows=3, vocab=40):
     min_p=st.none() | st.floats(0.0, 1.0),
 )
 def test_filters_in_a_row_equal_transformers(seed, temperature, top_k, top_p, min_p):
+    from transformers.generation import logits_process
+
     logits = random_logits(seed)
     logits -= logits.amax(-1, keepdim=True)  # as ours does first
-    theirs = LogitsProcessorList([TemperatureLogitsWarper(temperature)])
+    theirs = logits_process.LogitsProcessorList([logits_process.TemperatureLogitsWarper(temperature)])
     if top_k is not None:
-        theirs.append(TopKLogitsWarper(top_k))
+        theirs.append(logits_process.TopKLogitsWarper(top_k))
     if top_p is not None:
-        theirs.append(TopPLogitsWarper(top_p))
+        theirs.append(logits_process.TopPLogitsWarper(top_p))
     if min_p is not None:
-        theirs.append(MinPLogitsWarper(min_p))
+        theirs.append(logits_process.MinPLogitsWarper(min_p))
     assert torch.equal(Sampler(temperature, top_k, top_p, min_p).filter(logits), theirs(None, logits))
 
 

@@ -6,8 +6,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from transformers import AutoModelForCausalLM
-from transformers_float64 import Float64, to_float64
+from transformers_float64 import Float64, load_float64
 
 from atomiclm.interop import save_huggingface
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES
@@ -57,8 +56,7 @@ def model_with(*overrides):
 
 def logits_of_export(model, folder, tokens):
     exported = save_huggingface(model, folder)
-    kwargs = {"attn_implementation": "eager", "experts_implementation": "eager"}
-    theirs = to_float64(AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64, **kwargs))
+    theirs = load_float64(folder)
     with Float64(), torch.no_grad():
         return exported.class_name, theirs(tokens).logits
 

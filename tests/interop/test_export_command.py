@@ -8,7 +8,6 @@ from pathlib import Path
 import cli
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from atomiclm.config.objects import load_run
 from atomiclm.tokenizer import BasicTokenizer
@@ -25,6 +24,8 @@ def trained(tmp_path_factory):
 
 
 def test_a_run_is_exported_and_loads_elsewhere(trained):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
     run = cli.only_run(trained)
     done = cli.run(trained, "export", str(run), "--format", "huggingface", "exported")
     assert done.returncode == 0, done.stderr

@@ -3,8 +3,7 @@
 import pytest
 import torch
 from small_model import small_preset
-from transformers import AutoModelForCausalLM
-from transformers_float64 import Float64, to_float64
+from transformers_float64 import Float64, load_float64
 
 from atomiclm.interop import save_huggingface
 from atomiclm.model import cross_entropy
@@ -45,8 +44,7 @@ def test_a_small_one_learns_and_exports(name, tmp_path):
     model.eval()
     exported = save_huggingface(model, tmp_path / "model")
     assert exported.class_name == CLASSES[name]
-    kwargs = {"attn_implementation": "eager", "experts_implementation": "eager"}
-    theirs = to_float64(AutoModelForCausalLM.from_pretrained(exported.folder, dtype=torch.float64, **kwargs))
+    theirs = load_float64(exported.folder)
     with torch.no_grad(), Float64():
         ours, logits = model(tokens), theirs(tokens).logits
     assert (logits - ours).abs().max() <= 1e-9 * ours.abs().max()

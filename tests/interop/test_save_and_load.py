@@ -7,8 +7,6 @@ from functools import partial
 import pytest
 import safetensors.torch
 import torch
-import transformers
-from transformers import AutoModelForCausalLM
 
 from atomiclm.interop import load_huggingface, save_huggingface
 from atomiclm.model import (
@@ -113,6 +111,8 @@ def test_a_failure_leaves_nothing_half_written(where, tmp_path, monkeypatch):
 
 
 def test_bfloat16_halves_the_file(tmp_path):
+    from transformers import AutoModelForCausalLM
+
     model = llama()
     sizes = {
         dtype: save_huggingface(model, tmp_path / str(dtype), dtype=dtype).files["model.safetensors"]
@@ -150,6 +150,8 @@ def test_what_only_training_needs_is_left_out_and_named(tmp_path):
 
 
 def test_shards_are_read_by_their_index(folder, tmp_path):
+    from transformers import AutoModelForCausalLM
+
     AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "shards", max_shard_size="8KB")
     assert len(list((tmp_path / "shards").glob("*.safetensors"))) > 2
     whole, shards = load_huggingface(folder)[0], load_huggingface(tmp_path / "shards")[0]
@@ -158,6 +160,8 @@ def test_shards_are_read_by_their_index(folder, tmp_path):
 
 def test_older_files_are_read(folder, tmp_path):
     """What checkpoints of years ago look like: rope_theta beside rope_scaling, GPT-2 without its prefix, with masks."""
+    from transformers import AutoConfig
+
     scaling = {"type": "linear", "factor": 4.0}
     old = load_huggingface(edited(folder, rope_parameters=None, rope_theta=500.0, rope_scaling=scaling))[0]
     assert (type(old.position).__name__, old.position.theta, old.position.factor) == (
@@ -165,7 +169,7 @@ def test_older_files_are_read(folder, tmp_path):
         500.0,
         4.0,
     )
-    theirs = transformers.AutoConfig.from_pretrained(folder)
+    theirs = AutoConfig.from_pretrained(folder)
     assert theirs.rope_parameters["rope_theta"] == 500.0
     assert theirs.rope_parameters["rope_type"] == "linear"
 
@@ -236,6 +240,8 @@ def test_what_is_not_there_or_damaged_is_named(folder, tmp_path):
 
 def test_sizes_that_transformers_refuses_are_refused_here(tmp_path):
     """Its Llama wants the width divisible by the heads even where head_dim is given; its Mistral does not."""
+    from transformers import AutoModelForCausalLM
+
     model = llama(attention=partial(MultiHeadAttention, num_heads=5, head_dim=6), norm=partial(RMSNorm, eps=1e-5))
     assert save_huggingface(model, tmp_path / "model").class_name == "MistralForCausalLM"
     AutoModelForCausalLM.from_pretrained(tmp_path / "model")

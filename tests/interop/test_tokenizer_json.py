@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
-from transformers.convert_slow_tokenizer import TikTokenConverter
 
 from atomiclm.interop.huggingface.tokenizer_file import tokenizer_config, tokenizer_json
 from atomiclm.interop.huggingface.tokenizer_import import read_gpt2_files, read_tokenizer, tokenizer_of
@@ -56,6 +54,8 @@ CASES = [(700, "gpt4"), (700, "cl100k"), (700, "o200k"), (700, "gpt2"), (500, "n
 
 @pytest.mark.parametrize(("vocab_size", "pattern"), CASES)
 def test_auto_tokenizer_gives_the_same_ids_and_text(vocab_size, pattern, tmp_path):
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
     ours = trained(vocab_size, pattern)
     theirs = AutoTokenizer.from_pretrained(folder_of(ours, tmp_path))
     fast = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
@@ -73,6 +73,8 @@ def test_auto_tokenizer_gives_the_same_ids_and_text(vocab_size, pattern, tmp_pat
 
 @pytest.mark.parametrize(("vocab_size", "pattern"), CASES)
 def test_reading_it_back_gives_the_same_tokenizer(vocab_size, pattern, tmp_path):
+    from transformers import AutoTokenizer
+
     ours = trained(vocab_size, pattern)
     back = read_tokenizer(folder_of(ours, tmp_path) / "tokenizer.json")
     assert back.merges == ours.merges
@@ -198,6 +200,8 @@ def test_a_pretoken_that_is_a_token_is_not_merged_where_the_file_says_so(tmp_pat
 
 
 def test_merges_are_listed_in_all_the_ways_by_the_converter_from_tiktoken(tmp_path):
+    from transformers.convert_slow_tokenizer import TikTokenConverter
+
     ours = trained()
     write_ranks(ranks_of(ours), tmp_path / "ours.tiktoken")
     converter = TikTokenConverter(

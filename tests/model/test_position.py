@@ -8,7 +8,6 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from transformers import Gemma3TextConfig, SmolLM3Config
 
 import atomiclm.model
 from atomiclm.model import (
@@ -114,6 +113,8 @@ def shipped_pattern(name):
 
 
 def test_nope_every_fourth_is_smollm3():
+    from transformers import SmolLM3Config
+
     model = shipped_pattern("nope_every_fourth")
     rotates = [isinstance(model.position.of_layer(layer), RotaryEmbedding) for layer in range(12)]
     assert rotates == [bool(flag) for flag in SmolLM3Config(num_hidden_layers=12).no_rope_layers]
@@ -121,6 +122,8 @@ def test_nope_every_fourth_is_smollm3():
 
 
 def test_local_global_theta_is_gemma3():
+    from transformers import Gemma3TextConfig
+
     model = shipped_pattern("local_global_theta")
     config = Gemma3TextConfig(num_hidden_layers=12)
     thetas = [config.rope_parameters[kind]["rope_theta"] for kind in config.layer_types]

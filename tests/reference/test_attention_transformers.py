@@ -5,34 +5,13 @@ formulas and not of precision.
 """
 
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import (
-    DeepseekV2Config,
-    DeepseekV3Config,
-    DynamicCache,
-    Gemma2Config,
-    GptOssConfig,
-    MistralConfig,
-    NanoChatConfig,
-    Olmo2Config,
-    Qwen2Config,
-    Qwen3Config,
-    Qwen3NextConfig,
-)
-from transformers.models.deepseek_v2 import modeling_deepseek_v2
-from transformers.models.deepseek_v3 import modeling_deepseek_v3
-from transformers.models.gemma2 import modeling_gemma2
-from transformers.models.gpt_oss import modeling_gpt_oss
-from transformers.models.mistral import modeling_mistral
-from transformers.models.nanochat import modeling_nanochat
-from transformers.models.olmo2 import modeling_olmo2
-from transformers.models.qwen2 import modeling_qwen2
-from transformers.models.qwen3 import modeling_qwen3
-from transformers.models.qwen3_next import modeling_qwen3_next
+from transformers_versions import cache_argument
 
 from atomiclm.model import (
     AttentionContext,
@@ -70,73 +49,62 @@ GROUPED = partial(MultiHeadAttention, num_heads=HEADS, num_kv_heads=KV_HEADS, he
 LATENT_OURS = partial(LatentAttention, num_heads=HEADS, latent_dim=12, content_dim=6, rotary_dim=4)
 WINDOWED = ["sliding_attention", "full_attention"]
 
-# Ours, transformers' module, its attention class and configuration, theta.
+# Ours, transformers' model_type, the arguments of its configuration, theta.
 CASES = {
     "qwen2": (
         partial(GROUPED, head_dim=12, bias=True, output_bias=False),
-        modeling_qwen2,
-        "Qwen2Attention",
-        Qwen2Config(**{**COMMON, "head_dim": 12}, rope_theta=300.0),
+        "qwen2",
+        dict(**{**COMMON, "head_dim": 12}, rope_theta=300.0),
         300.0,
     ),
     "qwen3": (
         partial(GROUPED, query_key_norm=partial(HeadNorm, eps=EPS)),
-        modeling_qwen3,
-        "Qwen3Attention",
-        Qwen3Config(**COMMON, rms_norm_eps=EPS, rope_theta=1e4),
+        "qwen3",
+        dict(**COMMON, rms_norm_eps=EPS, rope_theta=1e4),
         1e4,
     ),
     "qwen3_biases": (
         partial(GROUPED, query_key_norm=partial(HeadNorm, eps=EPS), bias=True),
-        modeling_qwen3,
-        "Qwen3Attention",
-        Qwen3Config(**COMMON, rms_norm_eps=EPS, attention_bias=True, rope_theta=1e4),
+        "qwen3",
+        dict(**COMMON, rms_norm_eps=EPS, attention_bias=True, rope_theta=1e4),
         1e4,
     ),
     "olmo2": (
         partial(GROUPED, head_dim=12, query_key_norm=partial(WidthNorm, eps=EPS)),
-        modeling_olmo2,
-        "Olmo2Attention",
-        Olmo2Config(**{**COMMON, "head_dim": 12}, rms_norm_eps=EPS, rope_theta=500.0),
+        "olmo2",
+        dict(**{**COMMON, "head_dim": 12}, rms_norm_eps=EPS, rope_theta=500.0),
         500.0,
     ),
     "nanochat": (
         partial(GROUPED, query_key_norm=partial(PlainHeadNorm, eps=EPS)),
-        modeling_nanochat,
-        "NanoChatAttention",
-        NanoChatConfig(**COMMON, rms_norm_eps=EPS, rope_theta=1e4),
+        "nanochat",
+        dict(**COMMON, rms_norm_eps=EPS, rope_theta=1e4),
         1e4,
     ),
     "gemma2_local": (
         partial(GROUPED, window=[WINDOW, None], scores=partial(CappedSoftmax, cap=1.5, scale=7**-0.5), layer=0),
-        modeling_gemma2,
-        "Gemma2Attention",
-        Gemma2Config(
+        "gemma2",
+        dict(
             **COMMON, attn_logit_softcapping=1.5, query_pre_attn_scalar=7, sliding_window=WINDOW, layer_types=WINDOWED
         ),
         1e4,
     ),
     "gemma2_global": (
         partial(GROUPED, window=[None], scores=partial(CappedSoftmax, cap=0.8, scale=10**-0.5), layer=1),
-        modeling_gemma2,
-        "Gemma2Attention",
-        Gemma2Config(
-            **COMMON, attn_logit_softcapping=0.8, query_pre_attn_scalar=10, layer_types=["full_attention"] * 2
-        ),
+        "gemma2",
+        dict(**COMMON, attn_logit_softcapping=0.8, query_pre_attn_scalar=10, layer_types=["full_attention"] * 2),
         1e4,
     ),
     "mistral": (
         partial(GROUPED, window=WINDOW),
-        modeling_mistral,
-        "MistralAttention",
-        MistralConfig(**COMMON, sliding_window=WINDOW, rope_theta=1e4),
+        "mistral",
+        dict(**COMMON, sliding_window=WINDOW, rope_theta=1e4),
         1e4,
     ),
     "gpt_oss": (
         partial(GROUPED, window=[WINDOW, None], scores=SinkSoftmax, bias=True, layer=0),
-        modeling_gpt_oss,
-        "GptOssAttention",
-        GptOssConfig(
+        "gpt_oss",
+        dict(
             **COMMON,
             sliding_window=WINDOW,
             attention_bias=True,
@@ -147,23 +115,20 @@ CASES = {
     ),
     "deepseek_v2": (
         partial(LATENT_OURS, value_dim=7),
-        modeling_deepseek_v2,
-        "DeepseekV2Attention",
-        DeepseekV2Config(**LATENT, v_head_dim=7, q_lora_rank=None, rope_theta=1e4),
+        "deepseek_v2",
+        dict(**LATENT, v_head_dim=7, q_lora_rank=None, rope_theta=1e4),
         1e4,
     ),
     "deepseek_v2_query_latent": (
         partial(LATENT_OURS, value_dim=10, query_latent_dim=9),
-        modeling_deepseek_v2,
-        "DeepseekV2Attention",
-        DeepseekV2Config(**LATENT, v_head_dim=10, q_lora_rank=9, rope_theta=1e4),
+        "deepseek_v2",
+        dict(**LATENT, v_head_dim=10, q_lora_rank=9, rope_theta=1e4),
         1e4,
     ),
     "deepseek_v3_biases": (
         partial(LATENT_OURS, value_dim=13, query_latent_dim=9, bias=True),
-        modeling_deepseek_v3,
-        "DeepseekV3Attention",
-        DeepseekV3Config(**LATENT, v_head_dim=13, q_lora_rank=9, attention_bias=True, rope_theta=1e4),
+        "deepseek_v3",
+        dict(**LATENT, v_head_dim=13, q_lora_rank=9, attention_bias=True, rope_theta=1e4),
         1e4,
     ),
 }
@@ -185,6 +150,8 @@ class WideNorm(nn.Module):
 
 @pytest.fixture(autouse=True)
 def float64_softmax_and_rotation(monkeypatch):
+    from transformers.models.deepseek_v2 import modeling_deepseek_v2
+
     softmax = F.softmax
     monkeypatch.setattr(F, "softmax", lambda scores, dim, dtype=None: softmax(scores, dim=dim))
     # DeepSeek-V2 turns vectors in float32 by a complex table of float32.
@@ -201,9 +168,14 @@ def _turn_in_float64(query, key, table):
 
 def pair_of_layers(case, seed=0):
     """Our layer and transformers' with the same weights; (our name, (their name, what to do to our tensor))."""
-    make, module, name, config, _ = CASES[case]
+    from transformers import AutoConfig
+
+    make, family, arguments, _ = CASES[case]
+    config = AutoConfig.for_model(family, **arguments)
+    modeling = import_module(f"transformers.models.{family}.modeling_{family}")
+    attention = getattr(modeling, type(config).__name__.replace("Config", "Attention"))
     ours = make(DIM).double()
-    theirs = getattr(module, name)(config, layer_idx=ours.layer).double()
+    theirs = attention(config, layer_idx=ours.layer).double()
     for child_name, child in list(theirs.named_children()):
         if "norm" in child_name:
             setattr(theirs, child_name, WideNorm(child))
@@ -292,7 +264,7 @@ def run_theirs(layer, hidden, theta, begin=0, cache=None):
     if window is not None and getattr(layer, "layer_type", "sliding_attention") == "sliding_attention":
         seen &= keys > queries - window  # transformers.masking_utils.sliding_window_overlay
     mask = torch.zeros(len(queries), end, dtype=torch.float64).masked_fill(~seen, -torch.inf)[None, None]
-    return layer(hidden, position_embeddings=rotation, attention_mask=mask, past_key_values=cache)[0]
+    return layer(hidden, position_embeddings=rotation, attention_mask=mask, **cache_argument(layer, cache))[0]
 
 
 @every_case
@@ -318,6 +290,8 @@ def test_outcome_and_all_gradients_are_equal(case):
 @every_case
 def test_cached_decoding_is_equal(case):
     """Ours with a cache that may keep a window only, theirs with one that keeps everything."""
+    from transformers import DynamicCache
+
     ours, theirs, _ = pair_of_layers(case)
     theta = CASES[case][-1]
     cache, their_cache = ours.make_cache(ROWS, TIME, torch.float64), DynamicCache()
@@ -351,6 +325,9 @@ def test_the_comparison_notices_other_settings(case, wrong):
 
 def test_yarns_factor_on_the_scores_of_latent_attention():
     """DeepSeek's mscale_all_dim multiplies the softmax scale by its square, in a stretched context."""
+    from transformers import DeepseekV3Config
+    from transformers.models.deepseek_v3 import modeling_deepseek_v3
+
     stretch = {"factor": 8.0, "beta_fast": 16.0, "beta_slow": 0.5, "mscale": 0.7, "mscale_all_dim": 1.3}
     config = DeepseekV3Config(
         **LATENT,
@@ -385,6 +362,9 @@ def test_yarns_factor_on_the_scores_of_latent_attention():
 
 def test_an_elementwise_gate_equals_that_of_qwen3_next():
     """Whose projection of queries holds the gates as well, head by head; gradients of the weights too."""
+    from transformers import Qwen3NextConfig
+    from transformers.models.qwen3_next import modeling_qwen3_next
+
     config = Qwen3NextConfig(**COMMON, rms_norm_eps=EPS, rope_parameters={"rope_type": "default", "rope_theta": 1e4})
     theirs = modeling_qwen3_next.Qwen3NextAttention(config, 0).double()
     ours = GROUPED(DIM, query_key_norm=partial(HeadNorm, eps=EPS), gate=OutputGate).double()

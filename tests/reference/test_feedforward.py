@@ -5,10 +5,6 @@ import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import GptOssConfig, LlamaConfig, NemotronConfig
-from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
-from transformers.models.llama.modeling_llama import LlamaMLP
-from transformers.models.nemotron.modeling_nemotron import NemotronMLP
 
 from atomiclm.model import GEGLU, GLU, Bilinear, ClampedSwiGLU, FeedForward, GatedFeedForward, ReGLU, SwiGLU
 
@@ -54,6 +50,9 @@ def check_equal(ours, theirs, names):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("activation", PLAIN)
 def test_plain_network_equals_nemotron(activation, bias):
+    from transformers import NemotronConfig
+    from transformers.models.nemotron.modeling_nemotron import NemotronMLP
+
     config = NemotronConfig(hidden_size=DIM, intermediate_size=HIDDEN, hidden_act=PLAIN[activation], mlp_bias=bias)
     ours = FeedForward(DIM, HIDDEN, activation, bias)
     check_equal(ours, NemotronMLP(config), {"up": "up_proj", "down": "down_proj"})
@@ -62,6 +61,9 @@ def test_plain_network_equals_nemotron(activation, bias):
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("name", GATED)
 def test_gated_network_equals_llama(name, bias):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaMLP
+
     ours, arguments, activation = GATED[name]
     config = LlamaConfig(
         hidden_size=DIM, intermediate_size=HIDDEN, hidden_act=activation, mlp_bias=bias, num_attention_heads=4
@@ -80,6 +82,9 @@ def test_gated_linear_unit_equals_torch():
 
 @pytest.mark.parametrize(("alpha", "limit"), [(1.702, 7.0), (1.0, 0.8)])
 def test_clamped_network_equals_an_expert_of_gpt_oss(alpha, limit):
+    from transformers import GptOssConfig
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
+
     config = GptOssConfig(
         hidden_size=DIM, intermediate_size=HIDDEN, num_local_experts=1, swiglu_alpha=alpha, swiglu_limit=limit
     )

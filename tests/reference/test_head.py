@@ -4,16 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import (
-    CohereConfig,
-    CohereForCausalLM,
-    Gemma2Config,
-    Gemma2ForCausalLM,
-    GraniteConfig,
-    GraniteForCausalLM,
-    NanoChatConfig,
-    NanoChatForCausalLM,
-)
 
 from atomiclm.model import Embedding, Head, SoftcapHead
 
@@ -28,31 +18,28 @@ COMMON = {
     "pad_token_id": 0,
     "attn_implementation": "eager",
 }
-# our head, our embedding, their model: what stands between embedding and first block, last norm and logits
+# For each model_type our head, our embedding and the arguments of their configuration, which say what stands between
+# embedding and first block, last norm and logits.
 CASES = {
     "gemma2": (
         partial(SoftcapHead, cap=2.5),
         partial(Embedding, scale="sqrt_dim"),
-        lambda tie: Gemma2ForCausalLM(
-            Gemma2Config(**COMMON, head_dim=8, final_logit_softcapping=2.5, tie_word_embeddings=tie)
-        ),
+        {"head_dim": 8, "final_logit_softcapping": 2.5},
     ),
     "nanochat": (
         partial(SoftcapHead, cap=1.5),
         Embedding,
-        lambda tie: NanoChatForCausalLM(NanoChatConfig(**COMMON, final_logit_softcapping=1.5, tie_word_embeddings=tie)),
+        {"final_logit_softcapping": 1.5},
     ),
     "cohere": (
         partial(Head, scale=0.0625),
         Embedding,
-        lambda tie: CohereForCausalLM(CohereConfig(**COMMON, logit_scale=0.0625, tie_word_embeddings=tie)),
+        {"logit_scale": 0.0625},
     ),
     "granite": (
         partial(Head, scale=1 / 8),
         partial(Embedding, scale=12.0),
-        lambda tie: GraniteForCausalLM(
-            GraniteConfig(**COMMON, logits_scaling=8.0, embedding_multiplier=12.0, tie_word_embeddings=tie)
-        ),
+        {"logits_scaling": 8.0, "embedding_multiplier": 12.0},
     ),
 }
 
@@ -60,8 +47,11 @@ CASES = {
 @pytest.mark.parametrize("tie", [True, False])
 @pytest.mark.parametrize("name", CASES)
 def test_logits_and_embeddings_equal_theirs(name, tie):
-    make_head, make_embedding, make_theirs = CASES[name]
-    theirs = make_theirs(tie).double()
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    make_head, make_embedding, arguments = CASES[name]
+    config = AutoConfig.for_model(name, **COMMON, **arguments, tie_word_embeddings=tie)
+    theirs = AutoModelForCausalLM.from_config(config).double()
     head, embedding = make_head(DIM, VOCAB, tie).double(), make_embedding(VOCAB, DIM).double()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -5,8 +5,6 @@ import math
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig
-from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
 from atomiclm.model import Decoder, LayerNorm, RMSNorm, RotaryEmbedding, cross_entropy
 
@@ -34,6 +32,9 @@ def test_rms_norm_is_its_equation():
 
 @pytest.mark.parametrize("theta", [10000.0, 500.0])
 def test_rotary_table_equals_llama_bit_for_bit(theta):
+    from transformers import LlamaConfig
+    from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
     config = LlamaConfig(
         hidden_size=64, num_attention_heads=2, rope_parameters={"rope_type": "default", "rope_theta": theta}
     )

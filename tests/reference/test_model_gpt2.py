@@ -4,7 +4,6 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel
 
 from atomiclm.model import Decoder, FeedForward, LayerNorm, LearnedPosition, MultiHeadAttention, cross_entropy
 
@@ -47,6 +46,8 @@ def counterparts():
     ("activation", "theirs_activation"), [("gelu_tanh", "gelu_new"), ("gelu", "gelu"), ("relu", "relu")]
 )
 def test_logits_loss_and_gradients_equal_gpt2(activation, theirs_activation):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
     ours = Decoder(
         VOCAB,
         DIM,

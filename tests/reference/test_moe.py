@@ -7,12 +7,6 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import DeepseekV2Config, DeepseekV3Config, MixtralConfig, OlmoeConfig, Qwen3MoeConfig
-from transformers.models.deepseek_v2 import modeling_deepseek_v2
-from transformers.models.deepseek_v3 import modeling_deepseek_v3
-from transformers.models.mixtral import modeling_mixtral
-from transformers.models.olmoe import modeling_olmoe
-from transformers.models.qwen3_moe import modeling_qwen3_moe
 from transformers_float64 import Float64, to_float64
 
 from atomiclm.model import GroupLimitedSoftmax, MixtureOfExperts, SigmoidTopK, SoftmaxTopK
@@ -22,43 +16,58 @@ DIM, HIDDEN = 20, 28
 
 
 def mixtral(experts, chosen, act):
+    from transformers import MixtralConfig
+    from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
+
     config = MixtralConfig(
         hidden_size=DIM, intermediate_size=HIDDEN, num_local_experts=experts, num_experts_per_tok=chosen, hidden_act=act
     )
-    return modeling_mixtral.MixtralSparseMoeBlock, config
+    return MixtralSparseMoeBlock, config
 
 
 def qwen3(experts, chosen, act, normalize):
+    from transformers import Qwen3MoeConfig
+    from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeSparseMoeBlock
+
     config = Qwen3MoeConfig(
         hidden_size=DIM, moe_intermediate_size=HIDDEN, num_experts=experts, num_experts_per_tok=chosen, hidden_act=act,
         norm_topk_prob=normalize,
     )  # fmt: skip
-    return modeling_qwen3_moe.Qwen3MoeSparseMoeBlock, config
+    return Qwen3MoeSparseMoeBlock, config
 
 
 def olmoe(experts, chosen, act):
+    from transformers import OlmoeConfig
+    from transformers.models.olmoe.modeling_olmoe import OlmoeSparseMoeBlock
+
     config = OlmoeConfig(
         hidden_size=DIM, intermediate_size=HIDDEN, num_experts=experts, num_experts_per_tok=chosen, hidden_act=act
     )
-    return modeling_olmoe.OlmoeSparseMoeBlock, config
+    return OlmoeSparseMoeBlock, config
 
 
 def deepseek2(experts, chosen, act, shared, scale, groups=None, of_token=None):
+    from transformers import DeepseekV2Config
+    from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2Moe
+
     config = DeepseekV2Config(
         hidden_size=DIM, moe_intermediate_size=HIDDEN, n_routed_experts=experts, num_experts_per_tok=chosen,
         hidden_act=act, n_shared_experts=shared, routed_scaling_factor=scale, n_group=groups, topk_group=of_token,
         topk_method="group_limited_greedy" if groups else "greedy", num_attention_heads=4,
     )  # fmt: skip
-    return modeling_deepseek_v2.DeepseekV2Moe, config
+    return DeepseekV2Moe, config
 
 
 def deepseek3(experts, chosen, act, shared, scale, groups, of_token, normalize=True):
+    from transformers import DeepseekV3Config
+    from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3MoE
+
     config = DeepseekV3Config(
         hidden_size=DIM, moe_intermediate_size=HIDDEN, n_routed_experts=experts, num_experts_per_tok=chosen,
         hidden_act=act, n_shared_experts=shared, routed_scaling_factor=scale, n_group=groups, topk_group=of_token,
         norm_topk_prob=normalize,
     )  # fmt: skip
-    return modeling_deepseek_v3.DeepseekV3MoE, config
+    return DeepseekV3MoE, config
 
 
 def grouped(router, groups, of_token, **arguments):
@@ -66,34 +75,36 @@ def grouped(router, groups, of_token, **arguments):
 
 
 CASES = {
-    "mixtral": (mixtral(8, 2, "silu"), 0, SoftmaxTopK, "silu"),
-    "mixtral_odd": (mixtral(5, 3, "gelu"), 0, SoftmaxTopK, "gelu"),
-    "mixtral_alone": (mixtral(1, 1, "silu"), 0, SoftmaxTopK, "silu"),
-    "qwen3_normalized": (qwen3(16, 4, "silu", True), 0, SoftmaxTopK, "silu"),
-    "qwen3_plain": (qwen3(16, 4, "silu", False), 0, partial(SoftmaxTopK, normalize=False), "silu"),
-    "olmoe": (olmoe(9, 8, "silu"), 0, partial(SoftmaxTopK, normalize=False), "silu"),
-    "olmoe_switch": (olmoe(6, 1, "relu"), 0, partial(SoftmaxTopK, normalize=False), "relu"),
+    "mixtral": (partial(mixtral, 8, 2, "silu"), 0, SoftmaxTopK, "silu"),
+    "mixtral_odd": (partial(mixtral, 5, 3, "gelu"), 0, SoftmaxTopK, "gelu"),
+    "mixtral_alone": (partial(mixtral, 1, 1, "silu"), 0, SoftmaxTopK, "silu"),
+    "qwen3_normalized": (partial(qwen3, 16, 4, "silu", True), 0, SoftmaxTopK, "silu"),
+    "qwen3_plain": (partial(qwen3, 16, 4, "silu", False), 0, partial(SoftmaxTopK, normalize=False), "silu"),
+    "olmoe": (partial(olmoe, 9, 8, "silu"), 0, partial(SoftmaxTopK, normalize=False), "silu"),
+    "olmoe_switch": (partial(olmoe, 6, 1, "relu"), 0, partial(SoftmaxTopK, normalize=False), "relu"),
     "deepseek2_greedy": (
-        deepseek2(10, 3, "silu", 2, 1.5), 2, partial(SoftmaxTopK, normalize=False, scale=1.5), "silu",
+        partial(deepseek2, 10, 3, "silu", 2, 1.5), 2, partial(SoftmaxTopK, normalize=False, scale=1.5), "silu",
     ),
     "deepseek2_groups": (
-        deepseek2(12, 3, "silu", 1, 16.0, 4, 2), 1, grouped(GroupLimitedSoftmax, 4, 2, scale=16.0), "silu",
+        partial(deepseek2, 12, 3, "silu", 1, 16.0, 4, 2), 1, grouped(GroupLimitedSoftmax, 4, 2, scale=16.0), "silu",
     ),
     "deepseek3_groups": (
-        deepseek3(16, 3, "silu", 1, 2.5, 4, 2), 1, grouped(SigmoidTopK, 4, 2, scale=2.5), "silu",
+        partial(deepseek3, 16, 3, "silu", 1, 2.5, 4, 2), 1, grouped(SigmoidTopK, 4, 2, scale=2.5), "silu",
     ),
     "deepseek3_one_group": (
-        deepseek3(7, 4, "silu", 3, 1.0, 1, 1), 3, SigmoidTopK, "silu",
+        partial(deepseek3, 7, 4, "silu", 3, 1.0, 1, 1), 3, SigmoidTopK, "silu",
     ),
     "deepseek3_sums_kept": (
-        deepseek3(9, 2, "silu", 1, 0.5, 3, 2, False), 1, grouped(SigmoidTopK, 3, 2, scale=0.5, normalize=False), "silu",
+        partial(deepseek3, 9, 2, "silu", 1, 0.5, 3, 2, False), 1,
+        grouped(SigmoidTopK, 3, 2, scale=0.5, normalize=False), "silu",
     ),
 }  # fmt: skip
 
 
 def reference_of(case):
     """Ours and transformers' block with the same random weights (and, where there is one, the same random bias)."""
-    (block, config), shared, router, activation = CASES[case]
+    make, shared, router, activation = CASES[case]
+    block, config = make()
     config._experts_implementation = "eager"
     theirs = to_float64(block(config))
     experts = len(theirs.experts.down_proj)
@@ -166,13 +177,15 @@ def test_choices_and_weights_equal_transformers(case):
 
 @pytest.mark.parametrize(("experts", "chosen"), [(8, 2), (5, 1), (6, 6)])
 def test_balance_loss_equals_transformers(experts, chosen):
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
     layer = MixtureOfExperts(
         DIM, experts, chosen, HIDDEN, router=partial(SoftmaxTopK, normalize=False), balance_weight=0.3
     )
     hidden = 3 * torch.randn(2, 40, DIM, generator=torch.Generator().manual_seed(0))
     layer(hidden)
     logits = layer.router.projection(hidden).flatten(0, 1)
-    reference = modeling_mixtral.load_balancing_loss_func((logits,), experts, chosen)
+    reference = load_balancing_loss_func((logits,), experts, chosen)
     loss = layer.auxiliary["load_balance"]
     assert loss.item() == pytest.approx(0.3 * reference.item(), rel=1e-6)
     mine, expected = (torch.autograd.grad(x, layer.router.projection.weight)[0] for x in (loss, 0.3 * reference))

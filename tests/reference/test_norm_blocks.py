@@ -1,26 +1,11 @@
 """Blocks are wired as transformers wires its layers: the same parts in both, equal to 1e-12 in float64."""
 
+from functools import partial
+from importlib import import_module
+
 import pytest
 import torch
 from torch import nn
-from transformers import (
-    CohereConfig,
-    Gemma2Config,
-    GPT2Config,
-    GPTJConfig,
-    GPTNeoXConfig,
-    GraniteConfig,
-    Olmo2Config,
-    OpenAIGPTConfig,
-)
-from transformers.models.cohere.modeling_cohere import CohereDecoderLayer, CohereRotaryEmbedding
-from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma2RotaryEmbedding
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block
-from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer, GPTNeoXRotaryEmbedding
-from transformers.models.gptj.modeling_gptj import GPTJBlock
-from transformers.models.granite.modeling_granite import GraniteDecoderLayer, GraniteRotaryEmbedding
-from transformers.models.olmo2.modeling_olmo2 import Olmo2DecoderLayer, Olmo2RotaryEmbedding
-from transformers.models.openai.modeling_openai import Block as OpenAIBlock
 
 from atomiclm.model import ParallelBlock, PostNormBlock, ReorderedNormBlock, SandwichNormBlock, TransformerBlock
 
@@ -52,21 +37,23 @@ class Borrowed(nn.Module):
 
 def rotary(kind, config):
     positions = torch.arange(TIME)[None]
-    return {"position_embeddings": kind(config)(torch.zeros(1, TIME, DIM, dtype=torch.float64), positions)}
+    rotation = kind(config)(torch.zeros(1, TIME, DIM, dtype=torch.float64), positions)
+    return {"position_embeddings": rotation, "attention_mask": None}
 
 
-def llama_like(layer, kind, config):
-    config = config(**LLAMA_LIKE)
-    arguments = rotary(kind, config) | {"attention_mask": None}
-    return layer(config, layer_idx=0), arguments
+def llama_like(family, **arguments):
+    from transformers import AutoConfig
 
-
-def granite():
-    config = GraniteConfig(**LLAMA_LIKE, residual_multiplier=0.22)
-    return GraniteDecoderLayer(config, layer_idx=0), rotary(GraniteRotaryEmbedding, config) | {"attention_mask": None}
+    modeling = import_module(f"transformers.models.{family}.modeling_{family}")
+    config = AutoConfig.for_model(family, **LLAMA_LIKE, **arguments)
+    layer, kind = (getattr(modeling, family.capitalize() + name) for name in ("DecoderLayer", "RotaryEmbedding"))
+    return layer(config, layer_idx=0), rotary(kind, config)
 
 
 def neox(parallel):
+    from transformers import GPTNeoXConfig
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXLayer, GPTNeoXRotaryEmbedding
+
     config = GPTNeoXConfig(
         hidden_size=DIM,
         intermediate_size=48,
@@ -76,54 +63,75 @@ def neox(parallel):
         use_parallel_residual=parallel,
         attn_implementation="sdpa",
     )
-    return GPTNeoXLayer(config, 0), rotary(GPTNeoXRotaryEmbedding, config) | {"attention_mask": None}
+    return GPTNeoXLayer(config, 0), rotary(GPTNeoXRotaryEmbedding, config)
+
+
+def gpt1():
+    from transformers import OpenAIGPTConfig
+    from transformers.models.openai.modeling_openai import Block
+
+    return Block(16, OpenAIGPTConfig(**GPT_LIKE), scale=True), {}
+
+
+def gpt2():
+    from transformers import GPT2Config
+    from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+
+    return GPT2Block(GPT2Config(**GPT_LIKE, attn_implementation="sdpa"), layer_idx=0), {}
 
 
 def gptj():
+    from transformers import GPTJConfig
+    from transformers.models.gptj import modeling_gptj
+
     config = GPTJConfig(**GPT_LIKE, rotary_dim=8, attn_implementation="eager")
-    return GPTJBlock(config, 0), {"position_ids": torch.arange(TIME)[None]}
+    if hasattr(modeling_gptj, "GPTJRotaryEmbedding"):
+        arguments = rotary(modeling_gptj.GPTJRotaryEmbedding, config)
+    else:  # up to transformers 5.23, where each layer has its own table
+        arguments = {"position_ids": torch.arange(TIME)[None]}
+    return modeling_gptj.GPTJBlock(config, 0), arguments
 
 
 # theirs, ours, names of their attention, network and norms in the order in which our block asks for norms
 CASES = {
     "gemma2": (
-        lambda: llama_like(Gemma2DecoderLayer, Gemma2RotaryEmbedding, Gemma2Config),
+        partial(llama_like, "gemma2"),
         SandwichNormBlock,
         "self_attn mlp input_layernorm post_attention_layernorm pre_feedforward_layernorm post_feedforward_layernorm",
     ),
     "olmo2": (
-        lambda: llama_like(Olmo2DecoderLayer, Olmo2RotaryEmbedding, Olmo2Config),
+        partial(llama_like, "olmo2"),
         ReorderedNormBlock,
         "self_attn mlp post_attention_layernorm post_feedforward_layernorm",
     ),
     "granite": (
-        granite,
+        partial(llama_like, "granite", residual_multiplier=0.22),
         lambda *parts: TransformerBlock(*parts, residual_scale=0.22),
         "self_attn mlp input_layernorm post_attention_layernorm",
     ),
     "gpt2": (
-        lambda: (GPT2Block(GPT2Config(**GPT_LIKE, attn_implementation="sdpa"), layer_idx=0), {}),
+        gpt2,
         TransformerBlock,
         "attn mlp ln_1 ln_2",
     ),
     "gpt_neox": (
-        lambda: neox(True),
+        partial(neox, True),
         lambda *parts: ParallelBlock(DIM, *parts, shared_norm=False),
         "attention mlp input_layernorm post_attention_layernorm",
     ),
     "gpt_neox_in_sequence": (
-        lambda: neox(False),
+        partial(neox, False),
         TransformerBlock,
         "attention mlp input_layernorm post_attention_layernorm",
     ),
     "gptj": (gptj, lambda *parts: ParallelBlock(DIM, *parts), "attn mlp ln_1"),
     "cohere": (
-        lambda: llama_like(CohereDecoderLayer, CohereRotaryEmbedding, CohereConfig),
+        partial(llama_like, "cohere"),
         lambda *parts: ParallelBlock(DIM, *parts),
         "self_attn mlp input_layernorm",
     ),
     "gpt1": (
-        lambda: (OpenAIBlock(16, OpenAIGPTConfig(**GPT_LIKE), scale=True), {}),
+        gpt1,
         PostNormBlock,
         "attn mlp ln_1 ln_2",
     ),

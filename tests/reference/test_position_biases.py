@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from transformers.models.bloom.modeling_bloom import build_alibi_tensor
-from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
-from transformers.models.xlm.modeling_xlm import create_sinusoidal_embeddings
 
 from atomiclm.model import Alibi, CausalMask, Sinusoidal
 
@@ -13,6 +10,9 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("num_heads", [1, 2, 3, 5, 6, 7, 8, 12, 16, 20, 25, 40])
 def test_alibi_equals_bloom_and_mpt_up_to_a_constant_a_row(num_heads):
+    from transformers.models.bloom.modeling_bloom import build_alibi_tensor
+    from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
+
     time = 50
     mask = CausalMask(time, time, CPU)
     allowed = mask.allowed()
@@ -37,6 +37,8 @@ def test_alibi_of_a_cached_step_is_a_part_of_the_whole(num_heads):
 
 @pytest.mark.parametrize(("dim", "positions"), [(24, 300), (6, 40)])
 def test_sinusoids_equal_xlm(dim, positions):
+    from transformers.models.xlm.modeling_xlm import create_sinusoidal_embeddings
+
     expected = create_sinusoidal_embeddings(positions, dim, torch.empty(positions, dim))
     hidden = torch.zeros(1, positions, dim)
     ours = Sinusoidal(dim).embed(hidden, torch.arange(positions))

@@ -5,8 +5,6 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
-from transformers import LlamaConfig, LlamaForCausalLM
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from atomiclm.model import (
     Decoder,
@@ -83,6 +81,8 @@ def as_halves(name, tensor, layout):
 
 
 def pair_of_models(scaling, layout):
+    from transformers import LlamaConfig, LlamaForCausalLM
+
     scheme, ours_arguments, theirs_parameters = SCALINGS[scaling]
     ours = Decoder(
         VOCAB,
@@ -132,6 +132,8 @@ def draw(rows, time):
 @pytest.mark.parametrize("scaling", SCALINGS)
 def test_logits_and_gradients_equal_llama(scaling, layout):
     """Within the length trained on and three times beyond it."""
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     ours, theirs = pair_of_models(scaling, layout)
     for time in (ORIGINAL // 2, 3 * ORIGINAL):
         if scaling == "dynamic" and time > ORIGINAL:

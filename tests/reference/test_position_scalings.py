@@ -6,8 +6,6 @@ from itertools import pairwise
 
 import pytest
 import torch
-from transformers import LlamaConfig
-from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from atomiclm.model import (
     DynamicNTK,
@@ -24,6 +22,9 @@ SETTINGS = 20
 
 def theirs(rope_type, head_dim, theta, seq_len=None, original_length=64, **parameters):
     """Transformers' (frequencies, attention factor)."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
     rope = {"rope_type": rope_type, "rope_theta": theta, **parameters}
     if rope_type in ("yarn", "llama3"):
         rope["original_max_position_embeddings"] = original_length

@@ -6,10 +6,6 @@ import statistics
 
 import numpy as np
 import pytest
-from scipy import stats
-from statsmodels.stats.multitest import multipletests
-from statsmodels.stats.power import TTestPower
-from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from atomiclm.study.looks import look_alphas, look_shares, planned_looks
 from atomiclm.study.statistics import (
@@ -65,6 +61,8 @@ def test_eighty_runs_of_modded_nanogpt_beat_their_target_as_their_record_says():
 
 def test_shazeers_table_of_gated_networks_is_far_from_chance():
     """ReLU 1.997 (sd 0.005) and GEGLU 1.942 (0.004), 4 runs each: Shazeer 2020, arXiv 2002.05202, table 1."""
+    from scipy import stats
+
     shape = np.array([-1.0, -0.2, 0.1, 1.1])
     shape = (shape - shape.mean()) / shape.std(ddof=1)
     ours = welch((1.997 + 0.005 * shape).tolist(), (1.942 + 0.004 * shape).tolist())
@@ -75,6 +73,8 @@ def test_shazeers_table_of_gated_networks_is_far_from_chance():
 
 @pytest.mark.parametrize("size", [2, 3, 5, 30])
 def test_paired_and_welch_equal_scipy(size):
+    from scipy import stats
+
     for ones, others in draws(30, size, seed=size):
         paired = stats.ttest_rel(ones, others)
         ours = one_sample(differences(ones, others))
@@ -92,6 +92,8 @@ def test_paired_and_welch_equal_scipy(size):
 
 @pytest.mark.parametrize("size", [3, 8])
 def test_equivalence_equals_statsmodels_and_the_interval_of_ninety_per_cent(size):
+    from statsmodels.stats.weightstats import ttost_ind, ttost_paired
+
     for ones, others in draws(30, size, seed=100 + size):
         spread = statistics.stdev(ones)
         for margin in (0.3 * spread, 1.5 * spread, 4 * spread):
@@ -105,6 +107,8 @@ def test_equivalence_equals_statsmodels_and_the_interval_of_ninety_per_cent(size
 
 
 def test_holm_equals_statsmodels_ties_and_ones_included():
+    from statsmodels.stats.multitest import multipletests
+
     generator = random.Random(0)
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([]) == []
@@ -114,6 +118,8 @@ def test_holm_equals_statsmodels_ties_and_ones_included():
 
 
 def test_correlation_equals_scipy_and_is_none_where_there_is_none():
+    from scipy import stats
+
     for ones, others in draws(5, 6):
         assert correlation(ones, others) == pytest.approx(stats.pearsonr(ones, others).statistic)
     assert correlation([1.0, 2.0], [1.0, 2.0]) is None
@@ -121,6 +127,8 @@ def test_correlation_equals_scipy_and_is_none_where_there_is_none():
 
 
 def test_power_and_the_seeds_it_takes_equal_statsmodels():
+    from statsmodels.stats.power import TTestPower
+
     theirs = TTestPower()
     for alpha in (0.05, 0.01):
         for pairs in (2, 3, 5, 16):
@@ -172,6 +180,8 @@ def test_looks_share_out_all_of_the_chance_of_error_and_little_of_it_early():
 
 def test_the_spending_function_is_that_of_lan_and_demets():
     """Increments of 2 - 2 Phi(z / sqrt(t)) at quarters, for 5 % two-sided."""
+    from scipy import stats
+
     z = stats.norm.ppf(0.975)
     spent = [2 * stats.norm.sf(z / math.sqrt(t)) for t in (0.25, 0.5, 0.75, 1.0)]
     assert look_alphas([5, 10, 15, 20], 0.05) == pytest.approx(np.diff([0.0, *spent]).tolist())

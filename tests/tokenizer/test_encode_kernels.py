@@ -1,5 +1,6 @@
 """The compiled encoder is held to the plain one: same ids for all bytes, whatever is cached and however it is cut."""
 
+import functools
 import os
 import random
 import subprocess
@@ -31,7 +32,9 @@ def trained(pattern: str = "gpt4", num_merges: int = 120, text: str | None = Non
     return tokenizer
 
 
-TRAINED = {pattern: trained(pattern) for pattern in PATTERNS}
+@functools.cache
+def trained_with(pattern: str) -> BasicTokenizer:
+    return trained(pattern)
 
 
 def encoder_of(tokenizer: BasicTokenizer) -> CompiledEncoder:
@@ -51,7 +54,10 @@ def plain(tokenizer: BasicTokenizer, data: bytes) -> list[int]:
     return encoder.encode(data)
 
 
-ENCODERS = {pattern: encoder_of(tokenizer) for pattern, tokenizer in TRAINED.items()}
+@functools.cache
+def encoder_with(pattern: str) -> CompiledEncoder:
+    return encoder_of(trained_with(pattern))
+
 
 PIECES = st.one_of(
     st.binary(max_size=20),
@@ -64,10 +70,10 @@ PIECES = st.one_of(
 @settings(deadline=None, max_examples=600)
 def test_same_ids_as_the_plain_encoder_and_the_bytes_come_back(pieces: list[bytes], pattern: str) -> None:
     data = b"".join(pieces)
-    tokenizer = TRAINED[pattern]
+    tokenizer = trained_with(pattern)
     expected = plain(tokenizer, data)
     for _ in range(2):  # the second time everything is cached
-        ids = ENCODERS[pattern].encode(data)
+        ids = encoder_with(pattern).encode(data)
         assert ids.dtype == np.uint32
         assert ids.tolist() == expected
     assert tokenizer.decode_bytes(ids) == data
@@ -77,10 +83,10 @@ def test_same_ids_as_the_plain_encoder_and_the_bytes_come_back(pieces: list[byte
 @pytest.mark.parametrize("size", [*range(1, 40), 63, 64, 65, 66, 127, 128, 129, 4095, 4096, 4097, 5000, 270_000])
 def test_a_pretoken_of_any_length(size: int) -> None:
     """Lengths around a key's 15 bytes, a block's 64 keys, the cache's 128 bytes, 64 blocks of 64, and 64^3."""
-    tokenizer = TRAINED["none"]
+    tokenizer = trained_with("none")
     for text in (random_text(size, size, "ab"), "a" * size):
         data = text.encode()
-        ids = ENCODERS["none"].encode(data)
+        ids = encoder_with("none").encode(data)
         assert ids.tolist() == (plain(tokenizer, data) if size < 5000 else tokenizer._plain.encode(data))
 
 
@@ -120,7 +126,7 @@ def test_a_chain_of_merges_that_is_decided_at_its_far_end() -> None:
 def test_blocks_of_pretokens_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(split_compiled, "BLOCK_PRETOKENS", block)
     data = random_text(2, 500).encode()
-    for tokenizer in TRAINED.values():
+    for tokenizer in map(trained_with, PATTERNS):
         assert encoder_of(tokenizer).encode(data).tolist() == plain(tokenizer, data)
 
 
@@ -130,16 +136,16 @@ def test_a_full_cache_begins_again_and_nothing_changes(monkeypatch: pytest.Monke
     rng = random.Random(3)
     words = ["".join(rng.choices("abxyz", k=rng.randint(1, 40))) for _ in range(3000)]
     data = " ".join(words + words).encode()
-    encoder = encoder_of(TRAINED["gpt4"])
+    encoder = encoder_of(trained_with("gpt4"))
     ids = encoder.encode(data)
-    assert ids.tolist() == TRAINED["gpt4"]._plain.encode(data)
+    assert ids.tolist() == trained_with("gpt4")._plain.encode(data)
 
 
 def test_more_different_words_than_rows() -> None:
     data = " ".join(str(number) + "ab" for number in range(100_000, 160_000)).encode()
     data += random_text(4, 50_000, "abcdefgh ").encode()
-    encoder = encoder_of(TRAINED["gpt2"])
-    assert encoder.encode(data).tolist() == TRAINED["gpt2"]._plain.encode(data)
+    encoder = encoder_of(trained_with("gpt2"))
+    assert encoder.encode(data).tolist() == trained_with("gpt2")._plain.encode(data)
 
 
 def test_random_vocabularies_of_overlapping_merges() -> None:
@@ -231,7 +237,7 @@ def test_ids_that_do_not_fit_into_16_bits_or_start_anywhere() -> None:
 
 
 def test_a_copy_for_another_thread_works_alone() -> None:
-    tokenizer = TRAINED["o200k"]
+    tokenizer = trained_with("o200k")
     first = encoder_of(tokenizer)
     data = random_text(5, 3000).encode()
     expected = plain(tokenizer, data)
@@ -309,8 +315,8 @@ def test_only_text_worth_it_loads_kernels_and_without_them_the_ids_are_the_same(
 
 def test_neighbours_in_the_cache_are_told_apart() -> None:
     """Pretokens that share their first eight bytes, their length or their padding are different pretokens."""
-    tokenizer = TRAINED["gpt4"]
+    tokenizer = trained_with("gpt4")
     words = [b"a" * size for size in range(1, 20)] + [b"a" * size + b"\0" * zeros for size, zeros in ((3, 2), (8, 3))]
     words += [bytes(pair) * 9 for pair in pairwise(range(97, 120))]
     for word in words * 2:
-        assert ENCODERS["gpt4"].encode(word).tolist() == plain(tokenizer, word)
+        assert encoder_with("gpt4").encode(word).tolist() == plain(tokenizer, word)

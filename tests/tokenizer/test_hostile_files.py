@@ -6,6 +6,7 @@ begins with the file, names the field (or line), and says what to do.
 
 import base64
 import copy
+import functools
 import json
 import pickle
 import random
@@ -28,6 +29,7 @@ from atomiclm.tokenizer.file_format import sha256_of
 MAX_MEBIBYTES = 400  # most of it for a file of 64 MiB, which is once bytes and once text
 
 
+@functools.cache
 def tokenizer() -> BasicTokenizer:
     ours = BasicTokenizer(300)
     ours.train("hug hugs hugging ungloved hands, the theme of then")
@@ -63,20 +65,26 @@ def signed(fields: dict[str, Any]) -> bytes:
     return json.dumps(fields | {"sha256": sha256_of(fields)}).encode()
 
 
-def ours(**changes: Any) -> bytes:
-    return signed(ours_json() | changes)
+def ours(**changes: Any) -> Callable[[], bytes]:
+    return lambda: signed(ours_json() | changes)
 
 
-def theirs(change: Callable[[dict[str, Any]], Any]) -> bytes:
-    content = copy.deepcopy(tokenizer_json(tokenizer()))
-    change(content)
-    return json.dumps(content).encode()
+def theirs(change: Callable[[dict[str, Any]], Any]) -> Callable[[], bytes]:
+    def made() -> bytes:
+        content = copy.deepcopy(tokenizer_json(tokenizer()))
+        change(content)
+        return json.dumps(content).encode()
+
+    return made
 
 
-def with_merge(row: Any, index: int = -1) -> bytes:
-    fields = ours_json()
-    fields["merges"][index] = row
-    return signed(fields)
+def with_merge(row: Any, index: int = -1) -> Callable[[], bytes]:
+    def made() -> bytes:
+        fields = ours_json()
+        fields["merges"][index] = row
+        return signed(fields)
+
+    return made
 
 
 class Canary:
@@ -105,9 +113,13 @@ def nested(depth: int) -> dict[str, Any]:
     return inside
 
 
+@functools.cache
 def valid() -> bytes:
-    return ours()
+    return ours()()
 
+
+File = bytes | Callable[[], bytes]
+"""What a file holds; the large and the trained ones are made by the test that wants them."""
 
 GENERIC: dict[str, bytes] = {  # hostile whatever reads them
     "empty": b"",
@@ -127,16 +139,19 @@ GENERIC: dict[str, bytes] = {  # hostile whatever reads them
     "a-number": b"3",
 }
 
-OURS: dict[str, tuple[bytes, str]] = {
-    "truncated": (valid()[: len(valid()) // 2], "not a JSON file"),
-    "key-twice": (valid()[:-1] + b', "version": 2}', "a key is written twice"),
-    "bom": (b"\xef\xbb\xbf" + valid(), "BOM"),
-    "utf-16": (valid().decode().encode("utf-16"), "utf-8"),
-    "utf-32-be": (valid().decode().encode("utf-32-be"), "field 'format'|not a JSON file"),
-    "latin-1": (valid().replace(b"endoftext", b"endoft\xe9xt"), "utf-8"),
-    "nan": (valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": NaN'), "NaN"),
-    "infinity": (valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": -Infinity'), "-Infinity"),
-    "1e999": (valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": 1e999'), "'target_vocab_size'"),
+OURS: dict[str, tuple[File, str]] = {
+    "truncated": (lambda: valid()[: len(valid()) // 2], "not a JSON file"),
+    "key-twice": (lambda: valid()[:-1] + b', "version": 2}', "a key is written twice"),
+    "bom": (lambda: b"\xef\xbb\xbf" + valid(), "BOM"),
+    "utf-16": (lambda: valid().decode().encode("utf-16"), "utf-8"),
+    "utf-32-be": (lambda: valid().decode().encode("utf-32-be"), "field 'format'|not a JSON file"),
+    "latin-1": (lambda: valid().replace(b"endoftext", b"endoft\xe9xt"), "utf-8"),
+    "nan": (lambda: valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": NaN'), "NaN"),
+    "infinity": (lambda: valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": -Infinity'), "-Infinity"),
+    "1e999": (
+        lambda: valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": 1e999'),
+        "'target_vocab_size'",
+    ),
     "float-target": (ours(target_vocab_size=300.0), "'target_vocab_size'"),
     "huge-target": (ours(target_vocab_size=10**4000), "'target_vocab_size'"),
     "version-0": (ours(version=0), "'version'"),
@@ -145,9 +160,9 @@ OURS: dict[str, tuple[bytes, str]] = {
     "version-list": (ours(version=[[]]), "'version'"),
     "other-format": (ours(format="minbpe"), "'format'"),
     "other-unicode": (ours(unicode={"version": "17.0.0", "sha256": "0" * 64}), "'unicode'"),
-    "wrong-sha": (json.dumps(ours_json() | {"sha256": "0" * 64}).encode(), "'sha256'"),
-    "no-sha": (json.dumps(ours_json()).encode(), "'sha256'"),
-    "unsigned-change": (valid().replace(b'"bytes"', b'"huggingface"'), "'sha256'"),
+    "wrong-sha": (lambda: json.dumps(ours_json() | {"sha256": "0" * 64}).encode(), "'sha256'"),
+    "no-sha": (lambda: json.dumps(ours_json()).encode(), "'sha256'"),
+    "unsigned-change": (lambda: valid().replace(b'"bytes"', b'"huggingface"'), "'sha256'"),
     "unknown-field": (ours(run="touch canary"), "'run'"),
     "long-field": (ours(**{"x" * 1_000_000: 1}), "'xxx"),
     "pattern-bomb": (ours(pattern={"name": "custom", "text": "(?:(?:a{99}){99}){99}"}), "'pattern'"),
@@ -186,10 +201,10 @@ OURS: dict[str, tuple[bytes, str]] = {
     "a-tokenizer-json": (theirs(lambda content: None), "'format'"),
 }
 
-THEIRS: dict[str, tuple[bytes, str]] = {
-    "truncated": (theirs(lambda content: None)[:5000], "not a JSON file"),
-    "key-twice": (theirs(lambda content: None)[:-1] + b', "model": {}}', "a key is written twice"),
-    "ours": (valid(), "'model.type'"),
+THEIRS: dict[str, tuple[File, str]] = {
+    "truncated": (lambda: theirs(lambda content: None)()[:5000], "not a JSON file"),
+    "key-twice": (lambda: theirs(lambda content: None)()[:-1] + b', "model": {}}', "a key is written twice"),
+    "ours": (valid, "'model.type'"),
     "list": (b"[1, 2]", "'model'"),
     "null-model": (theirs(lambda content: content.update(model=None)), "'model.type'"),
     "model-list": (theirs(lambda content: content.update(model=["BPE"])), "'model.type'"),
@@ -224,7 +239,7 @@ THEIRS: dict[str, tuple[bytes, str]] = {
     "added-number": (theirs(lambda content: content["added_tokens"][0].update(content=3)), "'added_tokens'"),
 }
 
-RANKS: dict[str, tuple[bytes, str]] = {
+RANKS: dict[str, tuple[File, str]] = {
     "no-base64": (ranks(b"a$b= 256"), "line 257"),
     "loose-base64": (ranks(b"YWJ= 256"), "line 257"),  # bits after the end: not how "ab" is written
     "no-padding": (ranks(b"YWI 256"), "line 257"),
@@ -242,7 +257,7 @@ RANKS: dict[str, tuple[bytes, str]] = {
     "truncated": (ranks(b"YWI= 256")[:-40] + b"YW", "line 25"),
     "utf-16": (ranks().decode().encode("utf-16"), "line 1"),
     "bom": (b"\xef\xbb\xbf" + ranks(), "line 1"),
-    "json": (valid(), "line 1"),
+    "json": (valid, "line 1"),
 }
 
 
@@ -288,9 +303,9 @@ def refused(reader: str, path: Path) -> str:
 
 
 @pytest.mark.parametrize(("reader", "data", "named"), list(cases()))
-def test_each_is_refused(reader: str, data: bytes, named: str, tmp_path: Path) -> None:
+def test_each_is_refused(reader: str, data: File, named: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
-    path.write_bytes(data)
+    path.write_bytes(data() if callable(data) else data)
     message = refused(reader, path)
     assert any(part in message for part in named.split("|"))
 
@@ -355,12 +370,12 @@ def survives(reader: str, path: Path) -> None:
 QUIET = settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
 )
-FILES: dict[str, bytes] = {"ours": valid(), "huggingface": theirs(lambda content: None), "ranks": b""}
+FILES: dict[str, Callable[[], bytes]] = {"ours": valid, "huggingface": theirs(lambda content: None)}
 
 
 def file_of(reader: str, tmp_path: Path) -> bytes:
     if reader != "ranks":
-        return FILES[reader]
+        return FILES[reader]()
     write_ranks(ranks_of(tokenizer()), tmp_path / "valid")
     return (tmp_path / "valid").read_bytes()
 
@@ -405,7 +420,7 @@ JSON = st.recursive(
 @QUIET
 def test_values_changed_at_random(reader: str, data: st.DataObject, tmp_path: Path) -> None:
     """A value somewhere in the tree becomes another, or goes away; our own file is then signed again."""
-    tree = json.loads(FILES[reader])
+    tree = json.loads(FILES[reader]())
     for _ in range(data.draw(st.integers(1, 3))):
         node: Any = tree
         while True:

@@ -2,7 +2,6 @@
 
 import pytest
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from atomiclm.tokenizer.tie_break import byte_order, invert
 from atomiclm.tokenizer.train_basic import train_basic
@@ -19,6 +18,8 @@ def test_orders_are_permutations_and_invert_each_other() -> None:
 
 
 def test_the_order_of_hugging_face_is_that_of_gpt2s_characters() -> None:
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
     character_of = bytes_to_unicode()
     assert sorted(character_of.values()) == sorted(ByteLevel.alphabet())
     order = byte_order("huggingface")
