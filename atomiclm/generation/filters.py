@@ -20,9 +20,11 @@ def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
     Source: Holtzman et al. 2019, arXiv 1904.09751, section 3.1 (nucleus sampling).
     """
     ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
-    probabilities = ordered.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, ids, before >= top_p)
+    # Summed from the least likely, as a sum from the likeliest rounds to 1 long before the end, and top_p=1 keeps all.
+    rest = ordered.softmax(-1).flip(-1).cumsum(-1).flip(-1)
+    beyond = rest <= 1 - top_p
+    beyond[..., 0] = False
+    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, ids, beyond)
     return logits.masked_fill(dropped, -torch.inf)
 
 

@@ -66,6 +66,11 @@ def test_ties():
     assert keep_min_p(logits, 1.0).isfinite().all()
 
 
+def test_a_share_of_one_keeps_what_is_too_unlikely_for_a_sum_to_show():
+    logits = torch.tensor([[0.0, -40.0, -50.0]], dtype=torch.float64)  # 1 + e^-40 is 1
+    assert torch.equal(keep_top_p(logits, 1.0), logits)
+
+
 def test_rows_are_filtered_apart():
     logits = torch.tensor([[4.0, 0.0, 0.0, 0.0], [1.0, 1.1, 1.2, 1.3]])
     kept = keep_top_p(logits, 0.9)
