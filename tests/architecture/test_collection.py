@@ -23,7 +23,7 @@ status = pytest.main(["--collect-only", "-q", "-n", "0", "-m", "", "-p", "no:cac
 assert status == 0, status
 pathlib.Path(sys.argv[1]).write_text(json.dumps({"ids": seen.ids, "modules": [*sys.modules]}))
 """
-HEAVY = {"pandas", "scipy.stats", "statsmodels", "torch._dynamo", "torch.distributed.tensor", "transformers"}
+HEAVY = {"pandas", "scipy.stats", "statsmodels", "torch._dynamo", "torch.distributed.tensor", "transformers", "triton"}
 """Import them inside the tests that use them: at the top of a file, every worker pays for them at every start."""
 
 

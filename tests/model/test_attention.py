@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from atomiclm.model import (
     AttentionContext,
@@ -59,6 +58,8 @@ def context_of(layer, time=TIME):
 @every_kind
 def test_flops_equal_torch_counter(kind):
     """Of the layer as it runs, forward and backward; the explicit kernel is made of products that the counter knows."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     layer = KINDS[kind](dim=DIM)
     hidden = torch.randn(ROWS, TIME, DIM, requires_grad=True)
     with attention_kernel("auto" if kind == "none" else "explicit"):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 from small_model import PRESET_SIZES, groups, small_decoder, small_preset
-from torch.utils.flop_counter import FlopCounterMode
 
 from atomiclm.model import NextToken
 from atomiclm.model.attend import attention_kernel
@@ -24,6 +23,8 @@ def test_every_preset(name):
 
 
 def _is_accounted_for(model):
+    from torch.utils.flop_counter import FlopCounterMode
+
     by_role = model.num_parameters_by_role()
     assert sum(by_role.values()) == model.num_parameters() == sum(p.numel() for p in set(model.parameters()))
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
 from atomiclm.model import GEGLU, GLU, Bilinear, ClampedSwiGLU, FeedForward, GatedFeedForward, ReGLU, SwiGLU
 
@@ -130,6 +129,8 @@ def kept_for_backward(module, hidden):
 @pytest.mark.parametrize("network", [FeedForward, GatedFeedForward])
 @pytest.mark.parametrize("activation", [*PLAIN, "sigmoid", "identity"])
 def test_costs_equal_what_torch_counts_and_keeps(network, activation, bias):
+    from torch.utils.flop_counter import FlopCounterMode
+
     module = network(DIM, HIDDEN, activation, bias=bias)
     hidden = torch.randn(2, 8, DIM, requires_grad=True)
     with FlopCounterMode(display=False) as counter:
@@ -139,6 +140,8 @@ def test_costs_equal_what_torch_counts_and_keeps(network, activation, bias):
 
 
 def test_costs_of_the_clamped_network():
+    from torch.utils.flop_counter import FlopCounterMode
+
     module = ClampedSwiGLU(DIM, HIDDEN)
     hidden = torch.randn(2, 8, DIM, requires_grad=True)
     with FlopCounterMode(display=False) as counter:

@@ -5,7 +5,6 @@ from functools import partial
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from atomiclm.model import (
     Decoder,
@@ -36,6 +35,8 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("time", [16, 24])
 def test_flops_equal_torch_counter(variant, time):
+    from torch.utils.flop_counter import FlopCounterMode
+
     model = Decoder(**SIZES, **VARIANTS[variant])
     tokens = torch.zeros(2, time, dtype=torch.int64)
     # The CPU's fused attention is unknown to the counter; the plain one is made of products that it knows.

@@ -6,7 +6,6 @@ from functools import partial
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils.flop_counter import FlopCounterMode
 from transformers_float64 import Float64, to_float64
 
 from atomiclm.model import GroupLimitedSoftmax, MixtureOfExperts, SigmoidTopK, SoftmaxTopK
@@ -216,6 +215,8 @@ COSTS = {
 
 @pytest.mark.parametrize("variant", COSTS)
 def test_costs_equal_what_torch_counts_and_keeps(variant):
+    from torch.utils.flop_counter import FlopCounterMode
+
     layer = MixtureOfExperts(DIM, 6, 3, HIDDEN, **COSTS[variant])
     hidden = torch.randn(2, 64, DIM, requires_grad=True)
     parameters = {parameter.untyped_storage().data_ptr() for parameter in layer.parameters()}

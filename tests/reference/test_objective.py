@@ -7,7 +7,6 @@ import torch
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
 
 from atomiclm.model import (
     Decoder,
@@ -169,6 +168,8 @@ def test_logits_of_all_tokens_never_exist(chunk_tokens):
 )
 def test_training_flops_equal_torch_counter(lookahead, chunk_tokens):
     """Chunks repeat no product."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     model = Decoder(**SIZES, lookahead=lookahead)
     tokens, targets, _ = batch()
     with FlopCounterMode(display=False) as counter, attention_kernel("explicit"):
