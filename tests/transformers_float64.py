@@ -15,7 +15,8 @@ class Float64(TorchFunctionMode):
     """Where a float64 tensor is asked to become float32, it stays.
 
     Norms, softmaxes, routers and losses in transformers widen half precision to float32 and would narrow float64 to it.
-    DeepSeek's routers make their weight of float32 zeros whatever dtype is asked for, and would round what is loaded.
+    A matrix of float32 zeros is the weight of a DeepSeek router, made so whatever dtype is asked for: it would round
+    what is loaded into it.
     Angles of rotary positions start from integers, so they are float32 there as they are here.
     """
 
@@ -25,7 +26,7 @@ class Float64(TorchFunctionMode):
             # The sine and cosine within it are rounded otherwise in the last bit of float32 than those of all others.
             length, angle = args
             return torch.complex(length * angle.cos(), length * angle.sin())
-        if func is torch.zeros and kwargs.get("dtype") is torch.float32:
+        if func is torch.zeros and len(args) == 2 and kwargs.get("dtype") is torch.float32:
             kwargs["dtype"] = torch.float64
         if args and isinstance(args[0], Tensor) and args[0].dtype == torch.float64:
             if func is Tensor.float:
