@@ -7,7 +7,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TextIO
 
+from atomiclm import __version__
 from atomiclm.user_error import UserError
+
+VERSION = f"atomiclm {__version__}"
+"""What `--version` prints, of every command."""
 
 type Main = Callable[[Sequence[str] | None], int]
 

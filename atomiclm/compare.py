@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from atomiclm.command import command, told
+from atomiclm.command import VERSION, command, told
 from atomiclm.durable import write_whole
 from atomiclm.study.comparing import compare_runs
 from atomiclm.study.comparison import Comparison
@@ -36,6 +36,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.add_argument("--version", action="version", version=VERSION)
     command.add_argument("paths", nargs="+", metavar="PATH", help="a folder of runs (outputs/gqa_ratio) or one run")
     command.add_argument(
         "--format",

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomiclm.command import command, told
+from atomiclm.command import VERSION, command, told
 from atomiclm.durable import write_whole
 from atomiclm.evaluation.results import NotFinite, read_result
 from atomiclm.user_error import UserError, from_user
@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0, 1 no usable figures or they could not be kept, 2 a run cannot be evaluated as asked.",
     )
     add = parser.add_argument
+    add("--version", action="version", version=VERSION)
     add("runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint folder in it, or a run id")
     add("--protocol", nargs="+", choices=PROTOCOLS, metavar="NAME", help="one or more of the above (default: "
         "bits_per_byte, and recall where answers are known)")  # fmt: skip

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomiclm.command import command
+from atomiclm.command import VERSION, command
 from atomiclm.tracking import RunFolder, find_run
 from atomiclm.user_error import UserError
 
@@ -25,6 +25,7 @@ def _parser() -> argparse.ArgumentParser:
         "or (--format tiktoken) the tokenizer alone for tiktoken. A model that no architecture there computes exactly "
         "is refused, with the options that it cannot say; so is a tokenizer that would give other ids.",
     )
+    parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     parser.add_argument("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
     parser.add_argument(

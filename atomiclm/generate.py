@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from atomiclm.command import command
+from atomiclm.command import VERSION, command
 from atomiclm.user_error import UserError, from_user
 
 
@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m atomiclm.generate", description="Text from a trained model.")
+    parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     parser.add_argument("--prompt", default="", help="text to continue; default: the start of a document")
     parser.add_argument("--max-tokens", type=int, default=200, help="tokens to draw at most (default 200)")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomiclm.command import command, told
+from atomiclm.command import VERSION, command, told
 from atomiclm.study.ledger import read_ledger
 from atomiclm.tracking import RunFolder, WeightsAndBiases, find_run
 from atomiclm.tracking.hold import Held, hold
@@ -33,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.add_argument("--version", action="version", version=VERSION)
     command.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a run id, or a folder of runs")
     command.add_argument("--offline", action="store_true", help="make offline segments, for `wandb sync` elsewhere")
     command.add_argument("--project", help="W&B project (default: the run's tracking.project)")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomiclm.command import command
+from atomiclm.command import VERSION, command
 from atomiclm.study.ledger import read_ledger
 from atomiclm.study.runs import RunResult, read_runs
 from atomiclm.study.table import NOT_A_DIFFERENCE
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 saved or printed, 1 W&B did not take it, 2 the arguments are wrong or a part is missing.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.add_argument("--version", action="version", version=VERSION)
     command.add_argument("path", metavar="PATH", help="a folder of runs (outputs/gqa_ratio)")
     command.add_argument("--project", help="W&B project (default: the runs' tracking.project)")
     command.add_argument("--entity", help="W&B user or team (default: the runs', else the key's own)")

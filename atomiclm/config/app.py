@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.command import Lasting, discard, mend_streams, told
+from atomiclm.command import VERSION, Lasting, discard, mend_streams, told
 from atomiclm.config.compose import job_overrides, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import expanded, read_study
@@ -33,7 +33,7 @@ from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
 from atomiclm.config.search_path import register_plugins, search_also_in
 from atomiclm.config.signals import ignore, stoppable
-from atomiclm.config.typed import check_hydra, check_typed, texts_quoted
+from atomiclm.config.typed import check_dashes, check_hydra, check_typed, check_unknown_flags, texts_quoted
 from atomiclm.study.board import failed_since_start
 from atomiclm.tracking import RunFolder
 from atomiclm.user_error import UserError
@@ -49,7 +49,11 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool 
     ledger, and skips what has ended.
     """
     mend_streams()
+    if "--version" in sys.argv[1:]:  # Hydra would print its own
+        print(VERSION)
+        return
     if works:
+        _refuse_several_processes()
         sys.stdout = Lasting(sys.stdout)
     plugins = register_plugins()
     # Imported only now: making the registry executes Hydra's own sweepers anew, and a subclass of the old class is none
@@ -102,6 +106,14 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool 
         ignore()  # all is done
 
 
+def _refuse_several_processes() -> None:
+    """End the command if torchrun or another launcher started it as one of several: each would train the same run."""
+    size = os.environ.get("WORLD_SIZE") or "1"
+    if size != "1":
+        rule = f"WORLD_SIZE={size}: a run is trained by one process, several are not supported yet"
+        _exit(f"{rule}; start the command without torchrun, or unset WORLD_SIZE", USER_MISTAKE)
+
+
 @contextmanager
 def while_read() -> Iterator[None]:
     """Print inside for as long as somebody reads: `| head` closes the pipe when it has seen enough."""
@@ -141,7 +153,12 @@ def beside_others(folder: RunFolder) -> Iterator[None]:
 
 def _written_out(arguments: list[str]) -> list[str]:
     """The arguments of one run with its arm and profile in plain overrides; those of a sweep or a question as given."""
-    asked = get_args_parser().parse_args(arguments)
+    check_dashes(arguments)
+    parser = get_args_parser()
+    asked, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        check_unknown_flags(unknown)
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     if asked.config_dir:
         search_also_in(asked.config_dir)
     if asked.shell_completion:

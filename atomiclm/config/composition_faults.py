@@ -35,6 +35,10 @@ def composition_fault(error: CompactHydraException | OmegaConfBaseException, ove
             hint = f"a text that is to be taken as it stands: '{error.override.partition('=')[0]}=\"...\"'"
         return Fault(error.override, f"not an override of the form key=value: {reason}; {hint}")
     text = str(error).strip()
+    if swept := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '([^']*)'", text):
+        key, _, value = swept[1].partition("=")
+        hint = f"add -m for a run of each, or give one; a list stands in [], a text in quotes: '{key}=\"...\"'"
+        return Fault(key, f"{value} lists several values; {hint}")
     if part := re.match(r"Could not (?:override|delete) '([^']+)'\. No match", text):
         parent = part[1].rpartition("/")[0]
         return Fault(part[1], f"the {parent or 'configuration'} that is chosen has no such part")

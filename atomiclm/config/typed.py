@@ -1,19 +1,55 @@
 """What was typed, judged before Hydra reads it: flags, lengths, numbers that stand for text, and what Hydra acts on."""
 
+import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 
-from atomiclm.config.compose import chooses, compose, compose_hydra, parsed, unresolved
+from atomiclm.config.compose import PRESETS, chooses, compose, compose_hydra, parsed, root_keys, unresolved
 from atomiclm.config.faults import ConfigError, Fault
 from atomiclm.config.hydra_node import hydra_faults
 from atomiclm.config.overrides import override_key
 from atomiclm.config.search_path import groups
+from atomiclm.config.unknown_setting import settings_called
 from atomiclm.config.validate import takes_text
 
 MAX_CHARACTERS = 10_000
 """Of one override; a list of that length takes the parser five seconds, by the square of it."""
 MAX_BRACKETS = 40
 """Of one kind in one override: Hydra's parser calls itself several times for each, and Python allows 1000 calls."""
+
+
+def check_dashes(arguments: Sequence[str]) -> None:
+    """Refuse settings that are written as flags: `--model=tiny`, `-model=tiny`, `--optim.lr 3e-4`.
+
+    Raises:
+        ConfigError: with what to type.
+    """
+    roots = {*root_keys(), *PRESETS, "hydra"}
+    faults = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        key, equals, value = argument.lstrip("-").partition("=")
+        if argument.startswith("-") and re.split("[./]", key)[0] in roots:
+            if not equals and not following.startswith("-") and "=" not in following:
+                value = following
+            faults.append(Fault(argument, f"a setting is written without dashes; write {key}={value or '...'}"))
+    if faults:
+        raise ConfigError(faults)
+
+
+def check_unknown_flags(flags: Sequence[str]) -> None:
+    """Of flags that Hydra does not know, tell those that have the name of a setting.
+
+    Raises:
+        ConfigError: with the whole name of each such setting.
+    """
+    faults = []
+    for flag in flags:
+        name, _, value = flag.lstrip("-").partition("=")
+        if flag.startswith("-") and (settings := settings_called(name, [])):
+            choices = " or ".join(f"{setting}={value or '...'}" for setting in settings)
+            faults.append(Fault(flag, f"is no flag; did you mean the setting {choices}, without dashes?"))
+    if faults:
+        raise ConfigError(faults)
 
 
 def check_typed(asked: Namespace) -> None:

@@ -24,11 +24,19 @@ def unknown_setting(key: str, overrides: Sequence[str]) -> Fault | None:
     siblings = [str(sibling) for sibling in node if not str(sibling).startswith("_")] if isinstance(node, dict) else []
     if name in siblings:
         return None
-    elsewhere = [path for path in _paths(unresolved(base)) if path.endswith(f".{name}")]
-    if elsewhere:
+    if elsewhere := _called(name, base):
         return Fault(key, f"no such setting here; did you mean {' or '.join(elsewhere)}?")
     groups = ("experiments", "debug") if not parent else ()
     return Fault(key, f"no such setting{nearest(name, [*siblings, *groups])}")
+
+
+def settings_called(name: str, overrides: Sequence[str]) -> list[str]:
+    """Return the paths of the settings of that name below the top level, with the options chosen by `overrides`."""
+    return _called(name, _options_chosen(overrides))
+
+
+def _called(name: str, base: DictConfig) -> list[str]:
+    return [path for path in _paths(unresolved(base)) if path.endswith(f".{name}")]
 
 
 def _options_chosen(overrides: Sequence[str]) -> DictConfig:
