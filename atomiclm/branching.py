@@ -7,59 +7,89 @@ at that step: it is the run that would have come of the trunk, had its configura
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from atomiclm.data import PreparedCorpus
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import RunFolder, find_run
-from atomiclm.training import Trainer, TrainState, checkpoint
+from atomiclm.training import Budget, TrainState, checkpoint
 from atomiclm.user_error import UserError
 
 _SAME = ("data", "trainer.batch_size", "trainer.order", "trainer.separate_documents", "model.context_length")
 """What decides which tokens a step reads."""
 
 
-def start_from_trunk(state: TrainState, trainer: Trainer, values: Mapping[str, Any], corpus: PreparedCorpus) -> Path:
-    """Restore the checkpoint that `trainer.branch_from` names into `state`, and return its path.
+@dataclass(frozen=True)
+class Trunk:
+    """The checkpoint that `trainer.branch_from` names, read and found fit for a run to go on from.
 
-    Of the metrics nothing is taken over: they are the trunk's.
-
-    Raises:
-        ValueError: there is no such checkpoint, it is damaged, or a run of this configuration cannot go on from it; the
-            message says why.
+    path: of the checkpoint
+    corpus_sha256: of the text that the trunk was trained on
+    tokenizer_sha256: of its tokenizer
     """
-    assert trainer.branch_from is not None
+
+    path: Path
+    corpus_sha256: str | None
+    tokenizer_sha256: str
+
+    @classmethod
+    def find(cls, values: Mapping[str, Any]) -> Self:
+        """Find the trunk of the run that `values` configure, and judge all that can be judged before its text is read.
+
+        Raises:
+            UserError: there is no such checkpoint, it is damaged, or a run of this configuration cannot go on from it;
+                the message says why.
+        """
+        trainer = values["trainer"]
+        with _named():
+            folder, path = find_run(trainer["branch_from"], values["output_dir"])
+            summary = folder.read_summary()
+            path = path or _last_checkpoint(folder, summary)
+            if reasons := list(differences(folder.read_config(), values)):
+                raise UserError(f"{path} cannot be gone on from: {'; '.join(reasons)}")
+            with folder.reading(folder.tokenizer):
+                tokenizer = BasicTokenizer.load(folder.tokenizer)
+            position = checkpoint.read(path).scalars
+            budget = Budget(*(trainer[limit] for limit in ("max_steps", "max_tokens", "max_seconds")))
+            step, tokens_per_step = position["step"], trainer["batch_size"] * values["model"]["context_length"]
+            if budget.progress(step, position["seconds"], tokens_per_step) >= 1:
+                raise UserError(
+                    f"{path} is at step {step}, and the budget ends there or before; a budget is counted from the "
+                    "trunk's first step, give a larger one"
+                )
+        return cls(path, summary.get("corpus_sha256"), tokenizer.digest())
+
+    def refuse_other_text(self, corpus_sha256: str) -> None:
+        """Raise UserError unless the text is the one that the trunk was trained on."""
+        if self.corpus_sha256 != corpus_sha256:
+            with _named():
+                raise UserError(f"{self.path} cannot be gone on from: the trunk was trained on another text")
+
+    def restore(self, state: TrainState, corpus: PreparedCorpus) -> None:
+        """Take its weights, optimizer state, position and random state into `state`; of its metrics nothing.
+
+        Raises:
+            UserError: the tokenizer is another one, or the model's weights have other shapes.
+        """
+        with _named():
+            if self.tokenizer_sha256 != corpus.tokenizer.digest():
+                rule = "the trunk's tokenizer is another one: its embeddings belong to other tokens"
+                raise UserError(f"{self.path} cannot be gone on from: {rule}")
+            content = checkpoint.read(self.path)
+            state.restore(content.scalars, content.model, content.optimizer)
+        state.latest, state.validated, state.best, state.unfinished = {}, None, None, None
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let what is refused name the setting."""
     try:
-        path = _restored(state, trainer.branch_from, values, corpus)
+        yield
     except (OSError, UserError) as error:
         raise UserError(f"trainer.branch_from: {error}") from error
-    state.latest, state.validated, state.best, state.unfinished = {}, None, None, None
-    if trainer.budget.progress(state.step, state.seconds, trainer.batch_size * values["model"]["context_length"]) >= 1:
-        raise UserError(
-            f"trainer.branch_from: {path} is at step {state.step}, and the budget ends there or before; a budget is "
-            "counted from the trunk's first step, give a larger one"
-        )
-    return path
-
-
-def _restored(state: TrainState, text: str, values: Mapping[str, Any], corpus: PreparedCorpus) -> Path:
-    folder, path = find_run(text, values["output_dir"])
-    summary = folder.read_summary()
-    path = path or _last_checkpoint(folder, summary)
-    trunk = folder.read_config()
-    reasons = list(differences(trunk, values))
-    with folder.reading(folder.tokenizer):
-        tokenizer = BasicTokenizer.load(folder.tokenizer)
-    if tokenizer.digest() != corpus.tokenizer.digest():
-        reasons.append("the trunk's tokenizer is another one: its embeddings belong to other tokens")
-    if summary.get("corpus_sha256") != corpus.manifest["corpus_sha256"]:
-        reasons.append("the trunk was trained on another text")
-    if reasons:
-        raise UserError(f"{path} cannot be gone on from: {'; '.join(reasons)}")
-    content = checkpoint.read(path)
-    state.restore(content.scalars, content.model, content.optimizer)
-    return path
 
 
 def _last_checkpoint(folder: RunFolder, summary: Mapping[str, Any]) -> Path:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Self
 import torch
 from torch import Tensor
 
-from atomiclm.branching import start_from_trunk
+from atomiclm.branching import Trunk
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.faults import Stopped
@@ -72,7 +72,7 @@ class Session:
     anchors: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def prepare(cls, run: RunConfig, corpus: PreparedCorpus, console: Console) -> Self:
+    def prepare(cls, run: RunConfig, corpus: PreparedCorpus, console: Console, trunk: Trunk | None = None) -> Self:
         """Build all parts; writes nothing.
 
         Raises:
@@ -91,10 +91,9 @@ class Session:
         except ValueError as error:
             raise UserError(f"trainer.{error}") from error
         batches = training_batches(corpus, model.context_length, trainer.order, trainer.separate_documents)
-        state, trunk = TrainState(model, optimizer), None
-        # A run that has a checkpoint of its own needs its trunk no more.
-        if trainer.branch_from and not checkpoint.candidates(RunFolder(run.folder).checkpoints):
-            trunk = start_from_trunk(state, trainer, values, corpus)
+        state = TrainState(model, optimizer)
+        if trunk is not None:
+            trunk.restore(state, corpus)
         return cls(
             run=run,
             console=console,
@@ -106,7 +105,7 @@ class Session:
             state=state,
             batches=batches,
             forward=trainer.forward(model, runtime),
-            trunk=trunk,
+            trunk=trunk.path if trunk else None,
         )
 
     # -----------------------------------------------------------------------------------------------------------------

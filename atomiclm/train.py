@@ -22,7 +22,6 @@ from atomiclm.config.launching import show
 from atomiclm.config.objects import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig, read_config
 from atomiclm.config.standing import ended, summary_of
-from atomiclm.data import PreparedCorpus
 from atomiclm.durable import write_whole
 from atomiclm.tracking import Console, Record, RunFolder, environment, write_summary
 from atomiclm.tracking.hold import Held, hold
@@ -30,6 +29,7 @@ from atomiclm.training.openmp import wait_briefly
 from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
+    from atomiclm.branching import Trunk
     from atomiclm.session import Session
 
 
@@ -58,8 +58,14 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
     if run.matched:
         console.say(str(run.matched))
     try:
-        corpus = prepare_corpus(run.values, console.progress)
-        _refuse_another_corpus(folder, corpus)
+        trunk = _trunk(run, folder)
+
+        def judge(corpus_sha256: str) -> None:
+            _refuse_another_text(folder, corpus_sha256)
+            if trunk is not None:
+                trunk.refuse_other_text(corpus_sha256)
+
+        corpus = prepare_corpus(run.values, console.progress, judge)
         past = ended(folder)
         if past is not None:
             return _skip(folder, past, console)
@@ -68,7 +74,7 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         wait_briefly()
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 
-        session = Session.prepare(run, corpus, console)
+        session = Session.prepare(run, corpus, console, trunk)
     except Exception as error:
         if (told := _memory_advice(error.__cause__ or error, run)) is not None:  # the cause, of what `build` raises
             raise RunFailed(told) from error
@@ -171,9 +177,20 @@ def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float
     return _score(summary)
 
 
-def _refuse_another_corpus(folder: RunFolder, corpus: PreparedCorpus) -> None:
+def _trunk(run: RunConfig, folder: RunFolder) -> "Trunk | None":
+    """What the run goes on from, where it is to begin with another's checkpoint and has none of its own yet."""
+    if not run.values["trainer"]["branch_from"] or ended(folder) is not None:
+        return None
+    wait_briefly()
+    from atomiclm.branching import Trunk
+    from atomiclm.training import checkpoint
+
+    return None if checkpoint.candidates(folder.checkpoints) else Trunk.find(run.values)
+
+
+def _refuse_another_text(folder: RunFolder, found: str) -> None:
     """The text behind a path, or behind another Python, may have changed since the run was begun."""
-    known, found = summary_of(folder).get("corpus_sha256"), corpus.manifest["corpus_sha256"]
+    known = summary_of(folder).get("corpus_sha256")
     if known not in (None, found):
         raise UserError(
             f"{folder.path} was begun on another text (corpus sha256 {known[:12]}, now {found[:12]}); "

@@ -1,6 +1,7 @@
 """From a run's configuration to the objects of training, and back from a run folder to its model."""
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,15 +23,17 @@ if TYPE_CHECKING:
     from atomiclm.model import Decoder
 
 
-def prepare_corpus(values: dict[str, Any], progress: Progress | None = None) -> PreparedCorpus:
-    """Return the corpus as token shards, from the cache or made now.
+def prepare_corpus(
+    values: dict[str, Any], progress: Progress | None = None, judge: Callable[[str], None] | None = None
+) -> PreparedCorpus:
+    """Return the corpus as token shards, from the cache or made now; see `atomiclm.data.prepare` for `judge`.
 
     Raises:
         ValueError: the text cannot be read; or a source is too short for one window of the model's context, or has
             answers in documents that are too long for it.
     """
     cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
-    corpus = prepare(build(values["data"]), build(values["tokenizer"]), cache_dir, progress=progress)
+    corpus = prepare(build(values["data"]), build(values["tokenizer"]), cache_dir, progress=progress, judge=judge)
     for part in corpus.parts:
         _check_context_length(part, values["model"]["context_length"])
     return corpus

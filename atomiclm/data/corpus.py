@@ -1,7 +1,7 @@
 """Text in, token shards out: split, train the tokenizer on the training split, encode, store; each step only once."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,12 @@ Parts = Sequence[tuple[SourcePart, Survey]]
 
 
 def prepare[T: TrainableTokenizer](
-    source: CorpusSource, tokenizer: T, cache_dir: Path | None = None, *, progress: Progress | None = None
+    source: CorpusSource,
+    tokenizer: T,
+    cache_dir: Path | None = None,
+    *,
+    progress: Progress | None = None,
+    judge: Callable[[str], None] | None = None,
 ) -> PreparedCorpus[T]:
     """The corpus, split and tokenized, from the cache or built into it.
 
@@ -33,6 +38,7 @@ def prepare[T: TrainableTokenizer](
     tokenizer: says what to train; it is not touched itself (`PreparedCorpus.tokenizer` is a trained copy)
     cache_dir: default `default_cache_dir()`
     progress: told what is being done, and of a damaged cache that is built anew
+    judge: told `corpus_sha256` of the text before anything is made of it; what it raises ends the preparation
 
     Cached by content: the tokenizer by (corpus, split, its settings), shards by (corpus, split, tokenizer digest).
     Whether the corpus is the known one is told by the stamp of its files where they have one, else by reading them.
@@ -46,6 +52,8 @@ def prepare[T: TrainableTokenizer](
     check_separator(tokenizer)
     parts = [(part, _surveyed(part, root, told)) for part in source.parts()]
     identity = _identity(parts)
+    if judge is not None:
+        judge(identity["corpus_sha256"])
 
     def train_tokenizer(folder: Path) -> Mapping[str, Any]:
         trained = copy.deepcopy(tokenizer)

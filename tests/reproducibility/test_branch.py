@@ -95,6 +95,23 @@ def test_a_branch_needs_its_trunk_only_to_begin(trunk, branch):
     assert len(_rows(branch, "branch")) == 1
 
 
+def _made(trunk: Path) -> set[Path]:
+    """Tokenizers and shards in the cache."""
+    return {path for kind in ("tokenizers", "shards") for path in (trunk.parents[2] / "cache" / kind).iterdir()}
+
+
+def test_a_run_begun_on_another_text_is_refused_before_anything_is_made_of_it(trunk):
+    text = trunk.parents[2] / "corpus.txt"
+    original, made = text.read_bytes(), _made(trunk)
+    text.write_bytes(original.replace(b"cat", b"cow"))
+    try:
+        with pytest.raises(UserError, match="was begun on another text"):
+            _train(trunk.parents[2], "trunk", "schedule=constant", _steps(TRUNK))
+        assert _made(trunk) == made
+    finally:
+        text.write_bytes(original)
+
+
 REFUSED = {
     "another model": (["model.dim=48"], "not this model's"),
     "another tokenizer": (["tokenizer.vocab_size=290"], "tokenizer is another one"),
@@ -111,19 +128,22 @@ REFUSED = {
 def test_what_cannot_go_on_is_refused_with_the_reason_before_anything_is_written(trunk, case):
     more, reason = REFUSED[case]
     arguments = [*WSD, _steps(TRUNK + DECAY), _from(trunk), *more]
+    made = _made(trunk)
     with pytest.raises(UserError, match=r"trainer\.branch_from") as refusal:
         _train(trunk.parents[2], "refused", *arguments)
     assert reason in str(refusal.value)
+    assert _made(trunk) == made or case == "another tokenizer"  # its merges are known once it is trained
     assert not (trunk.parents[1] / "refused").exists()
 
 
-def test_another_text_is_refused(trunk):
+def test_another_text_is_refused_before_anything_is_made_of_it(trunk):
     text = trunk.parents[2] / "corpus.txt"
-    original = text.read_bytes()
+    original, made = text.read_bytes(), _made(trunk)
     text.write_bytes(original.replace(b"cat", b"cow"))
     try:
         with pytest.raises(UserError, match="another text"):
             _train(trunk.parents[2], "refused", *WSD, _steps(TRUNK + DECAY), _from(trunk))
+        assert _made(trunk) == made
     finally:
         text.write_bytes(original)
 
