@@ -25,6 +25,7 @@ from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
 from atomiclm.evaluation.anchors import anchors, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
+from atomiclm.study.cost import CACHE_DTYPE
 from atomiclm.study.ledger import read_ledger
 from atomiclm.tokenizer import END_OF_TEXT
 from atomiclm.tracking import (
@@ -127,7 +128,8 @@ class Session:
             "parameters": self.model.num_parameters(),
             "parameters_non_embedding": self.model.num_parameters() - embeddings,
             "flops_per_token": self.model.training_flops_per_token(),
-            "cache_bytes_per_token": self.model.cache_bytes_per_token(dtype.itemsize),
+            "cache_bytes_per_token": self.model.cache_bytes_per_token(getattr(torch, CACHE_DTYPE).itemsize),
+            "cache_dtype": CACHE_DTYPE,
             "vocab_size": self.corpus.tokenizer.vocab_size,
             "corpus_sha256": manifest["corpus_sha256"],
             "validation_sha256": manifest["validation_sha256"],

@@ -7,6 +7,9 @@ Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_byt
 
 _FLOAT32_BYTES = 4
 
+CACHE_DTYPE = "bfloat16"
+"""What bytes of the cache are counted in, whatever a run's precision is: its arms' figures then meet everywhere."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -19,7 +22,7 @@ class Cost:
             of attention scores, PaLM's convention).
         training_flops_per_token: the same with the backward pass, and with what only training computes.
         needed_flops_per_token: training, with no attention score counted that a mask throws away.
-        cache_bytes: of one sequence of context_length tokens, at two bytes a number.
+        cache_bytes: of one sequence of context_length tokens, in CACHE_DTYPE.
         activation_bytes: kept for the backward pass of one micro-batch, estimated.
         optimizer_bytes: state of the optimizer in float32; None when its class does not say.
         steps, tokens: of the whole run; None when its budget is in seconds.
@@ -63,9 +66,9 @@ class Cost:
         return self.training_flops_per_token * (self.tokens or 1)
 
     @property
-    def cache_bytes_per_token(self) -> float:
-        """Averaged over a full context; windowed layers do not keep all of it."""
-        return self.cache_bytes / self.context_length
+    def cache_bytes_per_token(self) -> int:
+        """Averaged over a full context, of which windowed layers do not keep all; rounded down."""
+        return self.cache_bytes // self.context_length
 
     def quantity(self, name: Quantity) -> int:
         """The figure that a match compares. `seconds` is measured, not counted, and not here."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from atomiclm.study.cost import Cost, residuals
+from atomiclm.study.cost import CACHE_DTYPE, Cost, residuals
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -42,7 +42,7 @@ def full(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
     yield "FLOPs/token training", f"{cost.training_flops_per_token:,}"
     needed = cost.needed_flops_per_token
     yield "  without masked scores", f"{needed:,.0f}  ({needed / cost.training_flops_per_token:.1%})"
-    yield "cache bytes/token", f"{cost.cache_bytes_per_token:,.6g}  (bfloat16, over a full context)"
+    yield "cache bytes/token", f"{cost.cache_bytes_per_token:,}  ({CACHE_DTYPE}, over a full context)"
     yield "memory", f"about {_bytes(cost.memory_bytes)} at the peak of a step"
     yield "  weights, gradients", f"{_bytes(2 * cost.weight_bytes)}"
     state = "not told by its class" if cost.optimizer_bytes is None else _bytes(cost.optimizer_bytes)
@@ -61,7 +61,8 @@ def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
     names = list(dict.fromkeys(name for arm in arms for name in arm.settings))
     has_match = any(arm.matched for arm in arms)
     rows = [[*(_short(name, names) for name in names), *(["matched by"] if has_match else [])]]
-    rows[0] += ["parameters", "", "non-embedding", "", "FLOPs/token", "", "cache B/token", "", "memory", "time >"]
+    rows[0] += ["parameters", "", "non-embedding", "", "FLOPs/token", ""]
+    rows[0] += [f"cache B/token ({CACHE_DTYPE})", "", "memory", "time >"]
     first = arms[0].cost
     for arm in arms:
         cost = arm.cost
@@ -74,7 +75,7 @@ def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
             f"{cost.parameters:,}", _share(against["parameters"]),
             f"{cost.non_embedding_parameters:,}", _share(against["non_embedding_parameters"]),
             f"{training:,}", _share(training / first.training_flops_per_token - 1),
-            f"{cost.cache_bytes_per_token:,.6g}", _share(against["cache_bytes"]),
+            f"{cost.cache_bytes_per_token:,}", _share(against["cache_bytes"]),
             _bytes(cost.memory_bytes), _seconds(cost, rate),
         ]  # fmt: skip
         rows.append(row)

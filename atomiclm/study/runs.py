@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from atomiclm.study.cost import CACHE_DTYPE
 from atomiclm.study.ledger import LEDGER_FILE, StudyLedger, read_ledger
 from atomiclm.tracking.run_folder import RunFolder, is_held, near, runs_in
 from atomiclm.user_error import UserError
+
+_BYTES_OF = {"float32": 4, "bfloat16": 2}
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,26 @@ def read_run(folder: RunFolder) -> RunResult:
         return RunResult(folder, "interrupted", config, error=said, environment=environment)
     if faults:
         return RunResult(folder, "torn", config, error="; ".join(faults), environment=environment)
+    summary = _cache_in_one_dtype(summary, environment)
     if summary["state"] == "running" and _is_abandoned(folder):
         said = "its process is gone; the command that started it resumes it"
         return RunResult(folder, "interrupted", config, summary, said, environment)
     return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")), environment)
+
+
+def _cache_in_one_dtype(summary: dict[str, Any], environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert the cache bytes of a run of before summaries named their dtype: they were in the run's precision.
+
+    Where that is not on record, nobody knows what they were counted in, and they are left out.
+    """
+    cache_bytes = summary.get("cache_bytes_per_token")
+    if not isinstance(cache_bytes, int) or "cache_dtype" in summary:
+        return summary
+    precision = str(environment.get("precision"))
+    if precision not in _BYTES_OF:
+        return {name: value for name, value in summary.items() if name != "cache_bytes_per_token"}
+    in_one_dtype = cache_bytes * _BYTES_OF[CACHE_DTYPE] // _BYTES_OF[precision]
+    return {**summary, "cache_bytes_per_token": in_one_dtype, "cache_dtype": CACHE_DTYPE}
 
 
 def _environment(folder: RunFolder) -> dict[str, Any]:

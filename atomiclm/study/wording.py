@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from atomiclm.study.comparison import Contrast, Spread
+from atomiclm.study.cost import CACHE_DTYPE
 from atomiclm.tracking.wording import short_number
 
 HEADINGS = {
@@ -13,7 +14,7 @@ HEADINGS = {
     "parameters": "parameters",
     "parameters_non_embedding": "parameters outside embeddings",
     "flops_per_token": "FLOPs/token",
-    "cache_bytes_per_token": "cache bytes/token",
+    "cache_bytes_per_token": f"cache B/token ({CACHE_DTYPE})",
     "tokens_per_second": "tokens/s",
     "decode_tokens_per_second": "decoded tokens/s",
     "flops": "training FLOPs",

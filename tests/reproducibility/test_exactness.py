@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 from cli import TINY, command, corpus, environment, only_run, run
 
+from atomiclm.config.compose import compose, resolved
+from atomiclm.config.counting import cost_of
+
 PLANTED = '''
 import torch
 
@@ -103,6 +106,17 @@ def test_asked_to_end_in_its_last_step_a_sweep_goes_no_further_and_nothing_is_lo
     assert "at step 6: exact" in alone.stdout
     rows = [json.loads(line) for line in (only_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
     assert [row["event"] for row in rows if row["event"] != "checkpoint"] == ["train", "validation"]
+
+
+def test_plan_and_summary_have_one_figure_of_the_cache(tmp_path):
+    """A run in float32 too: TINY's precision, whose cache is twice as large."""
+    settings = [*TINY, "trainer.max_steps=1", "data=text", f"data.path={corpus(tmp_path)}"]
+    assert run(tmp_path, "train", *settings).returncode == 0
+    summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
+    planned = cost_of(resolved(compose(settings)))
+    assert summary["cache_bytes_per_token"] == planned.cache_bytes_per_token
+    assert summary["cache_dtype"] == "bfloat16"
+    assert f"{planned.cache_bytes_per_token:,}  (bfloat16, over" in run(tmp_path, "plan", *settings).stdout
 
 
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_in_silence(tmp_path):

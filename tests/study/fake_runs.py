@@ -41,6 +41,7 @@ SUMMARY: dict[str, Any] = {
     "parameters_non_embedding": 2_033_344,
     "flops_per_token": 17_694_720,
     "cache_bytes_per_token": 3072,
+    "cache_dtype": "bfloat16",
     "vocab_size": 4096,
     "validation_sha256": "1a76159a29c5",
     "validation_bytes": 327_899,

@@ -113,7 +113,7 @@ def test_the_table_is_followed_by_predictions_costs_notes_anchors_and_noise(stud
         "Predicted: A little",
         "Declared before the first run ended",
         "Reproduced: kv1 (worse).",
-        "kv1 against kv8: parameters -5.0 %, cache bytes/token -87.5 %",
+        "kv1 against kv8: parameters -5.0 %, cache B/token (bfloat16) -87.5 %",
         "Differences are to kv8, paired by seed, with their 95 % interval; p is adjusted for 3 arms (Holm).",
         "Equivalent: the 90 % interval lies within ±0.01",
         "num_kv_heads: model.attention.num_kv_heads",

@@ -39,6 +39,18 @@ def bits(folder, arm):
     return [json.loads((run_of(folder, arm, seed) / "summary.json").read_text())[METRIC] for seed in SEEDS]
 
 
+@pytest.mark.parametrize(("precision", "known"), [("float32", 3072), ("bfloat16", 6144), (None, None)])
+def test_cache_bytes_of_old_summaries_are_told_in_the_dtype_of_new_ones(folder, precision, known):
+    """They were in the run's precision, and said so nowhere; where that is not on record either, they say nothing."""
+    old = run_of(folder, "kv8", 1)
+    edit(old, cache_bytes_per_token=6144, cache_dtype=None)
+    (process,) = json.loads((old / "environment.json").read_text())["processes"]
+    edit(old, "environment.json", processes=[{**process, "precision": precision}])
+    summaries = {run.folder.path: run.summary for run in read_runs([folder])}
+    assert summaries[old].get("cache_bytes_per_token") == known
+    assert summaries[run_of(folder, "kv8", 2)]["cache_bytes_per_token"] == 3072
+
+
 def test_arms_stand_in_the_studys_order_with_means_intervals_and_paired_differences(folder):
     comparison = compare_folder(folder)
     assert [arm.name for arm in comparison.arms] == ["kv8", "kv4", "kv2", "kv1"]

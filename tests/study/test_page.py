@@ -166,7 +166,7 @@ def test_the_scripts_curves_end_at_the_tables_means(comparison, page):
 
 def test_costs_show_what_differs_and_was_not_matched(comparison, page):
     headings, base, *rows = page.table("Costs of the arms")
-    column = headings.index("cache bytes per token")
+    column = headings.index("cache bytes per token (bfloat16)")
     assert base[column] == "3,072"
     assert [row[column] for row in rows] == [f"1,536 {MINUS}50.0 %", f"768 {MINUS}75.0 %", f"384 {MINUS}87.5 %"]
     assert "cache bytes per token" in page.root.one("section", id="costs").text.split(".")[0]

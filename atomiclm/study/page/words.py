@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 
 from atomiclm.study.comparison import Arm, Comparison, Contrast, Spread
+from atomiclm.study.cost import CACHE_DTYPE
 from atomiclm.study.page.scale import number
 from atomiclm.study.wording import decimals_for
 from atomiclm.tracking.wording import short_number
@@ -18,7 +19,7 @@ NAMES: Mapping[str, str] = {
     "parameters_non_embedding": "parameters without embeddings",
     "flops_per_token": "training FLOPs per token",
     "flops": "training FLOPs",
-    "cache_bytes_per_token": "cache bytes per token",
+    "cache_bytes_per_token": f"cache bytes per token ({CACHE_DTYPE})",
     "tokens_per_second": "training tokens per second",
     "decode_tokens_per_second": "decoded tokens per second",
     "tokens": "training tokens",
