@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.app import run_app, while_read
 from atomiclm.config.arms import arms_of_experiment, settings_that_differ
+from atomiclm.config.cautions import cautions
 from atomiclm.config.compose import compose, job_overrides
 from atomiclm.config.counting import cost_of
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
@@ -65,6 +66,9 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
         print(f"  time: at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}")
     for matched in dict.fromkeys(str(run.matched) for run in runs if run.matched):
         print(f"  {matched}")
+    names = [" ".join(settings.values()) for settings in settings_that_differ(overrides)]
+    for line in cautions([(name, run.values) for name, run in zip(names, runs, strict=True)]):
+        print(f"  {line}")
     for line in _seeds(Path(values["output_dir"]) / values["name"]):
         print(f"  {line}")
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from atomiclm.config.app import beside_others, in_sweep, run_app
+from atomiclm.config.cautions import cautions
 from atomiclm.config.faults import TRY_AGAIN, RunFailed, Stopped
 from atomiclm.config.launching import show
 from atomiclm.config.objects import prepare_corpus, vocabulary_note
@@ -57,6 +58,9 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
     """Get the run ready, and train it unless it has ended."""
     if run.matched:
         console.say(str(run.matched))
+    if not in_sweep() and ended(folder) is None:  # a sweep says it once for all its cells
+        for line in cautions([(run.run_id, run.values)]):
+            console.say(line)
     try:
         trunk = _trunk(run, folder)
 

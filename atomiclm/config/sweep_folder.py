@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from atomiclm.config.cautions import cautions
 from atomiclm.config.declared import FILE_PROFILE
 from atomiclm.config.faults import FailedCells
 from atomiclm.config.launching import Failure, Launching, show
@@ -69,6 +70,9 @@ class SweepFolder:
         cells = [one.cell for one in wanted]
         board = Board.read(self.folder, cells, self.study.metric)
         show([f"{self.folder.name}: {board.headline()}", *(f"  {row}" for row in board.rows())])
+        doubts = list(cautions([(one.cell.arm, one.run.values) for one in left]))
+        if doubts and not looks:  # later looks add seeds to the same arms
+            show(doubts)
         failures = self.launching.run(left, cells)
         if failures and not self.tolerant:
             raise FailedCells(_told(failures, len(wanted), self.typed))

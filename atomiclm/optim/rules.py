@@ -32,6 +32,26 @@ def check_optimizer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"lr_scales.{role}", message
 
 
+def unusual_rates(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield (argument, message) for each sound learning rate that is _UNUSUAL times above or below what is usual."""
+    rates = {name: float(settings[name]) for name in _USUAL_RATES if settings.get(name) is not None}
+    doubts = {name: _unusual(name, rate) for name, rate in rates.items()}
+    yield from ((name, message) for name, message in doubts.items() if message)
+    for role, scale in (settings.get("lr_scales") or {}).items():
+        is_adamws = "adamw_lr" in rates and role not in settings.get("orthogonalized_roles", ())
+        base = "adamw_lr" if is_adamws else "lr"
+        if scale and base in rates and not doubts[base] and (message := _unusual(base, rates[base] * scale)):
+            yield f"lr_scales.{role}", f"{scale:g} makes a learning rate of {message}"
+
+
+def _unusual(name: str, rate: float) -> str | None:
+    low, high = map(float, _USUAL_RATES[name])
+    factor, side = (rate / high, "above") if rate > high else (low / rate, "below")
+    if factor < _UNUSUAL:
+        return None
+    return f"{rate:g}, {factor:.3g} times {side} the usual range, {' to '.join(_USUAL_RATES[name])}"
+
+
 def require_sound(**settings: Any) -> None:
     """Raise a ValueError that names the argument and the rule, for the first setting out of range."""
     for argument, message in check_optimizer(settings):
@@ -45,7 +65,13 @@ def _too_large(value: Any) -> str | None:
     return None
 
 
-def _rate(usual: str) -> Callable[[float], str | None]:
+_USUAL_RATES = {"lr": ("1e-4", "3e-2"), "adamw_lr": ("1e-4", "1e-2")}
+_UNUSUAL = 30
+
+
+def _rate(name: str) -> Callable[[float], str | None]:
+    usual = " to ".join(_USUAL_RATES[name])
+
     def rule(value: float) -> str | None:
         sound = math.isfinite(value) and value >= _LEAST_FLOAT32
         return None if sound else f"{value} is not a positive number of float32; the usual range is {usual}"
@@ -102,8 +128,8 @@ def _adjustment(value: str) -> str | None:
 
 
 _RULES: dict[str, Callable[[Any], str | None]] = {
-    "lr": _rate("1e-4 to 3e-2"),
-    "adamw_lr": _rate("1e-4 to 1e-2"),
+    "lr": _rate("lr"),
+    "adamw_lr": _rate("adamw_lr"),
     "betas": _betas,
     "adamw_betas": _betas,
     "momentum": _momentum,

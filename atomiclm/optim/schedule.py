@@ -1,6 +1,7 @@
 """Learning-rate schedules: a multiplier as a pure function of the step, with no state to save or to get wrong."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 
 class Schedule(ABC):
@@ -13,6 +14,9 @@ class Schedule(ABC):
 
     so the first step already moves, and the peak is reached at step W.
     """
+
+    horizon_steps: int | None = None
+    """The step at which a decay ends, where that is not the end of the budget."""
 
     def __init__(self, warmup_steps: int = 0) -> None:
         if warmup_steps < 0:
@@ -30,6 +34,23 @@ class Schedule(ABC):
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         return self.after_warmup(step, horizon_steps)
+
+    def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
+        """Yield (argument, message) for what is probably not meant in a run of `steps` steps at the peak rate `lr`."""
+        if steps <= self.warmup_steps:
+            highest = self.multiplier(steps - 1, steps)
+            rate = "" if lr is None else f" ({lr * highest:.3g} of {lr:g})"
+            yield (
+                "warmup_steps",
+                f"the run has {steps:,} steps and the warmup {self.warmup_steps:,}, so the learning rate reaches "
+                f"{highest:.0%} of its peak{rate}; give a larger budget, or schedule.warmup_steps={steps // 10}",
+            )
+        elif self.horizon_steps is not None and self.multiplier(steps - 1, steps) == 0:
+            yield (
+                "horizon_steps",
+                f"the learning rate is 0 from step {self.horizon_steps:,} on, and the run has {steps:,} steps; give "
+                "null for a decay to the end of the budget, or a final_fraction",
+            )
 
     @abstractmethod
     def after_warmup(self, step: int, horizon_steps: float) -> float:

@@ -1,6 +1,7 @@
 """Warmup, stable, decay: one trunk at the peak learning rate serves runs of any length, each with its own decay."""
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 from atomiclm.optim.schedule import Schedule, check_final_fraction, check_horizon
@@ -54,6 +55,17 @@ class WarmupStableDecay(Schedule):
         self.decay = decay
         self.final_fraction = final_fraction
         self.horizon_steps = horizon_steps
+
+    def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
+        """Those of every schedule, and a decay that leaves no step at the peak."""
+        yield from super().cautions(steps, lr)
+        left = (self.horizon_steps or steps) - self.warmup_steps
+        if self.decay_steps is not None and 0 < left < self.decay_steps:
+            yield (
+                "decay_steps",
+                f"the decay has {self.decay_steps:,} steps and the run {left:,} after its warmup: it has no stable "
+                f"phase, and decays over {left:,} steps; give a larger budget, or fewer steps",
+            )
 
     def after_warmup(self, step: int, horizon_steps: float) -> float:
         """Return 1, or the share of the peak that the decay has left."""

@@ -52,6 +52,25 @@ def check_spikes(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "window", f"{window} steps have no standard deviation; give at least 2"
 
 
+def too_short_for(settings: Mapping[str, Any], steps: int) -> Iterator[tuple[str, str]]:
+    """Yield (argument, message) for each setting of the trainer that a run of `steps` steps is too short for."""
+    average, spikes = settings.get("weight_average"), settings.get("spikes")
+    decay = average.get("decay") if isinstance(average, Mapping) else None
+    if decay is not None and 1.0 / (1.0 - decay) > steps:
+        yield (
+            "weight_average.decay",
+            f"{decay:g} looks back over about {1.0 / (1.0 - decay):,.0f} steps and the run has {steps:,}, so it is "
+            f"judged by the mean of all its weights, the first included; {max(0.0, 1.0 - 10.0 / steps):.3g} looks back "
+            "over a tenth of it",
+        )
+    if isinstance(spikes, Mapping) and spikes.get("is_bad") and spikes.get("window", 0) >= steps:
+        yield (
+            "spikes.window",
+            f"the first {spikes['window']:,} steps are not judged and the run has {steps:,}, so no spike is found; "
+            "give fewer",
+        )
+
+
 def check_runtime(settings: Mapping[str, Any], batch_size: int) -> Iterator[tuple[str, str]]:
     """Yield (argument, message) for each setting of the runtime out of range."""
     for name in ("num_threads", "micro_batch_size", "log_every_steps", "keep_checkpoints"):

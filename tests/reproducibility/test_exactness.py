@@ -111,7 +111,10 @@ def test_asked_to_end_in_its_last_step_a_sweep_goes_no_further_and_nothing_is_lo
 def test_plan_and_summary_have_one_figure_of_the_cache(tmp_path):
     """A run in float32 too: TINY's precision, whose cache is twice as large."""
     settings = [*TINY, "trainer.max_steps=1", "data=text", f"data.path={corpus(tmp_path)}"]
-    assert run(tmp_path, "train", *settings).returncode == 0
+    done = run(tmp_path, "train", *settings)
+    assert done.returncode == 0, done.stderr
+    (caution,) = [line for line in done.stdout.splitlines() if line.startswith("warning:")]
+    assert "schedule.warmup_steps: the run has 1 steps and the warmup 50" in caution
     summary = json.loads((only_run(tmp_path) / "summary.json").read_text())
     planned = cost_of(resolved(compose(settings)))
     assert summary["cache_bytes_per_token"] == planned.cache_bytes_per_token
