@@ -56,10 +56,13 @@ def prepare[T: TrainableTokenizer](
         judge(identity["corpus_sha256"])
 
     def train_tokenizer(folder: Path) -> Mapping[str, Any]:
+        def text() -> Iterator[str]:
+            meter = Meter(told, "training tokenizer", _num_bytes(parts))  # told once the tokenizer reads any of it
+            yield from tokenizer_text(parts, meter)
+            meter.finish()
+
         trained = copy.deepcopy(tokenizer)
-        meter = Meter(told, "training tokenizer", _num_bytes(parts))
-        trained.train_from_iterator(tokenizer_text(parts, meter))
-        meter.finish()
+        trained.train_from_iterator(text())
         trained.save(folder / TOKENIZER_FILE)
         return {**identity, "settings": tokenizer.settings(), "digest": trained.digest()}
 

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +20,10 @@ from atomiclm.model.sizes import supply_part
 
 
 class Attention(Accounted):
-    """Mixes information between tokens: (batch, time, dim) to (batch, time, dim).
+    """Mixes information between tokens: (batch, time, dim) to (batch, time, dim)."""
 
-    num_heads, head_dim   what the position scheme is built with; head_dim is the width of the vectors it rotates
-    """
-
-    num_heads: int
-    head_dim: int
+    num_heads: Annotated[int, "Heads, which the position scheme is built for"]
+    head_dim: Annotated[int, "Width of the vectors that the position scheme rotates"]
 
     @property
     def query_width(self) -> int:
@@ -116,7 +114,9 @@ class MultiHeadAttention(Attention):
         self.query = nn.Linear(dim, self.num_heads * self.head_dim, bias=bias)
         self.key = nn.Linear(dim, self.num_kv_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(dim, self.num_kv_heads * self.head_dim, bias=bias)
-        self.query_key_norm = None if query_key_norm is None else supply_part("query_key_norm", query_key_norm, **sizes)
+        self.query_key_norm = (
+            None if query_key_norm is None else supply_part("query_key_norm", query_key_norm, QueryKeyNorm, **sizes)
+        )
         self.scores = supply_part("scores", scores, **sizes)
         self.gate = None if gate is None else supply_part("gate", gate, **sizes)
         self.output = ResidualLinear(self.num_heads * self.head_dim, dim, bias=self.output_bias)

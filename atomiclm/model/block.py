@@ -3,6 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,8 @@ class Block(Accounted):
     input), attention_output_norm and feedforward_output_norm (of what a branch computed).
     """
 
-    attention: Attention
-    feedforward: Accounted
+    attention: Annotated[Attention, "The layer's attention"]
+    feedforward: Annotated[Accounted, "The layer's feed-forward network"]
 
     @abstractmethod
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:

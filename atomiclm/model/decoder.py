@@ -23,7 +23,7 @@ from atomiclm.model.norm import RMSNorm
 from atomiclm.model.position import Position
 from atomiclm.model.rope import RotaryEmbedding
 from atomiclm.model.rules import check_dropout, check_length, check_positive
-from atomiclm.model.sizes import PartError, supply, supply_part
+from atomiclm.model.sizes import PartError, refuse_incomplete, supply, supply_part
 
 _FOUR_HEADS = partial(MultiHeadAttention, num_heads=4)
 
@@ -90,21 +90,26 @@ class Decoder(DecoderCosts):
             def build_block(layer: int) -> Block:
                 # Each builder makes a new module at each call: layers share no weights.
                 parts = {
-                    part: partial(supply_part, part, component, layer=layer, **sizes)
-                    for part, component in (("attention", attention), ("feedforward", feedforward), ("norm", norm))
+                    part: partial(supply_part, part, component, interface, layer=layer, **sizes)
+                    for part, component, interface in (
+                        ("attention", attention, Attention),
+                        ("feedforward", feedforward, Accounted),
+                        ("norm", norm, None),
+                    )
                 }
-                return _supplied("block", block, layer=layer, **sizes, **parts)
+                return _supplied("block", block, Block, layer=layer, **sizes, **parts)
 
             self.blocks = nn.ModuleList(build_block(layer) for layer in range(num_layers))
             first = self.layers[0].attention
             heads = {"num_heads": first.num_heads, "head_dim": first.head_dim}
-            self.position = supply_part("position", position, **heads, **sizes)
+            self.position = supply_part("position", position, Position, **heads, **sizes)
             self.norm = supply_part("final_norm", norm if final_norm is None else final_norm, **sizes)
-            self.head = supply_part("head", head, tie_embeddings=tie_embeddings, **sizes)
+            self.head = supply_part("head", head, Accounted, tie_embeddings=tie_embeddings, **sizes)
             self.lookahead = None
             if lookahead is not None:
                 build_norm = partial(supply_part, "norm", norm, **sizes)
-                self.lookahead = _supplied("lookahead", lookahead, block=build_block, **(sizes | {"norm": build_norm}))
+                builders = {"block": build_block, "norm": build_norm}
+                self.lookahead = _supplied("lookahead", lookahead, Lookahead, **(sizes | builders))
             self.dropout = nn.Dropout(dropout)
         _check_positions_fit(self.position, [*self.layers, *(self.lookahead.layers if self.lookahead else [])])
         # Factors on the learning rate by parameter name, where the parametrisation sets any.
@@ -234,10 +239,12 @@ class Decoder(DecoderCosts):
                 )
 
 
-def _supplied[Built](part: str, component: Callable[..., Built], **sizes: Any) -> Built:
+def _supplied[Built](part: str, component: Callable[..., Built], interface: type, /, **sizes: Any) -> Built:
     """Build what is given builders itself: what a block's attention refuses is not laid at the block's door."""
     try:
-        return supply(component, **sizes)
+        built = supply(component, **sizes)
+        refuse_incomplete(built, interface)
+        return built
     except PartError:
         raise
     except ValueError as error:

@@ -68,7 +68,7 @@ class PositionPattern(Position):
         self.first = first
         self.schemes = nn.ModuleDict(
             {
-                name: supply_part(f"schemes.{name}", scheme, **sizes)
+                name: supply_part(f"schemes.{name}", scheme, Position, **sizes)
                 for name, scheme in schemes.items()
                 if name in (*first, *pattern)
             }

@@ -1,5 +1,7 @@
 """How tokens are told where they stand: the interface, learned vectors, and nothing at all."""
 
+from typing import Annotated
+
 from torch import Tensor, nn
 
 from atomiclm.model.mask import CausalMask
@@ -20,8 +22,8 @@ class Position(nn.Module):
     1 but for YaRN as DeepSeek uses it. ``LatentAttention`` reads it: its keys have features that are never rotated.
     """
 
-    max_length: int | None = None
-    score_scale: float = 1.0
+    max_length: Annotated[int | None, "Number of positions, None without end"] = None
+    score_scale: Annotated[float, "Factor on the scores before softmax"] = 1.0
 
     def of_layer(self, layer: int) -> "Position":
         """The scheme that layer ``layer`` (from 0) uses."""

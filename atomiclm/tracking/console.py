@@ -26,9 +26,9 @@ class Console:
     """Shows rows of the record as they are written.
 
     In a terminal: a bar with step, loss, bits per byte, speed, share of the peak and time left, redrawn in place; what
-    is said and every validation and sample stays above it. Otherwise (a pipe, a file, CI): a line at the start, at most
-    one line every REPORT_SECONDS, every validation and sample, and the last row; no control characters, and each line
-    is flushed, so that `tail -f` and a log collector show it at once.
+    is said and every validation and sample stays above it. Otherwise (a pipe, a file, CI): at most one line every
+    REPORT_SECONDS, every validation and sample, and the last row; no control characters, and each line is flushed, so
+    that `tail -f` and a log collector show it at once.
 
     Reads from a row: step, tokens, seconds, "train/loss", "train/bits_per_byte", "train/tokens_per_second",
     "train/flops_utilization" (share of the machine's peak), "validation/loss", "validation/bits_per_byte", and
@@ -90,10 +90,7 @@ class Console:
         """Begin; the run ends with whichever of the given budgets is used up first."""
         totals = {"step": total_steps, "tokens": total_tokens, "seconds": total_seconds}
         self._budget = {unit: float(total) for unit, total in totals.items() if total}
-        if self.quiet:
-            return
-        if not _is_terminal(self.stream):
-            self.say(f"progress: at most one line every {REPORT_SECONDS:g} s")
+        if self.quiet or not _is_terminal(self.stream):
             return
         self._end_stage()
         from rich.console import Console as Terminal

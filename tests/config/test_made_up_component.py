@@ -70,3 +70,24 @@ def test_trains_plans_sweeps_and_is_checked(tmp_path, monkeypatch):
     wrong = run(tmp_path, "train", *chosen, "model.feedforward.frequency=-1")
     assert wrong.returncode == 2
     assert "model.feedforward: frequency=-1 must be greater than 0" in wrong.stderr
+
+
+def test_an_attention_that_lacks_a_member_is_a_fault_with_the_members_meaning(tmp_path, monkeypatch):
+    (tmp_path / "headless_part.py").write_text(
+        "from atomiclm.model import MultiHeadAttention\n\n\n"
+        "class Headless(MultiHeadAttention):\n"
+        "    def __init__(self, dim: int, num_heads: int) -> None:\n"
+        "        super().__init__(dim, num_heads)\n"
+        "        del self.head_dim\n"
+    )
+    option = tmp_path / "mine" / "model" / "attention" / "headless.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("_target_: headless_part.Headless\n_partial_: true\n")
+    monkeypatch.setenv("ATOMICLM_TRUST", "headless_part")
+    told = run(tmp_path, "plan", "--config-dir", "mine", "model=tiny", "model/attention=headless")
+    assert told.returncode == 2
+    assert told.stderr.splitlines() == [
+        "The configuration has 1 fault:",
+        "  model.attention: Headless lacks members of Attention that a model needs:",
+        "      head_dim: Width of the vectors that the position scheme rotates",
+    ]

@@ -13,6 +13,7 @@ import pytest
 
 from atomiclm.data import END_OF_TEXT, Document, TextFiles, TextSource, prepare
 from atomiclm.data.pieces import pieces
+from atomiclm.tokenizer import BasicTokenizer
 
 
 class Texts(TextSource):
@@ -66,6 +67,11 @@ def test_shards_hold_the_documents_and_every_byte_is_accounted_for(corpus_folder
     assert stages.names() == ["reading", "training tokenizer", "encoding"]
     total = corpus.train.num_bytes + corpus.validation.num_bytes
     assert [call for call in stages if call[0] == "encoding"][-1] == ("encoding", total, total)
+
+
+def test_a_tokenizer_that_learns_nothing_is_not_said_to_be_trained(tmp_path, stages):
+    prepare(Texts(["one text", "another text"] * 40), BasicTokenizer(257, pattern="none"), tmp_path, progress=stages)
+    assert stages.names() == ["reading", "encoding"]
 
 
 def test_the_tail_of_a_split_of_tiny_documents_reaches_over_their_separators(byte_tokenizer, tmp_path):

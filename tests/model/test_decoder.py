@@ -4,9 +4,11 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 from atomiclm.model import (
     Alibi,
+    Attention,
     Decoder,
     FeedForward,
     LayerNorm,
@@ -15,9 +17,11 @@ from atomiclm.model import (
     MultiHeadAttention,
     NoAttention,
     NoPosition,
+    Norm,
     ParallelPrediction,
     PartError,
     PositionPattern,
+    QueryKeyNorm,
     RMSNorm,
     RotaryEmbedding,
     SwiGLU,
@@ -219,3 +223,73 @@ def test_it_learns_a_short_text_by_heart():
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.05
+
+
+class _Headless(Attention):
+    """All but `head_dim`."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.num_heads = 2
+
+    def forward(self, hidden, context, cache=None):
+        return hidden
+
+    def make_cache(self, batch_size, max_length, dtype):
+        raise NotImplementedError
+
+    def cache_elements(self, length):
+        return 0
+
+    def flops_per_token(self, context_length):
+        return 0
+
+
+class _HalfDone(Attention):
+    """Leaves methods abstract."""
+
+    def __init__(self, dim):
+        super().__init__()
+
+
+class _HalfDoneNorm(QueryKeyNorm):
+    """Leaves a method abstract, of a class whose metaclass lets that pass."""
+
+    def __init__(self):
+        super().__init__()
+
+    def forward(self, query, key):
+        return query, key
+
+
+class _Stranger(nn.Module):
+    """Derives from no class of ours."""
+
+    def __init__(self, dim=8):
+        super().__init__()
+
+
+@pytest.mark.parametrize(("parts", "place", "members"), [
+    ({"attention": _Headless}, "attention: _Headless lacks members of Attention", ["head_dim: Width of the vectors"]),
+    ({"attention": _HalfDone}, "attention: _HalfDone lacks members of Attention",
+     ["flops_per_token: Forward FLOPs", "forward: Attend", "make_cache: Room for", "cache_elements: Numbers that"]),
+    ({"attention": _Stranger}, "attention: _Stranger lacks", ["num_heads: Heads,", "attended_keys: "]),
+    ({"attention": LayerPattern({"a": _Stranger}, ["a"])}, "attention: _Stranger lacks", ["num_heads: Heads,"]),
+    ({"attention": partial(MultiHeadAttention, num_heads=2, query_key_norm=_HalfDoneNorm)},
+     "attention.query_key_norm: _HalfDoneNorm lacks members of QueryKeyNorm", ["kept_per_token: Numbers"]),
+    ({"position": _Stranger}, "position: _Stranger lacks members of Position", ["max_length: Number", "bias: Added"]),
+    ({"position": partial(PositionPattern, schemes={"a": _Stranger}, pattern=["a"])}, "position.schemes.a: ",
+     ["embed: Token"]),
+    ({"feedforward": _Stranger}, "feedforward: _Stranger lacks members of Accounted", ["flops_per_token: Forward"]),
+    ({"norm": Norm}, "norm: Norm lacks members of Norm", ["forward: Normalise"]),
+    ({"head": _Stranger}, "head: _Stranger lacks", ["flops_per_token: Forward"]),
+    ({"block": _Stranger}, "block: _Stranger lacks members of Block", ["attention: The layer's", "forward: Run"]),
+    ({"lookahead": _Stranger}, "lookahead: _Stranger lacks members of Lookahead", ["layers: The blocks"]),
+])  # fmt: skip
+def test_a_part_that_lacks_members_is_told_which_and_what_they_mean(parts, place, members):
+    with pytest.raises(PartError) as raised:
+        small(**parts)
+    told = str(raised.value)
+    assert told.startswith(place)
+    for member in members:
+        assert f"\n      {member}" in told

@@ -42,9 +42,8 @@ def test_plain_reports_keep_their_cadence(clock):
     lines = stream.getvalue().splitlines()
     reported = [int(re.match(r"step (\d+)/100", line).group(1)) for line in lines if line.startswith("step")]
     assert reported == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]
-    assert "every 10 s" in lines[0]
-    assert lines[1] == "step 1/100  loss 4.000  12.3k tokens/s  42% of peak"
-    assert lines[2].endswith("1:29 left")
+    assert lines[0] == "step 1/100  loss 4.000  12.3k tokens/s  42% of peak"
+    assert lines[1].endswith("1:29 left")
 
 
 def test_plain_output_has_no_control_characters_whatever_the_model_writes(clock, monkeypatch):
@@ -86,7 +85,7 @@ def test_the_last_row_is_reported_once(clock):
     console.update(train(3))
     console.close()
     console.close()
-    assert [line.split("  ")[0] for line in stream.getvalue().splitlines()[1:]] == ["step 1", "step 3"]
+    assert [line.split("  ")[0] for line in stream.getvalue().splitlines()] == ["step 1", "step 3"]
 
 
 @pytest.mark.parametrize(
