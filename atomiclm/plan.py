@@ -4,8 +4,10 @@ Of an experiment, or of a sweep (-m), it prints a table with one row an arm; see
 """
 
 import gc
+import os
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from atomiclm.config.counting import cost_of
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.study.cost_report import Arm, Rate, full, table
 from atomiclm.study.ledger import LEDGER_FILE
-from atomiclm.training.machine import newest_rate
+from atomiclm.training.machine import read_machine
 from atomiclm.user_error import UserError
 
 _MEASURING_SECONDS = 0.05
@@ -63,7 +65,7 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
         arms = [Arm(*parts) for parts in zip(differing, costs, solved, strict=True)]
         for line in table(arms, rate):
             print(f"  {line}")
-        print(f"  time: at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}")
+        print(f"  time of steps: at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}, to what like runs here reached")
     for matched in dict.fromkeys(str(run.matched) for run in runs if run.matched):
         print(f"  {matched}")
     names = [" ".join(settings.values()) for settings in settings_that_differ(overrides)]
@@ -90,27 +92,31 @@ def _seeds(folder: Path) -> Iterator[str]:
 
 
 def machine_rate(values: dict[str, Any]) -> Rate:
-    """Return the rate of matrix products that training here measured last, or one measured now with NumPy."""
+    """Return the best rate of matrix products that training here saw, or one measured now with NumPy."""
     cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
     device, precision = values["runtime"]["device"], values["trainer"]["precision"]
-    known = newest_rate(
-        cache_dir,
+    machine = read_machine(cache_dir)
+    known = machine.rate(
         kind=None if device == "auto" else device,
         dtype=None if precision == "auto" else precision,
         threads=values["runtime"]["num_threads"],
     )
     if known is not None:
         threads = f", {known.threads} threads" if known.threads else ""
-        return Rate(known.flops_per_second, f"matrix products in {known.dtype} on {known.device}{threads}")
+        origin = f"the best matrix products in {known.dtype} on {known.device}{threads}"
+        return Rate(known.flops_per_second, origin, partial(machine.reached, known))
     import numpy as np  # a fifth of a second that a measured rate spares
 
+    # CPU time, which stands still while other processes have the cores.
+    num_threads = values["runtime"]["num_threads"] or os.cpu_count() or 1
     size, best, started = 512, float("inf"), time.perf_counter()
     matrix = np.ones((size, size), dtype=np.float32)
     while time.perf_counter() - started < _MEASURING_SECONDS:
-        before = time.perf_counter()
+        before = time.process_time()
         matrix @ matrix
-        best = min(best, time.perf_counter() - before)
-    return Rate(2.0 * size**3 / best, "NumPy's float32 products now; a training run here will measure its own")
+        best = min(best, time.process_time() - before)
+    origin = f"NumPy's float32 products now, times {num_threads} threads; a training run here will measure its own"
+    return Rate(2.0 * size**3 / best * num_threads, origin)
 
 
 if __name__ == "__main__":

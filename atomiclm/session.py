@@ -42,7 +42,7 @@ from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.checkpoint import Retention
 from atomiclm.training.conditions import conditions, reasons_inexact
 from atomiclm.training.hooks import LogMetrics, Sample, Validate
-from atomiclm.training.machine import write_rate
+from atomiclm.training.machine import Peak, Reached, keep_rate, keep_run
 from atomiclm.training.recovery import FolderRecovery
 from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged, Interrupted
@@ -68,6 +68,7 @@ class Session:
     batches: Dataset
     forward: Forward
     trunk: Path | None = None
+    peak: Peak | None = None
     decode_tokens_per_second: float | None = None
     request: Request = field(default_factory=Request)
     anchors: dict[str, float] = field(default_factory=dict)
@@ -233,6 +234,7 @@ class Session:
             saver = self._saver(folder, record, log)
             try:
                 self._train(folder, saver, log)
+                self._keep_reached()
                 if self.request:
                     self._save_and_stop(saver)
             finally:
@@ -273,11 +275,17 @@ class Session:
         )
 
     def _hooks(self, log: Callable[[dict[str, Any]], None]) -> list[LogMetrics | Validate | Sample]:
-        peak = self._measured_peak()
+        self.peak = self._measured_peak()
         per_token = self.model.training_flops_per_token()
         sample_times = self.evaluation.sample_times if self.evaluation.samples else 0
         return [
-            LogMetrics(log, self.runtime.log_every_steps, self.corpus.bytes_per_training_token, per_token, peak),
+            LogMetrics(
+                log,
+                self.runtime.log_every_steps,
+                self.corpus.bytes_per_training_token,
+                per_token,
+                self.peak.utilization,
+            ),
             Validate(log, self._validate, self.evaluation.times),
             Sample(log, self._sample, sample_times),
         ]
@@ -286,15 +294,27 @@ class Session:
         record.append(row)  # the mirror reads it from there
         self.console.update(row)
 
-    def _measured_peak(self) -> float:
-        """Measure the rate of matrix products, and leave it where `plan` finds it."""
+    def _measured_peak(self) -> Peak:
+        """Measure the rate of matrix products; the best ever seen here is the peak."""
         rate = self.runtime.matmul_rate(self.runtime.dtype(self.trainer.precision))
+        return Peak(self._kept(keep_rate, rate) or rate, lambda better: self._kept(keep_rate, better))
+
+    def _keep_reached(self) -> None:
+        """Leave what the steps reached where `plan` finds it."""
+        if self.peak is not None and self.state.seconds:
+            rate, per_token = self.peak.rate, self.model.training_flops_per_token()
+            reached = per_token * self.state.tokens / self.state.seconds
+            run = Reached(rate.kind, rate.device, rate.dtype, rate.threads, per_token, reached)
+            self._kept(keep_run, run)
+
+    def _kept[T, R](self, keep: Callable[[Path, T], R], seen: T) -> R | None:
+        """Keep what was seen of this machine; None, and said, where that cannot be."""
         cache_dir = self.run.values["cache_dir"]
         try:
-            write_rate(Path(cache_dir) if cache_dir else default_cache_dir(), rate)
-        except OSError as error:
+            return keep(Path(cache_dir) if cache_dir else default_cache_dir(), seen)
+        except (OSError, ValueError) as error:
             self.console.say(f"the measured speed of this machine was not kept for plan: {error}")
-        return rate.flops_per_second
+            return None
 
     @property
     def _tokens_per_step(self) -> int:
@@ -318,6 +338,7 @@ class Session:
     def _validate(self) -> dict[str, Any]:
         def forward(tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
             self._go_on()
+            self.console.still("validating")
             return self.forward(tokens, documents=documents)
 
         return validation_row(
@@ -356,7 +377,11 @@ class Session:
             with suppress(ValueError):  # damaged; it costs no more than the time to have it anew
                 return read_summary(cached)
         self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
-        found = anchors(self.corpus.raw_bytes("train", ANCHOR_TRAIN_BYTES), self.corpus.raw_bytes("validation"))
+        found = anchors(
+            self.corpus.raw_bytes("train", ANCHOR_TRAIN_BYTES),
+            self.corpus.raw_bytes("validation"),
+            lambda name: self.console.still(f"computing the anchors: {name}"),
+        )
         write_summary(cached, found)
         return found
 

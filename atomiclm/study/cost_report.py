@@ -1,7 +1,7 @@
 """The figures of a plan as text: one configuration in full, or a table with one row an arm."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from atomiclm.study.cost import CACHE_DTYPE, Cost, residuals
@@ -11,10 +11,17 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 @dataclass(frozen=True)
 class Rate:
-    """How fast this machine multiplies matrices: FLOP/s, and how that is known ("measured by training here", say)."""
+    """How fast this machine is.
+
+    Attributes:
+        flops_per_second: at best.
+        origin: how that is known ("measured by training here", say).
+        reached: of FLOPs a token, the FLOP/s of the slowest run here that has about as many; None where none has.
+    """
 
     flops_per_second: float
     origin: str
+    reached: Callable[[float], float | None] = lambda flops_per_token: None
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,10 @@ def full(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
         return
     yield "budget", f"{cost.steps:,} steps, {cost.tokens:,} tokens"
     yield "training FLOPs", f"{cost.flops:.3e}"
-    yield "time", f"at least {_seconds(cost, rate)}: {rate.flops_per_second:.2e} FLOP/s, {rate.origin}"
+    yield "time", f"{_time(cost, rate)} of steps, validation not counted"
+    yield "  at least", f"at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}"
+    if reached := rate.reached(cost.training_flops_per_token):
+        yield "  at most", f"at {reached:.2e} FLOP/s, as the slowest run of about this size here"
 
 
 def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
@@ -62,7 +72,7 @@ def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
     has_match = any(arm.matched for arm in arms)
     rows = [[*(_short(name, names) for name in names), *(["matched by"] if has_match else [])]]
     rows[0] += ["parameters", "", "non-embedding", "", "FLOPs/token", ""]
-    rows[0] += [f"cache B/token ({CACHE_DTYPE})", "", "memory", "time >"]
+    rows[0] += [f"cache B/token ({CACHE_DTYPE})", "", "memory", "time"]
     first = arms[0].cost
     for arm in arms:
         cost = arm.cost
@@ -76,7 +86,7 @@ def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
             f"{cost.non_embedding_parameters:,}", _share(against["non_embedding_parameters"]),
             f"{training:,}", _share(training / first.training_flops_per_token - 1),
             f"{cost.cache_bytes_per_token:,}", _share(against["cache_bytes"]),
-            _bytes(cost.memory_bytes), _seconds(cost, rate),
+            _bytes(cost.memory_bytes), _time(cost, rate),
         ]  # fmt: skip
         rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -99,10 +109,22 @@ def _bytes(number: float) -> str:
     return f"{number / 1024**power:.1f} {_UNITS[power]}" if power else f"{number:.0f} B"
 
 
-def _seconds(cost: Cost, rate: Rate) -> str:
+def _time(cost: Cost, rate: Rate) -> str:
+    """From the time at the best rate to that at the rate of like runs; "over" the first where there was none."""
     if cost.tokens is None:
         return ""
-    seconds = cost.flops / rate.flops_per_second
+    reached = rate.reached(cost.training_flops_per_token)
+    least = _duration(cost.flops / rate.flops_per_second)
+    if reached is None:
+        return f"over {least}"
+    most = _duration(cost.flops / reached)
+    if least == most:
+        return most
+    number, unit = least.split()
+    return f"{number if most.endswith(f' {unit}') else least} to {most}"
+
+
+def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

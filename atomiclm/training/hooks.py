@@ -27,7 +27,7 @@ class LogMetrics:
 
     The loss is cross-entropy alone; what was added to it is beside it under its own name, as `train/z_loss`. Bits per
     byte use the corpus's mean bytes per training token, where validation has its exact bytes.
-    `train/flops_utilization` is the share of the matrix-product rate measured on this machine (`Runtime.matmul_rate`).
+    `train/flops_utilization` is what `utilization` makes of FLOP/s: their share of the best seen here (`machine.Peak`).
     """
 
     def __init__(
@@ -36,13 +36,13 @@ class LogMetrics:
         every_steps: int,
         bytes_per_token: float,
         flops_per_token: float,
-        peak_flops_per_second: float,
+        utilization: Callable[[float], float],
     ) -> None:
         self.log = log
         self.every_steps = every_steps
         self.bytes_per_token = bytes_per_token
         self.flops_per_token = flops_per_token
-        self.peak_flops_per_second = peak_flops_per_second
+        self.utilization = utilization
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
         """Add the step to the interval; write a row when it is time."""
@@ -66,7 +66,7 @@ class LogMetrics:
             "train/gradient_norm": result.gradient_norm,
             "train/learning_rate": max(group["lr"] for group in state.optimizer.param_groups),
             "train/tokens_per_second": round(rate, 1),
-            "train/flops_utilization": round(rate * self.flops_per_token / self.peak_flops_per_second, 4),
+            "train/flops_utilization": round(self.utilization(rate * self.flops_per_token), 4),
         }
         state.interval = Interval()
         state.latest.update(row)

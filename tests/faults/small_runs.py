@@ -153,7 +153,7 @@ def go_on(
             return judged
 
         hooks = [
-            LogMetrics(record.append, 3, 1.0, 1.0, 1e9), Draws(record.append),
+            LogMetrics(record.append, 3, 1.0, 1.0, lambda rate: rate / 1e9), Draws(record.append),
             Validate(record.append, evaluate, 5), saver,
         ]  # fmt: skip
         trainer = Trainer(

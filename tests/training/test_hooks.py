@@ -40,7 +40,7 @@ def test_zero_times_never():
 
 def test_a_spike_is_a_row_of_its_own():
     rows: list[dict] = []
-    hook = LogMetrics(rows.append, every_steps=100, bytes_per_token=1.0, flops_per_token=1.0, peak_flops_per_second=1.0)
+    hook = LogMetrics(rows.append, every_steps=100, bytes_per_token=1.0, flops_per_token=1.0, utilization=float)
     state = _state()
     hook.after_step(state, replace(_step(state, 9.0), spike_limit=5.0), progress=0.1)
     hook.after_step(state, _step(state, 1.0), progress=0.2)
@@ -49,7 +49,9 @@ def test_a_spike_is_a_row_of_its_own():
 
 def test_a_row_of_metrics_is_the_mean_over_targets_since_the_last():
     rows: list[dict] = []
-    hook = LogMetrics(rows.append, every_steps=2, bytes_per_token=4.0, flops_per_token=6.0, peak_flops_per_second=60.0)
+    hook = LogMetrics(
+        rows.append, every_steps=2, bytes_per_token=4.0, flops_per_token=6.0, utilization=lambda rate: rate / 60.0
+    )
     state = _state()
     for loss, tokens in ((1.0, 10), (4.0, 30), (2.0, 10)):
         result = _step(state, loss, tokens)
