@@ -76,8 +76,11 @@ def _run(run: RunConfig, folder: RunFolder, console: Console) -> float:
         if (note := vocabulary_note(run.values, corpus)) is not None:
             console.say(note)
         wait_briefly()
+        if "torch" not in sys.modules:
+            console.progress("loading torch", 0, 0)
         from atomiclm.session import Session  # imports torch: three seconds that only a sound configuration is worth
 
+        console.progress("building the model", 0, 0)
         session = Session.prepare(run, corpus, console, trunk)
     except Exception as error:
         if (told := _memory_advice(error.__cause__ or error, run)) is not None:  # the cause, of what `build` raises

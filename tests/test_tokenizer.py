@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer.thresholds import kernels_from
 
 import atomiclm.tokenizer as package
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, Tokenizer, bpe_ops
@@ -210,7 +211,7 @@ def test_encode_batch_is_encode_of_each(tokenizer: BasicTokenizer) -> None:
 
 @pytest.mark.parametrize("algorithm", ["compiled", "heap"])  # a stream is compiled whatever its size
 def test_encoding_in_blocks_is_encoding_whole(tokenizer, tmp_path, monkeypatch, algorithm: str) -> None:
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    kernels_from(0, monkeypatch)
     text = (CORPUS + " \n\t 's'll " + END_OF_TEXT + "日本🙂\ud800") * 2 + "\udce6"
     path = tmp_path / "text"
     path.write_bytes(to_bytes(text))
@@ -267,7 +268,7 @@ def test_escaped_bytes_that_make_a_character_are_that_character() -> None:
 
 @pytest.mark.parametrize("algorithm", ["compiled", "heap"])
 def test_arrays_are_of_uint32(algorithm: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    kernels_from(0, monkeypatch)
     tokenizer = BasicTokenizer(257, algorithm=algorithm)
     for text in ("", "the cat"):
         [array] = tokenizer.encode_arrays([text])
@@ -275,7 +276,8 @@ def test_arrays_are_of_uint32(algorithm: str, monkeypatch: pytest.MonkeyPatch) -
         assert all(ids.dtype == np.uint32 for ids in tokenizer.encode_stream([text, END_OF_TEXT], "all"))
 
 
-def test_much_text_in_small_pieces_is_worth_a_kernel() -> None:
+def test_much_text_in_small_pieces_is_worth_a_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels_from(1 << 18, monkeypatch)
     tokenizer = BasicTokenizer(260)
     tokenizer.train(CORPUS)
     for _ in range(4):

@@ -84,7 +84,7 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool 
 
     try:
         with stoppable():
-            sys.argv[1:] = _written_out(without_null([_quoted(argument) for argument in sys.argv[1:]]))
+            sys.argv[1:] = _written_out(without_null([_quoted(argument) for argument in sys.argv[1:]]), works)
             hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(functools.wraps(task)(tell))()
         if kept.error is not None:
             raise kept.error
@@ -151,8 +151,11 @@ def beside_others(folder: RunFolder) -> Iterator[None]:
         yield
 
 
-def _written_out(arguments: list[str]) -> list[str]:
-    """The arguments of one run with its arm and profile in plain overrides; those of a sweep or a question as given."""
+def _written_out(arguments: list[str], works: bool) -> list[str]:
+    """The arguments of one run with its arm and profile in plain overrides; those of a sweep or a question as given.
+
+    Of a command that works, not a question, says first that it has begun: composing takes a second or two.
+    """
     check_dashes(arguments)
     parser = get_args_parser()
     asked, unknown = parser.parse_known_args(arguments)
@@ -163,6 +166,8 @@ def _written_out(arguments: list[str]) -> list[str]:
         search_also_in(asked.config_dir)
     if asked.shell_completion:
         return arguments
+    if works and not (asked.cfg or asked.info or asked.help or asked.hydra_help):
+        print("checking the configuration", flush=True)
     check_typed(asked)
     flags = [argument for argument in arguments if argument not in asked.overrides]
     overrides = texts_quoted(asked.overrides)

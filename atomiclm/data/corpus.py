@@ -62,7 +62,7 @@ def prepare[T: TrainableTokenizer](
             meter.finish()
 
         trained = copy.deepcopy(tokenizer)
-        trained.train_from_iterator(text())
+        trained.train_from_iterator(text(), _num_bytes(parts))
         trained.save(folder / TOKENIZER_FILE)
         return {**identity, "settings": tokenizer.settings(), "digest": trained.digest()}
 

@@ -30,8 +30,8 @@ class TrainableTokenizer(Protocol):
     def digest(self) -> str:
         """sha256 over everything that decides encoding."""
 
-    def train_from_iterator(self, chunks: Iterable[str]) -> None:
-        """Train on the pieces of one stream. Registered special tokens in it are borders, never text to learn."""
+    def train_from_iterator(self, chunks: Iterable[str], num_bytes: int | None = None) -> None:
+        """Train on the pieces of one stream of about `num_bytes`. Special tokens in it are borders, never learned."""
 
     def encode_arrays(self, texts: Sequence[bytes]) -> list["NDArray[np.uint32]"]:
         """Ids of each text, given as UTF-8; special tokens in it are ordinary text."""

@@ -24,6 +24,8 @@ import lzma
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -32,21 +34,23 @@ NGRAM_TRAIN_BYTES = 64 << 20
 BZ2_TRAIN_BYTES = 16 << 20  # many blocks, so that it matters little where in a block the validation text begins
 XZ_TRAIN_BYTES = 16 << 20  # xz -9e takes more than half a second of CPU time a MiB, and there are two texts
 COUNT_CHUNK_BYTES = 4 << 20  # sorted at a time: bounds memory to some 200 MB beside the distinct n-grams
+COMPRESSOR_CHUNK_BYTES = 1 << 18  # taken at a time; the output is the same, and those who wait hear of it
 UNIFORM_BITS = 8.0
 
 Keys = npt.NDArray[np.int64]
 
 
-def anchors(train: bytes, validation: bytes) -> dict[str, float]:
-    """Bits per byte on `validation` by name: uniform, bigram, 5-gram, bz2, xz. Raises ValueError if it is empty."""
+def anchors(train: bytes, validation: bytes, working_on: Callable[[str], None] = lambda _: None) -> dict[str, float]:
+    """Bits per byte on `validation` by name: uniform, bigram, 5-gram, bz2, xz. Raises ValueError if it is empty.
+
+    working_on: called now and then, from any thread, with the name of what is being worked on.
+    """
+    working_on("n-grams")
     bigram, five_gram = ngram_bits_per_byte(train[-NGRAM_TRAIN_BYTES:], validation, orders=(2, 5))
-    return {
-        "uniform": UNIFORM_BITS,
-        "bigram": bigram,
-        "5-gram": five_gram,
-        "bz2": compressor_bits_per_byte(lambda raw: bz2.compress(raw, 9), train[-BZ2_TRAIN_BYTES:], validation),
-        "xz": compressor_bits_per_byte(_xz, train[-XZ_TRAIN_BYTES:], validation),
-    }
+    found = {"uniform": UNIFORM_BITS, "bigram": bigram, "5-gram": five_gram}
+    for name, start, last_bytes in (("bz2", _bz2, BZ2_TRAIN_BYTES), ("xz", _xz, XZ_TRAIN_BYTES)):
+        found[name] = compressor_bits_per_byte(start, train[-last_bytes:], validation, partial(working_on, name))
+    return found
 
 
 def notes(num_train_bytes: int) -> list[str]:
@@ -59,16 +63,44 @@ def notes(num_train_bytes: int) -> list[str]:
     ]
 
 
-def compressor_bits_per_byte(compress: Callable[[bytes], bytes], train: bytes, validation: bytes) -> float:
-    """Bits that a compressor adds for each validation byte after the training bytes."""
+class Compressor(Protocol):
+    """Takes bytes as they come, as `bz2.BZ2Compressor` does."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Take `data`; what is compressed so far and was not given yet."""
+
+    def flush(self) -> bytes:
+        """The rest."""
+
+
+def compressor_bits_per_byte(
+    start: Callable[[], Compressor], train: bytes, validation: bytes, told: Callable[[], None] = lambda: None
+) -> float:
+    """Bits that a compressor adds for each validation byte after the training bytes.
+
+    start: makes a compressor that has seen nothing
+    told: called now and then, from two threads
+    """
     _check(validation)
+
+    def length(raw: bytes) -> int:
+        compressor, total = start(), 0
+        for first in range(0, len(raw), COMPRESSOR_CHUNK_BYTES):
+            total += len(compressor.compress(raw[first : first + COMPRESSOR_CHUNK_BYTES]))
+            told()
+        return total + len(compressor.flush())
+
     with ThreadPoolExecutor(max_workers=2) as pool:  # compressors release the interpreter lock
-        with_validation, without = pool.map(lambda raw: len(compress(raw)), (train + validation, train))
+        with_validation, without = pool.map(length, (train + validation, train))
     return 8.0 * (with_validation - without) / len(validation)
 
 
-def _xz(raw: bytes) -> bytes:
-    return lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)
+def _bz2() -> Compressor:
+    return bz2.BZ2Compressor(9)
+
+
+def _xz() -> Compressor:
+    return lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
 
 
 def ngram_bits_per_byte(train: bytes, validation: bytes, orders: tuple[int, ...]) -> list[float]:

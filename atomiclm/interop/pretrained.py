@@ -55,7 +55,9 @@ class PretrainedTokenizer(BasicTokenizer):
         super().__init__(pattern=content.pattern, special_tokens=(), algorithm=algorithm)
         self._use(content)
 
-    def train_from_iterator(self, chunks: Iterable[str | bytes | tuple[str | bytes, int]]) -> None:
+    def train_from_iterator(
+        self, chunks: Iterable[str | bytes | tuple[str | bytes, int]], num_bytes: int | None = None
+    ) -> None:
         """Nothing: it has been trained. `chunks` are not read."""
 
     def settings(self) -> dict[str, Any]:

@@ -42,13 +42,16 @@ class Tokenizer(ABC):
         self.train_from_iterator([text])
 
     @abstractmethod
-    def train_from_iterator(self, chunks: Iterable[str | bytes | tuple[str | bytes, int]]) -> None:
+    def train_from_iterator(
+        self, chunks: Iterable[str | bytes | tuple[str | bytes, int]], num_bytes: int | None = None
+    ) -> None:
         """Learn the vocabulary from a stream, replacing what was learned before.
 
         Args:
             chunks: pieces of ONE stream, in order. Nothing is put between them and where they are cut changes
                 nothing, so documents have to be separated by a special token. A pair (document, weight) is a whole
                 document apart from what comes before and after, and counts as if it occurred `weight` times.
+            num_bytes: about how much text comes; changes how fast, and never what is learned. None: not known.
         """
 
     @abstractmethod

@@ -44,3 +44,18 @@ MAX_COUNT = (1 << 63) - 1
 
 COMPILED_FROM_BYTES = 1 << 18
 """Less text than this is sooner done with in plain Python than the compiled kernels are loaded."""
+
+COMPILING_FROM_BYTES = 24 << 20
+"""Less text than this is sooner done with in plain Python than kernels that no process here has compiled yet.
+
+CPU seconds of one thread (AMD EPYC, Zen 4) for a mixture of books, code and many languages and a vocabulary of 4,096,
+to train and to encode (`benchmarks/tokenizer.py cold`):
+
+               1 MB            4 MB            16 MB           64 MB
+    plain      0.7 and 0.4     2.2 and 1.5     4.4 and 4.5     16.7 and 18.9
+    compiling  9.7 and 5.3     8.7 and 4.2     8.7 and 4.2     9.4 and 4.9
+    compiled   0.2 and 0.1     0.2 and 0.1     0.3 and 0.2     0.9 and 0.7
+
+Plain code needs 0.55 s a MB for both and compiling 13 s, once a machine: they meet at 24 MB. Compiled kernels win from
+less than 1 MB on, see `COMPILED_FROM_BYTES`.
+"""

@@ -9,12 +9,20 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.compiled import load_kernel, why_unavailable
+from atomiclm.tokenizer.compiled import are_compiled, load_kernel, why_unavailable
+from atomiclm.tokenizer.constants import COMPILED_FROM_BYTES, COMPILING_FROM_BYTES
 from atomiclm.tokenizer.patterns import SplitPattern
 
 if TYPE_CHECKING:
     from atomiclm.tokenizer.encode_compiled import CompiledEncoder
     from atomiclm.tokenizer.split_compiled import CompiledSplitter, CustomSplitter
+
+
+TRAINING_KERNELS = ("split", "count", "count.spell", "places.lay_out", "scan.scan_bytes", "merge_loop")
+"""What training always loads. Others, which only some texts need, are compiled when the first of those comes."""
+
+ENCODING_KERNELS = ("split", "encode", "encode.rank_pairs", "encode.seed")
+"""What encoding always loads."""
 
 
 class CompiledEncoders:
@@ -76,6 +84,11 @@ def compiled_splitter(split: SplitPattern) -> "CompiledSplitter | CustomSplitter
     from atomiclm.tokenizer.split_compiled import CompiledSplitter, CustomSplitter
 
     return CustomSplitter(split) if split.code is None else CompiledSplitter(split)
+
+
+def worth_kernels_from(kernels: tuple[str, ...]) -> int:
+    """From how many bytes of text on these kernels are worth it: few where they are compiled already, else many."""
+    return COMPILED_FROM_BYTES if are_compiled(kernels) else COMPILING_FROM_BYTES
 
 
 @functools.cache

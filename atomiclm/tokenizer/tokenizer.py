@@ -1,5 +1,6 @@
 """Byte-level byte-pair encoding with a split pattern and special tokens."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
@@ -11,6 +12,7 @@ from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import (
     BLOCK_BYTES,
     COMPILED_FROM_BYTES,
+    COMPILING_FROM_BYTES,
     END_OF_TEXT,
     FORMAT_VERSION,
     MAX_VOCAB_SIZE,
@@ -18,7 +20,14 @@ from atomiclm.tokenizer.constants import (
 )
 from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
 from atomiclm.tokenizer.encode_plain import PlainEncoder
-from atomiclm.tokenizer.encoders import CompiledEncoders, compiled_splitter, kernels_at_hand
+from atomiclm.tokenizer.encoders import (
+    ENCODING_KERNELS,
+    TRAINING_KERNELS,
+    CompiledEncoders,
+    compiled_splitter,
+    kernels_at_hand,
+    worth_kernels_from,
+)
 from atomiclm.tokenizer.file_format import read_tokenizer_file, sha256_of, write_tokenizer_file
 from atomiclm.tokenizer.patterns import CUSTOM, split_pattern
 from atomiclm.tokenizer.pretokens import (
@@ -163,7 +172,7 @@ class BasicTokenizer(Tokenizer):
 
     # ------------------------------------------------------------------------------------------------------- training
 
-    def train_from_iterator(self, chunks: Iterable[Chunk]) -> None:
+    def train_from_iterator(self, chunks: Iterable[Chunk], num_bytes: int | None = None) -> None:
         """Learn the merges from a stream of text or bytes; see `Tokenizer.train_from_iterator`.
 
         Special tokens in the stream divide it and are not learned from. Bytes need not be UTF-8 (see `utf8.py`). Only
@@ -181,8 +190,10 @@ class BasicTokenizer(Tokenizer):
             )
         special = [to_bytes(token) for token in self._special_ids]
         stream = iter(chunks)
-        first, found = beginning(stream, COMPILED_FROM_BYTES)
-        if self._compiles(found):
+        first: list[Chunk] = []
+        if num_bytes is None and self.algorithm == "compiled":
+            first, num_bytes = beginning(stream, worth_kernels_from(TRAINING_KERNELS))
+        if self._compiles(num_bytes or 0, TRAINING_KERNELS):
             from atomiclm.tokenizer.train_stream import train_stream
 
             splitter = compiled_splitter(self._split)
@@ -213,10 +224,12 @@ class BasicTokenizer(Tokenizer):
 
     # ------------------------------------------------------------------------------------------- which code does it
 
-    def _compiles(self, num_bytes: int) -> bool:
-        """Whether compiled kernels shall work on `num_bytes` more: asked for, at hand, and worth being loaded."""
+    def _compiles(self, num_bytes: int, kernels: tuple[str, ...] = ENCODING_KERNELS) -> bool:
+        """Whether kernels shall work on `num_bytes` more: asked for, worth being loaded or even compiled, at hand."""
         self._bytes_seen += num_bytes
-        return self.algorithm == "compiled" and self._bytes_seen >= COMPILED_FROM_BYTES and kernels_at_hand()
+        if self.algorithm != "compiled" or self._bytes_seen < COMPILED_FROM_BYTES:
+            return False
+        return self._bytes_seen >= worth_kernels_from(kernels) and kernels_at_hand()
 
     # ------------------------------------------------------------------------------------------- encoding and decoding
 
@@ -264,13 +277,18 @@ class BasicTokenizer(Tokenizer):
         block_bytes: int = BLOCK_BYTES,
     ) -> Iterator["Ids"]:
         """The ids of one text that comes in chunks, block by block; see `Tokenizer.encode_stream`."""
+        return self._encode_blocks(chunks, COMPILING_FROM_BYTES, allowed_special, block_bytes)  # taken to be a long one
+
+    def _encode_blocks(
+        self, chunks: Iterable[str | bytes], num_bytes: int, allowed_special: AllowedSpecial, block_bytes: int
+    ) -> Iterator["Ids"]:
         import numpy as np
 
         allowed = [to_bytes(token) for token in self._allowed(allowed_special)]
         ids_of = {to_bytes(token): token_id for token, token_id in self._special_ids.items()}
         if block_bytes < 1:
             raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
-        compiled = self._compiles(COMPILED_FROM_BYTES)
+        compiled = self._compiles(num_bytes)
         splitter = compiled_splitter(self._split) if compiled else RegexSplitter(self._split)
         parts = weighted_segments(chunks, allowed, block_bytes)
         for data, ends, _, token in split_stream(parts, splitter, block_bytes):
@@ -289,7 +307,8 @@ class BasicTokenizer(Tokenizer):
         """The ids of a file's bytes, block by block; see `Tokenizer.encode_file`."""
         with Path(path).open("rb") as file:
             blocks = iter(lambda: file.read(max(block_bytes, 1)), b"")
-            yield from self.encode_stream(blocks, allowed_special, block_bytes)
+            num_bytes = os.fstat(file.fileno()).st_size
+            yield from self._encode_blocks(blocks, num_bytes, allowed_special, block_bytes)
 
     def _allowed(self, allowed_special: AllowedSpecial) -> AbstractSet[str]:
         if allowed_special == "all":

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.live import Live
 
-REPORT_SECONDS = 10.0
-"""Without a terminal: the shortest time between two reports of the training loss."""
+REPORT_SECONDS = 5.0
+"""Without a terminal: the shortest time between two reports of the training loss, the longest of anything unsaid."""
 
 STAGE_SECONDS = 0.1
 """In a terminal: the shortest time between two drawings of a preparation's line."""
@@ -51,11 +51,13 @@ class Console:
         self._reported_step: int | None = None
         self._stage = ""  # of a preparation, as long as its line is open
         self._stage_drawn_at = 0.0
+        self._shown_at = time.monotonic()
 
     def progress(self, stage: str, done_bytes: int, total_bytes: int) -> None:
         """Show how far a preparation is, before training starts.
 
-        In a terminal one line a stage, redrawn in place; otherwise a line when a stage begins.
+        In a terminal one line a stage, redrawn in place; otherwise a line when a stage begins, and one where nothing
+        was shown for REPORT_SECONDS.
 
         Args:
             stage: what is being done, in words.
@@ -67,6 +69,10 @@ class Console:
         if not total_bytes or not _is_terminal(self.stream):
             if stage != self._stage and done_bytes == 0:
                 self.say(stage if total_bytes == 0 else f"{stage}: {short_number(total_bytes)}B")
+            elif total_bytes:
+                self.still(f"{stage}: {done_bytes / total_bytes:.0%} of {short_number(total_bytes)}B")
+            else:
+                self.still(f"{stage}: {short_number(done_bytes)}B")
             return
         now = time.monotonic()
         if stage != self._stage:
@@ -78,6 +84,14 @@ class Console:
             # By hand and not by rich's Live, which hides the cursor: an error while preparing must not leave it hidden.
             self.stream.write(f"\r{stage}: {share:4.0%} of {short_number(total_bytes)}B\x1b[K")
             self.stream.flush()
+
+    def still(self, doing: str) -> None:
+        """Say what is being done if nothing was shown for REPORT_SECONDS and no live line shows that it goes on.
+
+        Called often by what may take long.
+        """
+        if not self.quiet and self._live is None and time.monotonic() - self._shown_at >= REPORT_SECONDS:
+            self.say(doing)
 
     def _end_stage(self) -> None:
         if self._stage:
@@ -133,6 +147,7 @@ class Console:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
             return
         self._end_stage()
+        self._shown_at = time.monotonic()
         self.stream.write(text + "\n")  # one write, so that two threads do not mix their lines
         self.stream.flush()
 

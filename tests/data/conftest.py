@@ -33,7 +33,7 @@ class ByteTokenizer:
     def digest(self):
         return hashlib.sha256(json.dumps([self.settings(), self.trained_on]).encode()).hexdigest()
 
-    def train_from_iterator(self, chunks):
+    def train_from_iterator(self, chunks, num_bytes=None):
         self.trained_on = "".join(chunks)
 
     def encode_arrays(self, texts):

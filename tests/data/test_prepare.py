@@ -258,7 +258,7 @@ helpers = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(helpers)
 
 class Slow(helpers.ByteTokenizer):
-    def train_from_iterator(self, chunks):
+    def train_from_iterator(self, chunks, num_bytes=None):
         super().train_from_iterator(chunks)
         (Path(work) / f"trained-{os.getpid()}").touch()
         if mode == "die":

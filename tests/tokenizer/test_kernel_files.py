@@ -9,13 +9,30 @@ from pathlib import Path
 import pytest
 from llvmlite.binding import FeatureMap
 
+from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tokenizer.compiled import load
+from atomiclm.tokenizer.constants import COMPILED_FROM_BYTES, COMPILING_FROM_BYTES
+from atomiclm.tokenizer.encoders import ENCODING_KERNELS, TRAINING_KERNELS
 
 KERNEL = "count.refill"  # a small one, which compiles in a second
 CODE = (
     "import sys; from atomiclm.tokenizer.compiled import load_kernel\n"
     f"load_kernel({KERNEL!r}); print('numba' in sys.modules)"
 )
+
+ANY_SIZE = (
+    "from atomiclm.tokenizer import BasicTokenizer, encoders, tokenizer; "
+    "tokenizer.COMPILED_FROM_BYTES = encoders.COMPILED_FROM_BYTES = encoders.COMPILING_FROM_BYTES = 0"
+)
+"""Has kernels compiled for any text."""
+
+TRAIN_AND_ENCODE = """
+import sys
+t = BasicTokenizer(300)
+t.train_from_iterator(["ab cd " * 25_000] * 8)  # 1.2 MB
+ids = t.encode_array("ab cd " * 100_000)
+print("numba" in sys.modules, t._encoders._first is not None, len(t.merges), len(ids))
+"""
 
 
 def run(cache: Path, code: str = CODE, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -81,6 +98,34 @@ def test_a_file_that_is_not_whole_or_not_ours_is_as_good_as_none(made: Path, tmp
     if harm.endswith("may write"):
         path.chmod(0o646 if harm == "others may write" else 0o664)
     assert load._read(path) is None
+
+
+def test_a_text_that_plain_code_is_soon_done_with_compiles_nothing(tmp_path: Path) -> None:
+    """The first command spent 32 seconds on kernels for a corpus that plain code does in ten."""
+    result = run(tmp_path, f"from atomiclm.tokenizer import BasicTokenizer{TRAIN_AND_ENCODE}")
+    assert result.stdout.split() == ["False", "False", "4", "200001"], result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_was_compiled_for_any_text_serves_every_other_at_once(tmp_path: Path) -> None:
+    """So the kernels that are asked for are those that are always loaded, no more and no less."""
+    assert run(tmp_path, f"{ANY_SIZE}{TRAIN_AND_ENCODE}").stdout.split()[:2] == ["True", "True"]
+    result = run(tmp_path, f"from atomiclm.tokenizer import BasicTokenizer{TRAIN_AND_ENCODE}")
+    assert result.stdout.split()[:2] == ["False", "True"], result.stderr
+    assert result.stderr == ""
+
+
+@pytest.mark.parametrize(("compiled", "num_bytes"), [(True, COMPILED_FROM_BYTES), (False, COMPILING_FROM_BYTES)])
+def test_compiled_kernels_are_used_at_once_and_others_from_tens_of_megabytes_on(
+    compiled: bool, num_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atomiclm.tokenizer.encoders.are_compiled", lambda kernels: compiled)
+    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.kernels_at_hand", lambda: True)
+    for kernels in (TRAINING_KERNELS, ENCODING_KERNELS):
+        tokenizer = BasicTokenizer(260)
+        assert not tokenizer._compiles(num_bytes - 1, kernels)
+        assert tokenizer._compiles(1, kernels)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="there are no owners")
@@ -199,7 +244,7 @@ print(kernel(4), flush=True)
 
 def test_a_compiler_that_cannot_be_imported_is_as_good_as_none(tmp_path: Path) -> None:
     (tmp_path / "numba.py").write_text("raise ImportError('numba needs another numpy')")
-    code = "from atomiclm.tokenizer import BasicTokenizer as B; t = B(300); t.train('ab ' * 90_000); print(t.merges)"
+    code = f"{ANY_SIZE}; t = BasicTokenizer(300); t.train('ab ' * 90_000); print(t.merges)"
     path = f"{tmp_path}{os.pathsep}{Path(__file__).parents[2]}"
     result = run(tmp_path / "cache", code, PYTHONPATH=path)
     assert result.returncode == 0, result.stderr

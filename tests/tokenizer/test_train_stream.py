@@ -4,6 +4,7 @@ import random
 from collections.abc import Iterator
 
 import pytest
+from tokenizer.thresholds import kernels_from
 
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.compiled import why_unavailable
@@ -28,7 +29,7 @@ def test_every_algorithm_learns_the_same_of_the_same_stream(
     pattern: str, tie_break: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for seed, compiled_from in enumerate((0, 1, 100, 1000)):  # how much is looked at before kernels are chosen
-        monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", compiled_from)
+        kernels_from(compiled_from, monkeypatch)
         results = []
         for algorithm in ("compiled", "heap", "basic"):
             tokenizer = BasicTokenizer(330, pattern, algorithm=algorithm, tie_break=tie_break)
@@ -56,6 +57,7 @@ def test_what_is_said_about_the_corpus() -> None:
 @pytest.mark.parametrize("chunk", ["ab cd " * 1000, ("ab cd " * 1000, 2)])
 def test_a_long_stream_is_not_gathered_before_it_is_read(chunk: Chunk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels are chosen after a look at the beginning; a weighted document counts as what it holds."""
+    kernels_from(1 << 18, monkeypatch)
     read = 0
     seen: list[int] = []
     tokenizer = BasicTokenizer(260)
@@ -67,9 +69,9 @@ def test_a_long_stream_is_not_gathered_before_it_is_read(chunk: Chunk, monkeypat
             read += 1
             yield chunk
 
-    def watched(num_bytes: int) -> bool:
+    def watched(num_bytes: int, kernels: tuple[str, ...]) -> bool:
         seen.append(read)
-        return choose(num_bytes)
+        return choose(num_bytes, kernels)
 
     monkeypatch.setattr(tokenizer, "_compiles", watched)
     tokenizer.train_from_iterator(stream())
@@ -77,7 +79,7 @@ def test_a_long_stream_is_not_gathered_before_it_is_read(chunk: Chunk, monkeypat
 
 
 def test_training_again_by_kernels_forgets_the_old_encoders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    kernels_from(0, monkeypatch)
     tokenizer = BasicTokenizer(260)
     for text in ("aaaa aaaa", "bbbb bbbb"):
         tokenizer.train(text)
@@ -85,7 +87,7 @@ def test_training_again_by_kernels_forgets_the_old_encoders(monkeypatch: pytest.
 
 
 def test_training_while_another_thread_encodes_leaves_no_old_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", 0)
+    kernels_from(0, monkeypatch)
     tokenizer = BasicTokenizer(260)
     tokenizer.train("aaaa aaaa")
     with tokenizer._encoders.borrow():

@@ -4,7 +4,8 @@
     load_kernel("count.grow")  the kernel `grow` in count.py
 
 The first call on a machine compiles a kernel (seconds) and keeps its machine code in the cache folder; later processes
-load that in milliseconds, and without importing numba, which by itself would cost them a second.
+load that in milliseconds, and without importing numba, which by itself would cost them a second. `are_compiled` says
+which of the two it would be.
 
 | file | its one idea |
 |---|---|
@@ -23,6 +24,6 @@ load that in milliseconds, and without importing numba, which by itself would co
 | `encode`, `encoder_fields` | look pretokens up, merge those that are new |
 """
 
-from atomiclm.tokenizer.compiled.load import load_kernel, why_unavailable
+from atomiclm.tokenizer.compiled.load import are_compiled, load_kernel, why_unavailable
 
-__all__ = ["load_kernel", "why_unavailable"]
+__all__ = ["are_compiled", "load_kernel", "why_unavailable"]

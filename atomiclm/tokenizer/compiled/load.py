@@ -57,17 +57,32 @@ def load_kernel(name: str) -> Callable[..., int]:
     """
     if reason := why_unavailable():
         raise RuntimeError(f"compiled kernels: {reason}; use algorithm='heap'")
-    module, _, function = name.partition(".")
-    function = function or module
-    path = default_cache_dir() / "kernels" / f"{module}.{function}-{_fingerprint(module)}.kernel"
+    path = _path(name)
     code = _read(path)
     if code is None:
         from atomiclm.tokenizer.compiled.build import build
 
         _log.warning("compiling the tokenizer's kernel %s, which is done once", name)
-        code = build(module, function)
+        code = build(*_module_and_function(name))
         _write(path, code)
+        are_compiled.cache_clear()
     return _link(code)
+
+
+@functools.cache
+def are_compiled(names: tuple[str, ...]) -> bool:
+    """Whether `load_kernel` finds the machine code of all these kernels, and has nothing to compile."""
+    return why_unavailable() is None and all(_read(_path(name)) is not None for name in names)
+
+
+def _path(name: str) -> Path:
+    module, function = _module_and_function(name)
+    return default_cache_dir() / "kernels" / f"{module}.{function}-{_fingerprint(module)}.kernel"
+
+
+def _module_and_function(name: str) -> tuple[str, str]:
+    module, _, function = name.partition(".")
+    return module, function or module
 
 
 @functools.cache
