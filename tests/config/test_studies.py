@@ -1,11 +1,13 @@
 """A sweep is validated whole before anything trains: what is sound is planned, what is not is told by path and rule."""
 
+import csv
 import re
 
 import pytest
 from cli import run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
+from atomiclm.config.counting import cost_of
 from atomiclm.config.declared import expanded, read_study, single_values
 from atomiclm.config.faults import ConfigError
 from atomiclm.config.identity import digest
@@ -72,6 +74,24 @@ def test_every_arm_of_a_shipped_study_is_sound_and_run_alone_is_the_sweeps_cell(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("experiment", DECLARED)
+def test_a_shipped_study_trains_what_its_results_are_of_whatever_the_defaults_come_to(experiment):
+    with (EXPERIMENTS / experiment / "results.csv").open(encoding="utf-8", newline="") as file:
+        recorded = {row["arm"]: row for row in csv.DictReader(file)}
+    for one in plan(f"experiments={experiment}", "seed=1"):
+        row, values = recorded[one.cell.arm], one.run.values
+        cost = cost_of(values)
+        counted = cost.steps, cost.tokens, cost.parameters, cost.training_flops_per_token
+        assert counted == tuple(int(row[key]) for key in ("step", "tokens", "parameters", "flops_per_token"))
+        schedule = row.get("schedule._target_") or "atomiclm.optim.Cosine"
+        assert values["schedule"]["_target_"] == schedule
+        assert values["schedule"].get("decay_fraction") == (0.2 if schedule.endswith("Decay") else None)
+        assert (values["schedule"]["warmup_steps"], values["data"]["_target_"]) == (
+            50,
+            "atomiclm.data.PythonStandardLibrary",
+        )
+
+
 @pytest.mark.parametrize("experiment", DECLARED)
 def test_the_baseline_and_the_matched_arms_of_a_shipped_study_are_sound_at_the_gpu_profile(experiment):
     typed = (f"experiments={experiment}", "profile=gpu", "seed=1")

@@ -41,9 +41,29 @@ def test_plain_reports_keep_their_cadence(clock):
     console.close()
     lines = stream.getvalue().splitlines()
     reported = [int(re.match(r"step (\d+)/100", line).group(1)) for line in lines if line.startswith("step")]
-    assert reported == [1, 11, 21, 31, 41, 51, 61, 71, 81, 91, 100]
+    assert reported == [1, 6, 11, 16, 21, 26, 31, 36, 41, 46, 51, 56, 61, 66, 71, 76, 81, 86, 91, 96, 100]
     assert lines[0] == "step 1/100  loss 4.000  12.3k tokens/s  42% of peak"
-    assert lines[1].endswith("1:29 left")
+    assert lines[1].endswith("1:34 left")
+
+
+def test_what_takes_long_says_every_five_seconds_that_it_goes_on(clock):
+    """A pipe was silent for as long as a tokenizer was trained, a validation pass took, or xz compressed."""
+    stream = io.StringIO()
+    console = Console(stream=stream)
+    for second in range(12):
+        console.progress("reading", second * 1000, 0)
+        clock[0] += 1.0
+    for second in range(12):
+        console.progress("encoding", second * 1000, 12_000)
+        clock[0] += 1.0
+    for _ in range(6):
+        console.still("validating")
+        clock[0] += 1.0
+    assert stream.getvalue().splitlines() == [
+        "reading", "reading: 5.00kB", "reading: 10.0kB",
+        "encoding: 12.0kB", "encoding: 42% of 12.0kB", "encoding: 83% of 12.0kB",
+        "validating",
+    ]  # fmt: skip
 
 
 def test_plain_output_has_no_control_characters_whatever_the_model_writes(clock, monkeypatch):
