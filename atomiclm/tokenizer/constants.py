@@ -49,7 +49,7 @@ COMPILING_FROM_BYTES = 24 << 20
 """Less text than this is sooner done with in plain Python than kernels that no process here has compiled yet.
 
 CPU seconds of one thread (AMD EPYC, Zen 4) for a mixture of books, code and many languages and a vocabulary of 4,096,
-to train and to encode (`benchmarks/tokenizer.py cold`):
+to train and to encode:
 
                1 MB            4 MB            16 MB           64 MB
     plain      0.7 and 0.4     2.2 and 1.5     4.4 and 4.5     16.7 and 18.9
