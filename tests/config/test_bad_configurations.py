@@ -38,7 +38,7 @@ CASES = {
     "heads that do not divide": (["model.attention.num_heads=7"], ["model.attention", "num_heads=7", "divide dim"]),
     "kv heads that do not divide": (
         ["model.attention.num_kv_heads=3"],
-        ["num_kv_heads=3", "num_heads=8", "[1, 2, 4, 8]"],
+        ["num_kv_heads=3", "num_heads=4", "[1, 2, 4]"],
     ),
     "missing file": (["data=text", "data.path=nowhere.txt"], ["data.path", "nowhere.txt"]),
     "a missing file with an equals sign": (["data=text", "data.path=a=b/c.txt"], ["data.path: ", "a=b/c.txt"]),
