@@ -3,6 +3,7 @@
 import re
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
 from atomiclm.config.compose import PRESETS, chooses, compose, compose_hydra, parsed, root_keys, unresolved
 from atomiclm.config.faults import ConfigError, Fault
@@ -26,7 +27,7 @@ def check_dashes(arguments: Sequence[str]) -> None:
     """
     roots = {*root_keys(), *PRESETS, "hydra"}
     faults = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         key, equals, value = argument.lstrip("-").partition("=")
         if argument.startswith("-") and re.split("[./]", key)[0] in roots:
             if not equals and not following.startswith("-") and "=" not in following:

@@ -33,7 +33,7 @@ def test_every_such_setting_is_told():
 @pytest.mark.parametrize("typed", [
     ["-m", "seed=1,2"], ["--multirun"], ["--cfg", "job"], ["-c", "job"], ["--config-dir=mine"], ["-cd", "mine"],
     ["--help"], ["--info", "defaults"], ["--nonsense=1"], ["model=tiny"], ["~debug"], ["+optim.x=1"],
-    ["-sc", "install=bash"], ["name=--seed"],
+    ["-sc", "install=bash"], ["name=--seed"], [],
 ])  # fmt: skip
 def test_flags_and_settings_pass(typed):
     check_dashes(typed)
