@@ -114,7 +114,8 @@ run_app(task, works=False)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
     with process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "stopped by SIGTERM; the same command resumes\n"
+        said = process.stderr.readline()
+        assert said == "stopped by SIGTERM; the same command resumes\n", said + process.stderr.read()
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGINT)
     assert process.returncode == 75

@@ -22,6 +22,7 @@ def _trained(run, path, corpus="0" * 64):
     folder.checkpoint(1).mkdir(parents=True)
     (folder.checkpoint(1) / "manifest.json").write_text("{}")
     folder.tokenizer.write_text("{}")
+    folder.environment.write_text("{}")
     folder.config.write_text(run.to_yaml())
     write_summary(folder.summary, {"state": "done", "variant": run.variant, "corpus_sha256": corpus})
     return folder
