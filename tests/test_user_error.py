@@ -38,6 +38,7 @@ ACTING = {
 """Of commands that act on runs: a function that computes, and the arguments."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ACTING)
 def test_a_fault_of_the_program_is_not_told_as_the_users(name, trained, tmp_path, monkeypatch):
     place, arguments = ACTING[name]
@@ -59,6 +60,7 @@ COMPOSING = {
 """Of commands that compose a configuration, and end the process themselves."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMPOSING)
 def test_a_fault_under_hydra_keeps_its_traceback_and_is_status_1(name, tmp_path):
     place, arguments = COMPOSING[name]

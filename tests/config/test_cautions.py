@@ -71,6 +71,7 @@ def test_of_many_runs_a_doubt_is_told_once():
     assert told.endswith("  [4 of 5 runs: a, b]")
 
 
+@pytest.mark.slow
 def test_a_sweep_tells_it_once_and_not_for_each_cell(tmp_path):
     settings = [*TINY, "data=text", f"data.path={corpus(tmp_path)}", "trainer.max_steps=1", "evaluation.samples=0"]
     done = run(tmp_path, "train", "-m", *settings, "seed=1,2")

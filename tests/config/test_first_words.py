@@ -31,7 +31,7 @@ def _lines(folder, name, *arguments):
 def test_what_is_done_is_said_before_it_is_begun_also_through_a_pipe(tmp_path, name):
     """Nothing was printed for 20 s after Enter."""
     text = (f"data.path={corpus(tmp_path)}", "data=text")
-    lines = _lines(tmp_path, name, *TINY, *text, "trainer.max_steps=2")
+    lines = _lines(tmp_path, name, *TINY, *text, "trainer.max_steps=2", "schedule.warmup_steps=0")
     assert lines[:3] == ["importing omegaconf", "checking the configuration", "reading"]
     if name == "train":
         begun = [lines.index(line) for line in ("loading torch", "importing torch", "building the model")]
@@ -40,6 +40,7 @@ def test_what_is_done_is_said_before_it_is_begun_also_through_a_pipe(tmp_path, n
         assert "importing torch" not in lines
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("asked", ["--help", "--cfg=job"])
 def test_a_question_gets_its_answer_and_nothing_else(tmp_path, asked):
     assert not any("checking" in line for line in _lines(tmp_path, "train", asked))

@@ -1,5 +1,6 @@
 """A component nobody here has heard of takes one class and one YAML file, nothing else, and the user's word."""
 
+import pytest
 from cli import run
 
 CLASS = '''
@@ -34,6 +35,7 @@ frequency: 2.0
 """
 
 
+@pytest.mark.slow
 def test_trains_plans_sweeps_and_is_checked(tmp_path, monkeypatch):
     (tmp_path / "sine_part.py").write_text(CLASS)
     option = tmp_path / "mine" / "model" / "feedforward" / "sine.yaml"
@@ -72,6 +74,7 @@ def test_trains_plans_sweeps_and_is_checked(tmp_path, monkeypatch):
     assert "model.feedforward: frequency=-1 must be greater than 0" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_an_attention_that_lacks_a_member_is_a_fault_with_the_members_meaning(tmp_path, monkeypatch):
     (tmp_path / "headless_part.py").write_text(
         "from atomiclm.model import MultiHeadAttention\n\n\n"

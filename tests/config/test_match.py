@@ -11,10 +11,12 @@ from atomiclm.config.identity import digest
 from atomiclm.config.match import apply_match
 from atomiclm.config.validate import validate
 
+SIZE = "model=small"
 BASELINE = "match.baseline=['model.attention.num_kv_heads=8']"
 
 
 def matched(*overrides):
+    overrides = (SIZE, *overrides)
     config = compose(overrides)
     found = apply_match(config, overrides)
     return found, validate(resolved(config), root_keys())
@@ -23,7 +25,7 @@ def matched(*overrides):
 @pytest.mark.parametrize("heads", [4, 2, 1])
 def test_parameters_equal_the_baselines_and_are_really_there(heads):
     found, values = matched("match=parameters", BASELINE, f"model.attention.num_kv_heads={heads}")
-    baseline = cost_of(resolved(compose(["model.attention.num_kv_heads=8"])))
+    baseline = cost_of(resolved(compose([SIZE, "model.attention.num_kv_heads=8"])))
     with torch.device("meta"):
         model = build(values["model"])
     count = sum(parameter.numel() for parameter in model.parameters())
@@ -39,7 +41,7 @@ def test_parameters_equal_the_baselines_and_are_really_there(heads):
 def test_every_quantity_of_every_arm_comes_within_the_tolerance(quantity, arm):
     baseline = "match.baseline=['model/feedforward=swiglu','model/position=rope','model.num_layers=4']"
     found, values = matched(f"match={quantity}", baseline, arm)
-    target = cost_of(resolved(compose([]))).quantity(quantity)
+    target = cost_of(resolved(compose([SIZE]))).quantity(quantity)
     assert cost_of(values).quantity(quantity) == pytest.approx(target, rel=0.005)
     assert found is None or abs(found.residuals[quantity]) < 0.005
 
@@ -64,13 +66,13 @@ def test_training_flops_are_met_by_the_budget():
 def test_the_baseline_matched_to_itself_is_the_run_it_was():
     found, values = matched("match=parameters", BASELINE, "model.attention.num_kv_heads=8")
     assert found is None
-    plain = validate(resolved(compose(["model.attention.num_kv_heads=8"])), root_keys())
+    plain = validate(resolved(compose([SIZE, "model.attention.num_kv_heads=8"])), root_keys())
     assert digest(values) == digest(plain)
 
 
 def test_what_was_solved_is_part_of_the_identity_and_the_match_is_not():
     _, values = matched("match=parameters", BASELINE, "model.attention.num_kv_heads=2")
-    given = resolved(compose(["model.attention.num_kv_heads=2", "model.feedforward.hidden_dim=608"]))
+    given = resolved(compose([SIZE, "model.attention.num_kv_heads=2", "model.feedforward.hidden_dim=608"]))
     assert digest(values) == digest(validate(given, root_keys()))
 
 
@@ -96,6 +98,7 @@ def test_what_cannot_be_matched_is_refused_with_the_reason(overrides, words):
         assert word in str(refused.value)
 
 
+@pytest.mark.slow
 def test_seconds_are_measured_once_and_kept(tmp_path, capsys):
     """The same question gets the same answer, so that the same command is the same run."""
     arguments = ("match=seconds", "match.baseline=['model/feedforward=swiglu']", "match.tolerance=0.9", "model=tiny",

@@ -29,6 +29,7 @@ def test_a_vocabulary_smaller_than_asked_for_is_told(asked, rows, tmp_path):
     assert vocabulary_note(values, prepared) is None
 
 
+@pytest.mark.slow
 def test_a_run_with_more_rows_than_ids_says_so_and_writes_its_samples(tmp_path):
     """Its first samples are drawn from all rows alike, and nearly all of them stand for nothing."""
     corpus(tmp_path, 60)
@@ -51,6 +52,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_a_command_shows_what_the_tokenizer_warns_of(tmp_path):
     (tmp_path / "text.txt").write_text("begun x " + "a" * 28 + "b c" + 99 * " and more")
     done = subprocess.run(

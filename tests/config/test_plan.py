@@ -22,6 +22,7 @@ def test_one_configuration_in_full(tmp_path):
         assert word in done.stdout
 
 
+@pytest.mark.slow
 def test_the_time_is_a_range_from_the_best_rate_to_what_like_runs_reached(tmp_path):
     """It said "at least 8 min" of what took 4:28, at a rate that was measured while others had the cores."""
     cost = cost_of(resolved(compose([])))
@@ -36,6 +37,7 @@ def test_the_time_is_a_range_from_the_best_rate_to_what_like_runs_reached(tmp_pa
     assert "2 min to 2.0 h of steps" in run(tmp_path, "plan").stdout
 
 
+@pytest.mark.slow
 def test_the_arms_of_a_study_with_their_matches(tmp_path):
     """Seeds are not arms; matched arms have the baseline's parameters."""
     done = run(tmp_path, "plan", "experiments=gqa_ratio")
@@ -51,6 +53,7 @@ def test_the_arms_of_a_study_with_their_matches(tmp_path):
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_from_the_command_line_is_a_table(tmp_path):
     done = run(tmp_path, "plan", "-m", "model=tiny", "model/feedforward=swiglu,gelu", "seed=1,2")
     assert done.returncode == 0, done.stderr
@@ -60,6 +63,7 @@ def test_a_sweep_from_the_command_line_is_a_table(tmp_path):
     assert done.stderr == "", "no board, and no cells that are done"
 
 
+@pytest.mark.slow
 def test_imports_neither_torch_nor_wandb(tmp_path):
     code = (
         "import sys; sys.argv = ['plan', 'experiments=gqa_ratio']\n"
@@ -73,6 +77,7 @@ def test_imports_neither_torch_nor_wandb(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_as_in_train(tmp_path):
     done = run(tmp_path, "plan", "experiments=gqa_ratio", "model.attention.num_heads=7")
     assert done.returncode == 2

@@ -101,6 +101,7 @@ def test_what_else_is_dropped_there_is_told_as_ever(monkeypatch):
     assert sys.unraisablehook == told.append
 
 
+@pytest.mark.slow
 def test_asked_again_while_it_ends_the_status_stays():
     """A scheduler asks every process of a job, and some of them twice."""
     code = """

@@ -92,6 +92,7 @@ def test_a_shipped_study_trains_what_its_results_are_of_whatever_the_defaults_co
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", DECLARED)
 def test_the_baseline_and_the_matched_arms_of_a_shipped_study_are_sound_at_the_gpu_profile(experiment):
     typed = (f"experiments={experiment}", "profile=gpu", "seed=1")

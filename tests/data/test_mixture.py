@@ -56,6 +56,7 @@ def test_each_source_is_as_it_would_be_alone(sources, byte_tokenizer, tmp_path):
     assert json.dumps(mixture.manifest)
 
 
+@pytest.mark.slow
 def test_the_tokenizer_sees_training_text_in_the_proportion_of_the_weights(byte_tokenizer, tmp_path):
     sources = {
         "a": Markov(num_symbols=4, num_documents=2000, document_bytes=50, seed=1),

@@ -63,6 +63,7 @@ def test_the_headline_is_the_runs_own_and_of_the_same_protocol(folder, capsys):
     assert kept.step == summary["step"]
 
 
+@pytest.mark.slow
 def test_what_was_asked_is_not_computed_again_unless_wanted(folder, capsys, monkeypatch):
     asked = (folder, "--protocol", "bits_per_byte", "sliding", "--stride", "8")
     first = figures(capsys, *asked)
@@ -232,6 +233,7 @@ def test_a_text_that_has_changed_is_refused(folder, capsys):
     assert "the validation bytes are others (000000000000, now" in printed.err
 
 
+@pytest.mark.slow
 def test_the_command_itself_says_what_is_wrong_without_a_traceback(trained):
     done = run(trained.parents[2], "evaluate", str(trained), "--set", "model/position=yran")
     assert (done.returncode, done.stdout) == (2, "")

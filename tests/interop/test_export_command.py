@@ -23,6 +23,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_is_exported_and_loads_elsewhere(trained):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -70,6 +71,7 @@ def test_the_tokenizer_alone_is_exported_for_tiktoken(trained):
     assert (weights.returncode, weights.stderr.count("\n")) == (2, 1)
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line_and_status_2(trained):
     (trained / "full").mkdir(exist_ok=True)
     (trained / "full" / "note.txt").write_text("mine")

@@ -46,6 +46,7 @@ def test_ids_are_the_files_and_the_separator_comes_after_them(theirs):
     assert again.settings() == ours.settings()
 
 
+@pytest.mark.slow
 def test_our_own_file_and_ranks_of_tiktoken(tmp_path):
     trained = BasicTokenizer(320)
     trained.train(TEXT)

@@ -9,6 +9,7 @@ import atomiclm.generation
 import atomiclm.model
 
 
+@pytest.mark.slow
 def test_rules_and_package_do_not_import_torch():
     program = (
         "import sys, atomiclm.model, atomiclm.model.rules, atomiclm.generation\n"

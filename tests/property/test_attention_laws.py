@@ -153,6 +153,7 @@ def test_flex_agrees_with_the_explicit_kernel(attention, position, documents):
     assert (outcomes[0] - outcomes[1]).abs().max() < 1e-10
 
 
+@pytest.mark.slow
 @unfused
 def test_flex_reads_a_rolling_cache_and_documents():
     model, tokens, documents = build("sink", "alibi", "window"), draw(), DOCUMENTS["documents"]

@@ -167,7 +167,7 @@ def differ(one, other):
     )
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(9)
 @pytest.mark.parametrize(("option", "keys"), KNOBS, ids=lambda part: part if isinstance(part, str) else ".".join(part))
 def test_every_setting_moves_what_the_model_shows(option, keys):
     """Two values in one process, there and back: nothing kept from the first answers for the second."""
@@ -185,6 +185,7 @@ SAME = [
 ]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("group", groups())
 def test_options_of_a_group_differ(group):
     shown = {}

@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from itertools import pairwise
 
+import pytest
 import regex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -48,6 +49,7 @@ def cut[T: (str, bytes)](stream: T, cuts: list[int]) -> list[T]:
     return [stream[start:end] for start, end in pairwise(borders)]
 
 
+@pytest.mark.slow
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200)), name=NAMES, block=st.integers(1, 12), as_bytes=st.booleans())
 @settings(deadline=None, max_examples=1500)
 @example(text="x  <|e|>", cuts=[6], name="gpt4", block=1, as_bytes=False)

@@ -108,6 +108,7 @@ def test_asked_to_end_in_its_last_step_a_sweep_goes_no_further_and_nothing_is_lo
     assert [row["event"] for row in rows if row["event"] != "checkpoint"] == ["train", "validation"]
 
 
+@pytest.mark.slow
 def test_plan_and_summary_have_one_figure_of_the_cache(tmp_path):
     """A run in float32 too: TINY's precision, whose cache is twice as large."""
     settings = [*TINY, "trainer.max_steps=1", "data=text", f"data.path={corpus(tmp_path)}"]
@@ -122,6 +123,7 @@ def test_plan_and_summary_have_one_figure_of_the_cache(tmp_path):
     assert f"{planned.cache_bytes_per_token:,}  (bfloat16, over" in run(tmp_path, "plan", *settings).stdout
 
 
+@pytest.mark.slow
 def test_a_run_whose_checkpoints_are_gone_does_not_begin_anew_in_silence(tmp_path):
     arguments = _arguments(tmp_path)
     step = _interrupted(tmp_path, *arguments)

@@ -39,6 +39,7 @@ def undisturbed(tmp_path_factory):
     return only_run(folder)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_skipped(undisturbed):
     folder = undisturbed.parents[2]
     before = (undisturbed / "metrics.jsonl").read_bytes()
@@ -48,6 +49,7 @@ def test_a_finished_run_is_skipped(undisturbed):
     assert (undisturbed / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_evaluating_and_sampling_more_often_changes_no_weight(undisturbed, tmp_path):
     more = ("evaluation.times=7", "evaluation.samples=3", "evaluation.sample_times=5", "runtime.log_every_steps=1")
     done = run(tmp_path, "train", *_arguments(tmp_path), *more)
@@ -56,6 +58,7 @@ def test_evaluating_and_sampling_more_often_changes_no_weight(undisturbed, tmp_p
     assert _weights(only_run(tmp_path)) == _weights(undisturbed)
 
 
+@pytest.mark.slow
 def test_another_text_under_the_same_name_is_refused(undisturbed):
     folder = undisturbed.parents[2]
     text = folder / "corpus.txt"
@@ -71,6 +74,7 @@ def test_another_text_under_the_same_name_is_refused(undisturbed):
     assert before == {path: path.read_bytes() for path in before}
 
 
+@pytest.mark.slow
 def test_evaluating_a_run_gives_its_own_figure(undisturbed):
     folder = undisturbed.parents[2]
     done = run(folder, "evaluate", str(undisturbed))
@@ -79,6 +83,7 @@ def test_evaluating_a_run_gives_its_own_figure(undisturbed):
     assert f"{summary['validation/loss']:.4f} nats per token" in done.stdout
 
 
+@pytest.mark.slow
 def test_generation_is_the_same_every_time(undisturbed):
     folder = undisturbed.parents[2]
     arguments = (str(undisturbed), "--prompt", "the cat", "--max-tokens", "20", "--seed", "1")

@@ -51,6 +51,7 @@ def _swept(tmp_path_factory):
     return folder, arguments, run(folder, "train", *arguments, timeout=300)
 
 
+@pytest.mark.slow
 def test_every_cell_runs_and_the_failures_are_told_at_the_end(swept):
     folder, _, done = swept
     assert done.returncode == 1, done.stdout + done.stderr
@@ -69,6 +70,7 @@ def test_each_run_is_called_as_its_sweep_planned_it_by_what_is_swept_first(swept
     assert all(cell.run_id.startswith(f"{cell.arm.split()[0]}-norm=Exploding-") for cell in failing), failing
 
 
+@pytest.mark.slow
 def test_each_cell_is_one_run_of_the_mirror(swept):
     folder, _, _ = swept
     for cell in _summaries(folder, "gqa_ratio"):
@@ -77,6 +79,7 @@ def test_each_cell_is_one_run_of_the_mirror(swept):
         assert files[0].stem.startswith(f"run-{cell.rpartition('-')[2]}-"), "W&B's id begins with the run's digest"
 
 
+@pytest.mark.slow
 def test_compare_prints_arms_and_says_what_failed(swept):
     folder, _, _ = swept
     done = run(folder, "compare", "outputs/gqa_ratio")

@@ -163,6 +163,7 @@ with sketching():
 """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", ["ValueError", "TypeError", "AttributeError"])
 def test_a_constructor_that_fails_on_the_stand_in_is_not_taken_for_sound(error, tmp_path):
     """The stand-in may not know enough; torch itself then shows that the constructor is wrong."""
@@ -190,6 +191,7 @@ else:
     )
 
 
+@pytest.mark.slow
 def test_every_shipped_component_is_made_without_torch():
     """Validation makes an optimizer, a trainer and its parts; none of the shipped ones needs the import of torch."""
     groups = ("optim", "schedule", "trainer/order", "trainer/objective", "trainer/bad_steps", "trainer/spikes",

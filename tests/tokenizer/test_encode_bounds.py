@@ -33,6 +33,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_kernels_keep_within_their_arrays() -> None:
     result = run()
     assert (result.returncode, result.stdout) == (0, f"{VOCABULARIES} vocabularies\n"), result.stderr

@@ -84,6 +84,7 @@ def encoding_of_pairs(spelling: str) -> tiktoken.Encoding:
     return tiktoken.Encoding("pairs", pat_str=spelling, mergeable_ranks=ranks, special_tokens={})
 
 
+@pytest.mark.slow
 @given(text=SHARED, spelling=st.sampled_from([*PATTERNS.values(), *SPELLINGS]))
 @settings(deadline=None, max_examples=1500)
 def test_tiktoken_cuts_where_we_do(text: str, spelling: str) -> None:

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_un
 CORPORA = 300
 
 
+@pytest.mark.slow
 def test_kernels_keep_within_their_arrays() -> None:
     result = subprocess.run(
         [sys.executable, __file__],

@@ -191,6 +191,7 @@ def finished(tmp_path_factory):
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage", [pytest.param(name, marks=() if name.startswith("config") else pytest.mark.slow) for name in ADVISED]
 )

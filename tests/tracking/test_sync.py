@@ -115,6 +115,7 @@ def test_offline_segments_can_be_made_on_a_machine_without_a_key(tmp_path):
     assert steps(tmp_path, segment) == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_be_sent_is_said_and_the_others_are_sent(tmp_path, server):
     torn = trained(tmp_path / "s" / "a", *loss_rows(1))
     (Path(torn) / "config.yaml").write_text("{")

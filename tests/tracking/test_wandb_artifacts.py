@@ -4,6 +4,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import pytest
 from wandb_driver import drive, loss_rows, make_run
 
 from atomiclm.tracking.wandb_mirror import SPARE_SECONDS
@@ -26,6 +27,7 @@ def kinds(server):
     return [(artifact.type, artifact.made_by, artifact.used_by) for artifact in server.artifacts.values()]
 
 
+@pytest.mark.slow
 def test_the_run_uses_tokenizer_and_data_then_makes_a_checkpoint(tmp_path, server):
     folder = with_checkpoint(tmp_path / "run")
     cell = {"folder": folder, "rows": loss_rows(1), "settings": {"artifacts": "all"}}
@@ -43,6 +45,7 @@ def test_the_run_uses_tokenizer_and_data_then_makes_a_checkpoint(tmp_path, serve
     assert model.aliases == ["latest", "step_00000002"]
 
 
+@pytest.mark.slow
 def test_by_default_the_checkpoint_stays_here_and_runs_share_tokenizer_and_data(tmp_path, server):
     cells = [{"folder": with_checkpoint(tmp_path / name), "rows": loss_rows(1)} for name in ("one", "two")]
     drive(tmp_path, cells, **server.variables)
@@ -50,6 +53,7 @@ def test_by_default_the_checkpoint_stays_here_and_runs_share_tokenizer_and_data(
     assert kinds(server) == [("tokenizer", None, runs), ("data", None, runs)]
 
 
+@pytest.mark.slow
 def test_none_and_offline_send_no_artifacts(tmp_path, server):
     cells = [
         {"folder": make_run(tmp_path / "one"), "rows": loss_rows(1), "settings": {"artifacts": "none"}},
@@ -63,6 +67,7 @@ def test_none_and_offline_send_no_artifacts(tmp_path, server):
     assert server.artifacts == {}
 
 
+@pytest.mark.slow
 def test_artifacts_that_hang_are_given_up_within_the_timeout_and_said(tmp_path, server):
     folder = make_run(tmp_path / "run")
     server.silent_operations.add("CreateArtifact")

@@ -101,6 +101,7 @@ def test_a_server_that_dies_when_the_run_has_begun(tmp_path):
         assert [item["step"] for item in server.run.rows] == [1, 2, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_server_that_dies_in_mid_run_has_the_rows_it_had_and_gets_the_rest_later(tmp_path):
     folder = make_run(tmp_path / "run")
     with fake_wandb.serving() as server:

@@ -97,6 +97,7 @@ def test_what_was_not_waited_for_is_sent_later(tmp_path):
         assert (server.run.preempting, server.run.exit_code) == (True, STATUS)
 
 
+@pytest.mark.slow
 def test_offline_the_preemption_is_in_the_segment(tmp_path):
     folder = make_run(tmp_path / "run")
     drive(tmp_path, [{"folder": folder, "rows": loss_rows(1), "state": "interrupted"}])
@@ -140,6 +141,7 @@ def test_room_is_asked_of_the_folder_itself(tmp_path):
     assert ROOM_BYTES > 1 << 15
 
 
+@pytest.mark.slow
 def test_a_failed_run_stays_a_failed_one(tmp_path, server):
     folder = make_run(tmp_path / "run")
     write_summary(RunFolder(tmp_path / "run").summary, {"state": "failed", "variant": "0", "name": "s"})

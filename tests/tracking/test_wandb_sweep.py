@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import cli
+import pytest
 import yaml
 from wandb_driver import sandbox
 
@@ -26,6 +27,7 @@ def wandb(tmp_path, server, *arguments):
     return answer.stderr + answer.stdout
 
 
+@pytest.mark.slow
 def test_an_agent_trains_two_points_and_each_is_its_run_in_the_sweep(tmp_path, server):
     sweep = yaml.safe_load((SWEEPS / "learning_rate.yaml").read_text())
     rates = sweep["parameters"]["optim.lr"]["values"][:2]

@@ -12,6 +12,7 @@ from atomiclm.tracking import WeightsAndBiases
 from atomiclm.tracking.wandb_segments import Segments
 
 
+@pytest.mark.slow
 def test_offline_runs_arrive_whole_and_two_in_one_process_stay_two(tmp_path):
     samples = [{"prompt": "def ", "text": "def f():\n    pass"}]
     rows = [
@@ -120,6 +121,7 @@ def test_online_rows_arrive_once_however_often_the_run_was_resumed(tmp_path, ser
     assert steps(tmp_path, offline) == [7]
 
 
+@pytest.mark.slow
 def test_the_summary_keeps_the_best_and_the_last_of_validation_also_when_resumed(tmp_path, server):
     def validations(*losses):
         return [

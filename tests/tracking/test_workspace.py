@@ -90,6 +90,7 @@ def call(tmp_path, *arguments, **variables):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_server_takes_it(study, tmp_path, server):
     answer = call(tmp_path, study, **server.variables)
     assert answer.returncode == 0, answer.stderr
