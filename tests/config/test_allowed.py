@@ -167,6 +167,7 @@ def test_a_trusted_callback_may_be_set(tmp_path, monkeypatch, canary):
     check_hydra(["experiments=mine"])
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("flags", [["-m"], ["--cfg", "job"]])
 def test_through_the_command_nothing_runs(flags, tmp_path, canary, monkeypatch):
     content = {"hydra": HYDRA["hydra.callbacks.x._target_"], "model": {"norm": {"_target_": "canary_part.Canary"}}}

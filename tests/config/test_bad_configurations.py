@@ -113,7 +113,7 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.one_in(15)
+@pytest.mark.one_in(60)
 @pytest.mark.parametrize("case", CASES)
 def test_is_told_and_leaves_nothing(case, tmp_path):
     arguments, expected = CASES[case]
@@ -133,6 +133,7 @@ def test_is_told_and_leaves_nothing(case, tmp_path):
     assert not (tmp_path / "multirun.yaml").exists()
 
 
+@pytest.mark.slow
 def test_a_fault_is_found_without_torch_or_wandb(tmp_path):
     code = (
         "import sys; sys.argv = ['train', 'optim.lr=abc']\n"
@@ -211,6 +212,7 @@ def faults_of(config: dict[str, Any]) -> str:
     return str(caught.value)
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("case", CONSTRUCTED)
 def test_what_training_would_refuse_is_refused_by_validation(case):
     overrides, expected = CONSTRUCTED[case]
@@ -310,6 +312,7 @@ GOOD = [
 ]  # fmt: skip
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize("overrides", GOOD, ids=" ".join)
 def test_good_settings_are_not_refused(overrides):
     """What a user may reasonably type: whole numbers for fractions, null, other components, odd sizes."""

@@ -239,6 +239,7 @@ def test_what_is_typed_is_judged_before_hydra_acts_on_it(case, flags, tmp_path, 
     assert not canary.exists()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

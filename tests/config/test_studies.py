@@ -105,6 +105,7 @@ def test_the_baseline_and_the_matched_arms_of_a_shipped_study_are_sound_at_the_g
     assert experiment == "tokenizer_vocabulary" or len(figures) == 1
 
 
+@pytest.mark.slow
 def test_the_order_of_what_is_typed_does_not_matter(working_folder):
     working_folder()
     typed = [MINE, "arm=wide", "profile=smoke", "seed=3", "model/norm=layernorm", "model.num_layers=1", "optim.lr=0.1"]
@@ -183,7 +184,7 @@ GOOD = {
 }
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(30)
 @pytest.mark.parametrize("case", GOOD)
 def test_is_planned(case, working_folder):
     changes, typed, count = GOOD[case]
@@ -333,7 +334,7 @@ BAD = {
 }  # fmt: skip
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(30)
 @pytest.mark.parametrize("case", BAD)
 def test_is_refused_with_path_and_rule(case, working_folder):
     changes, typed, words = BAD[case]
@@ -346,6 +347,7 @@ def test_is_refused_with_path_and_rule(case, working_folder):
     assert not (folder / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_the_faults_of_all_arms_are_told_at_once_and_each_only_once(working_folder):
     arms = {**TWO, "one": ["optim.lrr=1"], "two": ["model/norm=rmsnrom"], "three": ["model.dim=-1"]}
     working_folder({"arms": arms, "expect": {}})
@@ -380,6 +382,7 @@ def test_the_command_refuses_before_anything_is_written(case, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["experiments"]
 
 
+@pytest.mark.slow
 def test_the_command_refuses_the_sweeps_of_earlier_versions(tmp_path):
     text = HEADER + "name: mine\nhydra: {sweeper: {params: {seed: '1,2'}}}\n"
     write_experiment(tmp_path, text=text)
@@ -442,6 +445,7 @@ def _sweep(launching, *typed):
     return read_ledger(cells[0].run.folder.parent), cells
 
 
+@pytest.mark.slow
 def test_a_changed_prediction_is_kept_beside_the_old_one_with_the_number_of_finished_cells(working_folder, capsys):
     working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
     launching = NoLaunching()
@@ -476,6 +480,7 @@ def test_more_seeds_train_only_the_new_ones_and_the_ledger_keeps_the_old_cells(w
     ]
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_no_study_keeps_what_others_trained_but_for_arms_of_its_own_names(working_folder):
     working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
     small = ("model=tiny", "tokenizer=bytes", "data=markov", "seed=1")
@@ -486,6 +491,7 @@ def test_a_sweep_that_is_no_study_keeps_what_others_trained_but_for_arms_of_its_
     assert [cell.arm for cell in later.cells] == ["lr=0.2", "lr=0.4", "lr=0.1"], "lr=0.3 was not trained"
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_no_study_does_not_replace_a_study(working_folder):
     folder = working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
     _sweep(NoLaunching(), MINE)

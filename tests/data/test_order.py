@@ -29,6 +29,7 @@ def test_shuffled_epochs_differ_in_order_and_offset():
     assert len({int(np.argmin(row)) for row in epochs}) > 15
 
 
+@pytest.mark.slow
 def test_the_position_of_every_window_in_its_epoch_is_uniform():
     """Over 2000 seeds each of 5 windows comes equally often at each of 5 places.
 

@@ -62,6 +62,7 @@ def test_ngrams_equal_the_slow_model_on_words_however_the_text_is_chunked(monkey
         assert ngram_bits_per_byte(train, validation, (2, 5)) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_probabilities_sum_to_one():
     """Over all 256 next bytes after each of some contexts, seen and unseen ones."""
     generator = random.Random(1)

@@ -127,6 +127,7 @@ def test_figures_that_cannot_be_kept_are_shown_all_the_same(folder, capsys, monk
     assert (status, len(json.loads(printed.out))) == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_scaling_by_one_is_the_position_scheme_that_was_trained_theta_and_all(folder, capsys):
     (plain,) = figures(capsys, folder)
     for scheme in ("yarn", "position_interpolation", "ntk"):

@@ -61,7 +61,7 @@ def logits_of_export(model, folder, tokens):
         return exported.class_name, theirs(tokens).logits
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(30)
 @pytest.mark.parametrize(("group", "option"), OPTIONS, ids=[f"{group}={option}" for group, option in OPTIONS])
 def test_an_option_is_exported_exactly_or_refused_by_name(group, option, tmp_path):
     model = model_with(f"{group}={option}")

@@ -47,6 +47,7 @@ def test_a_run_is_exported_and_loads_elsewhere(trained):
     assert generated.shape == (1, len(ids) + 4) or generated[0, -1] == theirs.generation_config.eos_token_id
 
 
+@pytest.mark.slow
 def test_the_tokenizer_alone_is_exported_for_tiktoken(trained):
     run = cli.only_run(trained)
     done = cli.run(trained, "export", str(run), "ranks", "--format", "tiktoken")

@@ -59,6 +59,7 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
+@pytest.mark.slow
 def test_the_same_model_comes_back_with_its_tokenizer(tmp_path):
     model, tokenizer = llama(), BasicTokenizer(260)
     exported = save_huggingface(model, tmp_path / "deep" / "model", tokenizer)

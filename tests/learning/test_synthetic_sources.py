@@ -54,6 +54,7 @@ def _trained(source, folder, attention, order, context_length, steps, batch_size
     return corpus, validation_row(model, model, corpus, 64, CPU, separate_documents)
 
 
+@pytest.mark.slow
 def test_a_markov_source_is_predicted_to_its_entropy(tmp_path):
     """Within 2 % of the entropy rate: below it only by what the validation text happens to be easier than average."""
     source = Markov(num_symbols=12, num_documents=400, document_bytes=400, seed=1)
@@ -80,6 +81,7 @@ def test_attention_finds_what_was_said_before(tmp_path, task):
     assert row["validation/separate_documents"]
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("task", TASKS)
 def test_without_attention_it_is_chance(tmp_path, task):
     """About 1200 to 2000 answers, so a standard error of 0.01; the likeliest symbol of all is a little above chance."""

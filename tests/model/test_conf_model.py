@@ -50,7 +50,7 @@ def test_the_readme_lists_every_option():
     assert listed == present
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(27)
 @pytest.mark.parametrize(("size", "group"), list(product(SIZES, GROUPS)))
 def test_every_option_builds_in_every_size(size, group):
     for option in GROUPS[group]:
@@ -75,6 +75,7 @@ def test_sizes(size, dim, layers, heads, kv_heads, context, parameters):
     assert model.num_parameters() - model.num_parameters_by_role()["embedding"] == parameters
 
 
+@pytest.mark.slow
 def test_heads_are_set_in_one_place_and_every_override_arrives():
     assert built("small", "model.attention.num_kv_heads=4").blocks[3].attention.num_kv_heads == 4
     assert built("small", "model.attention.num_heads=4").blocks[0].attention.head_dim == 48

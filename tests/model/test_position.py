@@ -112,6 +112,7 @@ def shipped_pattern(name):
     return Decoder(**SIZES, position=instantiate(OmegaConf.load(CONF / f"{name}.yaml")))
 
 
+@pytest.mark.slow
 def test_nope_every_fourth_is_smollm3():
     from transformers import SmolLM3Config
 

@@ -97,7 +97,7 @@ def visible(documents, window, layers=LAYERS):
     return reach
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(15)
 @every_combination
 @both_packings
 def test_what_a_token_feels_is_exactly_what_it_may_see(attention, position, window, documents):

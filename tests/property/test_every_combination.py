@@ -95,7 +95,7 @@ def drawn(seed=0):
     return torch.randint(VOCAB, (2, TIME), generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.one_in(16)
+@pytest.mark.one_in(80)
 @every_combination
 def test_laws(overrides):
     model = decoder(overrides)
@@ -186,7 +186,7 @@ def _is_quick(overrides):
     return overrides[-1] == POSITIONS[-1] or overrides[:-1] in caches
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.one_in(15)
 @pytest.mark.parametrize(
     ("overrides", "temperature"),
     [

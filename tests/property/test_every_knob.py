@@ -167,7 +167,7 @@ def differ(one, other):
     )
 
 
-@pytest.mark.one_in(9)
+@pytest.mark.one_in(45)
 @pytest.mark.parametrize(("option", "keys"), KNOBS, ids=lambda part: part if isinstance(part, str) else ".".join(part))
 def test_every_setting_moves_what_the_model_shows(option, keys):
     """Two values in one process, there and back: nothing kept from the first answers for the second."""
@@ -185,7 +185,7 @@ SAME = [
 ]
 
 
-@pytest.mark.one_in(4)
+@pytest.mark.one_in(12)
 @pytest.mark.parametrize("group", groups())
 def test_options_of_a_group_differ(group):
     shown = {}
@@ -200,6 +200,7 @@ def test_options_of_a_group_differ(group):
 WEIGHING = [option for option in OPTIONS if option.startswith(("attention/", "block/")) and option != "attention/none"]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("option", WEIGHING)
 def test_attention_weights_are_dropped_in_training(option):
     """The setting reaches every kind of attention, of scores and of block, and nothing else drops."""
@@ -217,6 +218,7 @@ LEARNING = [(option, ()) for option in OPTIONS] + [
 ]
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(
     ("option", "keys"), LEARNING, ids=lambda part: part if isinstance(part, str) else ".".join(part)
 )

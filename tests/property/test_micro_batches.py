@@ -89,7 +89,7 @@ def assert_same(one, other):
         assert figures == pytest.approx(other_figures, rel=1e-5)
 
 
-@pytest.mark.one_in(6)
+@pytest.mark.one_in(18)
 @pytest.mark.parametrize("overrides", [*OPTIONS, *(pytest.param(part, id=" ".join(part)) for part in COMBINATIONS)])
 def test_the_size_of_a_micro_batch_changes_nothing(overrides):
     for objective in OBJECTIVES if overrides in COMBINATIONS else OBJECTIVES[1:]:

@@ -96,6 +96,7 @@ def test_order_of_pretokens_changes_nothing(pretokens: dict[bytes, int], seed: r
     assert train_heap(dict(shuffled), 30) == train_heap(pretokens, 30)
 
 
+@pytest.mark.slow
 @given(
     pretokens=CORPORA, other=st.dictionaries(st.text(st.sampled_from("abc"), max_size=60).map(str.encode), st.just(1))
 )
@@ -119,6 +120,7 @@ def test_training_and_encoding_agree(pretokens: dict[bytes, int], num_merges: in
         assert encode_heap(pretoken, ranks) == ids
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=50)
 def test_heap_is_basic_in_encoding_with_any_valid_merges(data: st.DataObject) -> None:

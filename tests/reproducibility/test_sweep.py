@@ -62,6 +62,7 @@ def test_every_cell_runs_and_the_failures_are_told_at_the_end(swept):
     assert sorted(states) == ["done"] * 4 + ["failed"] * 4
 
 
+@pytest.mark.slow
 def test_each_run_is_called_as_its_sweep_planned_it_by_what_is_swept_first(swept):
     folder, _, _ = swept
     cells = read_ledger(folder / "outputs" / "gqa_ratio").cells

@@ -346,6 +346,7 @@ def test_figures_in_words():
     assert format_difference(None) == "-"
 
 
+@pytest.mark.slow
 def test_help_and_a_whole_comparison_import_nothing_heavy(study):
     code = (
         "import sys; from atomiclm.compare import main; assert main([sys.argv[1]]) == 0;"

@@ -166,6 +166,7 @@ def sweeps(seeds, effects, correlation=0.5, number=SWEEPS, start=0):
         yield figures(rows[0]), arms
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_of_1000_sweeps_without_a_difference_at_most_5_per_cent_are_called_different(seeds):
     called = uncorrected = 0
@@ -177,6 +178,7 @@ def test_of_1000_sweeps_without_a_difference_at_most_5_per_cent_are_called_diffe
     assert uncorrected > 0.08 * SWEEPS, "without Holm the same sweeps would err too often"
 
 
+@pytest.mark.slow
 def test_a_true_difference_of_the_planned_size_is_found_in_at_least_80_per_cent():
     family, margin = 3, 0.9
     seeds = seeds_needed(1.0, margin, 0.05 / family)  # differences have sd 1 at a correlation of one half

@@ -66,6 +66,7 @@ PIECES = st.one_of(
 )
 
 
+@pytest.mark.slow
 @given(pieces=st.lists(PIECES, max_size=20), pattern=st.sampled_from(PATTERNS))
 @settings(deadline=None, max_examples=600)
 def test_same_ids_as_the_plain_encoder_and_the_bytes_come_back(pieces: list[bytes], pattern: str) -> None:

@@ -302,6 +302,7 @@ def refused(reader: str, path: Path) -> str:
     return message
 
 
+@pytest.mark.one_in(5)
 @pytest.mark.parametrize(("reader", "data", "named"), list(cases()))
 def test_each_is_refused(reader: str, data: File, named: str, tmp_path: Path) -> None:
     path = tmp_path / "file"
@@ -380,6 +381,7 @@ def file_of(reader: str, tmp_path: Path) -> bytes:
     return (tmp_path / "valid").read_bytes()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("reader", READERS)
 @given(data=st.data())
 @QUIET

@@ -14,6 +14,7 @@ def tokenizer() -> BasicTokenizer:
     return trained
 
 
+@pytest.mark.slow
 @given(data=st.data())
 @settings(deadline=None, max_examples=500)
 def test_pieces_join_to_the_whole(tokenizer: BasicTokenizer, data: st.DataObject) -> None:

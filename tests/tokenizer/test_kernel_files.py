@@ -208,6 +208,7 @@ def test_why_there_are_no_kernels(missing: str, monkeypatch: pytest.MonkeyPatch)
     assert load.why_unavailable.__wrapped__() == "NUMBA_DISABLE_JIT is set"
 
 
+@pytest.mark.slow
 def test_a_kernel_that_needs_another_function_is_not_made(tmp_path: Path) -> None:
     code = """
 import sys, types

@@ -57,6 +57,7 @@ def test_splitting_loses_nothing(text: str, pattern: str) -> None:
     assert "" not in pieces
 
 
+@pytest.mark.slow
 @given(text=AWKWARD, spelling=st.sampled_from(sorted(SPELLINGS)))
 @settings(deadline=None, max_examples=1000)
 def test_other_spellings_split_the_same_way(text: str, spelling: str) -> None:
@@ -64,6 +65,7 @@ def test_other_spellings_split_the_same_way(text: str, spelling: str) -> None:
     assert split_pattern(SPELLINGS[spelling]).split(text) == regex.findall(spelling, text)
 
 
+@pytest.mark.slow
 @given(text=SHARED, name=st.sampled_from(sorted(PATTERNS)))
 @settings(deadline=None, max_examples=1500)
 @example(text="foo\n  ", name="cl100k")
@@ -94,6 +96,7 @@ def test_tiktoken_cuts_where_we_do(text: str, spelling: str) -> None:
     assert encoding.encode_ordinary(text) == [id_ for piece in pieces for id_ in encoding._encode_single_piece(piece)]
 
 
+@pytest.mark.slow
 def test_the_installed_regex_sees_the_pinned_table() -> None:
     """Every code point of a category is one for the engine too, once it went through `on_the_pinned_table`."""
     table = categories()
@@ -168,6 +171,7 @@ SLOW = r"(?:a|aa)+c|[^c]"
 BACKTRACKS = "begun x " + "a" * 30 + "b c"
 
 
+@pytest.mark.slow
 def test_a_pattern_that_backtracks_is_told_where_and_gives_the_same_pieces(monkeypatch, caplog) -> None:
     plain = split_pattern(SLOW).split(BACKTRACKS)
     caplog.clear()

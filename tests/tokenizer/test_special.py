@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,7 @@ def joined(blocks: list[str], tokens: list[str]) -> list[str]:
     return [data.decode() for data in result]
 
 
+@pytest.mark.slow
 @given(tokens=TOKENS, blocks=st.lists(st.text(st.sampled_from("ab|"), max_size=6), max_size=8))
 @settings(deadline=None, max_examples=1000)
 def test_where_blocks_are_cut_changes_nothing(tokens: list[str], blocks: list[str]) -> None:

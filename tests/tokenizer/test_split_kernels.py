@@ -127,6 +127,7 @@ def test_all_short_texts(name: str) -> None:
             assert_same("".join(text).encode(), name)
 
 
+@pytest.mark.slow
 @given(data=st.lists(st.sampled_from(PARTS), max_size=60).map(b"".join), name=st.sampled_from(sorted(PATTERNS)))
 @settings(deadline=None, max_examples=1500)
 @example(data=b"", name="none")
@@ -174,6 +175,7 @@ def test_worst_cases(name: str) -> None:
         assert_same(data, name)
 
 
+@pytest.mark.slow
 @given(
     data=(st.lists(st.sampled_from(ASCII_PARTS), min_size=100, max_size=150) | st.lists(st.sampled_from(PARTS))).map(
         b"".join

@@ -46,6 +46,7 @@ def panels(view, kind):
     return [panel["config"] for section in sections for panel in section["panels"] if panel["viewType"] == kind]
 
 
+@pytest.mark.slow
 def test_it_opens_on_the_metric_against_all_four_axes_grouped_by_variant(study, capsys):
     view = spec(study, capsys)
     curves = panels(view, "Run History Line Plot")
