@@ -61,7 +61,7 @@ def folder(tmp_path_factory):
     return folder
 
 
-@pytest.mark.one_in(10)
+@pytest.mark.slow
 @pytest.mark.parametrize("case", COMPOSING)
 def test_a_command_that_composes_writes_nothing(folder, case):
     before = tree(folder)

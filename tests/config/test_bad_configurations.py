@@ -145,7 +145,7 @@ def test_a_fault_is_found_without_torch_or_wandb(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), check=True)
 
 
-@pytest.mark.one_in(3)
+@pytest.mark.slow
 @pytest.mark.parametrize("flags", [["--help"], ["--cfg", "job"], ["--cfg", "job", "experiments=gqa_ratio"]])
 def test_help_and_cfg_answer_without_torch_or_wandb(tmp_path, flags):
     code = (

@@ -27,6 +27,7 @@ def _lines(folder, name, *arguments):
     return done.stdout.splitlines()
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["train", "prepare"])
 def test_what_is_done_is_said_before_it_is_begun_also_through_a_pipe(tmp_path, name):
     """Nothing was printed for 20 s after Enter."""
@@ -40,7 +41,7 @@ def test_what_is_done_is_said_before_it_is_begun_also_through_a_pipe(tmp_path, n
         assert "importing torch" not in lines
 
 
-@pytest.mark.one_in(2)
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["--help", "--cfg=job"])
 def test_a_question_gets_its_answer_and_nothing_else(tmp_path, asked):
     assert not any("checking" in line for line in _lines(tmp_path, "train", asked))

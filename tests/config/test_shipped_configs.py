@@ -56,7 +56,7 @@ def test_every_option_of_every_group(group, option, tmp_path):
     _built([f"{group}={option}", *needed], tmp_path)
 
 
-@pytest.mark.one_in(12)
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", NAMES)
 def test_every_arm_of_every_experiment(experiment, tmp_path):
     """Seeds change no shape. Profiles and the cells of sweeps are in test_studies.py."""
