@@ -108,7 +108,8 @@ def machine_rate(values: dict[str, Any]) -> Rate:
     import numpy as np  # a fifth of a second that a measured rate spares
 
     # CPU time, which stands still while other processes have the cores.
-    num_threads = values["runtime"]["num_threads"] or os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    num_threads = values["runtime"]["num_threads"] or usable
     size, best, started = 512, float("inf"), time.perf_counter()
     matrix = np.ones((size, size), dtype=np.float32)
     while time.perf_counter() - started < _MEASURING_SECONDS:

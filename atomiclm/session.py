@@ -50,6 +50,7 @@ from atomiclm.training.trainer import Forward
 from atomiclm.user_error import UserError
 
 _STOP_SECONDS = 8.0
+_WORTH_KEEPING_SECONDS = 10.0  # of steps: the first ones are slow, and `plan` goes by the slowest run
 """From a request to stop to the end of the process, as far as it is ours to decide: schedulers grant 10 and more."""
 
 
@@ -301,7 +302,7 @@ class Session:
 
     def _keep_reached(self) -> None:
         """Leave what the steps reached where `plan` finds it."""
-        if self.peak is not None and self.state.seconds:
+        if self.peak is not None and self.state.seconds >= _WORTH_KEEPING_SECONDS:
             rate, per_token = self.peak.rate, self.model.training_flops_per_token()
             reached = per_token * self.state.tokens / self.state.seconds
             run = Reached(rate.kind, rate.device, rate.dtype, rate.threads, per_token, reached)

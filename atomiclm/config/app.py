@@ -162,6 +162,9 @@ def _written_out(arguments: list[str], works: bool) -> list[str]:
     if unknown:
         check_unknown_flags(unknown)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    modes = [f"--{flag}" for flag in ("run", "multirun", "cfg", "info") if getattr(asked, flag)]
+    if len(modes) > 1:
+        parser.error(f"give only one of {' '.join(modes)}")
     if asked.config_dir:
         search_also_in(asked.config_dir)
     if asked.shell_completion:

@@ -44,7 +44,9 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
     study = read_study(overrides)
     arm = value_of("arm", overrides)
     if arm is not None and arm not in study.arms:
-        rule = f"'{arm}' is no arm of this study{nearest(arm, study.arms)}"
+        several = all(name in study.arms for name in arm.split(","))
+        advice = "; add -m for a run of each" if several else nearest(arm, study.arms)
+        rule = f"'{arm}' is no arm of this study{advice}"
         raise ConfigError([Fault("arm", rule if study.arms else f"'{arm}': no experiment that has arms was chosen")])
     return overridden(_profile(study, overrides), list(study.arms[arm]) if arm else [])
 

@@ -19,6 +19,7 @@ from atomiclm.config.overrides import overridden
 from atomiclm.config.validate import node_faults
 from atomiclm.study.cost import Cost, Quantity, residuals
 from atomiclm.study.matching import Match, Unmatched, solve
+from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     except Unmatched as error:
         message = f"no {free} gives the {match.quantity} of {' '.join(match.baseline)}: {error}"
         raise ConfigError([Fault("match", message)]) from error
-    except ValueError as error:
+    except UserError as error:
         raise ConfigError([Fault("match", f"while looking for {free}: {error}")]) from error
     if abs(found[match.quantity]) > match.tolerance:
         raise ConfigError(
@@ -125,5 +126,5 @@ def _baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
 def _counted(baseline: dict[str, Any]) -> Cost:
     try:
         return cost_of(baseline)
-    except (ValueError, TypeError) as error:
+    except (UserError, TypeError) as error:
         raise ConfigError([Fault("match.baseline", f"cannot be counted: {str(error).splitlines()[0]}")]) from error

@@ -154,7 +154,7 @@ def _optimizer(config: Config) -> Iterator[Fault]:
 
     faults = [Fault(f"optim.{argument}", message) for argument, message in check_settings(config["optim"])]
     yield from faults
-    if faults or any(True for _ in _model(config)):
+    if faults or any(True for rule in (_model_sizes, _model) for _ in rule(config)):
         return
     from atomiclm.config.counting import check_optimizer
 

@@ -70,9 +70,10 @@ def take_over(run: RunConfig) -> RunFolder | None:
 
 def _is_defined_as(run: RunConfig, folder: RunFolder) -> bool:
     """Whether a folder holds a run of this configuration, whatever hash is in its name."""
+    mine = defining(run.values)
     try:
-        return defining(folder.read_config()) == defining(run.values)
-    except (OSError, ValueError, TypeError):  # no configuration of ours
+        return defining(folder.read_config()) == mine
+    except (UserError, ValueError, TypeError):  # no configuration of ours
         return False
 
 

@@ -88,7 +88,8 @@ def texts_quoted(overrides: Sequence[str]) -> list[str]:
     scalars = {text for one, text in given if not one.is_sweep_override() and isinstance(one.value(), int | float)}
     if not scalars:
         return list(overrides)
-    config = unresolved(compose([text for one, text in given if chooses(one, repository)]))
+    single = [text for one, text in given if chooses(one, repository) and not one.is_sweep_override()]
+    config = unresolved(compose(single))
     return [
         '{}="{}"'.format(*text.split("=", 1)) if text in scalars and takes_text(config, override_key(text)) else text
         for _, text in given

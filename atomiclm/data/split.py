@@ -118,5 +118,5 @@ def check_split(found: Survey, fraction: float) -> None:
     )
     if found.lowest < found.highest:
         nearest = math.ceil(found.lowest * 1000 + 1) / 1000 if empty == "validation" else 1.0
-        message += f"set validation_fraction={min(nearest, math.floor(found.highest * 1e6) / 1e6):g}, or "
+        message += f"set data.validation_fraction={min(nearest, math.floor(found.highest * 1e6) / 1e6):g}, or "
     raise SourceError("validation_fraction", message + "join the documents into one file, which is cut by position")

@@ -59,11 +59,12 @@ class WarmupStableDecay(Schedule):
     def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
         """Those of every schedule, and a decay that leaves no step at the peak."""
         yield from super().cautions(steps, lr)
-        left = (self.horizon_steps or steps) - self.warmup_steps
-        if self.decay_steps is not None and 0 < left < self.decay_steps:
+        horizon = self.horizon_steps or steps
+        left, length = horizon - self.warmup_steps, int(self._decay_length(horizon))
+        if 0 < left < length:
             yield (
-                "decay_steps",
-                f"the decay has {self.decay_steps:,} steps and the run {left:,} after its warmup: it has no stable "
+                "decay_fraction" if self.decay_steps is None else "decay_steps",
+                f"the decay has {length:,} steps and the run {left:,} after its warmup: it has no stable "
                 f"phase, and decays over {left:,} steps; give a larger budget, or fewer steps",
             )
 
@@ -72,8 +73,7 @@ class WarmupStableDecay(Schedule):
         horizon = self.horizon_steps or horizon_steps
         if math.isinf(horizon):
             return 1.0
-        length = self.decay_steps if self.decay_steps is not None else (self.decay_fraction or 0.0) * horizon
-        length = min(length, horizon - self.warmup_steps)
+        length = min(self._decay_length(horizon), horizon - self.warmup_steps)
         if length <= 0:
             return self.final_fraction
         if step <= horizon - length:
@@ -85,3 +85,7 @@ class WarmupStableDecay(Schedule):
         if self.decay == "cosine":
             return 0.5 * (1.0 + math.cos(math.pi * progress))
         return 1.0 - (progress if self.decay == "linear" else math.sqrt(progress))
+
+    def _decay_length(self, horizon: float) -> float:
+        """D, before it is cut to what the warmup leaves."""
+        return self.decay_steps if self.decay_steps is not None else (self.decay_fraction or 0.0) * horizon

@@ -23,7 +23,7 @@ class Match:
 
     Attributes:
         quantity: what is to equal the baseline's; None matches nothing. flops are those of the whole run's training.
-        baseline: overrides that turn this configuration into its baseline, model.attention.num_kv_heads=8 for example.
+        baseline: overrides that turn this configuration into its baseline, model.attention.num_kv_heads=4 for example.
         free: path of the whole number that is solved for, model.feedforward.hidden_dim for example.
         multiple_of: the solution is a multiple of this.
         tolerance: largest difference accepted, as a fraction of the baseline's figure.
@@ -48,7 +48,7 @@ class Match:
         if not self.baseline:
             raise ValueError(
                 "baseline is empty; list the overrides that make the configuration to match, as in "
-                "match.baseline=['model.attention.num_kv_heads=8']"
+                "match.baseline=['model.attention.num_kv_heads=4']"
             )
         if not self.free:
             raise ValueError("free is not given; name the size to solve for: match.free=model.feedforward.hidden_dim")

@@ -169,7 +169,7 @@ class Study:
                 others = ", ".join(name for name in self.arms if name != self.baseline)
                 raise ValueError(f"expect: {arm!r} is none of the arms that are compared: {others}")
         if self.expect and not (self.prediction and self.source):
-            raise ValueError("expect: say in `prediction` what is expected and in `source` who found it")
+            raise ValueError("expect: give both `prediction`, what is expected, and `source`, who found it")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds={list(self.seeds)} are not all different")
         if self.arms and not self.seeds:

@@ -131,7 +131,15 @@ class RunFolder:
             raise UserError(f"{file} is damaged ({' '.join(text.split())}); {self._remedy(file, error)}") from error
 
     def command(self) -> str:
-        """The command that trained the run, for a shell, as environment.json has it; "" where it does not say."""
+        """The command that trained the run, for a shell, as environment.json has it; "" where it does not say.
+
+        Nor where the run was taken over from another study, whose command would train there.
+        """
+        try:
+            if "taken_over_from" in read_summary(self.summary):
+                return ""
+        except (OSError, UserError):
+            pass  # without a summary nothing was taken over
         try:
             words = [str(word) for word in read_summary(self.environment)["processes"][-1]["command"][1:]]
         except (OSError, UserError, LookupError, TypeError):
@@ -189,7 +197,8 @@ def find_cell(folder: Path, run_id: str) -> Path | None:
     Raises:
         UserError: several folders end in the hash and none has the name, so the run cannot be told from its copies.
     """
-    found = sorted(path for path in folder.glob("*-*") if are_one_run(path.name, run_id))
+    alike = folder.glob(f"*-{digest_of(run_id)[:EARLIER_DIGITS]}*")
+    found = sorted(path for path in alike if are_one_run(path.name, run_id))
     named = [path for path in found if path.name == run_id] or found
     if len(named) > 1:
         raise UserError(

@@ -18,7 +18,7 @@ LONGEST_TAG = 64
 IDENTITY = ("name", "run_id", "variant", "seed")
 """Entries of `summary.json` that say which run it is; they stand at the top of W&B's configuration."""
 
-RESULTS = (*AXES, "state", "error", "anchors", "tokens_per_second", "decode_tokens_per_second", "cpu_seconds")
+RESULTS = (*AXES, "state", "error", "best", "anchors", "tokens_per_second", "decode_tokens_per_second", "cpu_seconds")
 """Entries of `summary.json` that say what became of the run, besides those with a '/' in their names."""
 
 NOT_SHOWN = ("command", "variables")

@@ -5,6 +5,7 @@ caches, so that `plan` can say how long a configuration takes without importing 
 """
 
 import json
+import math
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -104,8 +105,8 @@ def read_machine(cache_dir: Path) -> Machine:
         runs = tuple(Reached(**row) for row in kept["runs"])
         numbers = [rate.flops_per_second for rate in rates]
         numbers += [number for run in runs for number in (run.flops_per_second, run.flops_per_token)]
-        return Machine(rates, runs) if all(number > 0 for number in numbers) else Machine()
-    except (OSError, ValueError, TypeError, KeyError):
+        return Machine(rates, runs) if all(0 < number < math.inf for number in numbers) else Machine()
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return Machine()
 
 

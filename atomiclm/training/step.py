@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from atomiclm.data import Batch
 from atomiclm.model import Loss
+from atomiclm.user_error import UserError
 
 LossFunction = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Loss]
 """(tokens, targets, mask, documents) of a micro-batch to its `Loss`; all (batch, time), the last two may be None."""
@@ -77,11 +78,11 @@ def accumulate(
 
     Raises:
         Interrupted: a stop was requested between two pieces; gradients are left half done.
-        ValueError: no target of the batch counts.
+        UserError: no target of the batch counts.
     """
     targets = batch.targets.size if batch.mask is None else int(batch.mask.sum())
     if targets == 0:
-        raise ValueError("no target of the batch counts: its mask is False everywhere; give larger batches")
+        raise UserError("no target of the batch counts: its mask is False everywhere; give larger batches")
     nats = torch.zeros((), device=device)
     terms: dict[str, Tensor] = {}
     pieces = _pieces(batch, micro_batch_size or len(batch.inputs), device)

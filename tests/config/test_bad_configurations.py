@@ -47,7 +47,7 @@ CASES = {
     "not UTF-8": (["data=text", "data.path=latin.txt"], ["data.path", "latin.txt", "UTF-8", "offset 3"]),
     "context longer than the corpus": (
         ["data=text", "data.path=short.txt", "tokenizer=bytes"],
-        ["model.context_length", "256", "longer than the corpus"],
+        ["model.context_length", "128", "longer than the corpus"],
     ),
     "unknown option": (["model=smal"], ["model", "'smal'", "'small'"]),
     "no option of a group that needs one": (
@@ -103,7 +103,7 @@ CASES = {
         ["optim=schedule_free", "trainer/weight_average=ema"], ["trainer.weight_average", "ScheduleFreeAdamW"],
     ),
     "further ahead than the context": (
-        ["model/lookahead=sequential", "model.lookahead.depth=300"], ["model.lookahead.depth", "context_length=256"],
+        ["model/lookahead=sequential", "model.lookahead.depth=300"], ["model.lookahead.depth", "context_length=128"],
     ),
     "two cells that are one run": (["-m", "runtime.log_every_steps=1,2"], ["cells 1 and 2 are the same run"]),
     "one bad cell of a sweep": (

@@ -30,7 +30,7 @@ def test_the_named_test_fails(workshop, parent, tmp_path, mutant):
         shutil.copy(ROOT / name, copy / name)
     mutant.apply(copy / "atomiclm")
     variables = {**environment(tmp_path), "PYTHONPATH": str(copy)}
-    arguments = ["-n", "0", "-x", "-p", "no:cacheprovider", "--tb=short", mutant.test]
+    arguments = ["-n", "0", "-m", "", "-x", "-p", "no:cacheprovider", "--tb=short", mutant.test]
     status = parent.start("pytest", arguments, copy, variables, tmp_path / "log").wait(LIMIT_SECONDS)
     log = (tmp_path / "log").read_text(encoding="utf-8")
     assert status == 1, f"{mutant.test} ends with {status} in spite of the fault:\n{log[-2000:]}"
