@@ -39,6 +39,7 @@ def test_the_budget_may_be_in_tokens_and_as_long_as_the_warmup(budget):
     (["schedule=wsd", "schedule.horizon_steps=100"], "schedule.horizon_steps", "and the run has 200 steps"),
     (["schedule=wsd", "schedule.decay_fraction=null", "schedule.decay_steps=180"], "schedule.decay_steps",
      "the decay has 180 steps and the run 150 after its warmup"),
+    (["schedule=wsd", "trainer.max_steps=60"], "schedule.decay_fraction", "24 steps and the run 10 after its warmup"),
     (["trainer/weight_average=ema"], "trainer.weight_average.decay", "looks back over about 1,000 steps"),
     (["trainer/spikes=bad", "trainer.spikes.window=200"], "trainer.spikes.window", "no spike is found"),
 ])  # fmt: skip
@@ -49,7 +50,7 @@ def test_what_else_is_doubtful(overrides, path, part):
 
 
 @pytest.mark.parametrize("overrides", [
-    [], ["debug=one_step"], ["debug=overfit"], ["trainer.max_steps=51", "schedule.warmup_steps=50"],
+    [], ["debug=one_step"], ["debug=overfit"], ["trainer.max_steps=84", "schedule.warmup_steps=50"],
     ["optim.lr=0.8"], ["optim.lr=4e-6"], ["optim.lr_scales.bias=0"], ["optim=muon"], ["optim=adafactor"],
     ["trainer.max_steps=null", "trainer.max_tokens=null", "trainer.max_seconds=5"],
     ["schedule.horizon_steps=100_000"], ["schedule=cosine", "schedule.horizon_steps=60", "schedule.final_fraction=0.1"],

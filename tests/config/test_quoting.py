@@ -50,6 +50,7 @@ def test_a_number_is_a_text_where_text_is_wanted(key, value):
     ["optim.lr=1e-3"], ["seed=7"], ["trainer.max_tokens=null"], ["runtime.compile=true"], ["name=null"], ["name=1,2"],
     ["model.attention.window=3"], ["~trainer.branch_from"], ["+nowhere.at_all=1"], ["tracking.tags=[1]"], ["arm=1"],
     ["model/position=none", "trainer.max_steps=5"], ['name="1"'], ["name=a1"], [], ["data.num_documents=3"],
+    ["optim=adamw,lion", "seed=1"], ["model/feedforward=swiglu,gelu", "optim.lr=1e-3"],
 ])  # fmt: skip
 def test_what_is_no_text_stays_what_it_is(overrides):
     assert texts_quoted(overrides) == overrides

@@ -169,6 +169,12 @@ def test_a_command_that_would_write_to_the_terminal_is_not_offered(whole):
     assert whole.command() == ""
 
 
+def test_the_command_of_the_study_that_a_run_was_taken_over_from_is_not_offered(whole):
+    """It would train there, and the advice to remove this folder first would lose the run."""
+    whole.summary.write_text(json.dumps({**whole.read_summary(), "taken_over_from": "outputs/other/run"}))
+    assert whole.command() == ""
+
+
 ADVISED = {
     "config.yaml is missing": "rm config.yaml",
     "tokenizer.json is a folder": "rm tokenizer.json && mkdir tokenizer.json",

@@ -93,6 +93,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
     [
         "",
         "{",
+        pytest.param("[" * 100_000, id="deep"),
         "[1]",
         '[{"kind": "cpu", "device": "A", "dtype": "float32", "threads": 2, "flops_per_second": 1e9}]',
         '{"rates": []}',
