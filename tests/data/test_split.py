@@ -62,7 +62,7 @@ def test_an_empty_split_is_refused_and_the_named_fraction_works():
         with pytest.raises(SourceError) as raised:
             check_split(found, fraction)
         assert raised.value.argument == "validation_fraction"
-        named = float(raised.value.message.split("set validation_fraction=")[1].split(",")[0])
+        named = float(raised.value.message.split("set data.validation_fraction=")[1].split(",")[0])
         assert len(set(sides(texts, named).values())) == 2
 
 
