@@ -54,6 +54,7 @@ def test_a_class_may_be_named_where_it_is_exported_and_where_it_is_defined(targe
     assert component(target).__name__ == target.rpartition(".")[2]
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize("target", CODE)
 def test_nothing_else_may_be_named_or_imported(target, canary):
     config = resolved(compose(["model=tiny"]))
@@ -143,6 +144,7 @@ def test_a_file_may_not_set_what_hydra_acts_on(path, tmp_path, monkeypatch, cana
     assert not canary.exists()
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
 def test_a_file_may_choose_an_installed_launcher_and_its_plain_settings(launcher, tmp_path, monkeypatch):
     plain = {"n_jobs": 2} if launcher == "joblib" else {"timeout_min": 5, "name": "mine"}

@@ -24,6 +24,7 @@ def test_version_is_that_of_atomiclm(name, monkeypatch, capsys):
     assert capsys.readouterr().out == f"atomiclm {__version__}\n"
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize("name", ["train", "prepare"])
 def test_one_of_several_processes_is_refused_in_one_line_before_torch(name, tmp_path):
     code = (

@@ -29,6 +29,7 @@ def test_the_budget_may_be_in_tokens_and_as_long_as_the_warmup(budget):
     assert told.startswith("warning: schedule.warmup_steps: the run has")
 
 
+@pytest.mark.one_in(4)
 @pytest.mark.parametrize(("overrides", "path", "part"), [
     (["optim.lr=3"], "optim.lr", "3, 100 times above the usual range, 1e-4 to 3e-2"),
     (["optim.lr=1e-6"], "optim.lr", "1e-06, 100 times below the usual range"),

@@ -48,7 +48,7 @@ def _built(overrides: list[str], tmp_path: Path) -> dict:
     return values
 
 
-@pytest.mark.one_in(24)
+@pytest.mark.one_in(96)
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_of_every_group(group, option, tmp_path):
     # Only what is matched to what makes a match; see test_match.py.

@@ -115,6 +115,7 @@ def test_the_order_of_what_is_typed_does_not_matter(working_folder):
     assert there.run.folder == back.run.folder
 
 
+@pytest.mark.slow
 def test_what_is_typed_wins_over_the_arm_which_wins_over_the_profile_which_wins_over_the_file(working_folder):
     study = {
         "arms": {**TWO, "wide": ["model.dim=32", "trainer.batch_size=3"]},
@@ -184,7 +185,7 @@ GOOD = {
 }
 
 
-@pytest.mark.one_in(30)
+@pytest.mark.one_in(60)
 @pytest.mark.parametrize("case", GOOD)
 def test_is_planned(case, working_folder):
     changes, typed, count = GOOD[case]
@@ -202,6 +203,7 @@ def test_seeds_are_the_outer_axis_so_that_an_interrupted_sweep_has_whole_compari
     assert cells == [(1, "narrow"), (1, "wide"), (2, "narrow"), (2, "wide")]
 
 
+@pytest.mark.one_in(3)
 @pytest.mark.parametrize(
     ("typed", "arms"),
     [
@@ -358,6 +360,7 @@ def test_the_faults_of_all_arms_are_told_at_once_and_each_only_once(working_fold
     assert len(set(paths)) == len(paths), "not once more for the second seed"
 
 
+@pytest.mark.slow
 def test_the_cells_that_are_one_run_are_told_by_their_numbers(working_folder):
     working_folder()
     cells = [[MINE, f"arm={arm}", "seed=1", *more] for arm in ("narrow", "wide") for more in ([], ["tracking=off"])]
@@ -465,6 +468,7 @@ def test_a_changed_prediction_is_kept_beside_the_old_one_with_the_number_of_fini
     assert launching.wanted == [[(one.cell.arm, one.cell.seed) for one in cells], [("wide", 2)], [("wide", 2)]]
 
 
+@pytest.mark.slow
 def test_more_seeds_train_only_the_new_ones_and_the_ledger_keeps_the_old_cells(working_folder):
     working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
     launching = NoLaunching()

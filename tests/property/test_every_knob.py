@@ -167,7 +167,7 @@ def differ(one, other):
     )
 
 
-@pytest.mark.one_in(45)
+@pytest.mark.one_in(180)
 @pytest.mark.parametrize(("option", "keys"), KNOBS, ids=lambda part: part if isinstance(part, str) else ".".join(part))
 def test_every_setting_moves_what_the_model_shows(option, keys):
     """Two values in one process, there and back: nothing kept from the first answers for the second."""
@@ -218,7 +218,7 @@ LEARNING = [(option, ()) for option in OPTIONS] + [
 ]
 
 
-@pytest.mark.one_in(5)
+@pytest.mark.one_in(20)
 @pytest.mark.parametrize(
     ("option", "keys"), LEARNING, ids=lambda part: part if isinstance(part, str) else ".".join(part)
 )

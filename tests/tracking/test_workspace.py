@@ -60,6 +60,7 @@ def test_it_opens_on_the_metric_against_all_four_axes_grouped_by_variant(study, 
     assert len(panels(view, "Scatter Plot")) == 3
 
 
+@pytest.mark.slow
 def test_the_run_table_is_filtered_and_grouped_and_shows_what_differs(study, capsys):
     (runset,) = spec(study, capsys)["spec"]["section"]["runSets"]
     (only,) = runset["filters"]["filters"]
@@ -100,6 +101,7 @@ def test_the_server_takes_it(study, tmp_path, server):
     assert f"{server.url}/somebody/atomiclm?nw=" in answer.stdout
 
 
+@pytest.mark.one_in(2)
 @pytest.mark.parametrize(
     ("arguments", "said"), [(["nowhere"], "no folder"), (["study"], "no key was found")], ids=["folder", "key"]
 )
