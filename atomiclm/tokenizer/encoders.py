@@ -87,8 +87,11 @@ def compiled_splitter(split: SplitPattern) -> "CompiledSplitter | CustomSplitter
 
 
 def worth_kernels_from(kernels: tuple[str, ...]) -> int:
-    """From how many bytes of text on these kernels are worth it: few where they are compiled already, else many."""
-    return COMPILED_FROM_BYTES if are_compiled(kernels) else COMPILING_FROM_BYTES
+    """From how many bytes of text on these kernels are worth it: few where they are compiled already, else many.
+
+    Few also where none can be had, so that `kernels_at_hand` says so.
+    """
+    return COMPILED_FROM_BYTES if why_unavailable() or are_compiled(kernels) else COMPILING_FROM_BYTES
 
 
 @functools.cache

@@ -192,7 +192,10 @@ class BasicTokenizer(Tokenizer):
         stream = iter(chunks)
         first: list[Chunk] = []
         if num_bytes is None and self.algorithm == "compiled":
-            first, num_bytes = beginning(stream, worth_kernels_from(TRAINING_KERNELS))
+            first, num_bytes = beginning(stream, COMPILED_FROM_BYTES)
+            if num_bytes >= COMPILED_FROM_BYTES:  # only then look for compiled kernels, which imports llvmlite
+                more, num_more = beginning(stream, worth_kernels_from(TRAINING_KERNELS) - num_bytes)
+                first, num_bytes = [*first, *more], num_bytes + num_more
         if self._compiles(num_bytes or 0, TRAINING_KERNELS):
             from atomiclm.tokenizer.train_stream import train_stream
 

@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, encode_compiled, split_compiled
+from atomiclm.tokenizer.compiled.load import load_kernel
 from atomiclm.tokenizer.encode_compiled import CompiledEncoder
 from atomiclm.tokenizer.encode_plain import PlainEncoder
-from atomiclm.tokenizer.encoders import compiled_splitter
+from atomiclm.tokenizer.encoders import ENCODING_KERNELS, TRAINING_KERNELS, compiled_splitter
 
 PATTERNS = ("gpt4", "cl100k", "gpt2", "o200k", "none", r"[ab]+|\d+")
 
@@ -305,7 +306,8 @@ def test_only_text_worth_it_loads_kernels_and_without_them_the_ids_are_the_same(
 
     small, _ = run(50_000)
     assert small[3:] == ["False", "False"]
-    run(1 << 18)  # compiles what has not been compiled
+    for kernel in (*TRAINING_KERNELS, *ENCODING_KERNELS):
+        load_kernel(kernel)  # compiles what has not been compiled
     large, _ = run(1 << 18)
     assert large[3:] == ["True", "False"]
     without, message = run(1 << 18, NUMBA_DISABLE_JIT="1")
