@@ -16,7 +16,9 @@ TINY = (
 
 def environment(folder: Path) -> dict[str, str]:
     """Variables that keep a command inside `folder`, offline, and from spinning threads."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # wandb in this process would have a command share its own service, which ends with the test that began it.
+    left_out = ("PYTHONDONTWRITEBYTECODE", "WANDB_SERVICE")
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return {
         **kept,
         "ATOMICLM_CACHE": str(folder / "cache"),
