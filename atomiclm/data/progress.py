@@ -11,7 +11,7 @@ class Progress(Protocol):
     What it raises stops the work, and leaves the cache as it was: the way to abandon a preparation.
     """
 
-    def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None: ...  # noqa: D102
+    def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None: ...
 
 
 def silent(stage: str, done_bytes: int, total_bytes: int) -> None:

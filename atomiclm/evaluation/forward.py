@@ -11,7 +11,7 @@ from atomiclm.data import Batch
 class Forward(Protocol):
     """(batch, time) tokens, and documents of the same shape where they are kept apart, to logits."""
 
-    def __call__(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor: ...  # noqa: D102
+    def __call__(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor: ...
 
 
 def logits_of(forward: Forward, batch: Batch, device: torch.device) -> Tensor:

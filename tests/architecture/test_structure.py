@@ -60,30 +60,10 @@ def test_nothing_reads_pickles():
         assert not re.search(r"(?<!safetensors\.)torch\.load\(", file.read_text(encoding="utf-8")), file
 
 
-@pytest.mark.one_in(3)
-@pytest.mark.parametrize(
-    "module",
-    [
-        "atomiclm.tokenizer", "atomiclm.data", "atomiclm.tracking", "atomiclm.study", "atomiclm.config.validate",
-        "atomiclm.model", "atomiclm.model.rules", "atomiclm.training.rules", "atomiclm.optim.schedule",
-        "atomiclm.evaluation.anchors", "atomiclm.train", "atomiclm.compare", "atomiclm.generate", "atomiclm.plan",
-        "atomiclm.export", "atomiclm.sketch", "atomiclm.training.machine",
-    ],
-)  # fmt: skip
+@pytest.mark.parametrize("module", ["atomiclm.train", "atomiclm.compare", "atomiclm.sync", "atomiclm.tokenizer"])
 def test_what_must_be_quick_imports_neither_torch_nor_wandb(module):
     code = f"import sys, {module}; assert not {{'torch', 'wandb'}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_the_readmes_map_names_every_file_and_no_other():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    section = readme.split("## A map of the files")[1].split("```")[1]
-    named = set(re.findall(r"\b[a-z_0-9]+\.py\b", section))
-    present = {file.name for file in FILES}
-    assert named <= present, sorted(named - present)
-    # Helpers of one neighbour only may stay unnamed; every package must have most of its files on the map.
-    unnamed = {file.relative_to(PACKAGE).as_posix() for file in FILES if file.name not in named}
-    assert len(unnamed) < 25, sorted(unnamed)
 
 
 def test_constants_that_two_packages_keep_agree():

@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN201, ANN202, D103
+# ruff: noqa: ANN001, ANN201, ANN202
 """The language kernels are written in: Python, with the few words that Python lacks.
 
 A kernel is a function on bare addresses and 64-bit integers, as one would write it in C, compiled by numba:

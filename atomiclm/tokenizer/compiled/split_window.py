@@ -1,4 +1,4 @@
-# ruff: noqa: ANN001, ANN201, ANN202, D103
+# ruff: noqa: ANN001, ANN201, ANN202
 r"""Sixty-four bytes at once: what the splitters do where the text is ASCII.
 
 A splitter that asks character after character what it is spends its time waiting for the answers. So the window is
