@@ -43,7 +43,7 @@ def _export(arguments: argparse.Namespace) -> None:
         return
     import torch
 
-    from atomiclm.config.objects import load_run
+    from atomiclm.config.load import load_run
     from atomiclm.interop import save_huggingface
     from atomiclm.tokenizer import BasicTokenizer
 

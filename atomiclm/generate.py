@@ -40,7 +40,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from atomiclm.training.openmp import wait_briefly
 
     wait_briefly()
-    from atomiclm.config.objects import load_run
+    from atomiclm.config.load import load_run
     from atomiclm.generation import Sampler, generate
     from atomiclm.tokenizer import END_OF_TEXT, IncrementalDecoder
     from atomiclm.training import Runtime

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from omegaconf import DictConfig
 
 from atomiclm.config.app import run_app
-from atomiclm.config.objects import prepare_corpus, vocabulary_note
+from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import read_config
 from atomiclm.data import Progress
 from atomiclm.tokenizer import BasicTokenizer

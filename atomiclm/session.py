@@ -15,10 +15,10 @@ from torch import Tensor
 from atomiclm.branching import Trunk
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
-from atomiclm.config.faults import Stopped
-from atomiclm.config.own_code import own_code
+from atomiclm.config.errors import Stopped
 from atomiclm.config.run import RunConfig
 from atomiclm.config.signals import Request, deferred
+from atomiclm.config.user_code_hash import user_code_hash
 from atomiclm.data import Batch, Dataset, PreparedCorpus, training_batches
 from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES as ANCHOR_TRAIN_BYTES
@@ -163,7 +163,7 @@ class Session:
             "corpus_sha256": self.corpus.manifest["corpus_sha256"],
             "tokenizer_sha256": self.corpus.tokenizer.digest(),
             "code_sha256": code_of(),
-            **{f"code_sha256 of {module}": digest for module, digest in own_code(self.run.values).items()},
+            **{f"code_sha256 of {module}": digest for module, digest in user_code_hash(self.run.values).items()},
         }
         looked_at = {  # no weight hangs on these, but the rows of the record do
             "log_every_steps": self.runtime.log_every_steps,

@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 
 from atomiclm.config.app import beside_others, in_sweep, run_app
 from atomiclm.config.cautions import cautions
-from atomiclm.config.faults import TRY_AGAIN, RunFailed, Stopped
+from atomiclm.config.errors import TRY_AGAIN, RunFailed, Stopped
 from atomiclm.config.launching import show
-from atomiclm.config.objects import prepare_corpus, vocabulary_note
+from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig, read_config
 from atomiclm.config.standing import ended, summary_of
 from atomiclm.durable import write_whole

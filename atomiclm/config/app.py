@@ -27,7 +27,7 @@ from atomiclm.command import VERSION, Lasting, discard, mend_streams, told
 from atomiclm.config.compose import job_overrides, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import expanded, read_study
-from atomiclm.config.faults import ConfigError, RunFailed, Stopped
+from atomiclm.config.errors import ConfigError, RunFailed, Stopped
 from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF

@@ -7,7 +7,7 @@ configuration from a stranger, from taking minutes or all memory before it is to
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from atomiclm.config.faults import Fault
+from atomiclm.config.errors import Fault
 
 type _Limit = tuple[int, str]
 

@@ -14,7 +14,7 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.faults import Fault, nearest
+from atomiclm.config.errors import Fault, nearest
 from atomiclm.config.unknown_setting import unknown_setting
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import PRESETS, compose, parsed, resolved
-from atomiclm.config.faults import ConfigError, Fault, nearest
+from atomiclm.config.errors import ConfigError, Fault, nearest
 from atomiclm.config.overrides import overridden, override_key, value_of
 from atomiclm.config.search_path import Sources, sources
 from atomiclm.config.study_rules import study_faults

@@ -13,7 +13,7 @@ from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSou
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.paths import EXPERIMENTS
 from atomiclm.tracking.config_file import read_yaml_text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from hydra._internal.core_plugins.file_config_source import FileConfigSource as HydraSource
 from hydra.plugins.config_source import ConfigResult
 
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.tracking.config_file import read_yaml_text
 
 

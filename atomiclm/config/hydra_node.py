@@ -22,7 +22,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from atomiclm.config.allowed import TRUST, is_trusted
-from atomiclm.config.faults import Fault
+from atomiclm.config.errors import Fault
 from atomiclm.config.paths import CONF
 
 _WRITTEN_BY_HYDRA = {

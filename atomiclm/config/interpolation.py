@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from atomiclm.config.faults import Fault
+from atomiclm.config.errors import Fault
 
 MAX_WEIGHT = 1_000_000
 """Characters and values of a configuration, interpolations followed; the longest shipped study has some 20,000."""

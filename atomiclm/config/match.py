@@ -12,7 +12,7 @@ from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.counting import cost_of
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.identity import digest
 from atomiclm.config.match_seconds import solve_seconds
 from atomiclm.config.overrides import overridden

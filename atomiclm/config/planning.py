@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 from atomiclm.config.compose import parsed, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import axes, expanded
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.identity import IDENTITY
 from atomiclm.config.overrides import override_key, override_value, value_of
 from atomiclm.config.run import RunConfig, read_cell

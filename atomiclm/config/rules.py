@@ -11,7 +11,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 
 from atomiclm.config.bounds import model_size_faults, source_size_faults
-from atomiclm.config.faults import Fault
+from atomiclm.config.errors import Fault
 
 Config = dict[str, Any]
 Rule = Callable[[Config], Iterator[Fault]]

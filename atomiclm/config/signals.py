@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from types import FrameType
 
-from atomiclm.config.faults import Stopped
+from atomiclm.config.errors import Stopped
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 

@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
 from atomiclm.config.composition_faults import composition_fault
-from atomiclm.config.faults import Fault
+from atomiclm.config.errors import Fault
 from atomiclm.config.overrides import override_key
 from atomiclm.study.study import Study
 

@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn
 
 from atomiclm.config.declared import read_study, single_values
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.launching import Launching, launch, show
 from atomiclm.config.overrides import override_key
 from atomiclm.config.planning import Wanted, planned, validated

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from atomiclm.config.cautions import cautions
 from atomiclm.config.declared import FILE_PROFILE
-from atomiclm.config.faults import FailedCells
+from atomiclm.config.errors import FailedCells
 from atomiclm.config.launching import Failure, Launching, show
 from atomiclm.config.overrides import value_of
 from atomiclm.config.planning import Wanted

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Sweep
 
-from atomiclm.config.faults import Fault
+from atomiclm.config.errors import Fault
 from atomiclm.config.overrides import override_key
 
 MAX_CELLS = 10_000

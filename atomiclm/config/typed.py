@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from atomiclm.config.compose import PRESETS, chooses, compose, compose_hydra, parsed, root_keys, unresolved
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.hydra_node import hydra_faults
 from atomiclm.config.overrides import override_key
 from atomiclm.config.search_path import groups

@@ -7,7 +7,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 
 from atomiclm.config.compose import chooses, compose, parsed, unresolved
-from atomiclm.config.faults import ConfigError, Fault, nearest
+from atomiclm.config.errors import ConfigError, Fault, nearest
 from atomiclm.config.search_path import groups
 
 

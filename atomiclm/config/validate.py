@@ -14,7 +14,7 @@ from typing import Any
 
 from atomiclm.config.allowed import Untrusted, check_target
 from atomiclm.config.annotations import mismatch
-from atomiclm.config.faults import ConfigError, Fault, nearest
+from atomiclm.config.errors import ConfigError, Fault, nearest
 from atomiclm.config.rules import broken_rules
 from atomiclm.config.signature import Signature, UnknownTarget, read_signature
 

@@ -8,7 +8,7 @@ from hydra.errors import CompactHydraException
 
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import read_study, single_values
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.overrides import override_key
 from atomiclm.config.planning import Wanted, planned
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from atomiclm.config.allowed import Untrusted, check_target, component
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, compose_hydra, resolved, root_keys
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.interpolation import interpolation_faults
 from atomiclm.config.paths import CONF
 from atomiclm.config.typed import check_hydra

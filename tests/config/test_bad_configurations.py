@@ -16,7 +16,7 @@ from config.sketched import plan
 from omegaconf import OmegaConf
 
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.validate import validate
 
 EXPERIMENT = """# @package _global_

@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config import app, search_path
 from atomiclm.config.compose import resolved, root_keys
-from atomiclm.config.faults import ConfigError
-from atomiclm.config.objects import load_run
+from atomiclm.config.errors import ConfigError
+from atomiclm.config.load import load_run
 from atomiclm.config.validate import validate
 from atomiclm.tracking import RunFolder
 from atomiclm.tracking.config_file import read_config_file

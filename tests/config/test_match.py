@@ -6,7 +6,7 @@ import torch
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
 from atomiclm.config.counting import cost_of
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.identity import digest
 from atomiclm.config.match import apply_match
 from atomiclm.config.validate import validate

@@ -11,7 +11,7 @@ import time
 import pytest
 from cli import heed_signals
 
-from atomiclm.config.faults import Stopped
+from atomiclm.config.errors import Stopped
 from atomiclm.config.signals import deferred, stoppable
 
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
@@ -54,7 +54,7 @@ def test_inside_the_first_is_noted_and_the_second_acts(number):
 def test_the_third_ends_the_process_as_a_kill_would():
     code = """
 import os, signal
-from atomiclm.config.faults import Stopped
+from atomiclm.config.errors import Stopped
 from atomiclm.config.signals import deferred
 with deferred():
     os.kill(os.getpid(), signal.SIGTERM)

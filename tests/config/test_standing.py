@@ -2,7 +2,7 @@
 
 import pytest
 
-from atomiclm.config.faults import UserError
+from atomiclm.config.errors import UserError
 from atomiclm.config.run import read_cell
 from atomiclm.config.standing import ended, take_over
 from atomiclm.tracking import RunFolder, write_summary

@@ -9,7 +9,7 @@ from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
 from atomiclm.config.counting import cost_of
 from atomiclm.config.declared import expanded, read_study, single_values
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.identity import digest
 from atomiclm.config.paths import EXPERIMENTS
 from atomiclm.config.planning import validated

@@ -8,7 +8,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from atomiclm.config import sweep_size
 from atomiclm.config.compose import parsed
 from atomiclm.config.declared import read_study
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.planning import planned
 from atomiclm.config.search_path import register_plugins
 from atomiclm.config.sweep_size import sweep_size_faults

@@ -8,7 +8,7 @@ import pytest
 from config.sketched import MINE, TUNED, plan, write_experiment
 
 from atomiclm.config.declared import expanded, read_study
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.planning import planned, validated
 from atomiclm.config.tuning import choose, trial_overrides, tune
 from atomiclm.study.ledger import StudyLedger, TunedValue, write_ledger

@@ -3,7 +3,7 @@
 import pytest
 
 from atomiclm.config.composition_faults import composition_fault
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.search_path import register_plugins
 from atomiclm.config.typed import check_dashes, check_unknown_flags
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atomiclm.config.objects import prepare_corpus
+from atomiclm.config.load import prepare_corpus
 
 BYTES = {
     "_target_": "atomiclm.tokenizer.BasicTokenizer",

@@ -10,7 +10,7 @@ import pytest
 from cli import TINY, corpus, environment, only_run, run
 
 from atomiclm.config.evaluating import Examined
-from atomiclm.config.reposition import with_model_settings
+from atomiclm.config.model_overrides import with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
 from atomiclm.evaluation import read_evaluations, recorded_protocol
 from atomiclm.evaluation.results import NotFinite

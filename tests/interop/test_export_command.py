@@ -9,7 +9,7 @@ import cli
 import pytest
 import torch
 
-from atomiclm.config.objects import load_run
+from atomiclm.config.load import load_run
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import find_run
 

@@ -8,7 +8,7 @@ import pytest
 import tiktoken
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from atomiclm.config.objects import load_run
+from atomiclm.config.load import load_run
 from atomiclm.interop import PretrainedTokenizer, from_tiktoken
 from atomiclm.interop.tiktoken.ranks import write_ranks
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer

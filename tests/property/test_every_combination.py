@@ -11,7 +11,7 @@ from hydra.errors import ConfigCompositionException
 from small_model import groups, model_node
 
 from atomiclm.config.build import build
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import NoAttention, NormalInit
 

@@ -176,7 +176,7 @@ import os, sys
 os.environ["ATOMICLM_TRUST"] = "odd_objective"
 sys.path.insert(0, "")
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.faults import ConfigError
+from atomiclm.config.errors import ConfigError
 from atomiclm.config.validate import validate
 config = resolved(compose(["model=tiny"]))
 config["trainer"]["objective"] = {"_target_": "odd_objective.Odd"}

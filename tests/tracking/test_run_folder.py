@@ -11,7 +11,7 @@ import cli
 import pytest
 import torch
 
-from atomiclm.config.objects import load_run
+from atomiclm.config.load import load_run
 from atomiclm.tracking import RunFolder, find_cell, find_run
 from atomiclm.user_error import UserError
 

@@ -10,7 +10,7 @@ from hydra.errors import InstantiationException
 
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
-from atomiclm.config.stored import check_weights_fit, checked_model
+from atomiclm.config.untrusted_run import check_weights_fit, checked_model
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.progress import Progress
 from atomiclm.tokenizer import Tokenizer

@@ -7,7 +7,7 @@ import pytest
 from cli import TINY, corpus, environment, run
 
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.objects import prepare_corpus, vocabulary_note
+from atomiclm.config.load import prepare_corpus, vocabulary_note
 
 
 @pytest.mark.parametrize(("asked", "rows"), [(300, 300), (300, 512), (60_000, 60_000)])

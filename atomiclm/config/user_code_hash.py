@@ -9,7 +9,7 @@ from typing import Any
 _KNOWN = ("atomiclm", "torch")
 
 
-def own_code(values: Any) -> dict[str, str]:
+def user_code_hash(values: Any) -> dict[str, str]:
     """Return the sha256 of the source file of each module that a built configuration names and we have not written."""
     hashes = {}
     for module in sorted(set(_modules(values))):

@@ -12,14 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, unresolved
-from atomiclm.config.faults import ConfigError, Fault
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.paths import CONF
 from atomiclm.config.rules import broken_rules
 from atomiclm.config.validate import node_faults, with_numbers_as_annotated
 from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
-    from atomiclm.config.objects import TrainedModel
+    from atomiclm.config.load import TrainedModel
 
 _GROUP = "model"
 _DIRECTIVES = ("_target_", "_partial_", "_convert_", "_recursive_")
@@ -74,7 +74,7 @@ def with_weights_of(trained: "TrainedModel", values: dict[str, Any]) -> "Trained
     Raises:
         ValueError: they do not fit; the message names the parameters.
     """
-    from atomiclm.config.objects import TrainedModel
+    from atomiclm.config.load import TrainedModel
     from atomiclm.training.state import load_tensors
 
     before = trained.model
