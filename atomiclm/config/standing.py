@@ -77,23 +77,27 @@ def _is_defined_as(run: RunConfig, folder: RunFolder) -> bool:
         return False
 
 
-def refuse_other_text(runs: Sequence[RunConfig]) -> None:
-    """The text behind a path, or behind another Python, may have changed since runs were trained on it.
+def refuse_other_text(folder: RunFolder, corpus_sha256: str) -> None:
+    """Raise UserError where a run was trained on another text than is there now.
 
-    Raises:
-        UserError: naming the runs; the figures of a sweep would be of two texts.
+    The text behind a path, or behind another Python, may have changed since.
     """
+    known = summary_of(folder).get("corpus_sha256")
+    if known not in (None, corpus_sha256):
+        raise UserError(
+            f"{folder.path} was trained on another text (corpus sha256 {known[:12]}, now {corpus_sha256[:12]}); "
+            "restore the text, or give another name=..."
+        )
+
+
+def refuse_other_texts(runs: Sequence[RunConfig]) -> None:
+    """Raise UserError where one of `runs` was trained on another text: figures of a sweep would be of two texts."""
     now: dict[str, str] = {}
     for run in runs:
         key = json.dumps(run.values["data"], sort_keys=True)
         if key not in now:
             now[key] = _corpus_sha256(run)
-        known = summary_of(RunFolder(run.folder)).get("corpus_sha256")
-        if known not in (None, now[key]):
-            raise UserError(
-                f"{run.folder} was trained on another text (corpus sha256 {known[:12]}, now {now[key][:12]}); restore "
-                "the text, or give the sweep another name=..."
-            )
+        refuse_other_text(RunFolder(run.folder), now[key])
 
 
 def _corpus_sha256(run: RunConfig) -> str:

@@ -12,7 +12,7 @@ from atomiclm.config.errors import FailedCells
 from atomiclm.config.launching import Failure, Launching, show
 from atomiclm.config.overrides import value_of
 from atomiclm.config.planning import Wanted
-from atomiclm.config.standing import ended, note_other_code, refuse_other_text, take_over
+from atomiclm.config.standing import ended, note_other_code, refuse_other_texts, take_over
 from atomiclm.study.board import Board
 from atomiclm.study.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
 from atomiclm.study.study import Study
@@ -63,7 +63,7 @@ class SweepFolder:
                 "give the sweep another name=..."
             )
         finished = [one for one in wanted if ended(RunFolder(one.run.folder)) or self._taken_over(one)]
-        refuse_other_text([one.run for one in finished])
+        refuse_other_texts([one.run for one in finished])
         self._write(self._cells(wanted), tuned, looks, len(finished))
         note_other_code([RunFolder(one.run.folder) for one in finished])
         left = [one for one in wanted if one not in finished]

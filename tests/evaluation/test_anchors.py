@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from atomiclm.evaluation import anchors as module
 from atomiclm.evaluation import ngram_bits_per_byte
 from atomiclm.evaluation.anchors import anchors, notes
-from atomiclm.session import Session
+from atomiclm.run import Run
 
 
 def slow_witten_bell(train, validation, order):
@@ -153,9 +153,9 @@ def test_anchors_kept_damaged_are_computed_anew(tmp_path):
     corpus = SimpleNamespace(folder=tmp_path, raw_bytes=lambda part, limit=None: text)
     said = []
     session = SimpleNamespace(corpus=corpus, console=SimpleNamespace(say=said.append, still=lambda doing: None))
-    found = Session._anchors(session)
-    assert Session._anchors(session) == found
+    found = Run._computed_anchors(session)
+    assert Run._computed_anchors(session) == found
     assert len(said) == 1
     (tmp_path / "anchors.json").write_text('{"bigram": ')
-    assert Session._anchors(session) == found
+    assert Run._computed_anchors(session) == found
     assert len(said) == 2

@@ -3,13 +3,13 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from atomiclm.tracking import RunFolder
-from atomiclm.train import _locked
+from atomiclm.train import lock_run
 from atomiclm.user_error import UserError
 
 
 def _is_refused(folder: RunFolder) -> bool:
     try:
-        with _locked(folder):
+        with lock_run(folder):
             return False
     except UserError:
         return True
@@ -18,6 +18,6 @@ def _is_refused(folder: RunFolder) -> bool:
 def test_the_second_to_train_a_run_is_refused_until_the_first_has_ended(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with ThreadPoolExecutor(1) as other:
-        with _locked(folder):
+        with lock_run(folder):
             assert other.submit(_is_refused, folder).result(300)
         assert not other.submit(_is_refused, folder).result(300)

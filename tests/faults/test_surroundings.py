@@ -17,7 +17,7 @@ from cli import TINY, command, corpus, environment, only_run
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.wandb_mode import choose_mode
-from atomiclm.train import _locked
+from atomiclm.train import lock_run
 from atomiclm.training.out_of_memory import advice
 from atomiclm.user_error import UserError
 
@@ -153,7 +153,7 @@ def test_a_run_outlives_its_text_and_its_cache_and_a_clock_that_runs_backwards(t
     assert (status, "data.path: no file or folder at corpus.txt" in log) == (2, True), log
     (tmp_path / "corpus.txt").write_bytes(text + b"and one more line\n")
     status, log = ended(tmp_path, *endless)
-    assert (status, "was begun on another text" in log) == (2, True), log
+    assert (status, "was trained on another text" in log) == (2, True), log
 
 
 @pytest.mark.slow
@@ -194,7 +194,7 @@ def test_a_folder_for_runs_that_may_not_be_written_to_is_named(tmp_path):
     with (
         read_only(tmp_path / "locked") as locked,
         pytest.raises(UserError, match=r"output_dir: .*locked/outputs/run cannot be made or written to \("),
-        _locked(RunFolder(locked / "outputs" / "run")),
+        lock_run(RunFolder(locked / "outputs" / "run")),
     ):
         pass
 
@@ -203,7 +203,7 @@ def test_a_run_whose_last_process_was_killed_says_so(tmp_path, capsys):
     folder = RunFolder(tmp_path / "run")
     for summary, told in (({"state": "interrupted"}, False), ({"state": "running"}, True)):
         write_summary(folder.summary, summary)
-        with _locked(folder):
+        with lock_run(folder):
             pass
         assert ("ended without a word" in capsys.readouterr().err) == told
 

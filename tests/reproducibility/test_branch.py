@@ -105,7 +105,7 @@ def test_a_run_begun_on_another_text_is_refused_before_anything_is_made_of_it(tr
     original, made = text.read_bytes(), _made(trunk)
     text.write_bytes(original.replace(b"cat", b"cow"))
     try:
-        with pytest.raises(UserError, match="was begun on another text"):
+        with pytest.raises(UserError, match="was trained on another text"):
             _train(trunk.parents[2], "trunk", "schedule=constant", _steps(TRUNK))
         assert _made(trunk) == made
     finally:

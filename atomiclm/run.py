@@ -1,0 +1,510 @@
+"""One run in one process: `Run.prepare` puts its parts together, `fit` trains it to its end, `finish` reports it."""
+
+import math
+import os
+import shlex
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atomiclm.branch import Trunk
+from atomiclm.cache_folder import default_cache_dir
+from atomiclm.config.build import build
+from atomiclm.config.errors import RunFailed, Stopped
+from atomiclm.config.load import prepare_corpus, vocabulary_note
+from atomiclm.config.run import RunConfig
+from atomiclm.config.signals import Request, deferred
+from atomiclm.config.standing import refuse_other_text, summary_of
+from atomiclm.config.user_code_hash import user_code_hash
+from atomiclm.data import Batch, training_batches
+from atomiclm.durable import write_whole
+from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
+from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES, anchors, notes
+from atomiclm.generation import Sampler, generate
+from atomiclm.model import Decoder, parameter_roles
+from atomiclm.study.cost import CACHE_DTYPE
+from atomiclm.study.ledger import read_ledger
+from atomiclm.tokenizer import END_OF_TEXT
+from atomiclm.tracking import (
+    Console,
+    Record,
+    RunFolder,
+    WeightsAndBiases,
+    code_of,
+    environment,
+    read_metrics,
+    read_summary,
+    write_summary,
+)
+from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
+from atomiclm.training.checkpoint import Retention
+from atomiclm.training.conditions import conditions, reasons_inexact
+from atomiclm.training.hooks import Hook, Log, LogMetrics, Sample, Validate
+from atomiclm.training.machine import Peak, Reached, keep_rate, keep_run
+from atomiclm.training.out_of_memory import advice
+from atomiclm.training.recovery import FolderRecovery
+from atomiclm.training.runtime import best_device
+from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.step import Diverged, Interrupted
+from atomiclm.user_error import UserError
+
+_STOP_SECONDS = 8.0
+"""From a request to stop to the end of the process, as far as it is ours to decide: schedulers grant 10 and more."""
+
+_SHORTEST_TIMED_SECONDS = 10.0
+"""Of steps whose speed is saved for `plan`, which goes by the slowest run: the first steps are slow."""
+
+
+class Run:
+    """One run and everything that takes part in training it.
+
+    Attributes:
+        stop: set once a signal has asked the run to stop.
+        summary: what summary.json says of the run once `fit` has ended.
+        error: what ended the run before its budget was spent.
+    """
+
+    def __init__(self, config: RunConfig, console: Console) -> None:
+        self.config = config
+        self.console = console
+        self.folder = RunFolder(config.folder)
+        self.stop = Request()
+        self.anchors: dict[str, float] = {}
+        self.decode_tokens_per_second: float | None = None
+        self.summary: dict[str, Any] = {}
+        self.error: BaseException | None = None
+
+    def prepare(self) -> None:
+        """Make corpus, decoder, optimizer and trackers; writes nothing into the run folder.
+
+        Raises:
+            UserError: the text is wrong or not the one that the run was begun on; the run cannot branch from its
+                trunk; or the machine refuses a setting, such as a device that is not there.
+            RunFailed: memory ran out; the message says what takes less.
+        """
+        values, folder = self.config.values, self.folder
+        with _memory_advice(self.config):
+            is_begun = bool(checkpoint.candidates(folder.checkpoints))
+            self.trunk = Trunk.find(values) if values["trainer"]["branch_from"] and not is_begun else None
+
+            def judge_text(corpus_sha256: str) -> None:
+                refuse_other_text(folder, corpus_sha256)
+                if self.trunk is not None:
+                    self.trunk.refuse_other_text(corpus_sha256)
+
+            self.corpus = prepare_corpus(values, self.console.progress, judge_text)
+            if (note := vocabulary_note(values, self.corpus)) is not None:
+                self.console.say(note)
+            self.console.progress("building the model", 0, 0)
+            self.runtime: Runtime = _build(values, "runtime")
+            self.runtime.prepare()
+            # Dropout draws from the global generator; initial weights and the data order have their own.
+            torch.manual_seed(values["seed"])
+            self.model: Decoder = _build(values, "model").to(self.runtime.device)
+            parameters, roles = self.model.named_parameters(), parameter_roles(self.model)
+            optimizer = _build(values, "optim", parameters, roles, self.model.lr_multipliers)
+            self.trainer: Trainer = _build(values, "trainer")
+            try:
+                self.trainer.refuse_two_averages(optimizer)
+            except ValueError as error:
+                raise UserError(f"trainer.{error}") from error
+            order, separate_documents = self.trainer.order, self.trainer.separate_documents
+            self.batches = training_batches(self.corpus, self.model.context_length, order, separate_documents)
+            self.evaluation: Evaluation = _build(values, "evaluation")
+            self.mirror: WeightsAndBiases = _build(values, "tracking")
+            self.state = TrainState(self.model, optimizer)
+            if self.trunk is not None:
+                self.trunk.restore(self.state, self.corpus)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Training.
+
+    def fit(self) -> None:
+        """Train to the end of the budget, from the newest checkpoint if there is one, and write how it ended.
+
+        Needs the lock of the run folder. What ends the run early is kept in `error`, for `finish` to raise.
+
+        Raises:
+            UserError: there are checkpoints, and none can be used.
+            OSError: the disk does not take the summary.
+        """
+        folder = self.folder
+        write_whole(folder.config, self.config.to_yaml().encode("utf-8"))
+        self.corpus.tokenizer.save(folder.tokenizer)
+        facts = self._facts()
+        spent, begun = summary_of(folder).get("cpu_seconds", 0.0), time.process_time()
+        with Record(folder.metrics) as record:
+
+            def log(row: dict[str, Any]) -> None:
+                record.append(row)  # the mirror reads it from there
+                self.console.update(row)
+
+            processes = folder.read_environments() if os.path.lexists(folder.environment) else []
+            processes.append({**self._environment(), "resumed": self._resume(record)})
+            write_summary(folder.environment, {"processes": processes})
+            write_summary(folder.summary, {"state": "running", **facts, "cpu_seconds": spent})
+            state = "done"
+            try:
+                with _memory_advice(self.config):
+                    with deferred() as self.stop:
+                        self._train(record, log)
+                    self._add_anchors(log)
+            except KeyboardInterrupt as stopped:
+                state, self.error = "interrupted", stopped
+            except Diverged as diverged:
+                state, self.error = "diverged", diverged
+            except UserError as damaged:  # files that were damaged while it trained
+                state, self.error = "failed", RunFailed(str(damaged))
+            except Exception as failure:
+                state, self.error = "failed", failure
+            self.summary = {"state": state, **facts, **self._results()}
+            # Of the processes that came to an end; what was trained again after a kill is not in it.
+            self.summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
+            if self.error is not None:
+                self.summary["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
+            try:
+                record.sync()  # before the summary that says the run is done
+                write_summary(folder.summary, self.summary)
+            except OSError as full:
+                if state != "interrupted":
+                    raise
+                self.console.say(f"{folder.summary.name} was not written: {full}")  # `finish` still says it was stopped
+            finally:
+                self.console.close()
+                # It reads summary.json. After a request to stop it gets what is left of the time the machine grants.
+                asked = self.stop.at
+                self.mirror.finish(None if asked is None else max(0.0, _STOP_SECONDS - (time.monotonic() - asked)))
+
+    def _resume(self, record: Record) -> dict[str, Any] | None:
+        """Restore the newest sound checkpoint and cut the record back to it; None where there is none.
+
+        Returns the step at which the run goes on, whether it is the same run to the last bit, and if not, why.
+        """
+        folder = self.folder
+        content = checkpoint.resume(self.state, folder.checkpoints, self.console.say)
+        if content is None:
+            if checkpoint.had_some(folder.checkpoints) or read_metrics(folder.metrics, "checkpoint"):
+                raise UserError(
+                    f"{folder.path} had checkpoints, and none is left in {folder.checkpoints.name}: "
+                    "bring them back, or remove the run folder to train from the start"
+                )
+            record.truncate(0)
+            return None
+        reasons = reasons_inexact(content.manifest.get("conditions"), self._conditions())
+        if self.trainer.budget.max_seconds:
+            reasons.append("trainer.max_seconds ends a run by the clock")
+        rows = content.scalars["record_rows"]
+        if rows is None:
+            reasons.append("the checkpoint does not say which rows of metrics.jsonl belong to it")
+        elif record.rows < rows:
+            if record.damage:
+                folder.read_rows()  # says so, and what to do
+            reasons.append(f"metrics.jsonl has {record.rows} of the {rows} rows that belong to the checkpoint")
+        else:
+            if record.damage:
+                self.console.say(f"{record.damage}; it came after the checkpoint and is written again")
+            record.truncate(rows)  # those after that checkpoint are written again
+        verdict = f"inexact: {'; '.join(reasons)}" if reasons else "exact"
+        self.console.say(f"resuming {folder.path} at step {self.state.step}: {verdict}")
+        return {"step": self.state.step, "exact": not reasons, "reasons": reasons}
+
+    def _train(self, record: Record, log: Log) -> None:
+        """Spend the budget, mirrored, validated and saved.
+
+        Raises:
+            Stopped: a signal asked for it; a checkpoint was written first.
+            Diverged: the loss or the gradient is not finite.
+            OSError: the disk takes no more.
+        """
+        folder, console, state, trainer, runtime = self.folder, self.console, self.state, self.trainer, self.runtime
+        arm = None
+        with suppress(UserError):  # of a damaged ledger the sweep says so itself
+            if (ledger := read_ledger(folder.path.absolute().parent)) is not None:
+                arm = ledger.arm_of(folder.run_id)
+        self.mirror.start(folder, arm=arm, say=console.say)
+        budget, tokens_per_step = trainer.budget, trainer.batch_size * self.model.context_length
+        steps = budget.steps(tokens_per_step)
+        if budget.max_steps and steps != budget.max_steps:
+            limit = f"trainer.max_tokens={budget.max_tokens:,}"
+            console.say(f"{limit} ends the run at step {steps}, before max_steps={budget.max_steps}")
+        console.start(steps, budget.max_tokens, budget.max_seconds)
+        if self.trunk is not None and not read_metrics(folder.metrics, "branch"):
+            console.say(f"branching from {self.trunk.path} at step {state.step}")
+            log({"event": "branch", **state.position(), "trunk": str(self.trunk.path)})
+        rate = runtime.matmul_rate(runtime.dtype(trainer.precision))
+        peak = Peak(self._save_speed(keep_rate, rate) or rate, lambda better: self._save_speed(keep_rate, better))
+        flops_per_token = self.model.training_flops_per_token()
+        saver = SaveCheckpoints(
+            log,
+            console.say,
+            folder.checkpoints,
+            Retention(runtime.keep_checkpoints, runtime.keep_best),
+            runtime.checkpoint_every_seconds,
+            trainer.bad_steps.rewind_every_steps,
+            record,
+            self._conditions(),
+        )
+        hooks: list[Hook] = [
+            LogMetrics(
+                log, runtime.log_every_steps, self.corpus.bytes_per_training_token, flops_per_token, peak.utilization
+            ),
+            Validate(log, self._validation(), self.evaluation.times),
+            Sample(log, self._sample, self.evaluation.sample_times if self.evaluation.samples else 0),
+            saver,  # last, so that a step's rows are in the record when it is saved
+        ]
+        recovery = FolderRecovery(folder.bad_steps, saver, log, console.say, self._as_text)
+        schedule = build(self.config.values["schedule"])
+        try:
+            saver.begin(state)
+            trainer.fit(state, self.batches, schedule, runtime, hooks, lambda: bool(self.stop), recovery)
+            if state.seconds >= _SHORTEST_TIMED_SECONDS:
+                best, reached = peak.rate, flops_per_token * state.tokens / state.seconds
+                timed = Reached(best.kind, best.device, best.dtype, best.threads, flops_per_token, reached)
+                self._save_speed(keep_run, timed)
+            if self.stop:
+                is_spent = budget.progress(state.step, state.seconds, tokens_per_step) >= 1
+                if state.step and (not is_spent or state.unfinished):
+                    try:
+                        saver.save(state)
+                    except (OSError, Diverged) as failure:  # for the next start to deal with
+                        console.say(f"not saved: {failure}; the same command goes on from the checkpoint before")
+                raise Stopped(self.stop.signal or 0)
+        finally:
+            saver.wait()
+
+    def _add_anchors(self, log: Log) -> None:
+        """Note what simpler models reach on this validation split; computed once a corpus, saved beside its shards."""
+        self.anchors = dict(self.corpus.anchors)
+        if self.evaluation.anchors:
+            self.anchors |= self._computed_anchors()
+        if self.anchors and not read_metrics(self.folder.metrics, "anchors"):  # a run killed here has them already
+            named = {f"anchor/{name}": value for name, value in self.anchors.items()}
+            log({"event": "anchors", **self.state.position(), **named})
+
+    def _computed_anchors(self) -> dict[str, float]:
+        cached = self.corpus.folder / "anchors.json"
+        if cached.is_file():
+            with suppress(ValueError):  # damaged: computed again
+                return read_summary(cached)
+        self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
+        found = anchors(
+            self.corpus.raw_bytes("train", NGRAM_TRAIN_BYTES),
+            self.corpus.raw_bytes("validation"),
+            lambda name: self.console.still(f"computing the anchors: {name}"),
+        )
+        write_summary(cached, found)
+        return found
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What the hooks ask of the model.
+
+    def _refuse_if_stopped(self, *_: int) -> None:
+        """Raise `Interrupted` once a stop was requested: what is given up is made again when the run goes on."""
+        if self.stop:
+            raise Interrupted
+
+    def _as_text(self, batch: Batch) -> list[str]:
+        return [self.corpus.tokenizer.decode(row) for row in batch.inputs.tolist()]
+
+    def _validation(self) -> Any:
+        """Return what computes a row of the validation split's figures."""
+        model_forward = self.trainer.forward(self.model, self.runtime)
+
+        def forward(tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
+            self._refuse_if_stopped()
+            self.console.still("validating")
+            return model_forward(tokens, documents=documents)
+
+        batch_size, separate_documents = self.evaluation.batch_size, self.trainer.separate_documents
+        return lambda: validation_row(
+            self.model, forward, self.corpus, batch_size, self.runtime.device, separate_documents
+        )
+
+    def _sample(self) -> list[dict[str, str]]:
+        tokenizer, settings = self.corpus.tokenizer, self.evaluation
+        end_of_text = tokenizer.special_tokens[END_OF_TEXT]
+        prompt = tokenizer.encode(settings.sample_prompt) or [end_of_text]
+        begun = time.perf_counter()
+        drawn = generate(
+            self.model,
+            [prompt] * settings.samples,
+            settings.sample_tokens,
+            Sampler(settings.sample_temperature),
+            seed=self.config.values["seed"],
+            stop_tokens=frozenset([end_of_text]),
+            on_token=self._refuse_if_stopped,
+            never=tokenizer.unused_ids(self.model.vocab_size),
+        )
+        # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
+        self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)
+        texts = [tokenizer.decode([token for token in ids if token != end_of_text]) for ids in drawn]
+        return [{"prompt": settings.sample_prompt, "text": text} for text in texts]
+
+    def _save_speed[T, R](self, save: Callable[[Path, T], R], seen: T) -> R | None:
+        """Save for `plan` what was seen of this machine; None, and said, where that cannot be."""
+        cache_dir = self.config.values["cache_dir"]
+        try:
+            return save(Path(cache_dir) if cache_dir else default_cache_dir(), seen)
+        except (OSError, ValueError) as error:
+            self.console.say(f"the measured speed of this machine was not saved for plan: {error}")
+            return None
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # What is written about the run.
+
+    def _facts(self) -> dict[str, Any]:
+        """What the summary says of a run however it ends."""
+        values, matched, model, corpus = self.config.values, self.config.matched, self.model, self.corpus
+        roles = model.num_parameters_by_role()
+        precision, separate_documents = self._precision(), self.trainer.separate_documents
+        facts = {
+            "name": values["name"],
+            "run_id": self.folder.run_id,
+            "variant": self.config.variant,
+            "seed": values["seed"],
+            "parameters": model.num_parameters(),
+            "parameters_non_embedding": model.num_parameters() - roles.get("embedding", 0) - roles.get("head", 0),
+            "flops_per_token": model.training_flops_per_token(),
+            "cache_bytes_per_token": model.cache_bytes_per_token(getattr(torch, CACHE_DTYPE).itemsize),
+            "cache_dtype": CACHE_DTYPE,
+            "vocab_size": corpus.tokenizer.vocab_size,
+            "corpus_sha256": corpus.manifest["corpus_sha256"],
+            "validation_sha256": corpus.manifest["validation_sha256"],
+            "validation_bytes": corpus.validation.num_bytes,
+            "protocol": validation_protocol(corpus, model.context_length, separate_documents, precision).facts(),
+            "train_bytes": corpus.train.num_bytes,
+            "train_tokens": corpus.train.num_tokens,
+            **self.batches.facts(),
+        }
+        if matched:
+            facts["match"] = {"quantity": matched.match.quantity, **matched.residuals}
+        return facts
+
+    def _results(self) -> dict[str, Any]:
+        """The figures of the run as it stands."""
+        state = self.state
+        figures: dict[str, Any] = {**state.position(), **state.latest}
+        if "train/tokens_per_second" in state.latest and state.seconds:
+            figures["tokens_per_second"] = round(state.tokens / state.seconds, 1)
+        if self.decode_tokens_per_second is not None:
+            figures["decode_tokens_per_second"] = self.decode_tokens_per_second
+        if state.best is not None:
+            figures["best"] = {"step": state.best[0], "bits_per_byte": state.best[1]}
+        if state.bad_steps:
+            figures["bad_steps"] = state.bad_steps
+        return {**figures, "anchors": self.anchors}
+
+    def _precision(self) -> str:
+        return str(self.runtime.dtype(self.trainer.precision)).removeprefix("torch.")
+
+    def _environment(self) -> dict[str, Any]:
+        """Where and by what code the run is trained, and what decides the order of floating-point sums."""
+        device = self.runtime.device
+        return {
+            **environment(),
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+            "precision": self._precision(),
+            "torch_threads": torch.get_num_threads(),
+            "compiled": self.runtime.compile,
+        }
+
+    def _conditions(self) -> dict[str, Any]:
+        """What exact resuming depends on, for the manifest of every checkpoint."""
+        values = self.config.values
+        hashes = {
+            "corpus_sha256": self.corpus.manifest["corpus_sha256"],
+            "tokenizer_sha256": self.corpus.tokenizer.digest(),
+            "code_sha256": code_of(),
+            **{f"code_sha256 of {module}": digest for module, digest in user_code_hash(values).items()},
+        }
+        return {
+            **conditions(self.runtime, self.runtime.dtype(self.trainer.precision), hashes),
+            # No weight hangs on these, but the rows of the record do.
+            "log_every_steps": self.runtime.log_every_steps,
+            **{f"evaluation.{key}": value for key, value in values["evaluation"].items()},
+        }
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # The end.
+
+    def finish(self, *, alone: bool = True) -> float:
+        """Report how the run ended, and return its validation bits per byte; NaN where it has none.
+
+        Args:
+            alone: it is not a cell of a sweep, which reports its cells itself and takes a diverged one for a result.
+
+        Raises:
+            Stopped: a signal asked the run to stop.
+            RunFailed: it diverged, memory ran out, or files were damaged while it trained.
+            Exception: whatever else ended it.
+        """
+        error, state = self.error, self.summary["state"]
+        if self.stop and state != "interrupted":
+            raise Stopped(self.stop.signal or 0)  # asked while the run came to its own end: a sweep goes no further
+        if error is not None:
+            self.console.say(f"{state}: {self.folder.path}")
+            if state != "diverged":
+                raise error
+            if alone:
+                raise RunFailed(str(error)) from error
+            self.console.say(str(error))
+            return math.nan
+        for line in self._report(alone):
+            self.console.say(line)
+        return float(self.summary.get("validation/bits_per_byte", math.nan))
+
+    def _report(self, alone: bool) -> Iterator[str]:
+        """Yield the final figures; of a run alone also the anchors, where it is, and what to type next."""
+        summary, path = self.summary, self.folder.path
+        if "validation/loss" in summary:
+            yield (
+                f"validation  {summary['validation/bits_per_byte']:.4f} bits per byte, "
+                f"{summary['validation/loss']:.4f} nats per token, over {self.corpus.validation.num_bytes:,} bytes"
+            )
+            if "validation/accuracy" in summary:
+                yield f"            {summary['validation/accuracy']:.1%} of the answers right"
+        if not alone:
+            return
+        if self.anchors:
+            values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
+            yield f"anchors     {values}  (bits per byte on the same bytes)"
+            if self.evaluation.anchors:
+                yield from (f"            {note}" for note in notes(self.corpus.train.num_bytes))
+        yield f"run         {path}"
+        yield f'next        python -m atomiclm.generate {shlex.quote(str(path))} --prompt "..."'
+        yield f"            python -m atomiclm.compare {shlex.quote(str(path.parent))}"
+
+
+def _build(values: Mapping[str, Any], group: str, *arguments: Any) -> Any:
+    """Build a group, give it what the run supplies where its node is partial, and name it in what it refuses."""
+    try:
+        built = build(values[group])
+        return built(*arguments) if arguments else built
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{group}: {error}") from error
+
+
+@contextmanager
+def _memory_advice(config: RunConfig) -> Iterator[None]:
+    """Raise RunFailed with what takes less memory, where it was memory that ran out."""
+    try:
+        yield
+    except Exception as error:
+        trainer, runtime = config.values["trainer"], config.values["runtime"]
+        message = advice(
+            error.__cause__ or error,  # the cause, of what `build` raises
+            batch_size=trainer["batch_size"],
+            micro_batch_size=runtime["micro_batch_size"],
+            checkpoint_activations=runtime["checkpoint_activations"],
+            device=best_device() if runtime["device"] == "auto" else runtime["device"],
+        )
+        if message is None:
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold on to the tensors of the step
+        raise RunFailed(message) from error
