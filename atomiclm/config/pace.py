@@ -29,8 +29,7 @@ class _Pacer:
     def __init__(self, values: dict[str, Any]) -> None:
         import numpy as np
 
-        from atomiclm.data import TextDataset
-        from atomiclm.data.order import RandomWindows
+        from atomiclm.data import RandomWindows, TextDataset
         from atomiclm.model import parameter_roles
         from atomiclm.optim import Constant
         from atomiclm.training import TrainState

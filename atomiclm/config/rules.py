@@ -93,7 +93,7 @@ def _tokenizer(config: Config) -> Iterator[Fault]:
     if faults:
         return
     from atomiclm.config.build import build
-    from atomiclm.data.protocols import check_separator
+    from atomiclm.data import check_separator
 
     try:
         check_separator(build(node))

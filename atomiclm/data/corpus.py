@@ -1,169 +1,120 @@
-"""Text in, token shards out: split, train the tokenizer on the training split, encode, store; each step only once."""
+"""A corpus that is ready to train on, and the tokenizer it takes: `atomiclm.tokenizer.Tokenizer` is one."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
-from atomiclm.cache_folder import default_cache_dir
-from atomiclm.data.cache import built_once, content_key
-from atomiclm.data.encoding import encode
-from atomiclm.data.prepared import CorpusPart, PreparedCorpus
-from atomiclm.data.progress import Meter, Progress, silent
-from atomiclm.data.protocols import END_OF_TEXT, TrainableTokenizer, check_separator
-from atomiclm.data.shard_manifest import check_manifest
-from atomiclm.data.shards import TokenShard, open_shard
-from atomiclm.data.source import CorpusSource, SourceError, SourcePart, fraction_faults
-from atomiclm.data.split import Survey, check_split
-from atomiclm.data.surveys import FORMAT, surveyed
-from atomiclm.data.tokenizer_text import tokenizer_text
+import numpy as np
+import numpy.typing as npt
 
-TOKENIZER_FILE = "tokenizer.json"
+from atomiclm.data.shards import TokenShard
+from atomiclm.data.split import Split
+from atomiclm.user_error import UserError
 
-Parts = Sequence[tuple[SourcePart, Survey]]
+END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 
 
-def prepare[T: TrainableTokenizer](
-    source: CorpusSource,
-    tokenizer: T,
-    cache_dir: Path | None = None,
-    *,
-    progress: Progress | None = None,
-    judge: Callable[[str], None] | None = None,
-) -> PreparedCorpus[T]:
-    """The corpus, split and tokenized, from the cache or built into it.
+class TrainableTokenizer(Protocol):
+    """A tokenizer that can be trained, saved and asked how many bytes an id stands for."""
 
-    source: what to read; documents are streamed, one at a time in memory
-    tokenizer: says what to train; it is not touched itself (`PreparedCorpus.tokenizer` is a trained copy)
-    cache_dir: default `default_cache_dir()`
-    progress: told what is being done, and of a damaged cache that is built anew
-    judge: told `corpus_sha256` of the text before anything is made of it; what it raises ends the preparation
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids in use."""
 
-    Cached by content: the tokenizer by (corpus, split, its settings), shards by (corpus, split, tokenizer digest).
-    Whether the corpus is the known one is told by the stamp of its files where they have one, else by reading them.
-    Two processes that prepare the same thing build it once. Of several sources each is split by its own rule, one
-    tokenizer is trained on text of all (`tokenizer_text`), and their tokens stand one source after another in one
-    shard a split. Raises ValueError for faults of the source, an empty split, a corpus that changes underway, a
-    tokenizer that would join an answer with other text, and a cache folder that may not be written to.
-    """
-    told = silent if progress is None else progress
-    root = cache_dir if cache_dir is not None else default_cache_dir()
-    check_separator(tokenizer)
-    parts = [(part, _surveyed(part, root, told)) for part in source.parts()]
-    identity = _identity(parts)
-    if judge is not None:
-        judge(identity["corpus_sha256"])
+    @property
+    def special_tokens(self) -> Mapping[str, int]:
+        """Ids of special tokens by their text."""
 
-    def train_tokenizer(folder: Path) -> Mapping[str, Any]:
-        def text() -> Iterator[str]:
-            meter = Meter(told, "training tokenizer", _num_bytes(parts))  # told once the tokenizer reads any of it
-            yield from tokenizer_text(parts, meter)
-            meter.finish()
+    def settings(self) -> dict[str, Any]:
+        """What, beside the text, decides training (JSON values)."""
 
-        trained = copy.deepcopy(tokenizer)
-        trained.train_from_iterator(text(), _num_bytes(parts))
-        trained.save(folder / TOKENIZER_FILE)
-        return {**identity, "settings": tokenizer.settings(), "digest": trained.digest()}
+    def digest(self) -> str:
+        """sha256 over everything that decides encoding."""
 
-    weights = [part.weight for part, _ in parts]
-    tokenizer_key = content_key(**identity, weights=weights, settings=tokenizer.settings())
-    tokenizer_folder = root / "tokenizers" / tokenizer_key
-    built_once(tokenizer_folder, train_tokenizer, told)
-    trained = type(tokenizer).load(tokenizer_folder / TOKENIZER_FILE)
+    def train_from_iterator(self, chunks: Iterable[str], num_bytes: int | None = None) -> None:
+        """Train on the pieces of one stream of about `num_bytes`. Special tokens in it are borders, never learned."""
 
-    def write_shards(folder: Path) -> Mapping[str, Any]:
-        meter = Meter(told, "encoding", _num_bytes(parts))
-        facts = encode(parts, trained, folder, meter)
-        meter.finish()
-        return {**identity, **facts}
+    def encode_arrays(self, texts: Sequence[bytes]) -> list[npt.NDArray[np.uint32]]:
+        """Ids of each text, given as UTF-8; special tokens in it are ordinary text."""
 
-    folder = root / "shards" / content_key(**identity, tokenizer=trained.digest())
-    manifest = built_once(folder, write_shards, told)
-    known = {**identity, "tokenizer": {"digest": trained.digest(), "vocab_size": trained.vocab_size}}
-    known["separator"] = trained.special_tokens[END_OF_TEXT]
-    check_manifest(folder, manifest, known, [part.name for part, _ in parts])
-    train, validation = (open_shard(folder, split, manifest) for split in ("train", "validation"))
-    left_out = sum(found.left_out for _, found in parts)
-    return PreparedCorpus(
-        tokenizer=trained,
-        train=train,
-        validation=validation,
-        manifest={**manifest, "source": source.describe(), "left_out": left_out},
-        folder=folder,
-        parts=tuple(_prepared_parts(parts, train, validation, manifest)),
-        anchors={
-            f"{anchor}/{part.name}" if part.name else anchor: bits
-            for part, _ in parts
-            for anchor, bits in part.source.anchors().items()
-        },
-    )
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Bytes that the ids stand for."""
+
+    def token_bytes(self) -> list[int]:
+        """Bytes that each id stands for, 0 for special tokens."""
+
+    def save(self, path: Path) -> None:
+        """Write a file that `load` reads."""
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The tokenizer that `save` wrote."""
 
 
-def corpus_sha256(source: CorpusSource, cache_dir: Path | None = None) -> str:
-    """The hash by which `prepare` knows the text of a corpus, without preparing it: from the stamp of its files where
-    they have one, else by reading them. Raises ValueError for faults of the source.
-    """
-    root = cache_dir if cache_dir is not None else default_cache_dir()
-    parts = [(part, _surveyed(part, root, silent)) for part in source.parts()]
-    return str(_identity(parts)["corpus_sha256"])
-
-
-def _num_bytes(parts: Parts) -> int:
-    return sum(found.num_bytes for _, found in parts)
-
-
-def _surveyed(part: SourcePart, root: Path, progress: Progress) -> Survey:
-    fraction = part.source.validation_fraction
-    with _at(part.prefix):
-        for argument, message in fraction_faults(fraction):
-            raise SourceError(argument, message)
-        found = surveyed(part.source, root, progress)
-        check_split(found, fraction)
-    return found
-
-
-@contextmanager
-def _at(prefix: str) -> Iterator[None]:
-    """Let what a source refuses name the whole path of its argument."""
-    try:
-        yield
-    except SourceError as error:
-        raise SourceError(f"{prefix}{error.argument}", error.message) from error
-
-
-def _identity(parts: Parts) -> dict[str, Any]:
-    """What decides the text of both splits: of one source its facts, of several those of each and a digest of all."""
-    facts = [
-        {
-            "corpus_sha256": found.sha256,
-            "split": {"rule": found.rule, "validation_fraction": part.source.validation_fraction},
-        }
-        for part, found in parts
-    ]
-    if len(parts) == 1:
-        return {"format": FORMAT, **facts[0]}
-    names = [part.name for part, _ in parts]
-    return {
-        "format": FORMAT,
-        "corpus_sha256": content_key(sources=[found.sha256 for _, found in parts]),
-        "split": {"rule": "of each source", "sources": dict(zip(names, facts, strict=True))},
-    }
-
-
-def _prepared_parts(
-    parts: Parts, train: TokenShard, validation: TokenShard, manifest: dict[str, Any]
-) -> Iterator[CorpusPart]:
-    """Each source's stretch of the shards."""
-    first_train = first_validation = 0
-    for part, _ in parts:
-        facts, has_answers = manifest["parts"][part.name], part.source.has_answers
-        yield CorpusPart(
-            name=part.name,
-            weight=part.weight,
-            answers_only=part.source.answers_only,
-            train=train.part(first_train, facts["train"], has_answers),
-            validation=validation.part(first_validation, facts["validation"], has_answers),
+def check_separator(tokenizer: TrainableTokenizer) -> None:
+    """Raise UserError unless the tokenizer has the special token that separates documents."""
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise UserError(
+            f"special_tokens: {sorted(tokenizer.special_tokens)} must hold {END_OF_TEXT!r}, which separates documents; "
+            "add it"
         )
-        first_train += facts["train"]["tokens"]
-        first_validation += facts["validation"]["tokens"]
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusPart:
+    """One source of a corpus.
+
+    name: what the mixture calls it; "" where the corpus has one source
+    weight: share of the training samples; the weights of a corpus add up to 1
+    answers_only: whether only answers count as training targets
+    train, validation: its stretch of the corpus's shards
+    """
+
+    name: str
+    weight: float
+    answers_only: bool
+    train: TokenShard
+    validation: TokenShard
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCorpus[T: TrainableTokenizer]:
+    """A corpus ready to train on.
+
+    tokenizer: trained on training text only
+    train, validation: token ids, one source after another; every document is one END_OF_TEXT followed by its tokens
+    manifest: JSON-able facts: `corpus_sha256`, `num_documents`, `split` (rule, validation_fraction), `tokenizer`
+        (digest, vocab_size), `separator`, `dtype`, per split `bytes tokens documents sha256`, `validation_sha256`
+        (of the validation split's UTF-8 bytes, the identity of every validation figure), `files` with their hashes,
+        `parts` (the same facts by source), and of this source `source` and `left_out`
+    folder: where the shards are
+    parts: the sources, at least one
+    anchors: what is known in advance of the validation text, in bits per byte, by name ("entropy")
+    """
+
+    tokenizer: T
+    train: TokenShard
+    validation: TokenShard
+    manifest: dict[str, Any]
+    folder: Path
+    parts: tuple[CorpusPart, ...]
+    anchors: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def bytes_per_training_token(self) -> float:
+        """Bytes that a training token stands for on average, sources weighted as training does."""
+        return sum(part.weight * part.train.num_bytes / part.train.num_tokens for part in self.parts)
+
+    def raw_bytes(self, split: Split, last_bytes: int | None = None) -> bytes:
+        """The UTF-8 bytes of a split, documents joined by nothing; with `last_bytes`, no more than that of its end."""
+        shard = self.train if split == "train" else self.validation
+        token_bytes = np.asarray(self.tokenizer.token_bytes(), dtype=np.int64)
+        wanted = shard.num_bytes if last_bytes is None else min(last_bytes, shard.num_bytes)
+        count = min(wanted, shard.num_tokens)
+        tail = np.asarray(shard.tokens[shard.num_tokens - count :])
+        while token_bytes[tail].sum() < wanted:  # separators stand for no bytes
+            count = min(2 * count, shard.num_tokens)
+            tail = np.asarray(shard.tokens[shard.num_tokens - count :])
+        raw = self.tokenizer.decode_bytes(tail[token_bytes[tail] > 0].tolist())
+        return raw[len(raw) - wanted :]

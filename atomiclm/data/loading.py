@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from atomiclm.data.batches import Batch, Dataset
-from atomiclm.data.mixing import MixedDataset
+from atomiclm.data.corpus import PreparedCorpus
+from atomiclm.data.mixture import MixedDataset
 from atomiclm.data.order import Order
-from atomiclm.data.prepared import PreparedCorpus
 from atomiclm.data.validation import ValidationWindows, validation_batches
 
 

@@ -29,8 +29,8 @@ class Markov(SyntheticSource):
 
         H = - sum_c pi(c) sum_x P(x | c) log2 P(x | c)    bits per byte,
 
-    the anchor "entropy". The first `order` symbols of a document are drawn from pi, so every place of every document is
-    in equilibrium. Held against it, a model pays a little more at the start of each window and document, where it
+    the anchor "entropy". The first `order` symbols of a document are drawn from pi, so every position of every document
+    is in equilibrium. Held against it, a model pays a little more at the start of each window and document, where it
     has not seen `order` symbols, and the end of a document (not charged) takes probability from the last symbols.
     """
 
@@ -90,11 +90,9 @@ class Markov(SyntheticSource):
         return float(-(self.stationary[:, None] * self.transition * logs).sum())
 
     def anchors(self) -> dict[str, float]:
-        """`entropy`."""
         return {"entropy": self.entropy_bits}
 
     def documents(self) -> Iterator[Document]:
-        """The chains, some hundred of them stepped at once."""
         symbols = np.frombuffer(SYMBOLS.encode(), dtype=np.uint8)
         cumulative = self.transition.cumsum(axis=1)[:, :-1]  # what is above the last border is the last symbol
         starts = self.stationary.cumsum()[:-1]
@@ -105,11 +103,11 @@ class Markov(SyntheticSource):
             draws = np.stack([Draws("Markov", self.seed, number).uniform(steps) for number in numbers])
             context = np.searchsorted(starts, draws[:, 0], side="right")
             chosen = np.empty((len(numbers), self.document_bytes), dtype=np.int64)
-            for place in range(self.order):
-                chosen[:, place] = context // self.num_symbols ** (self.order - 1 - place) % self.num_symbols
-            for place in range(self.order, self.document_bytes):
-                draw = draws[:, place - self.order + 1, None]
-                chosen[:, place] = (cumulative[context] <= draw).sum(axis=1)
-                context = (context * self.num_symbols + chosen[:, place]) % contexts
+            for position in range(self.order):
+                chosen[:, position] = context // self.num_symbols ** (self.order - 1 - position) % self.num_symbols
+            for position in range(self.order, self.document_bytes):
+                draw = draws[:, position - self.order + 1, None]
+                chosen[:, position] = (cumulative[context] <= draw).sum(axis=1)
+                context = (context * self.num_symbols + chosen[:, position]) % contexts
             for number, row in zip(numbers, symbols[chosen], strict=True):
                 yield Document(f"Markov {number}", row.tobytes().decode())

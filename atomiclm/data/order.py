@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 import numpy as np
 import numpy.typing as npt
 
-from atomiclm.data.batches import Dataset
+from atomiclm.data.batches import Batch, Dataset, Flags, Tokens, document_ids
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
 from atomiclm.data.shards import TokenShard
-from atomiclm.data.windows import TextDataset, check_stream
+from atomiclm.user_error import UserError
 
 _MOST_REPEATED = 2**20
 
@@ -40,7 +40,6 @@ class WindowOrder(Order):
     def dataset(
         self, shard: TokenShard, context_length: int, *, separate_documents: bool, answers_only: bool
     ) -> Dataset:
-        """See Order."""
         return TextDataset(
             shard.tokens,
             context_length,
@@ -73,7 +72,6 @@ class ShuffledWindows(WindowOrder):
         return max(1, (num_tokens - 1) // context_length - 1)
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
-        """See WindowOrder."""
         size = self.windows_per_epoch(num_tokens, context_length)
         num_offsets = num_tokens - size * context_length
         indices = np.arange(first_index, first_index + count, dtype=np.int64)
@@ -94,7 +92,6 @@ class RandomWindows(WindowOrder):
     """
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
-        """See WindowOrder."""
         check_stream(num_tokens, context_length)
         block, skipped = divmod(first_index, 4)  # the counter advances once in four numbers
         generator = np.random.Philox(key=derived_uint64(2, "random", self.seed), counter=[block, 0, 0, 0])
@@ -120,6 +117,54 @@ class RepeatedWindows(WindowOrder):
         self.num_windows = num_windows
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
-        """See WindowOrder."""
         windows = RandomWindows(self.seed).starts(0, self.num_windows, num_tokens, context_length)
         return windows[(first_index + np.arange(count)) % self.num_windows]
+
+
+class TextDataset(Dataset):
+    """Training windows of a token stream, in the sequence an order gives.
+
+    tokens: (num_tokens,) ids, memory-mapped or not
+    context_length: tokens a sample feeds to the model
+    order: which window is the i-th sample
+    separator: the token that begins each document, to keep documents apart (`Batch.documents`); None: a window is one
+    counted: (num_tokens,) bool, which tokens count as targets (`Batch.mask`); None: all
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        context_length: int,
+        order: WindowOrder,
+        separator: int | None = None,
+        counted: Flags | None = None,
+    ) -> None:
+        check_stream(len(tokens), context_length)
+        self.tokens = tokens
+        self.context_length = context_length
+        self.order = order
+        self.separator = separator
+        self.counted = counted
+
+    def samples(self, first_index: int, count: int) -> Batch:
+        starts = self.order.starts(first_index, count, len(self.tokens), self.context_length)
+        positions = starts[:, None] + np.arange(self.context_length + 1)
+        windows = self.tokens[positions].astype(np.int64)
+        inputs = np.ascontiguousarray(windows[:, :-1])
+        return Batch(
+            inputs=inputs,
+            targets=np.ascontiguousarray(windows[:, 1:]),
+            mask=None if self.counted is None else np.asarray(self.counted[positions[:, 1:]]),
+            documents=None if self.separator is None else document_ids(inputs, self.separator),
+        )
+
+
+def check_stream(num_tokens: int, context_length: int) -> None:
+    """Raise ValueError when not even one sample fits."""
+    if context_length < 1:
+        raise ValueError(f"context_length must be at least 1, it is {context_length}")
+    if num_tokens < context_length + 1:
+        raise UserError(
+            f"context_length={context_length} needs {context_length + 1} tokens, the corpus has {num_tokens}; "
+            f"set a context_length of at most {max(1, num_tokens - 1)}, or use a larger corpus"
+        )

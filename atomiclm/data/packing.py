@@ -4,7 +4,9 @@ import numpy as np
 import numpy.typing as npt
 
 from atomiclm.data.batches import Batch, Dataset, Flags, Ids, Tokens
+from atomiclm.data.order import Order
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
+from atomiclm.data.shards import TokenShard
 
 
 def best_fit(lengths: npt.NDArray[np.int64], capacity: int) -> npt.NDArray[np.int64]:
@@ -95,11 +97,10 @@ class PackedDataset(Dataset):
 
     @property
     def padding_share(self) -> float:
-        """Share of the places in an epoch's rows that hold no token."""
+        """Share of the positions in an epoch's rows that hold no token."""
         return 1.0 - len(self.tokens) / (self.rows_per_epoch * self.context_length)
 
     def facts(self) -> dict[str, float]:
-        """`padding_share` and `rows_per_epoch`."""
         return {"padding_share": self.padding_share, "rows_per_epoch": self.rows_per_epoch}
 
     def samples(self, first_index: int, count: int) -> Batch:
@@ -120,19 +121,19 @@ class PackedDataset(Dataset):
         targets = np.full(shape, self.separator, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.bool_)
         documents = np.full(shape, -1, dtype=np.int64)  # of the filling: a document of its own
-        for place, row in enumerate(rows.tolist()):
+        for index, row in enumerate(rows.tolist()):
             column = 0
             for number, piece in enumerate(range(self._first_piece[row], self._first_piece[row + 1])):
                 start, length = int(self._starts[piece]), int(self._lengths[piece])
                 to = slice(column, column + length)
                 following = self.tokens[start + 1 : start + length + 1]  # one short at the end of the stream
-                inputs[place, to] = self.tokens[start : start + length]
-                targets[place, column : column + len(following)] = following
-                mask[place, to] = True
+                inputs[index, to] = self.tokens[start : start + length]
+                targets[index, column : column + len(following)] = following
+                mask[index, to] = True
                 if self.counted is not None:
-                    mask[place, to] = False
-                    mask[place, column : column + len(following)] = self.counted[start + 1 : start + length + 1]
-                documents[place, to] = number
+                    mask[index, to] = False
+                    mask[index, column : column + len(following)] = self.counted[start + 1 : start + length + 1]
+                documents[index, to] = number
                 column += length
         return Batch(inputs, targets, mask, documents if self.separate_documents else None)
 
@@ -146,3 +147,24 @@ def _pieces(
     numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of each piece in its document
     cut = numbers * capacity
     return np.repeat(starts, counts) + cut, np.minimum(np.repeat(lengths, counts) - cut, capacity)
+
+
+class BestFit(Order):
+    """Rows of whole documents, each row once an epoch, in a new order every epoch; see `PackedDataset`.
+
+    seed: which of the equally likely orders
+
+    Source: Ding et al. (2024), Fewer Truncations Improve Language Modeling, arXiv 2404.10830.
+    """
+
+    def dataset(
+        self, shard: TokenShard, context_length: int, *, separate_documents: bool, answers_only: bool
+    ) -> Dataset:
+        return PackedDataset(
+            shard.tokens,
+            context_length,
+            self.seed,
+            shard.separator,
+            separate_documents,
+            counted=shard.answers if answers_only else None,
+        )

@@ -1,4 +1,4 @@
-"""How long work tells how far it is."""
+"""How long work reports how far it is."""
 
 from typing import Protocol
 
@@ -25,21 +25,18 @@ class Meter:
         self._progress = progress
         self._stage = stage
         self._total_bytes = total_bytes
-        self._done_bytes = 0
-        self._told_bytes = 0
+        self._done_bytes = self._reported_bytes = 0
         progress(stage, 0, total_bytes)
 
     def add(self, num_bytes: int) -> None:
-        """Count `num_bytes` more."""
         self._done_bytes += num_bytes
-        if self._done_bytes - self._told_bytes >= STEP_BYTES:
-            self._tell()
+        if self._done_bytes - self._reported_bytes >= STEP_BYTES:
+            self._report()
 
     def finish(self) -> None:
-        """Report the end."""
-        if self._told_bytes != self._done_bytes:
-            self._tell()
+        if self._reported_bytes != self._done_bytes:
+            self._report()
 
-    def _tell(self) -> None:
-        self._told_bytes = self._done_bytes
+    def _report(self) -> None:
+        self._reported_bytes = self._done_bytes
         self._progress(self._stage, self._done_bytes, self._total_bytes)

@@ -5,10 +5,9 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from atomiclm.data.file_kind import FileKind
-from atomiclm.data.file_stamp import stamp_of
-from atomiclm.data.reading import read_documents
+from atomiclm.data.file_formats import FileKind, read_documents
 from atomiclm.data.source import Document, NotUtf8Error, TextSource
+from atomiclm.data.text_files import stamp_of
 
 # Tests are data about the library more than library; site-packages is whatever somebody installed.
 EXCLUDED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})

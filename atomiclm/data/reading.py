@@ -1,294 +1,140 @@
-"""Reading one file into documents: plain text, JSON lines, Parquet; gzip and Zstandard of the first two.
+"""Reading a source, at most once: what its text is (the survey), and the documents for everything made of them."""
 
-Text is decoded from bytes, so line ends stay as they are (CRLF too). A UTF-8 byte order mark at the start of a file
-is a signature, not text, and is dropped, as it is before a line of JSON lines, where files were joined; U+FEFF anywhere
-else is text. Anything that is not UTF-8 is refused: to replace or skip bytes would make bits per byte a figure about
-another text. So is text full of NULs, which is most often UTF-16 taken for UTF-8.
-"""
-
-import codecs
+import hashlib
 import json
-import stat
+import os
+import struct
+import weakref
 from collections.abc import Iterator
-from itertools import chain, islice
+from dataclasses import asdict, replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryFile
+from typing import IO
 
-from atomiclm.data.file_kind import FileKind
-from atomiclm.data.source import Document, NotUtf8Error, SourceError
-from atomiclm.data.unpacking import unpacked, unpacked_limit, unpacks_too_far
+from atomiclm.data.cache import NOT_OURS, content_key, read_small_json
+from atomiclm.data.progress import Meter, Progress
+from atomiclm.data.source import Document, SourceError, SourcePart, fraction_faults
+from atomiclm.data.split import Survey, check_split, digest_document, document_bytes, survey
+from atomiclm.durable import write_whole
 
-CHUNK_BYTES = 1 << 20
+FORMAT = 2  # of everything below the cache folder, and of how text is read: part of every key
+MEMORY_BYTES = 1 << 26  # of text held in memory; more of it waits on disk
 
-QUICK_ROWS = 1000
-"""Rows that a quick look goes through at most, to find one with text."""
-
-MAX_ROW_BYTES = 1 << 24
-"""A line of JSON lines may have 16 MiB; parsed, the worst of them take 25 times as much and a second or two."""
-
-BATCH_ROWS = 16
-"""Rows of Parquet held at once: the text of few bytes in the file may be long, and that of each row."""
-
-MAX_DOCUMENT_BYTES = 1 << 30
-"""A plain text file may have 1 GiB: it is one document, and takes two to six times its size in memory."""
-
-MAX_UNPACKED_BYTES = 1 << 27
-"""And 128 MiB where the file is compressed, so that its size does not show what is in it."""
-
-MAX_NUL_SHARE = 0.01
-"""NULs among the characters of a text. English in UTF-16 has a half, other alphabets at least one for each space."""
-
-WIDE_MARKS = {  # UTF-32 first: its mark begins with that of UTF-16
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
+_HEAD = struct.Struct("<QI")  # bytes of a document, numbers of its answers
 
 
-def read_documents(path: Path, name: str, kind: FileKind, text_key: str) -> Iterator[Document]:
-    """The documents of one file that hold text; a file or row with none gives none. Raises SourceError.
+class SourceText:
+    """The text of one source of a corpus.
 
-    A text file is one document; so is each row of JSON lines and of Parquet, its text found under `text_key`.
+    What is read of the source is hashed on the way and left in a temporary file (in memory up to 64 MiB), from which
+    the tokenizer and the shards are made. So the source is read once, and all that is made of it is of one text even
+    if its files change meanwhile. It is not read at all where the survey of its files is remembered, by their stamp,
+    and everything made of them is in the cache.
+
+    survey: what the text is; remembered below `root`
+    survey_only: `documents` will not be called, so nothing is left in a temporary file
     """
-    if kind.format == "parquet":
-        rows = _parquet_rows(path, text_key)
-    elif kind.format == "jsonl":
-        rows = _jsonl_rows(path, kind, text_key)
-    else:
-        text = decode(_whole(path, kind), path)
-        if text:
-            yield Document(name, text)
-        return
-    for number, text in rows:
-        if text:
-            yield Document(f"{name}:{number}", text)
 
-
-def check_file(path: Path, kind: FileKind, text_key: str, limit_bytes: int) -> tuple[int, bool]:
-    """Read at most about `limit_bytes` of a file; (bytes read, whether it may hold text). Raises SourceError.
-
-    Text is decoded up to the limit. Of JSON lines and Parquet some rows are read, which shows a missing
-    `text_key`.
-    """
-    if kind.format == "text":
-        head = bytearray()
-        whole = True
-        for chunk in file_chunks(path, kind):
-            head += chunk
-            if len(head) > limit_bytes:
-                whole = False
-                break
-        return len(head), decode(bytes(head), path, final=whole) != ""
-    rows = _parquet_rows(path, text_key) if kind.format == "parquet" else _jsonl_rows(path, kind, text_key)
-    seen = 0
-    for seen, (_, text) in enumerate(islice(rows, QUICK_ROWS), start=1):  # noqa: B007
-        if text:
-            return CHUNK_BYTES, True
-    return CHUNK_BYTES, seen == QUICK_ROWS
-
-
-def file_chunks(path: Path, kind: FileKind) -> Iterator[bytes]:
-    """The bytes of a file, decompressed, in pieces. Raises SourceError when it cannot be read or is cut off."""
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise SourceError("path", f"{path} is not a file but a pipe, a socket, a device or a folder")
-        if kind.compression is not None:
-            yield from unpacked(path, kind.compression, CHUNK_BYTES)
-            return
-        with path.open("rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                yield chunk
-    except OSError as error:
-        raise SourceError("path", f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _whole(path: Path, kind: FileKind) -> bytes:
-    """All of a text file, if it is one that fits in memory several times."""
-    limit = MAX_UNPACKED_BYTES if kind.compression else MAX_DOCUMENT_BYTES
-    too_long = SourceError(
-        "path",
-        f"{path} holds more than {limit:,} bytes of text, the most that one document may have"
-        f"{' in a compressed file; unpack it' if kind.compression else '; cut it into several files'}",
-    )
-    if kind.compression is None and path.exists() and path.stat().st_size > limit:
-        raise too_long
-    chunks: list[bytes] = []
-    total = 0
-    for chunk in file_chunks(path, kind):
-        chunks.append(chunk)
-        total += len(chunk)
-        if total > limit:  # the sizes of compressed files say nothing, and those of files in /proc are 0
-            raise too_long
-    return b"".join(chunks)
-
-
-def decode(raw: bytes, path: Path, *, final: bool = True, start: int = 0) -> str:
-    """`raw` as UTF-8 without its byte order mark; `start` is where it begins in the file. Raises NotUtf8Error.
-
-    final: whether `raw` is all there is; if not, a character cut off at its end is no fault.
-    """
-    if start == 0 and (wide := next((name for mark, name in WIDE_MARKS.items() if raw.startswith(mark)), None)):
-        raise NotUtf8Error(
-            "path",
-            f"{path} is not UTF-8: it begins with the byte order mark of {wide}; convert it, e.g. {_conversion(wide)}",
-        )
-    mark = codecs.BOM_UTF8 if start == 0 and raw.startswith(codecs.BOM_UTF8) else b""
-    try:
-        text = codecs.getincrementaldecoder("utf-8")("strict").decode(raw[len(mark) :], final)
-    except UnicodeDecodeError as error:
-        offset = start + len(mark) + error.start
-        raise NotUtf8Error(
-            "path",
-            f"{path} is not UTF-8: byte 0x{raw[offset - start]:02x} at byte offset {offset}; convert it, "
-            f"e.g. {_conversion('ISO-8859-1')}, or leave it out",
-        ) from error
-    if _full_of_nuls(text):
-        nuls, wide = text.count("\0"), _unmarked_encoding(raw)
-        remedy = f"it seems to be {wide}: {_conversion(wide)}" if wide else "remove them, e.g. tr -d '\\000' < IN > OUT"
-        raise NotUtf8Error(
-            "path",
-            f"{path} is not text: from byte offset {start} on, {nuls:,} of {len(text):,} characters are NUL; {remedy}",
-        )
-    return text
-
-
-def _conversion(encoding: str) -> str:
-    return f"iconv -f {encoding} -t UTF-8 IN > OUT"
-
-
-def _full_of_nuls(text: str) -> bool:
-    return text.count("\0") > MAX_NUL_SHARE * len(text)
-
-
-def _unmarked_encoding(raw: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte order mark, where the first bytes are that."""
-    head = raw[: 1 << 16]
-    # Of Latin letters in UTF-16 every second byte is NUL, the second of a pair where the lower byte comes first.
-    lower_first = head[1::2].count(0) > head[::2].count(0)
-    candidates = {
-        "UTF-32LE": codecs.utf_32_le_decode,
-        "UTF-32BE": codecs.utf_32_be_decode,
-        **({"UTF-16LE": codecs.utf_16_le_decode} if lower_first else {"UTF-16BE": codecs.utf_16_be_decode}),
-    }
-    for encoding, decoder in candidates.items():
+    def __init__(self, part: SourcePart, root: Path, progress: Progress, survey_only: bool = False) -> None:
+        self.part = part
+        self.source = part.source
+        self._root = root
+        self._survey_only = survey_only
+        self._spool: _Spool | None = None  # all documents, once they have been read
         try:
-            text, _ = decoder(head, "strict", False)  # the last character may be cut off
-        except UnicodeDecodeError:
-            continue
-        if text and not _full_of_nuls(text):
-            return encoding
-    return None
+            for argument, message in fraction_faults(self.source.validation_fraction):
+                raise SourceError(argument, message)
+            self.survey = self._survey(progress)
+            check_split(self.survey, self.source.validation_fraction)
+        except SourceError as error:  # let it name the whole path of the argument
+            raise SourceError(f"{part.prefix}{error.argument}", error.message) from error
+
+    @property
+    def training_bytes(self) -> float:
+        """About how many bytes are not held out."""
+        return self.survey.num_bytes * (1 - self.source.validation_fraction)
+
+    def documents(self, meter: Meter) -> Iterator[tuple[Document, bytes]]:
+        """Each document and its UTF-8 bytes.
+
+        Raises SourceError at the end if they are not those of a remembered survey: what was made of them is void.
+        """
+        if self._spool is not None:
+            for document, raw in self._spool.documents():
+                yield document, raw
+                meter.add(len(raw))
+            return
+        digest = hashlib.sha256()
+        for document, raw in self._read(meter):
+            digest_document(digest, document, raw)
+            yield document, raw
+        if digest.hexdigest() != self.survey.sha256:
+            changed = f"the corpus ({self.source.describe()}) changed while it was being prepared; run again"
+            raise SourceError(f"{self.part.prefix}path", changed)
+
+    def _read(self, meter: Meter) -> Iterator[tuple[Document, bytes]]:
+        """Read the source, and spool what is read."""
+        spool = _Spool(self._root)
+        for document in self.source.documents():
+            raw = document_bytes(document)
+            if not self._survey_only:
+                spool.append(document, raw)
+            yield document, raw
+            meter.add(len(raw))
+        self._spool = spool
+
+    def _survey(self, progress: Progress) -> Survey:
+        """The remembered survey of files with the same stamp, else from reading the source."""
+        stamp = self.source.stamp()
+        if stamp is None:
+            return self._surveyed(progress)
+        path = self._root / "surveys" / f"{content_key(stamp=stamp, format=FORMAT)}.json"
+        try:
+            body, digest = read_small_json(path)
+            if hashlib.sha256(body.encode()).hexdigest() == digest:
+                return Survey(**json.loads(body))
+        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+            pass  # not there, or damaged: the corpus is read, which is always right
+        found = self._surveyed(progress)
+        if self.source.stamp() == stamp:
+            body = json.dumps(asdict(found))
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_whole(path, json.dumps([body, hashlib.sha256(body.encode()).hexdigest()]).encode())
+            except OSError as error:  # a shared cache that is read-only: only reading again is spared by this file
+                if error.errno not in NOT_OURS:
+                    raise
+        return found
+
+    def _surveyed(self, progress: Progress) -> Survey:
+        meter = Meter(progress, "reading", 0)
+        found = survey(self._read(meter))
+        meter.finish()
+        return replace(found, left_out=self.source.left_out)
 
 
-def _jsonl_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text) of each line that is not blank; the last may lack its line feed."""
-    number = offset = 0
-    rest = b""
-    for chunk in chain(file_chunks(path, kind), [b""]):
-        *lines, rest = (rest + chunk).split(b"\n")
-        if not chunk:  # the end
-            lines, rest = [rest], b""
-        if len(rest) > MAX_ROW_BYTES:
-            raise SourceError(
-                "path", f"{path} line {number + len(lines) + 1} is longer than {MAX_ROW_BYTES:,} bytes; one row a line"
-            )
-        for line in lines:
-            number += 1
-            if line and not line.isspace():
-                text = decode(line, path, start=offset).removeprefix("\ufeff")
-                if text.strip():
-                    yield number, _row_text(_row(text, f"{path} line {number}"), text_key, f"{path} line {number}")
-            offset += len(line) + 1
+class _Spool:
+    """Documents in a temporary file: of each its length, its bytes and its answers. In memory up to MEMORY_BYTES."""
 
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._file: IO[bytes] = BytesIO()
 
-def _row(text: str, where: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise SourceError(
-            "path", f"{where} is not JSON ({error.msg} at character {error.pos + 1}); one object a line"
-        ) from error
-    except (ValueError, RecursionError) as error:  # their words are for programmers
-        raise SourceError("path", f"{where} has a number too long or brackets too deep; drop that row") from error
-    if not isinstance(row, dict):
-        raise SourceError("path", f"{where} is not a JSON object; one object a line")
-    return row
+    def append(self, document: Document, raw: bytes) -> None:
+        answers = [border for answer in document.answers for border in answer]
+        self._file.writelines((_HEAD.pack(len(raw), len(answers)), raw, struct.pack(f"<{len(answers)}Q", *answers)))
+        if isinstance(self._file, BytesIO) and self._file.tell() > MEMORY_BYTES:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = TemporaryFile(dir=self._folder if os.access(self._folder, os.W_OK) else None)  # noqa: SIM115
+            weakref.finalize(self, file.close)
+            file.write(self._file.getbuffer())
+            self._file = file
 
-
-def _row_text(row: dict[str, Any], text_key: str, where: str) -> str:
-    if text_key not in row:
-        raise SourceError("text_key", f"{where} has no key {text_key!r}; its keys: {_listed(sorted(row))}")
-    text = row[text_key]
-    if not isinstance(text, str):
-        raise SourceError("text_key", f"{where}: {text_key!r} holds {type(text).__name__}, not text; drop that row")
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:  # JSON can spell half a surrogate pair, UTF-8 cannot
-        raise SourceError(
-            "path", f"{where}: {text_key!r} has half a surrogate pair at character {error.start}; drop that row"
-        ) from error
-    if _full_of_nuls(text):
-        raise SourceError("path", f"{where}: {text_key!r} is full of NULs; drop that row")
-    return text
-
-
-def _listed(names: list[str]) -> str:
-    """Names out of a file, so that they can be shown: a few, short, and no control characters."""
-    shown = [name if len(name) <= 40 and name.isprintable() else f"{name!a:.40}" for name in names[:10]]
-    return ", ".join([*shown, *(["..."] if len(names) > 10 else [])]) or "none"
-
-
-def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
-    """(row number from 1, text).
-
-    A column may spell a word once and repeat it, so the bounds of compressed files hold here too.
-    """
-    import pyarrow  # only who reads .parquet pays for it
-    import pyarrow.parquet as parquet
-
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise SourceError("path", f"{path} is not a file but a pipe, a socket, a device or a folder")
-    try:
-        limit = unpacked_limit(path)
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if names.count(text_key) != 1:
-                has = "has two columns" if text_key in names else "has no column"
-                raise SourceError("text_key", f"{path} {has} {text_key!r}; its columns: {_listed(names)}")
-            column = file.schema_arrow.field(text_key).type
-            if not _is_text(column):
-                raise SourceError(
-                    "text_key",
-                    f"{path}: the column {text_key!r} has the type {_listed([str(column)])}, not string; if it holds "
-                    "text, cast it and write the file again (pyarrow: column.cast('string'), pandas: "
-                    f"column.str.decode('utf-8')), else name another of its columns: {_listed(names)}",
-                )
-            groups = range(file.metadata.num_row_groups)
-            if sum(file.metadata.row_group(group).total_byte_size for group in groups) > limit:
-                raise unpacks_too_far(path, limit)
-            number = total = 0
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[text_key]):
-                for value in batch.column(0):
-                    number += 1
-                    text = _row_text({text_key: value.as_py()}, text_key, f"{path} row {number}")
-                    total += len(text)
-                    if len(text) > MAX_ROW_BYTES or total > limit:
-                        raise unpacks_too_far(path, limit)
-                    yield number, text
-    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
-        # What pyarrow says quotes the file, control characters and all; its OSErrors have no number.
-        reason = ascii(str(error).splitlines()[0] if str(error) else "no reason given")[1:-1]
-        if isinstance(error, OSError) and error.errno is not None:
-            raise SourceError("path", f"{path} cannot be read: {error.strerror}") from error
-        raise SourceError("path", f"{path} is no readable Parquet file ({reason:.300}); write it again") from error
-
-
-def _is_text(column: Any) -> bool:
-    """Whether a column's type says that it holds text; one of nothing but nulls has no type of its own."""
-    from pyarrow import types
-
-    kind = column.value_type if types.is_dictionary(column) else column
-    return any(
-        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    )
+    def documents(self) -> Iterator[tuple[Document, bytes]]:
+        self._file.seek(0)
+        while head := self._file.read(_HEAD.size):
+            size, count = _HEAD.unpack(head)
+            raw = self._file.read(size)
+            answers = struct.unpack(f"<{count}Q", self._file.read(8 * count))
+            yield Document("", raw.decode(), tuple(zip(answers[::2], answers[1::2], strict=True))), raw

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.data.cache import exclusive
+from atomiclm.data.file_formats import decode
 from atomiclm.data.progress import silent
-from atomiclm.data.reading import decode
 from atomiclm.data.source import Document, SourceError, TextSource
 from atomiclm.durable import write_whole
 

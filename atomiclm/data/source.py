@@ -9,7 +9,7 @@ from atomiclm.user_error import UserError
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One text that stands for itself: a file, a row, a page.
+    """One self-contained text: a file, a row, a page.
 
     name: for messages only; it decides nothing
     answers: (first, past the last) UTF-8 byte of each stretch that answers what the text before it asks; in order
@@ -64,23 +64,21 @@ class TextSource(CorpusSource):
         self.validation_fraction = validation_fraction
 
     def parts(self) -> tuple["SourcePart", ...]:
-        """Itself."""
         return (SourcePart("", 1.0, self, ""),)
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
-        """The documents, in the same order each time. None is empty. Raises SourceError when one cannot be read."""
+        """The documents, in the same order each time, none empty. Raises SourceError when one cannot be read."""
 
-    @abstractmethod
     def source_faults(self) -> list[tuple[str, str]]:
-        """What `faults` reports, beyond the validation fraction."""
+        """What `faults` reports beyond the validation fraction; by default nothing."""
+        return []
 
     def faults(self) -> list[tuple[str, str]]:
-        """(constructor argument, message) for every fault that a quick look finds. Writes nothing."""
         return fraction_faults(self.validation_fraction) + self.source_faults()
 
     def stamp(self) -> str | None:
-        """A text that changes whenever the documents may have changed, got without reading them; None: read them."""
+        """A text that changes whenever the documents may have changed, found without reading them; None: read them."""
         return None
 
     def anchors(self) -> dict[str, float]:

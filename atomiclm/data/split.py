@@ -1,4 +1,4 @@
-"""Which documents, or which part of the only document, are held out for validation.
+"""Which documents, or which part of the only document, are held out: for validation, or to choose settings on.
 
 Several documents: a document is held out when the first 53 bits of the sha256 of its UTF-8 bytes, read as a number in
 [0, 1), are less than `validation_fraction`. Each document decides for itself, so adding or removing one moves no
@@ -10,14 +10,13 @@ changes between one document and two; the manifest says which one applied.)
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Literal
 
-from atomiclm.data.source import Document, SourceError
+from atomiclm.data.source import Document, SourceError, TextSource
 
 Split = Literal["train", "validation"]
-BY_DOCUMENT = "by a hash of each document"
-BY_POSITION = "by position in the only document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,7 @@ class Survey:
 
     @property
     def rule(self) -> str:
-        """Which rule of this module applies."""
-        return BY_POSITION if self.num_documents == 1 else BY_DOCUMENT
-
-    def as_json(self) -> dict[str, Any]:
-        """The fields by name."""
-        return asdict(self)
+        return "by position in the only document" if self.num_documents == 1 else "by a hash of each document"
 
 
 def document_bytes(document: Document) -> bytes:
@@ -120,3 +114,53 @@ def check_split(found: Survey, fraction: float) -> None:
         nearest = math.ceil(found.lowest * 1000 + 1) / 1000 if empty == "validation" else 1.0
         message += f"set data.validation_fraction={min(nearest, math.floor(found.highest * 1e6) / 1e6):g}, or "
     raise SourceError("validation_fraction", message + "join the documents into one file, which is cut by position")
+
+
+class DevSplit(TextSource):
+    """Another source without its validation text, and with some of its training text held out in its place.
+
+    A learning rate chosen by the validation loss flatters the arm it is chosen for. Trials therefore see the corpus
+    through this: what `source` holds out is not there at all, neither to train on nor to be scored on, and of the rest
+    `fraction` is held out. Documents are chosen by their hash number h as ever, with v = source.validation_fraction:
+    h < v is gone, v <= h < v + fraction (1 - v) is the dev split. Of a single document, the training part is the
+    document, and the last v + fraction (1 - v) of that is held out.
+
+    source: the corpus that the study reports on; not a mixture, whose sources are each wrapped by themselves
+    fraction: share of its training documents held out, strictly between 0 and 1
+    """
+
+    def __init__(self, source: TextSource, fraction: float = 0.04) -> None:
+        if not 0.0 < fraction < 1.0:
+            raise ValueError(f"fraction={fraction} must lie strictly between 0 and 1")
+        taken = source.validation_fraction
+        super().__init__(taken + fraction * (1 - taken))
+        self.source = source
+        self.fraction = fraction
+        self.has_answers = source.has_answers
+        self.answers_only = source.answers_only
+
+    def describe(self) -> str:
+        return f"training text of {self.source.describe()}"
+
+    def source_faults(self) -> list[tuple[str, str]]:
+        return [(f"source.{argument}", message) for argument, message in self.source.faults()]
+
+    def stamp(self) -> str | None:
+        stamp = self.source.stamp()
+        return None if stamp is None else f"dev {self.source.validation_fraction} {self.fraction} {stamp}"
+
+    def anchors(self) -> dict[str, float]:
+        return self.source.anchors()  # what is known of the source holds of any part of it
+
+    def documents(self) -> Iterator[Document]:
+        documents = self.source.documents()
+        taken = self.source.validation_fraction
+        first = list(islice(documents, 2))
+        if len(first) == 1:
+            text = first[0].text
+            yield Document(first[0].name, text[: int(len(text) * (1 - taken))])
+        else:
+            for document in chain(first, documents):
+                if hash_number(document_bytes(document)) >= taken:
+                    yield document
+        self.left_out = self.source.left_out

@@ -1,4 +1,4 @@
-"""What sources with known answers have in common: text that is computed, the same on every machine."""
+"""Text that is computed, the same on every machine, with answers that are known: copying, recall, a hidden pass key."""
 
 import hashlib
 import inspect
@@ -35,18 +35,12 @@ class SyntheticSource(TextSource):
         self.seed = seed
         self.num_documents = num_documents
 
-    def source_faults(self) -> list[tuple[str, str]]:
-        """None: what is wrong with the arguments the constructor has said."""
-        return []
-
     def stamp(self) -> str | None:
-        """The arguments: they decide the text."""
         arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
         described = [GENERATOR, type(self).__qualname__, arguments]
         return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
     def describe(self) -> str:
-        """The class and its arguments."""
         arguments = (f"{name}={getattr(self, name)}" for name in inspect.signature(type(self)).parameters)
         return f"{type(self).__name__}({', '.join(arguments)})"
 
@@ -55,7 +49,6 @@ class QuestionSource(SyntheticSource):
     """Documents that are independent of each other, each with a question and its answers."""
 
     def documents(self) -> Iterator[Document]:
-        """Document 0, 1, ..., each from its own stretch of random numbers."""
         for number in range(self.num_documents):
             text, answers = self.document(Draws(type(self).__name__, self.seed, number))
             yield Document(f"{type(self).__name__} {number}", text, answers)
@@ -79,11 +72,11 @@ class Draws:
         return (self._generator.random_raw(count) >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
     def below(self, bound: int, count: int) -> list[int]:
-        """Count numbers from 0 to bound - 1."""
+        """Numbers from 0 to bound - 1."""
         return (self.uniform(count) * bound).astype(np.int64).tolist()
 
     def distinct(self, bound: int, count: int) -> list[int]:
-        """Count different numbers from 0 to bound - 1, in random order."""
+        """Different numbers from 0 to bound - 1, in random order."""
         return np.argsort(self.uniform(bound), kind="stable")[:count].tolist()
 
 
@@ -91,3 +84,144 @@ def check_symbols(name: str, count: int, least: int = 2) -> None:
     """Raise ValueError when there are not that many symbols."""
     if not least <= count <= len(SYMBOLS):
         raise ValueError(f"{name}: {count} is not between {least} and {len(SYMBOLS)}, the symbols of one byte")
+
+
+class Copy(QuestionSource):
+    """Random symbols, a mark, and the same symbols again: "qfza|qfza". The second copy is the answer.
+
+    min_length, max_length: symbols to copy, their number drawn evenly between the two
+    num_symbols: different symbols; without looking back the best accuracy is 1 / num_symbols
+    num_documents, seed, validation_fraction: see QuestionSource
+    answers_only: whether training counts the copies alone, and not the symbols, which nothing predicts
+    """
+
+    has_answers = True
+
+    def __init__(
+        self,
+        min_length: int = 8,
+        max_length: int = 16,
+        num_symbols: int = 16,
+        num_documents: int = 20_000,
+        answers_only: bool = True,
+        seed: int = 0,
+        validation_fraction: float = 0.05,
+    ) -> None:
+        super().__init__(seed, num_documents, validation_fraction)
+        check_symbols("num_symbols", num_symbols)
+        if not 1 <= min_length <= max_length:
+            raise ValueError(f"min_length: {min_length} is not between 1 and max_length={max_length}")
+        self.min_length = min_length
+        self.max_length = max_length
+        self.num_symbols = num_symbols
+        self.answers_only = answers_only
+
+    def document(self, draws: Draws) -> tuple[str, tuple[tuple[int, int], ...]]:
+        length = self.min_length + draws.below(self.max_length - self.min_length + 1, 1)[0]
+        word = "".join(SYMBOLS[symbol] for symbol in draws.below(self.num_symbols, length))
+        return f"{word}{MARK}{word}", ((length + 1, 2 * length + 1),)
+
+
+class AssociativeRecall(QuestionSource):
+    """Keys with values, a mark, and keys again, each to be followed by its value: "aXbYcZ|cZaX".
+
+    num_pairs: keys of one document, all different, each with a value drawn from all
+    num_queries: how many of them are asked for, in random order, each at most once; null = all
+    num_keys, num_values: different keys and values there are; no symbol is both. Without looking back the best
+        accuracy is 1 / num_values
+    num_documents, seed, validation_fraction: see QuestionSource
+    answers_only: whether training counts the answers alone, and not keys and values, which nothing predicts
+
+    Multi-query associative recall, MQAR (Arora et al. 2023, Zoology, arXiv 2312.04927). Departure: there, queries are
+    spread over a longer sequence, at distances drawn from a power law; here they follow one another.
+    """
+
+    has_answers = True
+
+    def __init__(
+        self,
+        num_pairs: int = 8,
+        num_queries: int | None = None,
+        num_keys: int = 24,
+        num_values: int = 24,
+        num_documents: int = 20_000,
+        answers_only: bool = True,
+        seed: int = 0,
+        validation_fraction: float = 0.05,
+    ) -> None:
+        super().__init__(seed, num_documents, validation_fraction)
+        check_symbols("num_keys + num_values", num_keys + num_values)
+        if num_values < 2:
+            raise ValueError(f"num_values: {num_values} leaves nothing to recall; give at least 2")
+        if not 1 <= num_pairs <= num_keys:
+            raise ValueError(f"num_pairs: {num_pairs} is not between 1 and num_keys={num_keys}; keys must differ")
+        if num_queries is not None and not 1 <= num_queries <= num_pairs:
+            raise ValueError(
+                f"num_queries: {num_queries} is not between 1 and num_pairs={num_pairs}; null asks for all"
+            )
+        self.num_pairs = num_pairs
+        self.num_queries = num_queries
+        self.num_keys = num_keys
+        self.num_values = num_values
+        self.answers_only = answers_only
+
+    def document(self, draws: Draws) -> tuple[str, tuple[tuple[int, int], ...]]:
+        keys = [SYMBOLS[key] for key in draws.distinct(self.num_keys, self.num_pairs)]
+        values = [SYMBOLS[self.num_keys + value] for value in draws.below(self.num_values, self.num_pairs)]
+        pairs = [key + value for key, value in zip(keys, values, strict=True)]
+        asked = draws.distinct(self.num_pairs, self.num_pairs if self.num_queries is None else self.num_queries)
+        first = 2 * self.num_pairs + len(MARK)
+        answers = tuple((first + 2 * number + 1, first + 2 * number + 2) for number in range(len(asked)))
+        return "".join(pairs) + MARK + "".join(pairs[pair] for pair in asked), answers
+
+
+FILLER = (
+    "The river runs to the sea.",
+    "A cart goes up the hill.",
+    "Rain falls on the roof.",
+    "The lamp burns all night.",
+    "Two birds sit on a wall.",
+)
+# The digits stand behind a sign, so that no common pretoken pattern joins them with a space.
+NEEDLE = "The pass key is #{key}. Keep it in mind."
+QUESTION = "What is the pass key? It is #"
+
+
+class Passkey(QuestionSource):
+    """A number hidden in filler text, and asked for at the end.
+
+    num_digits: of the pass key; without looking back the best accuracy is 1 / 10 a digit
+    filler_sentences: sentences of about 25 bytes; the key stands before, after or between any two, evenly drawn
+    num_documents, seed, validation_fraction: see QuestionSource (any tokenizer will do)
+    answers_only: whether training counts the digits of the answer alone
+
+    Source: Mohtashami and Jaggi (2023), Landmark Attention, arXiv 2305.16300. The sentences are our own.
+    """
+
+    has_answers = True
+
+    def __init__(
+        self,
+        num_digits: int = 5,
+        filler_sentences: int = 4,
+        num_documents: int = 5000,
+        answers_only: bool = False,
+        seed: int = 0,
+        validation_fraction: float = 0.05,
+    ) -> None:
+        super().__init__(seed, num_documents, validation_fraction)
+        if num_digits < 1:
+            raise ValueError(f"num_digits: {num_digits} is no key; give at least 1")
+        if filler_sentences < 0:
+            raise ValueError(f"filler_sentences: {filler_sentences} is negative; 0 hides the key in nothing")
+        self.num_digits = num_digits
+        self.filler_sentences = filler_sentences
+        self.answers_only = answers_only
+
+    def document(self, draws: Draws) -> tuple[str, tuple[tuple[int, int], ...]]:
+        key = "".join(map(str, draws.below(10, self.num_digits)))
+        position, shift = draws.below(self.filler_sentences + 1, 1)[0], draws.below(len(FILLER), 1)[0]
+        sentences = [FILLER[(shift + number) % len(FILLER)] for number in range(self.filler_sentences)]
+        sentences.insert(position, NEEDLE.format(key=key))
+        text = " ".join([*sentences, QUESTION])
+        return f"{text}{key}.", ((len(text), len(text) + len(key)),)

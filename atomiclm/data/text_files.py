@@ -1,17 +1,21 @@
-"""Text from files that are already there."""
+"""Text from files that are already there: which files a path means, what changes their stamp, and their documents."""
 
+import fnmatch
 import glob
-from collections.abc import Iterator
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atomiclm.data.file_kind import READABLE, FileKind, file_kind
-from atomiclm.data.file_stamp import stamp_of
-from atomiclm.data.finding import is_file, matching, walk
-from atomiclm.data.reading import check_file, read_documents
+from atomiclm.data.file_formats import READABLE, FileKind, check_file, file_kind, read_documents
 from atomiclm.data.source import Document, SourceError, TextSource
 
 QUICK_CHECK_BYTES = 64 << 20  # what `faults` reads at most, about a fifth of a second; `prepare` reads the rest
+SETTLED_SECONDS = 2.0  # the coarsest clock of a file system in use (FAT: 2 s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +35,8 @@ class TextFiles(TextSource):
     text_key: the key of a .jsonl row, or the column of a .parquet file, that holds the text
 
     A text file is one document, and so is each row of .jsonl and .parquet. Files are taken in the order of their names.
-    A folder or glob leaves out files whose suffix is none of ours and counts empty ones in `left_out`; a single file
-    must be readable and hold text. Text must be UTF-8 (`reading.py` says what happens to byte order marks and CRLF).
+    A folder or glob leaves out files whose suffix is not readable and counts empty ones in `left_out`; a single file
+    must be readable and hold text. Text must be UTF-8 (`file_formats.py` says what happens to byte order marks).
     """
 
     def __init__(self, path: str, validation_fraction: float = 0.1, text_key: str = "text") -> None:
@@ -41,7 +45,6 @@ class TextFiles(TextSource):
         self.text_key = text_key
 
     def describe(self) -> str:
-        """Path, number of files and their size on disk."""
         files = self._files()
         size = sum(file.path.stat().st_size for file in files) / 1e6
         return f"{self.path} ({len(files):,} file{'s' if len(files) != 1 else ''}, {size:,.1f} MB)"
@@ -71,22 +74,19 @@ class TextFiles(TextSource):
         return faults
 
     def documents(self) -> Iterator[Document]:
-        """Every document, file by file in the order of their names."""
         files = self._files()
-        left_out, found = 0, False
+        left_out = 0
         for file in files:
             empty = True
             for document in read_documents(file.path, file.name, file.kind, self.text_key):
                 empty = False
                 yield document
             left_out += empty
-            found = found or not empty
-        if not found:
+        if left_out == len(files):
             raise SourceError("path", self._no_text(files))
         self.left_out = left_out
 
     def stamp(self) -> str | None:
-        """Names, sizes and times of the files, and the key their text is under."""
         files = self._files()
         return stamp_of([(file.name, file.path) for file in files], type(self).__qualname__, self.text_key)
 
@@ -98,50 +98,103 @@ class TextFiles(TextSource):
     def _files(self) -> list[_File]:
         if not self.path:
             raise SourceError("path", "is empty; name a file, a folder or a glob")
-        root = self._root()
-        if root.is_dir():
-            found = sorted(walk(root), key=lambda pair: pair[0])
-            return self._readable(found, f"folder {root}")
-        if root.exists():  # before globs: a name may hold brackets
-            if not is_file(root):
-                raise SourceError("path", f"{root} is a pipe, a socket or a device, which cannot be read twice")
-            kind = file_kind(root, named=True)
-            if kind is None:
-                raise SourceError(
-                    "path",
-                    f"{root}: do not know how to read a {''.join(root.suffixes)} file; readable are {READABLE}. "
-                    f"If it is plain text, give it a .txt name",
-                )
-            return [_File(root.name, root, kind)]
-        if glob.has_magic(str(root)):
-            matched = matching(root)
-            if not matched:
-                raise SourceError(
-                    "path",
-                    f"no file matches {self.path} (from {Path.cwd()}); quote the glob, and use ** for subfolders",
-                )
-            return self._readable(matched, f"glob {self.path}")
-        raise SourceError("path", f"no file or folder at {self.path} (from {Path.cwd()}); correct data.path")
-
-    def _root(self) -> Path:
         try:
             root = Path(self.path).expanduser()
-            root.stat()
+            mode = root.stat().st_mode
         except (FileNotFoundError, NotADirectoryError):
-            pass  # a glob, or a mistake that is said with where it was looked for
+            return self._matches(root)
         except (OSError, RuntimeError, ValueError) as error:  # a name too long, a home of nobody, a NUL byte
             reason = error.strerror if isinstance(error, OSError) else error
-            raise SourceError("path", f"{self.path!r:.200} is no path: {reason}; correct data.path") from error
-        return root
+            raise SourceError("path", f"{self.path!r:.200} is not a path: {reason}; correct data.path") from error
+        if stat.S_ISDIR(mode):
+            return _readable(sorted(files_below(root), key=lambda pair: pair[0]), f"folder {root}")
+        if not stat.S_ISREG(mode):
+            raise SourceError("path", f"{root} is a pipe, a socket or a device, which cannot be read twice")
+        kind = file_kind(root, named=True)
+        if kind is None:
+            raise SourceError(
+                "path",
+                f"{root}: do not know how to read a {''.join(root.suffixes)} file; readable are {READABLE}. "
+                f"If it is plain text, give it a .txt name",
+            )
+        return [_File(root.name, root, kind)]
 
-    def _readable(self, found: list[tuple[str, Path]], where: str) -> list[_File]:
-        files = []
-        for name, path in found:
-            kind = file_kind(path, named=False)
-            if kind is not None:
-                files.append(_File(name, path, kind))
-        if not files:
-            suffixes = sorted({path.suffix or "no suffix" for _, path in found})
-            others = f"its {len(found)} files have {', '.join(suffixes[:8])}" if found else "there are no files in it"
-            raise SourceError("path", f"nothing readable in {where}: {others}; readable are {READABLE}")
-        return files
+    def _matches(self, pattern: Path) -> list[_File]:
+        """The files that a glob matches, in the order of their names: `*`, `?`, `[...]`, and `**` for any folders.
+
+        What is hidden is matched only by a folder named in front of the first of these.
+        """
+        if not glob.has_magic(str(pattern)):
+            raise SourceError("path", f"no file or folder at {self.path} (from {Path.cwd()}); correct data.path")
+        first = next(number for number, part in enumerate(pattern.parts) if glob.has_magic(part))
+        root, parts = Path(*pattern.parts[:first]), pattern.parts[first:]
+        depth = None if "**" in parts else len(parts) - 1
+        found = [(str(path), path) for name, path in files_below(root, depth) if _fits(tuple(name.split("/")), parts)]
+        if not found:
+            raise SourceError(
+                "path", f"no file matches {self.path} (from {Path.cwd()}); quote the glob, and use ** for subfolders"
+            )
+        return _readable(sorted(found), f"glob {self.path}")
+
+
+def _readable(found: list[tuple[str, Path]], where: str) -> list[_File]:
+    files = [_File(name, path, kind) for name, path in found if (kind := file_kind(path, named=False)) is not None]
+    if not files:
+        suffixes = sorted({path.suffix or "no suffix" for _, path in found})
+        others = f"its {len(found)} files have {', '.join(suffixes[:8])}" if found else "there are no files in it"
+        raise SourceError("path", f"nothing readable in {where}: {others}; readable are {READABLE}")
+    return files
+
+
+def files_below(root: Path, depth: int | None = None) -> Iterator[tuple[str, Path]]:
+    """(name relative to root, path) of every file below `root`, in no order; hidden files and folders are left out.
+
+    A folder that came from somebody else may hold links: one to a parent would have a corpus read itself over and over,
+    so links to folders are not followed; one to a private file would have it trained on, and published with the model.
+
+    depth: folders to go down, at most; None: all
+
+    Raises SourceError for a link that leads out of `root`.
+    """
+    home = root.resolve()
+    for folder, subfolders, names in os.walk(root):
+        below = len(Path(folder).relative_to(root).parts)
+        ends = depth is not None and below >= depth
+        subfolders[:] = [] if ends else [name for name in subfolders if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or not os.path.isfile(path):  # no sockets, pipes or dangling links
+                continue
+            if path.is_symlink() and not path.resolve().is_relative_to(home):
+                raise SourceError(
+                    "path", f"{path} is a link that leads out of {root}; name what it leads to, or copy it (cp -L)"
+                )
+            yield path.relative_to(root).as_posix(), path
+
+
+def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Whether the names of a path, from the first below the root, are those that the parts of a glob ask for."""
+    if not parts:
+        return not names
+    if parts[0] == "**":
+        return any(_fits(names[skipped:], parts[1:]) for skipped in range(len(names) + 1))
+    return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
+
+
+def stamp_of(files: Sequence[tuple[str, Path]], *settings: str) -> str | None:
+    """sha256 over the settings and, of each file, its name, device, inode, size, mtime and ctime.
+
+    None when a file was touched in the last two seconds: it could change again within one tick of the file system's
+    clock, and then nothing but reading would tell ("racily clean" in git's index, git-scm.com/docs/racy-git).
+    """
+    newest = 0
+    entries: list[tuple[str | int, ...]] = []
+    for name, path in files:
+        now = path.stat()
+        newest = max(newest, now.st_mtime_ns, now.st_ctime_ns)
+        entries.append(
+            (name, str(path.absolute()), now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+        )
+    if newest > time.time_ns() - int(SETTLED_SECONDS * 1e9):
+        return None
+    return hashlib.sha256(json.dumps([settings, entries]).encode()).hexdigest()

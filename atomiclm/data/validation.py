@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from atomiclm.data.batches import Batch, Tokens, document_ids
+from atomiclm.data.corpus import CorpusPart, PreparedCorpus
 from atomiclm.data.packing import PackedDataset
-from atomiclm.data.prepared import CorpusPart, PreparedCorpus
 from atomiclm.user_error import UserError
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from atomiclm.data import AssociativeRecall, DevSplit, Document, Mixture, TextFiles, TextSource, prepare
-from atomiclm.data.corpus import corpus_sha256
+from atomiclm.data.prepare import corpus_sha256
 from atomiclm.data.split import document_bytes, split_document, survey
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(300)]

@@ -79,7 +79,7 @@ def test_the_tokenizer_sees_training_text_in_the_proportion_of_the_weights(byte_
 def test_a_mixture_is_built_once_and_other_weights_share_the_shards_of_an_equal_tokenizer(
     sources, byte_tokenizer, tmp_path, stages, monkeypatch
 ):
-    monkeypatch.setattr("atomiclm.data.file_stamp.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("atomiclm.data.text_files.SETTLED_SECONDS", 0.0)
     first = prepare(Mixture(sources, WEIGHTS), byte_tokenizer(), tmp_path)
     second = prepare(Mixture(sources, WEIGHTS), byte_tokenizer(), tmp_path, progress=stages)
     assert stages == []

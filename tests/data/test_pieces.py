@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomiclm.data.pieces import pieces
+from atomiclm.data.prepare import pieces
 
 
 @given(text=st.text(st.sampled_from("ab \n\r.,1ü'中"), max_size=400), size=st.integers(1, 40))

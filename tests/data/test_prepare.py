@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from atomiclm.data import END_OF_TEXT, Document, TextFiles, TextSource, prepare
-from atomiclm.data.pieces import pieces
+from atomiclm.data.prepare import pieces
 from atomiclm.tokenizer import BasicTokenizer
 
 
@@ -99,8 +99,9 @@ def test_a_single_document_is_cut_and_its_halves_are_documents(byte_tokenizer, t
 
 
 def test_documents_longer_than_a_piece_stay_one_document(byte_tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.encoding.pieces", lambda text: pieces(text, 50))
-    monkeypatch.setattr("atomiclm.data.encoding.PIECE_CHARACTERS", 70)
+    module = sys.modules["atomiclm.data.prepare"]  # the package's name for it is the function
+    monkeypatch.setattr(module, "pieces", lambda text: pieces(text, 50))
+    monkeypatch.setattr(module, "PIECE_CHARACTERS", 70)
     texts = ["words and more words\n" * number for number in range(1, 20)]
     corpus = prepare(Texts(texts), byte_tokenizer(), tmp_path)
     assert sorted(stored(corpus.train) + stored(corpus.validation)) == sorted(text.encode() for text in texts)
@@ -125,7 +126,7 @@ def test_a_large_vocabulary_is_stored_in_32_bits(byte_tokenizer, tmp_path, vocab
 def test_a_second_time_nothing_is_built_and_nothing_is_read(
     corpus_folder, byte_tokenizer, tmp_path, stages, monkeypatch
 ):
-    monkeypatch.setattr("atomiclm.data.file_stamp.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("atomiclm.data.text_files.SETTLED_SECONDS", 0.0)
     source = TextFiles(str(corpus_folder), 0.3)
     first = prepare(source, byte_tokenizer(), tmp_path / "cache")
     monkeypatch.setattr(TextFiles, "documents", lambda self: pytest.fail("the corpus was read again"))
@@ -145,7 +146,7 @@ def test_files_touched_just_now_are_read_but_not_built_again(corpus_folder, byte
 
 
 def test_a_damaged_memory_of_the_corpus_is_not_believed(corpus_folder, byte_tokenizer, tmp_path, stages, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.file_stamp.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("atomiclm.data.text_files.SETTLED_SECONDS", 0.0)
     source = TextFiles(str(corpus_folder), 0.3)
     first = prepare(source, byte_tokenizer(), tmp_path / "cache")
     [memory] = (tmp_path / "cache" / "surveys").iterdir()
@@ -200,20 +201,43 @@ def test_a_damaged_cache_is_rebuilt_and_said(corpus_folder, byte_tokenizer, tmp_
     assert len([stage for stage in stages.names() if stage.startswith("rebuilding")]) == 1
 
 
-def test_a_corpus_that_changes_underway_is_refused_and_nothing_is_kept(byte_tokenizer, tmp_path):
+def test_a_source_is_read_once_and_all_that_is_made_is_of_what_was_read(byte_tokenizer, tmp_path):
     class Changing(Texts):
         def documents(self):
             yield from super().documents()
-            if self.passes == self.changed_pass:
-                self.texts = [*self.texts, "more"]
+            self.texts = [*self.texts, "more"]
 
     texts = [f"document {number}" for number in range(20)]
-    for changed_pass in (1, 2):  # after the survey; after the training of the tokenizer
-        source = Changing(texts)
-        source.changed_pass = changed_pass
-        with pytest.raises(ValueError, match="changed while it was being prepared; run again"):
-            prepare(source, byte_tokenizer(), tmp_path / str(changed_pass))
-        assert not list((tmp_path / str(changed_pass) / "shards").glob("*/*"))
+    source = Changing(texts)
+    changed, plain = (prepare(one, byte_tokenizer(), tmp_path) for one in (source, Texts(texts)))
+    assert source.passes == 1
+    assert changed.manifest == plain.manifest
+
+
+@pytest.mark.parametrize("limit", [0, 70, 1 << 20])
+def test_what_was_read_waits_in_memory_or_on_disk(byte_tokenizer, tmp_path, monkeypatch, limit):
+    monkeypatch.setattr("atomiclm.data.reading.MEMORY_BYTES", limit)
+    texts = [f"document {number}\n" * number for number in range(1, 20)]
+    source = Texts(texts)
+    corpus = prepare(source, byte_tokenizer(), tmp_path / "cache")
+    assert source.passes == 1
+    assert sorted(stored(corpus.train) + stored(corpus.validation)) == sorted(text.encode() for text in texts)
+    assert {path.name for path in (tmp_path / "cache").iterdir()} == {"tokenizers", "shards"}
+
+
+def test_a_text_that_is_not_the_remembered_one_is_refused_and_nothing_is_kept(byte_tokenizer, tmp_path):
+    """Files whose stamp did not tell that they changed."""
+
+    class Stamped(Texts):
+        def stamp(self):
+            return "unchanged"
+
+    texts = [f"document {number}" for number in range(20)]
+    prepare(Stamped(texts), byte_tokenizer(), tmp_path)
+    for source, tokenizer in ((Stamped([*texts, "more"]), byte_tokenizer(name="other")), (Stamped(texts[1:]), None)):
+        with pytest.raises(ValueError, match=r"^path: the corpus \(texts\) changed while .* run again"):
+            prepare(source, tokenizer or byte_tokenizer(name="third"), tmp_path)
+    assert len(list((tmp_path / "shards").glob("*/train.bin"))) == 1
 
 
 def test_a_tokenizer_that_loses_bytes_is_noticed(byte_tokenizer, tmp_path):

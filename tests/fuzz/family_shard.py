@@ -13,8 +13,7 @@ from fuzz.mutate import VALUES, mutated_bytes, mutated_tree, spelled
 
 from atomiclm.data import END_OF_TEXT, RandomWindows, TextFiles, prepare, training_batches, validation_batches
 from atomiclm.data.cache import MANIFEST, damage, file_sha256, read_manifest
-from atomiclm.data.shard_manifest import check_manifest
-from atomiclm.data.shards import open_shard
+from atomiclm.data.shards import check_manifest, open_shard
 from atomiclm.tokenizer import BasicTokenizer
 
 VOCAB_SIZE = 300

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomiclm.data import MixedDataset, ShuffledWindows, TextDataset
-from atomiclm.data.mixing import BLOCK_SAMPLES
+from atomiclm.data.mixture import BLOCK_SAMPLES
 
 
 def constant(value, order=None):
