@@ -9,13 +9,13 @@ from pathlib import Path
 from rich.console import Console
 
 from atomiclm.command import VERSION, command, told
+from atomiclm.comparison.comparing import compare_runs
+from atomiclm.comparison.comparison import Comparison
+from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text
+from atomiclm.comparison.markdown import to_markdown
+from atomiclm.comparison.runs import read_plan, read_runs
+from atomiclm.comparison.terminal import print_terminal
 from atomiclm.durable import write_whole
-from atomiclm.study.comparing import compare_runs
-from atomiclm.study.comparison import Comparison
-from atomiclm.study.export import to_csv, to_csv_of_runs, to_json_text
-from atomiclm.study.markdown import to_markdown
-from atomiclm.study.runs import read_plan, read_runs
-from atomiclm.study.terminal import print_terminal
 from atomiclm.user_error import UserError
 
 BROKEN = ("failed", "diverged", "torn")
@@ -87,11 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write_files(comparison: Comparison, html: Path | None, figure: Path | None) -> None:
     try:
         if html is not None:
-            from atomiclm.study.page import write_page
+            from atomiclm.comparison.page import write_page
 
             write_page(comparison, html)
         if figure is not None:
-            from atomiclm.study.page import figure_svg
+            from atomiclm.comparison.page import figure_svg
 
             write_whole(figure, figure_svg(comparison).encode("utf-8"))
     except OSError as error:

@@ -20,8 +20,8 @@ from atomiclm.config.cautions import cautions
 from atomiclm.config.compose import compose, job_overrides
 from atomiclm.config.counting import cost_of
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
-from atomiclm.study.cost_report import Arm, Rate, full, table
-from atomiclm.study.ledger import LEDGER_FILE
+from atomiclm.sweep.cost_table import Arm, Rate, full, table
+from atomiclm.sweep.ledger import LEDGER_FILE
 from atomiclm.training.machine import read_machine
 from atomiclm.user_error import UserError
 
@@ -79,8 +79,8 @@ def _seeds(folder: Path) -> Iterator[str]:
     """How many seeds the study takes, by the noise of those of its runs that have ended."""
     if not (folder / LEDGER_FILE).is_file():
         return
-    from atomiclm.study.comparing import compare_folder  # statistics, for which there must be something to count
-    from atomiclm.study.planner import seeds_report
+    from atomiclm.comparison.comparing import compare_folder  # statistics, for which there must be something to count
+    from atomiclm.comparison.planner import seeds_report
 
     try:
         report = seeds_report(compare_folder(folder))

@@ -16,6 +16,7 @@ from torch import Tensor
 from atomiclm.branch import Trunk
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
+from atomiclm.config.cost import CACHE_DTYPE
 from atomiclm.config.errors import RunFailed, Stopped
 from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig
@@ -28,8 +29,7 @@ from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES, anchors, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
-from atomiclm.study.cost import CACHE_DTYPE
-from atomiclm.study.ledger import read_ledger
+from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tokenizer import END_OF_TEXT
 from atomiclm.tracking import (
     Console,

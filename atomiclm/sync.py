@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from atomiclm.command import VERSION, command, told
-from atomiclm.study.ledger import read_ledger
+from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tracking import RunFolder, WeightsAndBiases, find_run
 from atomiclm.tracking.hold import Held, hold
 from atomiclm.tracking.run_folder import runs_in

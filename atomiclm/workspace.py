@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomiclm.command import VERSION, command
-from atomiclm.study.ledger import read_ledger
-from atomiclm.study.runs import RunResult, read_runs
-from atomiclm.study.table import NOT_A_DIFFERENCE
+from atomiclm.comparison.runs import read_runs
+from atomiclm.comparison.table import NOT_A_DIFFERENCE
+from atomiclm.sweep.ledger import read_ledger
+from atomiclm.tracking.run_result import RunResult
 from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:

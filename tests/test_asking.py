@@ -7,8 +7,8 @@ from cli import TINY, corpus, environment, only_run, run
 from config.sketched import MINE, write_experiment
 
 from atomiclm import compare, evaluate, export, generate, sync, workspace
-from atomiclm.study.ledger import Cell, StudyLedger, write_ledger
-from atomiclm.study.study import Study
+from atomiclm.sweep.ledger import Cell, StudyLedger, write_ledger
+from atomiclm.sweep.study import Study
 
 RUN = ("data=text", "data.path=corpus.txt", *TINY, "trainer.max_steps=2")
 COMPOSING = {

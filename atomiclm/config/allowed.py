@@ -29,9 +29,9 @@ from atomiclm.user_error import UserError
 
 TRUST = "ATOMICLM_TRUST"
 
-_PACKAGES = ("data", "evaluation", "interop", "model", "optim", "study", "tokenizer", "training")
+_PACKAGES = ("data", "evaluation", "interop", "model", "optim", "sweep", "tokenizer", "training")
 """Packages of atomiclm whose exported classes are all harmless to make."""
-_ALONE = {"tracking": ("WeightsAndBiases",)}
+_ALONE = {"config": ("Match",), "tracking": ("WeightsAndBiases",)}
 """Exported classes of other packages; beside this one `tracking` exports a class that opens the file it is given."""
 _OF_TORCH = {
     "torch.nn.modules": ("torch.nn.modules.module", "Module"),

@@ -34,7 +34,7 @@ from atomiclm.config.paths import CONF
 from atomiclm.config.search_path import register_plugins, search_also_in
 from atomiclm.config.signals import ignore, stoppable
 from atomiclm.config.typed import check_dashes, check_hydra, check_typed, check_unknown_flags, texts_quoted
-from atomiclm.study.board import failed_since_start
+from atomiclm.sweep.board import failed_since_start
 from atomiclm.tracking import RunFolder
 from atomiclm.user_error import UserError
 

@@ -14,8 +14,8 @@ from hydra.errors import InstantiationException
 from atomiclm.config.allowed import component
 from atomiclm.config.bounds import model_size_faults
 from atomiclm.config.build import build
+from atomiclm.config.cost import Cost
 from atomiclm.sketch import sketching
-from atomiclm.study.cost import Cost
 from atomiclm.training.budget import Budget
 from atomiclm.user_error import UserError
 

@@ -16,8 +16,8 @@ from atomiclm.config.overrides import overridden, override_key, value_of
 from atomiclm.config.search_path import Sources, sources
 from atomiclm.config.study_rules import study_faults
 from atomiclm.config.validate import node_faults
-from atomiclm.study.ledger import read_ledger
-from atomiclm.study.study import Study
+from atomiclm.sweep.ledger import read_ledger
+from atomiclm.sweep.study import Study
 
 FILE_PROFILE = "cpu"
 """The profile that is the experiment's file itself."""

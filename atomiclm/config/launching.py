@@ -12,8 +12,8 @@ from hydra.plugins.launcher import Launcher
 
 from atomiclm.config.planning import Wanted
 from atomiclm.config.run import job_name
-from atomiclm.study.board import Board
-from atomiclm.study.ledger import Cell
+from atomiclm.sweep.board import Board
+from atomiclm.sweep.ledger import Cell
 from atomiclm.tracking import RunFolder, is_held
 
 BASIC = "BasicLauncher"

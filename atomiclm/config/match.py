@@ -11,14 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved
+from atomiclm.config.cost import Cost, Quantity, residuals
 from atomiclm.config.counting import cost_of
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.identity import digest
 from atomiclm.config.match_seconds import solve_seconds
+from atomiclm.config.matching import Match, Unmatched, solve
 from atomiclm.config.overrides import overridden
 from atomiclm.config.validate import node_faults
-from atomiclm.study.cost import Cost, Quantity, residuals
-from atomiclm.study.matching import Match, Unmatched, solve
 from atomiclm.user_error import UserError
 
 

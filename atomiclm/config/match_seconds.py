@@ -12,8 +12,8 @@ from typing import Any
 
 from atomiclm.config.counting import cost_of
 from atomiclm.config.identity import digest
+from atomiclm.config.matching import Match, Unmatched
 from atomiclm.config.pace import relative_seconds
-from atomiclm.study.matching import Match, Unmatched
 from atomiclm.training.machine import processor_name
 
 _FILE = "matched_seconds.json"

@@ -15,8 +15,8 @@ from atomiclm.config.identity import IDENTITY
 from atomiclm.config.overrides import override_key, override_value, value_of
 from atomiclm.config.run import RunConfig, read_cell
 from atomiclm.config.sweep_size import sweep_size_faults
-from atomiclm.study.ledger import Cell
-from atomiclm.study.study import Study
+from atomiclm.sweep.ledger import Cell
+from atomiclm.sweep.study import Study
 
 
 @dataclass(frozen=True)

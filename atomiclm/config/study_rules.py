@@ -8,7 +8,7 @@ from hydra.errors import OverrideParseException
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.errors import Fault
 from atomiclm.config.overrides import override_key
-from atomiclm.study.study import Study
+from atomiclm.sweep.study import Study
 
 _OF_NEITHER: Mapping[str, str] = {
     "seed": "study.seeds lists the seeds, the same for every arm",

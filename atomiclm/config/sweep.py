@@ -22,8 +22,8 @@ from atomiclm.config.overrides import override_key
 from atomiclm.config.planning import Wanted, planned, validated
 from atomiclm.config.sweep_folder import SweepFolder
 from atomiclm.config.tuning import TUNING_SUFFIX, trial_overrides, tune
-from atomiclm.study.ledger import TunedValue
-from atomiclm.study.study import Study
+from atomiclm.sweep.ledger import TunedValue
+from atomiclm.sweep.study import Study
 
 
 class CellSweeper(BasicSweeper):
@@ -115,8 +115,8 @@ class StudySweeper(CellSweeper):
 
     def _more_seeds(self, study: Study, folder: Path, seeds: Sequence[int], looks: Sequence[int]) -> list[int]:
         """The seeds to add after a look at what is there; none once all is resolved or the limit is reached."""
-        from atomiclm.study.comparing import compare_folder  # statistics, which only a sequential study asks for
-        from atomiclm.study.sequential import next_look
+        from atomiclm.comparison.comparing import compare_folder  # statistics, which only a sequential study asks for
+        from atomiclm.comparison.sequential import next_look
 
         decision = next_look(compare_folder(folder), study, len(seeds))
         show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {decision.reason}"])

@@ -13,9 +13,9 @@ from atomiclm.config.launching import Failure, Launching, show
 from atomiclm.config.overrides import value_of
 from atomiclm.config.planning import Wanted
 from atomiclm.config.standing import ended, note_other_code, refuse_other_texts, take_over
-from atomiclm.study.board import Board
-from atomiclm.study.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
-from atomiclm.study.study import Study
+from atomiclm.sweep.board import Board
+from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
+from atomiclm.sweep.study import Study
 from atomiclm.tracking import RunFolder, find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
 from atomiclm.user_error import UserError

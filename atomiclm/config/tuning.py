@@ -7,8 +7,8 @@ from pathlib import Path
 
 from atomiclm.config.planning import Wanted
 from atomiclm.config.standing import summary_of
-from atomiclm.study.ledger import TunedValue
-from atomiclm.study.study import Study, Tuning
+from atomiclm.sweep.ledger import TunedValue
+from atomiclm.sweep.study import Study, Tuning
 from atomiclm.tracking import RunFolder
 from atomiclm.user_error import UserError
 

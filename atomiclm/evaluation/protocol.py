@@ -91,7 +91,7 @@ def recorded_protocol(
 ) -> Described | None:
     """How the validation figures of a run came about, from its summary.json, config.yaml and environment.json.
 
-    config: under dotted names ("model.context_length"), as `study.read_run` has it
+    config: under dotted names ("model.context_length"), as `tracking.run_result` has it
 
     A summary of today says it (`protocol`). One from before protocols were written down is of the only protocol there
     was, end-to-end windows over the whole split, whose settings stand in these files. None: the run has no validation

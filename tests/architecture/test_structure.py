@@ -21,7 +21,8 @@ ALLOWED = {
     "generation": {"model"},
     "evaluation": {"model", "data"},
     "training": {"model", "optim", "data", "tracking"},
-    "study": {"tracking", "evaluation"},
+    "comparison": {"tracking", "evaluation", "sweep", "config"},
+    "sweep": {"config", "tracking"},
     "sketch": set(),
     "interop": {"model", "tokenizer"},
 }
@@ -67,10 +68,10 @@ def test_what_must_be_quick_imports_neither_torch_nor_wandb(module):
 
 
 def test_constants_that_two_packages_keep_agree():
+    from atomiclm.comparison.table import NOT_A_DIFFERENCE
     from atomiclm.config.identity import NOT_IDENTITY
     from atomiclm.data import END_OF_TEXT as SEPARATOR
     from atomiclm.optim.rules import ROLES
-    from atomiclm.study.table import NOT_A_DIFFERENCE
     from atomiclm.tokenizer import END_OF_TEXT
 
     assert SEPARATOR == END_OF_TEXT

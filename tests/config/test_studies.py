@@ -15,7 +15,7 @@ from atomiclm.config.paths import EXPERIMENTS
 from atomiclm.config.planning import validated
 from atomiclm.config.run import read_cell
 from atomiclm.config.sweep_folder import SweepFolder
-from atomiclm.study import read_ledger
+from atomiclm.sweep import read_ledger
 from atomiclm.tracking import write_summary
 from atomiclm.user_error import UserError
 

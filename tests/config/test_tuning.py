@@ -11,8 +11,8 @@ from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.planning import planned, validated
 from atomiclm.config.tuning import choose, trial_overrides, tune
-from atomiclm.study.ledger import StudyLedger, TunedValue, write_ledger
-from atomiclm.study.study import Study, Tuning
+from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
+from atomiclm.sweep.study import Study, Tuning
 
 GRID = [0.01, 0.02, 0.04]
 

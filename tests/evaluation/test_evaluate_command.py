@@ -15,8 +15,8 @@ from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
 from atomiclm.evaluation import read_evaluations, recorded_protocol
 from atomiclm.evaluation.results import NotFinite
 from atomiclm.generate import main as generate
-from atomiclm.study.runs import read_run
 from atomiclm.tracking import RunFolder
+from atomiclm.tracking.run_result import read_run
 
 
 @pytest.fixture(scope="module")

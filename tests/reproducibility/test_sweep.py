@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli import TINY, corpus, run
 
-from atomiclm.study import read_ledger
+from atomiclm.sweep import read_ledger
 
 EXPLODING = '''
 from torch import nn

@@ -12,8 +12,8 @@ import pytest
 from filelock import FileLock
 from wandb_driver import loss_rows, make_run, row, sandbox, segments, steps
 
-from atomiclm.study.ledger import Cell, StudyLedger, write_ledger
-from atomiclm.study.study import Study
+from atomiclm.sweep.ledger import Cell, StudyLedger, write_ledger
+from atomiclm.sweep.study import Study
 from atomiclm.sync import main
 from atomiclm.tracking import Record, read_summary, write_summary
 

@@ -10,8 +10,8 @@ import yaml
 from wandb_driver import make_run, sandbox
 
 from atomiclm import workspace
-from atomiclm.study.ledger import Cell, StudyLedger, write_ledger
-from atomiclm.study.study import Study
+from atomiclm.sweep.ledger import Cell, StudyLedger, write_ledger
+from atomiclm.sweep.study import Study
 from atomiclm.tracking import read_summary, write_summary
 
 # wandb-workspaces says this of itself, where it is first imported.

@@ -1,0 +1,170 @@
+"""What surrounds a comparison: what arms cost, where they ran, anchors, what the noise hides, what was predicted."""
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from atomiclm.comparison.comparison import (
+    Contrast,
+    CostDifference,
+    EnvironmentDifference,
+    Noise,
+    Prediction,
+    Spread,
+    Total,
+)
+from atomiclm.comparison.statistics import detectable_difference
+from atomiclm.sweep.ledger import StudyLedger
+from atomiclm.tracking.run_result import RunResult
+
+COUNTED = (
+    "parameters",
+    "parameters_non_embedding",
+    "flops_per_token",
+    "cache_bytes_per_token",
+    "tokens",
+    "flops",
+    "seconds",
+)
+"""Costs that an arm can be matched in."""
+
+_LEAST_DIFFERENCE = 0.001
+_LEAST_CLOCK_DIFFERENCE = 0.05  # seconds of two equal runs differ by some per cent
+
+_MATCHED_AS = {
+    "parameters": "parameters",
+    "non_embedding_parameters": "parameters_non_embedding",
+    "flops": "flops",
+    "cache_bytes": "cache_bytes_per_token",
+    "seconds": "seconds",
+}
+"""What `match` calls a quantity, and what the summary does."""
+
+
+def cost_differences(
+    figures: Mapping[str, Spread], baseline: Mapping[str, Spread], runs: Sequence[RunResult]
+) -> list[CostDifference]:
+    """By how much an arm costs more than the baseline, where it is more than 0.1 % (5 % of time) or was matched."""
+    matched = {_MATCHED_AS.get(str(run.summary["match"]["quantity"])) for run in runs if "match" in run.summary}
+    found = []
+    for name in COUNTED:
+        if name not in figures or name not in baseline:
+            continue
+        ours, theirs = figures[name].mean, baseline[name].mean
+        if math.isnan(ours) or math.isnan(theirs) or theirs == 0 or ours == theirs:
+            continue
+        relative = ours / theirs - 1
+        least = _LEAST_CLOCK_DIFFERENCE if name == "seconds" else _LEAST_DIFFERENCE
+        if name in matched or abs(relative) > least:
+            found.append(CostDifference(name, relative, name in matched))
+    return found
+
+
+def environment_differences(runs: Sequence[RunResult]) -> list[EnvironmentDifference]:
+    """The facts that are not the same for all runs; a run that does not know one counts as "not on record".
+
+    Where every run has the hash of the code, the commit says no more: it changes with every line of documentation.
+    """
+    known = [run.environment for run in runs if run.environment]
+    has_code = bool(known) and all(environment.get("code_sha256") for environment in known)
+    differences = []
+    for fact, ask in _FACTS.items():
+        if fact == "commit" and has_code:
+            continue
+        values = Counter(_text(ask(environment)) for environment in known)
+        if len(values) > 1:
+            differences.append(EnvironmentDifference(fact, dict(values.most_common())))
+    return differences
+
+
+def _commit(environment: Mapping[str, Any]) -> str | None:
+    source = environment.get("source") or {}
+    if not source.get("commit"):
+        return None
+    changes = f" with changes {str(source['diff_sha256'])[:8]}" if source.get("diff_sha256") else ""
+    return f"{str(source['commit'])[:12]}{changes}"
+
+
+def _version(package: str) -> Callable[[Mapping[str, Any]], Any]:
+    return lambda environment: (environment.get("versions") or {}).get(package)
+
+
+_FACTS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "code": lambda environment: str(environment.get("code_sha256") or "")[:12],
+    "commit": _commit,
+    "atomiclm": _version("atomiclm"),
+    "torch": _version("torch"),
+    "python": lambda environment: environment.get("python"),
+    "device": lambda environment: environment.get("device"),
+    "precision": lambda environment: environment.get("precision"),
+    "threads": lambda environment: environment.get("torch_threads"),
+    "compiled": lambda environment: environment.get("compiled"),
+    "processor": lambda environment: environment.get("cpu"),
+    "machine": lambda environment: environment.get("host_sha256"),
+}
+
+
+def _text(value: Any) -> str:
+    return "not on record" if value in (None, "") else str(value)
+
+
+def total(runs: Sequence[RunResult]) -> Total:
+    """What the runs took together, however they ended."""
+    seconds = [_number(run, "seconds") for run in runs]
+    threads = [_threads(run) for run in runs]
+    return Total(
+        runs=sum(run.done for run in runs),
+        seconds=sum(seconds),
+        core_seconds=sum(time * number for time, number in zip(seconds, threads, strict=True)),
+        flops=sum(_number(run, "flops") for run in runs),
+    )
+
+
+def _number(run: RunResult, name: str) -> float:
+    value = run.summary.get(name)
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+
+def _threads(run: RunResult) -> int:
+    """Cores that a run kept busy, at most; none where the work was an accelerator's."""
+    if run.environment.get("device", "cpu") != "cpu":
+        return 0
+    return int(run.environment.get("torch_threads") or 1)
+
+
+def anchors(runs: Sequence[RunResult]) -> dict[str, float]:
+    """Bits per byte of what is not a language model, on the same validation bytes; of the first run that has each."""
+    found: dict[str, float] = {}
+    for run in runs:
+        for name, value in (run.summary.get("anchors") or {}).items():
+            found.setdefault(name, float(value))
+    return found
+
+
+def noise(baseline: Spread | None, contrasts: Sequence[Contrast]) -> Noise | None:
+    """Spread over seeds of the baseline and of the paired differences, and what that lets be seen."""
+    if baseline is None:
+        return None
+    paired = [one for one in contrasts if one.is_paired and one.deviation is not None]
+    if not paired:
+        return Noise(baseline.deviation, baseline.count, None, 0, None)
+    deviation = math.sqrt(statistics.fmean(one.deviation**2 for one in paired if one.deviation is not None))
+    pairs = statistics.median_low(len(one.seeds) for one in paired)
+    alpha = statistics.median_low(one.alpha for one in paired)
+    detectable = detectable_difference(deviation, pairs, alpha / len(contrasts))
+    return Noise(baseline.deviation, baseline.count, deviation, pairs, detectable)
+
+
+def prediction(ledger: StudyLedger | None) -> Prediction | None:
+    """What the study predicts, and when it was said."""
+    if ledger is None or not (ledger.study.prediction or ledger.study.expect):
+        return None
+    study, sha256 = ledger.study, ledger.study.prediction_sha256()
+    own = [entry for entry in ledger.declared if entry.sha256 == sha256]
+    earlier = len(ledger.declared) - len(own)
+    if not own:
+        return Prediction(study.prediction, study.source, sha256, None, None, earlier)
+    # What was taken back and put up again counts from the later time.
+    return Prediction(study.prediction, study.source, sha256, own[-1].time, own[-1].finished_cells, earlier)

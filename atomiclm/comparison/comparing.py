@@ -1,0 +1,214 @@
+"""From runs and a plan to a `Comparison`: grouped, refused where unlike, held against the baseline, judged."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from atomiclm.comparison.baseline import choose_baseline
+from atomiclm.comparison.circumstances import (
+    anchors,
+    cost_differences,
+    environment_differences,
+    noise,
+    prediction,
+    total,
+)
+from atomiclm.comparison.comparison import Arm, Column, Comparison, Contrast, Spread
+from atomiclm.comparison.compatible import numbers_of, refuse_unlike
+from atomiclm.comparison.contrasts import Rules, contrasts
+from atomiclm.comparison.grouping import Group, Grouped, by_plan, by_variant, without_figures_diverged
+from atomiclm.comparison.looks import planned_looks
+from atomiclm.comparison.runs import read_plan, read_runs
+from atomiclm.comparison.statistics import one_sample
+from atomiclm.comparison.verdict import outcome
+from atomiclm.sweep.ledger import StudyLedger
+from atomiclm.sweep.study import Expected, Study, check_margin
+from atomiclm.tracking.run_result import RunResult
+from atomiclm.user_error import UserError
+
+COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token", "tokens_per_second")
+"""Shown of every arm, as means; all but the speed are the same for every seed."""
+
+_LARGER_IS_BETTER = ("accuracy", "per_second", "utilization")
+
+
+def compare_runs(
+    runs: Sequence[RunResult],
+    ledger: StudyLedger | None = None,
+    *,
+    metric: str | None = None,
+    margin: float | None = None,
+    alpha: float = 0.05,
+    baseline: str | None = None,
+) -> Comparison:
+    """Compare runs arm by arm with a baseline, paired by seed.
+
+    Args:
+        runs: as `read_runs` has them.
+        ledger: the plan of their sweep; where it declares no arms, runs that differ only in the seed are an arm.
+        metric: figure of summary.json that decides; the study's, else bits per byte.
+        margin: smallest difference that matters; the study's, where its metric decides.
+        alpha: chance of error.
+        baseline: an arm's name, or key=value of one; the study's, else the first of the plan.
+
+    Raises:
+        ValueError: runs that cannot be compared (`compatible.refuse_unlike`), or a setting out of range.
+    """
+    if not 0 < alpha < 1:
+        raise UserError(f"--alpha: {alpha:g} is not between 0 and 1; 0.05 makes intervals of 95 %")
+    if margin is not None:
+        check_margin("--margin: ", margin)
+    study = ledger.study if ledger else Study()
+    metric = metric or study.metric
+    runs = without_figures_diverged(runs, metric)
+    cells = ledger.cells if ledger else ()
+    grouped = by_plan(runs, cells) if study.is_declared else by_variant(runs, cells)
+    refuse_unlike([run for run in grouped.compared if run.done], metric)
+    is_studys = metric == study.metric
+    rules = Rules(
+        direction=study.direction if is_studys else ("higher" if _larger_is_better(metric) else "lower"),
+        margin=margin if margin is not None else study.margin if is_studys else None,
+        alpha=alpha,
+        looks=_looks(ledger),
+    )
+    groups = grouped.groups
+    chosen, note = choose_baseline(groups, grouped.columns, baseline, study.baseline, ledger is not None)
+    arms = [_arm(group, grouped.columns, metric, alpha) for group in groups]
+    arms = _judged(arms, chosen, metric, rules, study)
+    if ledger is None:
+        arms.sort(key=lambda arm: _best_first(arm, metric, rules.direction))
+    arms.sort(key=lambda arm: arm.name != chosen)
+    base = next((arm for arm in arms if arm.name == chosen), None)
+    everything = [run for run in runs if run.folder.run_id not in set(grouped.unplanned)]
+    return Comparison(
+        name=ledger.name if ledger else ", ".join(dict.fromkeys(run.folder.name for run in runs)),
+        folders=list(dict.fromkeys(str(run.folder.path.parent) for run in runs)),
+        study=study,
+        profile=ledger.profile if ledger else "",
+        command=ledger.command if ledger else "",
+        metric=metric,
+        direction=rules.direction,
+        margin=rules.margin,
+        alpha=alpha,
+        baseline=chosen,
+        columns=grouped.columns,
+        arms=arms,
+        unfinished=grouped.unfinished,
+        unplanned=grouped.unplanned,
+        prediction=prediction(ledger),
+        noise=noise(base.figures[metric] if base and base.runs else None, _contrasts(arms)),
+        anchors=anchors([run for run in grouped.compared if run.done]),
+        environment=environment_differences(grouped.compared),
+        total=total(everything),
+        tuned=ledger.tuned if ledger else {},
+        notes=[text for text in (note, *_notes(arms, base, grouped, ledger)) if text],
+    )
+
+
+def compare_folder(folder: Path) -> Comparison:
+    """Compare the runs of a study's folder by its own rules.
+
+    Raises:
+        ValueError: there is no such folder, it is damaged, or its runs cannot be compared.
+    """
+    return compare_runs(read_runs([folder]), read_plan([folder]))
+
+
+def _looks(ledger: StudyLedger | None) -> list[int]:
+    """All looks of a sequential study: those planned, and those that were taken besides."""
+    if ledger is None or ledger.study.sequential is None:
+        return []
+    sequential = ledger.study.sequential
+    planned = planned_looks(len(ledger.study.seeds), sequential.step, sequential.max_seeds)
+    return sorted({*planned, *ledger.looks})
+
+
+def _larger_is_better(metric: str) -> bool:
+    return any(word in metric for word in _LARGER_IS_BETTER)
+
+
+def _arm(group: Group, columns: Sequence[Column], metric: str, alpha: float) -> Arm:
+    first = next(iter((*group.runs, *group.diverged)), None)
+    config = first.config if first else {}
+    numbers = [numbers_of(run) for run in group.runs]
+    names = dict.fromkeys((metric, *COSTS, *(name for own in numbers for name in own)))
+    figures = {name: Spread.of([float(own.get(name, math.nan)) for own in numbers]) for name in names}
+    if figures[metric].deviation is not None:
+        half = one_sample([own[metric] for own in numbers]).half_width(alpha)
+        figures[metric] = replace(figures[metric], half_width=half)
+    values = {column.key: config.get(column.key) for column in columns}
+    return Arm(group.name, values, group.runs, group.diverged, group.planned, figures)
+
+
+def _judged(arms: Sequence[Arm], baseline: str | None, metric: str, rules: Rules, study: Study) -> list[Arm]:
+    """The arms with their contrasts, costs against the baseline, and outcomes of what was predicted."""
+    base = next((arm for arm in arms if arm.name == baseline), None)
+    if base is None:
+        return list(arms)
+    others = {arm.name: _by_seed(arm, metric) for arm in arms if arm is not base}
+    diverged = {arm.name: len(arm.diverged) for arm in arms}
+    found = contrasts(_by_seed(base, metric), others, diverged, rules) if others else {}
+    # The expectations are about the study's own question: another metric or baseline answers another.
+    is_studys = metric == study.metric and baseline == study.baseline
+    expect: Mapping[str, Expected] = study.expect if is_studys else {}
+    return [_judge(arm, base, found.get(arm.name), expect) for arm in arms]
+
+
+def _judge(arm: Arm, base: Arm, contrast: Contrast | None, expect: Mapping[str, Expected]) -> Arm:
+    if contrast is None:
+        return arm
+    expected = expect.get(arm.name)
+    return replace(
+        arm,
+        contrast=contrast,
+        costs=cost_differences(arm.figures, base.figures, arm.runs),
+        expected=expected,
+        outcome=outcome(expected, contrast.verdict, not arm.runs) if expected else None,
+    )
+
+
+def _contrasts(arms: Sequence[Arm]) -> list[Contrast]:
+    return [arm.contrast for arm in arms if arm.contrast]
+
+
+def _by_seed(arm: Arm, metric: str) -> dict[int, float]:
+    return {run.seed: float(run.summary[metric]) for run in arm.runs}
+
+
+def _best_first(arm: Arm, metric: str, direction: Literal["lower", "higher"]) -> tuple[bool, float]:
+    mean = arm.figures[metric].mean
+    return (True, 0.0) if math.isnan(mean) else (False, mean if direction == "lower" else -mean)
+
+
+def _notes(arms: Sequence[Arm], base: Arm | None, grouped: Grouped, ledger: StudyLedger | None) -> Iterator[str]:
+    """What holds for the whole comparison."""
+    if base and base.diverged:
+        yield (
+            f"The baseline {base.name} {base.verdict}; it is compared on the seeds where it ended, which flatters it."
+        )
+    if len({len(arm.runs) for arm in arms if arm.runs}) > 1:
+        yield "The arms have different numbers of seeds; each is compared on those it shares with the baseline."
+    if grouped.unplanned:
+        shown = ", ".join(grouped.unplanned[:3]) + (", ..." if len(grouped.unplanned) > 3 else "")
+        yield (
+            f"Not in the study's plan and left out: {len(grouped.unplanned)} runs ({shown}); given run by run, compare "
+            "shows them."
+        )
+    if ledger is None:
+        return
+    for arm, tuned in ledger.tuned.items():
+        if not tuned.interior and ledger.study.tuning:
+            yield (
+                f"{arm}: {ledger.study.tuning.key}={tuned.value:g} is at the end of what was tried, so its optimum may "
+                "lie beyond."
+            )
+    looks = _looks(ledger)
+    if (
+        looks
+        and ledger.study.sequential
+        and set(looks)
+        != set(planned_looks(len(ledger.study.seeds), ledger.study.sequential.step, ledger.study.sequential.max_seeds))
+    ):
+        yield "It was looked at with other numbers of seeds than planned; the chance of error is shared out over all."

@@ -1,0 +1,100 @@
+"""A comparison for other programs: CSV with a line an arm or a line a run, and all of it as JSON."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from atomiclm.comparison.comparing import COSTS
+from atomiclm.comparison.comparison import Comparison
+from atomiclm.comparison.compatible import numbers_of
+from atomiclm.sweep.study import Study
+from atomiclm.tracking.record import to_json
+from atomiclm.tracking.run_result import RunResult
+
+_MEASURED = ("validation/bits_per_byte", "validation/loss")
+
+
+def to_csv(comparison: Comparison) -> str:
+    """One line an arm, full names and unrounded numbers; an empty field where there is no number."""
+    measured = list(dict.fromkeys((comparison.metric, *_MEASURED)))
+    rows = []
+    for arm in comparison.arms:
+        row: dict[str, Any] = {"arm": arm.name, **arm.values}
+        row |= {"seeds": len(arm.runs), "diverged": len(arm.diverged), "planned": arm.planned}
+        for name in measured:
+            spread = arm.figures.get(name)
+            row |= {name: spread.mean if spread else None, f"{name} sd": spread.deviation if spread else None}
+        row["half_width"] = arm.figures[comparison.metric].half_width
+        contrast = arm.contrast
+        for name in ("mean", "low", "high", "p", "p_holm", "p_equivalence", "correlation", "seeds_needed"):
+            row["difference" if name == "mean" else name] = getattr(contrast, name) if contrast else None
+        row |= {"verdict": arm.verdict, "expected": arm.expected, "outcome": arm.outcome}
+        row |= {name: _whole(arm.figures[name].mean) for name in COSTS if name not in measured}
+        rows.append(row)
+    return _csv(rows)
+
+
+def to_csv_of_runs(comparison: Comparison) -> str:
+    """One line a run, every number of its summary: what a study commits as `results.csv`.
+
+    A run that did not end has its state, and no figures but those of how far it came.
+    """
+    rows = []
+    for arm in comparison.arms:
+        for run in (*arm.runs, *arm.diverged):
+            row = {"arm": arm.name, "seed": run.seed, "run": run.folder.run_id, "state": run.state}
+            rows.append({**row, **arm.values, **_numbers(run)})
+    known = {row["run"] for row in rows}
+    for missing in comparison.unfinished:
+        if missing.run not in known:
+            rows.append({"arm": missing.arm, "seed": missing.seed, "run": missing.run, "state": missing.state})
+    return _csv(rows)
+
+
+def to_json_text(comparison: Comparison) -> str:
+    """Everything: each figure of each run, and its folder; a number that is none is null."""
+    return to_json(_plain(comparison), indent=2).decode() + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """Containers of containers; the study as its ledger has it, a run as its folder, state, seed and figures."""
+    if isinstance(value, RunResult):
+        numbers = {name: _plain(number) for name, number in _numbers(value).items()}
+        return {"run": str(value.folder.path), "state": value.state, "seed": value.seed, "figures": numbers}
+    if isinstance(value, Study):
+        return value.to_json()
+    if is_dataclass(value) and not isinstance(value, type):
+        plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+        return {**plain, "verdict": value.verdict} if hasattr(value, "verdict") else plain
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _numbers(run: RunResult) -> dict[str, float]:
+    return {name: _whole(number) for name, number in numbers_of(run).items()}
+
+
+def _whole(value: float) -> float | int:
+    """Counts as the whole numbers they are; a mean made them floats."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    rows = list(rows)
+    stream = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _field(value) for name, value in row.items()})
+    return stream.getvalue()
+
+
+def _field(value: Any) -> Any:
+    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value

@@ -1,0 +1,195 @@
+"""Runs sorted into arms: by the plan of a study, or by variant where no arms were declared."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from atomiclm.comparison.comparison import Column, Unfinished
+from atomiclm.comparison.compatible import numbers_of
+from atomiclm.comparison.table import differing_columns
+from atomiclm.comparison.wording import format_value
+from atomiclm.sweep.ledger import Cell
+from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
+from atomiclm.tracking.run_result import RunResult
+from atomiclm.user_error import UserError
+
+MOST_NAMED = 4
+"""Differing keys that can name an arm; with more it is called as its folders are."""
+
+_ENDED = ("done", "diverged")
+_WORST_FIRST = ("failed", "torn", "diverged", "interrupted", "missing", "running")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one arm.
+
+    Attributes:
+        runs: those with a figure, in the order of the plan, or by seed.
+        diverged: those that ended without one.
+        planned: how many are wanted.
+    """
+
+    name: str
+    runs: Sequence[RunResult]
+    diverged: Sequence[RunResult]
+    planned: int
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """All runs, each in its place."""
+
+    groups: Sequence[Group]
+    columns: Sequence[Column]
+    unfinished: Sequence[Unfinished]
+    unplanned: Sequence[str]
+
+    @property
+    def compared(self) -> list[RunResult]:
+        """Runs of the arms, each once though it may be in two."""
+        runs = (run for group in self.groups for run in (*group.runs, *group.diverged))
+        return list({run.folder.path: run for run in runs}.values())
+
+
+def without_figures_diverged(runs: Sequence[RunResult], metric: str) -> list[RunResult]:
+    """Runs as they are to be counted: one that came to its end with a metric that is no number has diverged."""
+
+    def counted(run: RunResult) -> RunResult:
+        value = numbers_of(run).get(metric, 0.0)
+        if run.done and not math.isfinite(value):
+            return replace(run, state="diverged", error=f"{metric} is {run.summary[metric]!s:.30}")
+        return run
+
+    return [counted(run) for run in runs]
+
+
+def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
+    """Arms of a study's plan, in its order; a run that two arms share is in both.
+
+    Raises:
+        UserError: two folders hold one run.
+    """
+    known = _of_cells(runs, cells)
+    groups = []
+    for arm, wanted in _by_arm(cells).items():
+        there = [known[cell.run_id] for cell in wanted if cell.run_id in known]
+        groups.append(_group(arm, there, len(wanted)))  # in the order of the plan, which sequential looks go by
+    planned = {run.folder.path for run in known.values()}
+    unplanned = [run.folder.run_id for run in runs if run.folder.path not in planned]
+    return Grouped(groups, _columns(groups), _sorted(_left(cells, known)), unplanned)
+
+
+def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped:
+    """Arms of what is there: runs that differ only in the seed, called by what tells them apart.
+
+    Args:
+        runs: all of them: of sweeps, and single ones beside them.
+        cells: of the sweeps from the command line that are on record. Their arms come first, under their own names, and
+            what is missing of them is told.
+
+    Raises:
+        UserError: there are cells, and two folders hold one run.
+    """
+    variants: dict[str, list[RunResult]] = defaultdict(list)
+    for run in runs:
+        if run.state in _ENDED:
+            variants[run.variant].append(run)
+    known = _of_cells(runs, cells) if cells else {}
+    swept = []
+    for arm, wanted in _by_arm(cells).items():
+        found = [known[cell.run_id] for cell in wanted if cell.run_id in known]
+        own = next((str(run.summary["variant"]) for run in found if "variant" in run.summary), "")
+        there = variants.pop(own, [])
+        left = len(wanted) - sum(run.state in _ENDED for run in found)
+        if there or left:  # else two sweeps had the arm, under two names
+            swept.append(_group(arm, sorted(there, key=_seed), len(there) + left))
+    rest = [_group(variant, sorted(there, key=_seed), len(there)) for variant, there in variants.items()]
+    columns = _columns([*swept, *rest])
+    names = _names(rest, columns, [group.name for group in swept])
+    groups = [*swept, *(replace(group, name=names[group.name]) for group in rest)]
+    planned = {run.folder.path for run in known.values()}
+    unfinished = [
+        _unfinished(run, names.get(str(run.summary.get("variant")), ""), run.seed, run.folder.command())
+        for run in runs
+        if not run.done and run.folder.path not in planned
+    ]
+    return Grouped(groups, columns, _sorted([*_left(cells, known), *unfinished]), [])
+
+
+def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, RunResult]:
+    """The run of each cell that has one, by the cell's run id."""
+    alike: dict[str, list[RunResult]] = defaultdict(list)
+    for run in runs:
+        twins = alike[digest_of(run.folder.run_id)[:EARLIER_DIGITS]]
+        if twin := next((twin for twin in twins if are_one_run(twin.folder.run_id, run.folder.run_id)), None):
+            raise UserError(
+                f"{twin.folder.path} and {run.folder.path} are copies of one run: their names end in the same hash; "
+                "move one of them to another folder"
+            )
+        twins.append(run)
+    found = {
+        cell.run_id: [one for one in alike[cell.digest[:EARLIER_DIGITS]] if are_one_run(one.folder.run_id, cell.run_id)]
+        for cell in cells
+    }
+    return {run_id: own[0] for run_id, own in found.items() if own}
+
+
+def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    arms: dict[str, list[Cell]] = defaultdict(list)
+    for cell in cells:
+        arms[cell.arm].append(cell)
+    return arms
+
+
+def _left(cells: Sequence[Cell], known: Mapping[str, RunResult]) -> Iterator[Unfinished]:
+    """What is left to do of a plan, with the commands that do it."""
+    for cell in cells:
+        if (found := known.get(cell.run_id)) is None:
+            yield Unfinished(cell.arm, cell.seed, cell.run_id, "missing", "", "", cell.command)
+        elif not found.done:
+            yield _unfinished(found, cell.arm, cell.seed, cell.command)
+
+
+def _group(name: str, runs: Sequence[RunResult], planned: int) -> Group:
+    ended, diverged = [run for run in runs if run.done], [run for run in runs if run.state == "diverged"]
+    return Group(name, ended, diverged, planned)
+
+
+def _seed(run: RunResult) -> tuple[bool, Any]:
+    return (True, str(run.seed)) if not isinstance(run.seed, int) else (False, run.seed)
+
+
+def _columns(groups: Sequence[Group]) -> list[Column]:
+    return differing_columns([[run.config for run in (*group.runs, *group.diverged)] for group in groups])
+
+
+def _names(groups: Sequence[Group], columns: Sequence[Column], others: Sequence[str]) -> dict[str, str]:
+    """Of each variant: its differing values where they are few, else what its folders are called, else its hash.
+
+    Args:
+        others: names that are taken.
+    """
+    names = {}
+    for group in groups:
+        run = [*group.runs, *group.diverged][0]
+        values = [f"{column.short}={format_value(run.config.get(column.key))}" for column in columns]
+        folder = re.sub(r"-?seed=[^-]*-[0-9a-f]+$", "", run.folder.run_id)
+        names[group.name] = " ".join(values) if 0 < len(values) <= MOST_NAMED else folder or group.name
+    taken = [*names.values(), *others]
+    return {variant: name if taken.count(name) == 1 else variant for variant, name in names.items()}
+
+
+def _unfinished(run: RunResult, arm: str, seed: int | None, command: str) -> Unfinished:
+    # The command would find a run that has diverged, and leave it at that.
+    command = "" if run.state == "diverged" else command
+    return Unfinished(arm, seed, run.folder.run_id, run.state, run.progress(), run.error, command)
+
+
+def _sorted(unfinished: Iterable[Unfinished]) -> list[Unfinished]:
+    """What went wrong before what only takes time; else as planned."""
+    ranks = {state: rank for rank, state in enumerate(_WORST_FIRST)}
+    return sorted(unfinished, key=lambda one: ranks.get(one.state, len(ranks)))

@@ -1,0 +1,198 @@
+"""A comparison as headings, cells and sentences: what the terminal and Markdown lay out, each in its way."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from atomiclm.comparison.comparing import COSTS
+from atomiclm.comparison.comparison import Arm, Comparison, Prediction, Unfinished
+from atomiclm.comparison.grouping import MOST_NAMED
+from atomiclm.comparison.wording import (
+    HEADINGS,
+    format_cost,
+    format_difference,
+    format_p,
+    format_relative,
+    format_spread,
+    format_value,
+)
+from atomiclm.tracking.wording import duration, printable, short_number
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of the table of arms; `cells` in the order of the arms."""
+
+    heading: str
+    cells: Sequence[str]
+    is_number: bool = True
+
+
+def quality(comparison: Comparison) -> list[Field]:
+    """The columns after the arm's name: settings, seeds, the metric, the difference, the verdict."""
+    arms = comparison.arms
+    named = HEADINGS.get(comparison.metric, comparison.metric)
+    found = settings(comparison) if len(comparison.columns) <= MOST_NAMED else []
+    found.append(Field("seeds", [_seeds(arm) for arm in arms]))
+    found.append(Field(named, [format_spread(arm.figures[comparison.metric]) for arm in arms]))
+    if any(arm.contrast for arm in arms):
+        found.append(Field("difference", [format_difference(arm.contrast) for arm in arms]))
+        found.append(Field("p", [format_p(arm.contrast.p_holm) if arm.contrast else "" for arm in arms]))
+    if any(arm.verdict or arm.expected for arm in arms) or len(arms) > 1:
+        words = [arm.verdict or ("baseline" if arm.name == comparison.baseline else "") for arm in arms]
+        found.append(Field("verdict", words, is_number=False))
+    if any(arm.expected for arm in arms):
+        found.append(Field("predicted", [_predicted(arm) for arm in arms], is_number=False))
+    return found
+
+
+def costs(comparison: Comparison) -> list[Field]:
+    """What an arm takes."""
+    return [
+        Field(HEADINGS[name], [format_cost(name, arm.figures[name].mean) for arm in comparison.arms])
+        for name in COSTS
+        if name != comparison.metric
+    ]
+
+
+def settings(comparison: Comparison) -> list[Field]:
+    """The differing settings; none where the arms are called by them already."""
+    columns = comparison.columns
+    spelled = [
+        all(
+            f"{column.short.rpartition('.')[2]}={format_value(arm.values[column.key])}" in arm.name
+            for column in columns
+        )
+        for arm in comparison.arms
+    ]
+    if all(spelled):
+        return []
+    found = []
+    for column in columns:
+        cells = [format_value(arm.values[column.key]) for arm in comparison.arms]
+        numbers = all(cell.replace(".", "").replace("e-", "").isdigit() or cell == "-" for cell in cells)
+        found.append(Field(column.short, cells, numbers))
+    return found
+
+
+def prediction_lines(comparison: Comparison) -> Iterator[str]:
+    """What was predicted, how beforehand, and what came of it."""
+    predicted = comparison.prediction
+    if predicted is None:
+        return
+    if predicted.text:
+        yield (
+            f"Predicted: {predicted.text} ({predicted.source})" if predicted.source else f"Predicted: {predicted.text}"
+        )
+    yield f"{declared(predicted)}."
+    outcomes = [arm for arm in comparison.arms if arm.outcome]
+    for word in ("reproduced", "contradicted", "unresolved"):
+        own = [f"{arm.name} ({arm.expected})" for arm in outcomes if arm.outcome == word]
+        if own:
+            yield f"{word.capitalize()}: {', '.join(own)}."
+
+
+def declared(predicted: Prediction) -> str:
+    """How beforehand a prediction was made."""
+    if predicted.finished_cells is None:
+        return "It is not known when this was declared"
+    named = f"(sha256 {str(predicted.sha256)[:12]}, {predicted.time})"
+    if predicted.is_before_the_results:
+        return f"Declared before the first run ended {named}"
+    verb = "Changed" if predicted.earlier_versions else "Declared"
+    return f"{verb} after {predicted.finished_cells} runs had ended {named}"
+
+
+def cost_lines(comparison: Comparison) -> Iterator[str]:
+    """What an arm costs more or less than the baseline, and what it was matched in."""
+    for arm in comparison.arms:
+        open_costs = [one for one in arm.costs if not one.is_matched]
+        matched = [one for one in arm.costs if one.is_matched]
+        words = [f"{HEADINGS.get(one.quantity, one.quantity)} {format_relative(one.relative)}" for one in open_costs]
+        words += [
+            f"matched in {HEADINGS.get(one.quantity, one.quantity)} to {format_relative(one.relative)}"
+            for one in matched
+        ]
+        if words:
+            yield f"{arm.name} against {comparison.baseline}: {', '.join(words)}"
+
+
+def notes(comparison: Comparison) -> Iterator[str]:
+    """What the reader of the table must know, and what the figures in it are."""
+    for arm in comparison.arms:
+        if arm.contrast and arm.contrast.note:
+            yield f"{arm.name}: {arm.contrast.note}."
+    yield from comparison.notes
+    for difference in comparison.environment:
+        values = ", ".join(f"{value} ({count} runs)" for value, count in difference.runs.items())
+        yield f"Not the same for all runs: {difference.fact}: {values}."
+    yield from _legend(comparison)
+
+
+def _legend(comparison: Comparison) -> Iterator[str]:
+    alpha, family = comparison.alpha, sum(arm.contrast is not None for arm in comparison.arms)
+    if any(arm.figures[comparison.metric].half_width is not None for arm in comparison.arms):
+        yield f"± is half the {100 * (1 - alpha):g} % interval of the mean over seeds; one seed has none."
+    contrasts = [arm.contrast for arm in comparison.arms if arm.contrast and arm.contrast.p is not None]
+    if contrasts:
+        levels = sorted({contrast.alpha for contrast in contrasts})
+        arms = f"{family} {'arm' if family == 1 else 'arms'} (Holm)"
+        looks = " and for the looks at this study" if comparison.study.sequential else ""
+        yield (
+            f"Differences are to {comparison.baseline}, {_pairing(comparison)}, with their {_confidence(levels)} "
+            f"interval; p is adjusted for {arms}{looks}."
+        )
+        if comparison.margin is not None:
+            yield (
+                f"Equivalent: the {_confidence([2 * level for level in levels])} interval lies within "
+                f"±{comparison.margin:g}, even of a difference that is certain."
+            )
+        else:
+            yield "No margin was declared, so nothing is called equivalent (--margin)."
+    yield from (f"{column.short}: {column.key}" for column in comparison.columns if column.short != column.key)
+
+
+def _confidence(errors: Sequence[float]) -> str:
+    return " or ".join(f"{100 * (1 - error):.4g} %" for error in errors)
+
+
+def _pairing(comparison: Comparison) -> str:
+    paired = {arm.contrast.is_paired for arm in comparison.arms if arm.contrast and arm.contrast.p is not None}
+    return "paired by seed" if paired == {True} else "not paired" if paired == {False} else "paired by seed where noted"
+
+
+def closing(comparison: Comparison) -> Iterator[str]:
+    """Anchors, noise floor and cost, a line each."""
+    if comparison.anchors:
+        values = "  ".join(f"{name} {value:.3f}" for name, value in comparison.anchors.items())
+        yield f"anchors  {values}  (bits per byte on the same bytes)"
+    floor = comparison.noise
+    if floor and floor.deviation is not None:
+        text = f"noise    sd {floor.deviation:.2g} over {floor.count} seeds of {comparison.baseline}"
+        if floor.difference_deviation is not None and floor.detectable is not None:
+            text += (
+                f", {floor.difference_deviation:.2g} of paired differences; {floor.pairs} seeds find "
+                f"{floor.detectable:.2g} in 80 % of studies"
+            )
+        yield text
+    spent = comparison.total
+    if spent.runs or spent.seconds:
+        cores = f", {duration(spent.core_seconds)} of cores" if spent.core_seconds else ""
+        yield (
+            f"cost     {spent.runs} finished runs, {duration(spent.seconds)} of training{cores}, "
+            f"{short_number(spent.flops)} FLOPs"
+        )
+
+
+def about(run: Unfinished) -> tuple[str, str, str, str]:
+    """State, which run, how far it came, what went wrong."""
+    named = f"{run.arm} seed {run.seed}" if run.arm and run.seed is not None else run.run
+    return run.state, printable(named), run.progress, printable(run.error)
+
+
+def _seeds(arm: Arm) -> str:
+    wanted = max(arm.planned, len(arm.runs))
+    return str(len(arm.runs)) if len(arm.runs) == wanted else f"{len(arm.runs)} of {wanted}"
+
+
+def _predicted(arm: Arm) -> str:
+    return f"{arm.expected}: {arm.outcome}" if arm.expected else ""

@@ -1,0 +1,130 @@
+"""The figures of a plan as text: one configuration in full, or a table with one row an arm."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from atomiclm.config.cost import CACHE_DTYPE, Cost, residuals
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast this machine is.
+
+    Attributes:
+        flops_per_second: at best.
+        origin: how that is known ("measured by training here", say).
+        reached: of FLOPs a token, the FLOP/s of the slowest run here that has about as many; None where none has.
+    """
+
+    flops_per_second: float
+    origin: str
+    reached: Callable[[float], float | None] = lambda flops_per_token: None
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table: the settings that tell it apart, its cost, and the size that its match was solved to."""
+
+    settings: Mapping[str, str]
+    cost: Cost
+    matched: str | None = None
+
+
+def full(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
+    """Yield (label, text) for every figure of one configuration."""
+    total = cost.parameters
+    yield "parameters", f"{total:,}"
+    for role, count in cost.parameters_by_role.items():
+        if count:
+            yield f"  {role}", f"{count:,}  ({count / total:.1%})"
+    if cost.active_parameters != total:
+        yield "  active for a token", f"{cost.active_parameters:,}  ({cost.active_parameters / total:.1%})"
+    yield (
+        "FLOPs/token forward",
+        f"{cost.forward_flops_per_token:,}  (context {cost.context_length}, all scores counted)",
+    )
+    yield "FLOPs/token training", f"{cost.training_flops_per_token:,}"
+    needed = cost.needed_flops_per_token
+    yield "  without masked scores", f"{needed:,.0f}  ({needed / cost.training_flops_per_token:.1%})"
+    yield "cache bytes/token", f"{cost.cache_bytes_per_token:,}  ({CACHE_DTYPE}, over a full context)"
+    yield "memory", f"about {_bytes(cost.memory_bytes)} at the peak of a step"
+    yield "  weights, gradients", f"{_bytes(2 * cost.weight_bytes)}"
+    state = "not told by its class" if cost.optimizer_bytes is None else _bytes(cost.optimizer_bytes)
+    yield "  optimizer", state
+    yield "  activations", f"about {_bytes(cost.activation_bytes)}"
+    if cost.tokens is None:
+        yield "budget", "seconds of training steps"
+        return
+    yield "budget", f"{cost.steps:,} steps, {cost.tokens:,} tokens"
+    yield "training FLOPs", f"{cost.flops:.3e}"
+    yield "time", f"{_time(cost, rate)} of steps, validation not counted"
+    yield "  at least", f"at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}"
+    if reached := rate.reached(cost.training_flops_per_token):
+        yield "  at most", f"at {reached:.2e} FLOP/s, as the slowest run of about this size here"
+
+
+def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
+    """Yield the lines of a table, one row an arm; percentages are differences to the first arm."""
+    names = list(dict.fromkeys(name for arm in arms for name in arm.settings))
+    has_match = any(arm.matched for arm in arms)
+    rows = [[*(_short(name, names) for name in names), *(["matched by"] if has_match else [])]]
+    rows[0] += ["parameters", "", "non-embedding", "", "FLOPs/token", ""]
+    rows[0] += [f"cache B/token ({CACHE_DTYPE})", "", "memory", "time"]
+    first = arms[0].cost
+    for arm in arms:
+        cost = arm.cost
+        against = residuals(cost, first)
+        training = cost.training_flops_per_token
+        row = [arm.settings.get(name, "") for name in names]
+        if has_match:
+            row.append(arm.matched or "")
+        row += [
+            f"{cost.parameters:,}", _share(against["parameters"]),
+            f"{cost.non_embedding_parameters:,}", _share(against["non_embedding_parameters"]),
+            f"{training:,}", _share(training / first.training_flops_per_token - 1),
+            f"{cost.cache_bytes_per_token:,}", _share(against["cache_bytes"]),
+            _bytes(cost.memory_bytes), _time(cost, rate),
+        ]  # fmt: skip
+        rows.append(row)
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (text.rjust(width) for text, width in zip(row, widths, strict=True) if width)
+        yield "  ".join(cells).rstrip()
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    last = name.rpartition(".")[2]
+    return last if [other.rpartition(".")[2] for other in names].count(last) == 1 else name
+
+
+def _share(fraction: float) -> str:
+    return "=" if abs(fraction) < 5e-6 else f"{fraction:+.2%}"
+
+
+def _bytes(number: float) -> str:
+    power = min(4, max(0, math.floor(math.log(number, 1024)))) if number >= 1 else 0
+    return f"{number / 1024**power:.1f} {_UNITS[power]}" if power else f"{number:.0f} B"
+
+
+def _time(cost: Cost, rate: Rate) -> str:
+    """From the time at the best rate to that at the rate of like runs; "over" the first where there was none."""
+    if cost.tokens is None:
+        return ""
+    reached = rate.reached(cost.training_flops_per_token)
+    least = _duration(cost.flops / rate.flops_per_second)
+    if reached is None:
+        return f"over {least}"
+    most = _duration(cost.flops / reached)
+    if least == most:
+        return most
+    number, unit = least.split()
+    return f"{number if most.endswith(f' {unit}') else least} to {most}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

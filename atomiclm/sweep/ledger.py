@@ -1,0 +1,148 @@
+"""`study.json`: what a sweep set out to do, beside the runs in which it is done.
+
+The runs say what became of each cell; the ledger says which cells there are, so that one that never began is missed.
+It is written before the first cell trains and again whenever the plan grows (tuned values, more seeds).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from atomiclm.durable import read_plain
+from atomiclm.sweep.study import Study
+from atomiclm.tracking.record import from_json, write_summary
+from atomiclm.tracking.run_folder import are_one_run, digest_of
+from atomiclm.user_error import UserError
+
+LEDGER_FILE = "study.json"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run that the sweep wants.
+
+    Attributes:
+        arm: name of its arm; of a sweep from the command line, what is special about it.
+        seed: its seed.
+        run_id: name of its run folder beside the ledger. Only the digest after its last "-" identifies the run.
+        overrides: what `python -m atomiclm.train` takes to run this cell alone.
+    """
+
+    arm: str
+    seed: int
+    run_id: str
+    overrides: Sequence[str]
+
+    @property
+    def digest(self) -> str:
+        """The part of the run id that says what the run is."""
+        return digest_of(self.run_id)
+
+    @property
+    def command(self) -> str:
+        """The command that runs it alone, for a shell."""
+        import shlex
+
+        return " ".join(["python -m atomiclm.train", *map(shlex.quote, self.overrides)])
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A prediction as it stood at one time.
+
+    Attributes:
+        sha256: `Study.prediction_sha256`.
+        time: when the ledger first saw it, ISO 8601 with time zone.
+        finished_cells: how many runs had ended by then; a prediction made before the results has 0.
+    """
+
+    sha256: str
+    time: str
+    finished_cells: int
+
+
+@dataclass(frozen=True)
+class TunedValue:
+    """What tuning chose for an arm.
+
+    Attributes:
+        value: the setting's value.
+        trials: mean metric on the dev split by value tried, over the tuning seeds; NaN where a trial diverged.
+        interior: whether better than both its neighbours; False: the grid ended first.
+    """
+
+    value: float
+    trials: Mapping[str, float]
+    interior: bool
+
+
+@dataclass(frozen=True)
+class StudyLedger:
+    """The plan of a sweep.
+
+    Attributes:
+        name: of the study; its folder's.
+        command: what was typed last, for a shell.
+        cells: every run that is wanted, arm by arm.
+        study: the declaration; of a sweep from the command line one without arms.
+        declared: the predictions, oldest first; more than one: it was changed.
+        tuned: by arm, where the study tunes.
+        looks: of a sequential study, the numbers of seeds at which it was looked at.
+        profile: cpu, smoke or gpu.
+    """
+
+    name: str
+    command: str
+    cells: Sequence[Cell]
+    study: Study
+    declared: Sequence[Declared] = ()
+    tuned: Mapping[str, TunedValue] = field(default_factory=dict)
+    looks: Sequence[int] = ()
+    profile: str = "cpu"
+
+    def arm_of(self, run_id: str) -> str | None:
+        """The arm whose cell a run is, by the digest in its id; None for a run that is not in the plan."""
+        return next((cell.arm for cell in self.cells if are_one_run(cell.run_id, run_id)), None)
+
+    def with_prediction(self, time: str, finished_cells: int) -> "StudyLedger":
+        """Note the study's prediction, if it is a new one."""
+        sha256 = self.study.prediction_sha256()
+        if self.declared and self.declared[-1].sha256 == sha256:
+            return self
+        return replace(self, declared=[*self.declared, Declared(sha256, time, finished_cells)])
+
+
+def write_ledger(folder: Path, ledger: StudyLedger) -> None:
+    """Write `folder/study.json`, whole or not at all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_summary(folder / LEDGER_FILE, {"format": FORMAT, **asdict(ledger), "study": ledger.study.to_json()})
+
+
+def read_ledger(folder: Path) -> StudyLedger | None:
+    """Read `folder/study.json`; None where there is none.
+
+    Raises:
+        ValueError: it is damaged, or of another format.
+    """
+    file = folder / LEDGER_FILE
+    try:
+        values = from_json(read_plain(file))
+        if values.pop("format") != FORMAT:
+            raise UserError("written by another version of atomiclm")
+        return StudyLedger(
+            **{
+                **values,
+                "cells": [Cell(**cell) for cell in values["cells"]],
+                "study": Study.from_json(values["study"]),
+                "declared": [Declared(**entry) for entry in values["declared"]],
+                "tuned": {arm: TunedValue(**entry) for arm, entry in values["tuned"].items()},
+            }
+        )
+    except FileNotFoundError:
+        return None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{file} cannot be read ({error}); remove it, and the next sweep writes it anew, without what it noted: "
+            "when the prediction was first seen, and the looks"
+        ) from error

@@ -1,0 +1,129 @@
+"""One run as it lies on disk, whatever became of it."""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from atomiclm.tracking.run_folder import RunFolder, is_held
+from atomiclm.user_error import UserError
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run.
+
+    Attributes:
+        folder: where it is.
+        state: done, running, failed, interrupted, diverged (as its summary says), or torn: no summary can be read,
+            though there should be one.
+        config: the resolved configuration under dotted names ("model.attention.num_kv_heads").
+        summary: the figures of `summary.json`; empty when torn.
+        error: what went wrong, in one line; "" when nothing did.
+        environment: of the process that trained it last, from `environment.json`; empty where that says nothing.
+    """
+
+    folder: RunFolder
+    state: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether it ran to the end of its budget, so that its figures can be compared."""
+        return self.state == "done"
+
+    @property
+    def variant(self) -> str:
+        """The run's identity without its seed."""
+        return str(self.summary["variant"])
+
+    @property
+    def seed(self) -> Any:
+        """The run's seed."""
+        return self.summary.get("seed")
+
+    def progress(self) -> str:
+        """How far it came, and for a run that says it is running how long ago it last said anything."""
+        parts = []
+        if self.summary.get("step"):
+            parts.append(f"step {self.summary['step']}")
+        if self.state == "running" and self.folder.metrics.exists():
+            seconds = max(0.0, time.time() - self.folder.metrics.stat().st_mtime)
+            parts.append(f"last row {_ago(seconds)} ago")
+        return ", ".join(parts)
+
+
+def read_run(folder: RunFolder) -> RunResult:
+    """Read one run folder; what cannot be read is said in the result, not raised."""
+    faults = []
+    config: dict[str, Any] = {}
+    try:
+        config = dict(flatten(folder.read_config()))
+    except UserError as error:
+        faults.append(str(error))
+    try:
+        summary = folder.read_summary()
+    except UserError as error:
+        faults.append(str(error))
+    else:
+        missing = [key for key in ("state", "variant") if key not in summary]
+        faults.extend(f"summary.json has no {key!r}" for key in missing)
+    environment = _environment(folder)
+    if faults and not _has_begun(folder) and _is_abandoned(folder):
+        said = "stopped before its first row; the command that started it begins it again"
+        return RunResult(folder, "interrupted", config, error=said, environment=environment)
+    if faults:
+        return RunResult(folder, "torn", config, error="; ".join(faults), environment=environment)
+    if summary["state"] == "running" and _is_abandoned(folder):
+        said = "its process is gone; the command that started it resumes it"
+        return RunResult(folder, "interrupted", config, summary, said, environment)
+    return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")), environment)
+
+
+def _environment(folder: RunFolder) -> dict[str, Any]:
+    """What the last process noted. Unreadable, it is no fault of the run's figures."""
+    try:
+        return folder.read_environments()[-1]
+    except UserError:
+        return {}
+
+
+def _has_begun(folder: RunFolder) -> bool:
+    """Whether there is anything that a run leaves once it trains."""
+    if os.path.lexists(folder.summary) or os.path.lexists(folder.checkpoints):
+        return True
+    return folder.metrics.is_file() and folder.metrics.stat().st_size > 0
+
+
+def _is_abandoned(folder: RunFolder) -> bool:
+    """Whether a process began the run and none is training it any more."""
+    return (folder.path / ".lock").is_file() and not is_held(folder)
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested mapping under dotted names; a list is one leaf."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping) and value:
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _error(error: Any) -> str:
+    if not error:
+        return ""
+    if not isinstance(error, Mapping):
+        return str(error)
+    lines = str(error.get("message", "")).strip().splitlines()
+    return f"{error.get('type', 'Error')}: {lines[0]}" if lines else str(error.get("type", "Error"))
+
+
+def _ago(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"

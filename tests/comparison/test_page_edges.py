@@ -1,0 +1,127 @@
+"""Pages of studies that are not as usual: evaluated, sequential, empty, unplanned, huge."""
+
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+from comparison.fake_runs import FakeArm, gqa_arms, write_study
+from comparison.page_reading import Page
+from comparison.page_study import compared, eventful_study
+
+from atomiclm.comparison.page import figure_svg, page_html
+from atomiclm.evaluation.protocol import Described
+from atomiclm.evaluation.results import EvaluationResult, Measured
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory):
+    return eventful_study(tmp_path_factory.mktemp("outputs") / "gqa")
+
+
+MIB = 1 << 20
+
+
+def evaluation(protocol, figures, curves=None, step=488, model=None):
+    """As `evaluate` writes it."""
+    described = Described(protocol, {"validation_sha256": "aa"}, {"context_length": 256})
+    measured = Measured(figures, curves or {})
+    return EvaluationResult(described, f"step_{step:08d}", "w", model or {}, measured).to_json()
+
+
+def test_evaluations_of_run_folders_are_shown_as_means_over_seeds(comparison, tmp_path):
+    folder = tmp_path / "outputs" / "two"
+    write_study(folder, gqa_arms()[:2], (1, 2))
+    positions = {"position": [0, 1, 2, 4], "loss": [4.0, 3.0, 2.5, 2.0], "tokens": [9, 9, 9, 9]}
+    for seed, run in enumerate(sorted(folder.glob("kv4-*")), start=1):
+        (run / "evaluations").mkdir()
+        (run / "evaluations" / "by_position-1.json").write_bytes(
+            evaluation("by_position", {"bits_per_byte": 1.0 + seed, "loss": 2.0}, {"binned": positions})
+        )
+        (run / "evaluations" / "length_extrapolation-1.json").write_bytes(
+            evaluation(
+                "length_extrapolation", {"bits_per_byte/1x": 1.9, "bits_per_byte/2x": 2.5, "bits_per_byte/4x": 3.0}
+            )
+        )
+        old = evaluation("by_position", {"bits_per_byte": 99.0, "loss": 2.0}, step=10)
+        (run / "evaluations" / "by_position-0.json").write_bytes(old)
+        (run / "evaluations" / "recall-1.json").write_text("{torn")
+    page = Page(page_html(compared(folder)))
+    assert page.table("by_position: means over the seeds")[1:] == [["kv4", "2", "2.5000", "2.0000"]]
+    section = page.root.one("section", id="evaluations")
+    assert len([svg for svg in section.all("svg") if svg.attributes.get("role") == "img"]) == 2
+    assert "recall-1.json: JSONDecodeError" in section.text
+    assert "Evaluations" not in [heading.text for heading in Page(page_html(comparison)).root.all("h2")]
+
+
+def test_settings_changed_for_an_evaluation_make_a_line_of_their_own(tmp_path):
+    folder = tmp_path / "outputs" / "yarn"
+    write_study(folder, gqa_arms()[:1], (1,))
+    run = next(path for path in folder.iterdir() if path.is_dir())
+    (run / "evaluations").mkdir()
+    for factor in (None, 2, 4):
+        model = {"model.position.factor": factor} if factor else {}
+        text = evaluation("bits_per_byte", {"bits_per_byte": 2.0 + (factor or 0)}, model=model)
+        (run / "evaluations" / f"bits_per_byte-{factor}.json").write_bytes(text)
+    rows = Page(page_html(compared(folder))).table("bits_per_byte: means over the seeds")[1:]
+    assert [row[0] for row in rows] == ["kv8", "kv8 (model.position.factor=2)", "kv8 (model.position.factor=4)"]
+    assert [row[2] for row in rows] == ["2.0000", "4.0000", "6.0000"]
+
+
+def test_a_study_of_which_nothing_has_ended_has_a_page_and_no_figure(tmp_path):
+    folder = tmp_path / "outputs" / "none"
+    write_study(folder, [replace(arm, states={1: "failed", 2: "missing"}) for arm in gqa_arms()], (1, 2))
+    comparison = compared(folder)
+    page = Page(page_html(comparison))
+    assert "4 failed, 4 missing" in page.root.one("section", id="problems").text
+    with pytest.raises(ValueError, match="no run has ended"):
+        figure_svg(comparison)
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_few_seeds_and_runs_without_a_plan_have_a_page(tmp_path, seeds):
+    folder = tmp_path / "outputs" / "few"
+    write_study(folder, gqa_arms()[:3], seeds, ledger=False)
+    comparison = compared(folder)
+    page = Page(page_html(comparison))
+    assert len(page.table("Verdicts: one row an arm")) == 4
+    assert not page.root.all("section", id="prediction")
+    ET.fromstring(figure_svg(comparison))
+
+
+def test_equal_runs_and_runs_that_never_validated_have_a_page(tmp_path):
+    folder = tmp_path / "outputs" / "same"
+    write_study(
+        folder, [FakeArm("a"), FakeArm("b", config={"optim.lr": 1.0})], (1, 2), noise=0.0, validations=0, rows=1
+    )
+    comparison = compared(folder)
+    page = Page(page_html(comparison))
+    assert page.curve_data["metrics"] == {"train/loss": "training loss, nats per token"}
+    ET.fromstring(figure_svg(comparison))
+
+
+def test_the_intervals_of_a_sequential_study_are_called_what_they_are(comparison):
+    arms = [
+        replace(arm, contrast=replace(arm.contrast, alpha=0.0125)) if arm.contrast else arm for arm in comparison.arms
+    ]
+    page = Page(page_html(replace(comparison, arms=arms)))
+    headings = page.table("Verdicts: one row an arm")[0]
+    assert "bits per byte mean and 95 % interval" in headings
+    assert "difference to the baseline, 98.75 %" in headings
+
+
+def test_higher_is_better_turns_the_arrows_round(comparison):
+    text = page_html(replace(comparison, direction="higher"))
+    assert "Higher is better" in text
+    assert "better →" in text
+    assert "better →" not in page_html(comparison)
+
+
+@pytest.mark.slow
+def test_24_arms_of_3_seeds_with_400_rows_make_less_than_a_mebibyte(tmp_path):
+    folder = tmp_path / "outputs" / "many"
+    arms = [FakeArm(f"arm-number-{index}", 0.002 * index, {"optim.lr": 0.001 * (1 + index)}) for index in range(24)]
+    write_study(folder, arms, rows=400, validations=400)
+    text = page_html(compared(folder))
+    assert len(text.encode()) < MIB
+    curves = Page(text).curve_data["arms"][23]["curves"]
+    assert len(curves["train/loss"]["x"]["step"]) >= 60, "small because it is thin"
