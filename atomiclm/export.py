@@ -64,7 +64,7 @@ def _export(arguments: argparse.Namespace) -> None:
 
 
 def _export_tiktoken(arguments: argparse.Namespace, folder: RunFolder) -> None:
-    from atomiclm.interop.tiktoken.files import write_tiktoken
+    from atomiclm.interop.tiktoken import write_tiktoken
     from atomiclm.tokenizer import BasicTokenizer
 
     if arguments.dtype:

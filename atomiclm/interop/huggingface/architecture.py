@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from atomiclm.interop.describe import blocks_of, window_of
-from atomiclm.interop.huggingface.rotary_rows import Layout
-from atomiclm.interop.huggingface.settings import Settings
-from atomiclm.interop.huggingface.weights import Weight, our_tensors
+from atomiclm.interop.huggingface.config_json import ConfigJson
+from atomiclm.interop.huggingface.weights import Layout, Weight, our_tensors
 from atomiclm.model import Decoder
 
 type Names = Mapping[str, str]
@@ -20,13 +19,14 @@ type Names = Mapping[str, str]
 class Architecture(ABC):
     """A model class of transformers.
 
-    model_type      its name in `config.json`
-    class_name      what `AutoModelForCausalLM` builds
-    rotary_layout   how it pairs rotated features
-    outside         our modules outside the layers, and their names for them
-    inside          the same in a layer, under ``blocks.N`` here and ``stem.N`` there; a parameter that has no module of
-                    its own is named whole
-    stem            where its layers are
+    Attributes:
+        model_type: its name in `config.json`.
+        class_name: what `AutoModelForCausalLM` builds.
+        rotary_layout: how it pairs rotated features.
+        outside: our modules outside the layers, and their names for them.
+        stem: where its layers are.
+        inside: the names in a layer, under `blocks.N` here and `stem.N` there; a parameter that has no module of its
+            own is named whole.
     """
 
     model_type: ClassVar[str]
@@ -37,12 +37,8 @@ class Architecture(ABC):
     stem: ClassVar[str]
 
     @abstractmethod
-    def read(self, settings: Settings) -> dict[str, Any]:
-        """Keyword arguments of ``Decoder`` for a configuration.
-
-        Raises:
-            ValueError: the configuration asks for something that is not here.
-        """
+    def read(self, config: ConfigJson) -> dict[str, Any]:
+        """Keyword arguments of `Decoder`. Raises UserError where the configuration asks for something unsupported."""
 
     @abstractmethod
     def write(self, model: Decoder) -> dict[str, Any]:
@@ -50,11 +46,11 @@ class Architecture(ABC):
 
     def limits(self, model: Decoder) -> Iterator[str]:
         """What transformers does not compute although its configuration can say it; each begins with the setting."""
-        if any(window_of(block.attention) == 1 for block in blocks_of(model)):
+        if 1 in windows_of(model):
             yield "model.attention.window: 1, which it does not compute with its cache as without; give at least 2"
 
     def special_weights(self, model: Decoder, layer: int) -> list[Weight]:
-        """Tensors of a layer that are more than renamed; names are whole."""
+        """Tensors of a layer that are more than renamed, such as queries, keys and values fused; names are whole."""
         return []
 
     def weights(self, model: Decoder) -> list[Weight]:
@@ -86,6 +82,11 @@ class Architecture(ABC):
             _, layer, rest = name.split(".", 2)
             return f"{self.stem}.{layer}.{_lookup(self.inside, rest)}"
         return _lookup(self.outside, name)
+
+
+def windows_of(model: Decoder) -> list[int | None]:
+    """The window of each layer."""
+    return [window_of(block.attention) for block in blocks_of(model)]
 
 
 def _lookup(names: Names, name: str) -> str:

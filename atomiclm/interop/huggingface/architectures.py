@@ -1,20 +1,10 @@
 """The architectures there are, the plainest first: a model that several can express is written as the first of them."""
 
 from atomiclm.interop.huggingface.architecture import Architecture
-from atomiclm.interop.huggingface.bloom import Bloom
-from atomiclm.interop.huggingface.deepseek import DeepseekV2, DeepseekV3
-from atomiclm.interop.huggingface.experts import Mixtral, Olmoe, Qwen3Moe
-from atomiclm.interop.huggingface.gemma2 import Gemma2
-from atomiclm.interop.huggingface.gpt2 import GPT2
-from atomiclm.interop.huggingface.gpt_neox import GPTNeoX
-from atomiclm.interop.huggingface.granite import Granite
+from atomiclm.interop.huggingface.experts import DeepseekV2, DeepseekV3, Mixtral, Olmoe, Qwen3Moe
 from atomiclm.interop.huggingface.llama import Llama
-from atomiclm.interop.huggingface.mistral import Mistral
-from atomiclm.interop.huggingface.mpt import Mpt
-from atomiclm.interop.huggingface.nanochat import NanoChat
-from atomiclm.interop.huggingface.olmo2 import Olmo2
-from atomiclm.interop.huggingface.qwen import Qwen2, Qwen3
-from atomiclm.interop.huggingface.smollm3 import SmolLM3
+from atomiclm.interop.huggingface.llama_variants import Gemma2, Granite, Mistral, NanoChat, Olmo2, Qwen2, Qwen3, SmolLM3
+from atomiclm.interop.huggingface.older_decoders import GPT2, Bloom, GPTNeoX, Mpt
 from atomiclm.user_error import UserError
 
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -24,13 +14,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
 
 
 def architecture_of(model_type: str, where: str) -> Architecture:
-    """The architecture that `config.json` names.
-
-    Raises:
-        ValueError: there is none of that name here.
-    """
+    """The architecture that `config.json` names. Raises UserError where there is none of that name."""
     for architecture in ARCHITECTURES:
         if architecture.model_type == model_type:
             return architecture
     known = ", ".join(architecture.model_type for architecture in ARCHITECTURES)
-    raise UserError(f"{where}: model_type={model_type!r} cannot be read; known are {known}")
+    raise UserError(f"{where}: model_type={model_type!r} cannot be read; supported are {known}")

@@ -10,7 +10,7 @@ import torch
 from atomiclm.interop.describe import Description, describe_decoder, differences
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES
-from atomiclm.interop.huggingface.settings import Settings
+from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.model import Decoder
 from atomiclm.user_error import UserError, from_user
 
@@ -21,9 +21,9 @@ def build(architecture: Architecture, config: Mapping[str, Any], where: str) -> 
     Raises:
         ValueError: the configuration asks for something that is not here, or has keys that nobody understands.
     """
-    settings = Settings(config, where)
-    arguments = architecture.read(settings)
-    settings.finish()
+    keys = ConfigJson(config, where)
+    arguments = architecture.read(keys)
+    keys.finish()
     return Decoder(**arguments, init=_as_it_is)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from atomiclm.interop.huggingface.settings import Settings
+from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.model import (
     DynamicNTK,
     Llama3Scaling,
@@ -18,21 +18,24 @@ from atomiclm.user_error import UserError
 
 
 def read_rope(
-    settings: Settings, default_theta: float = 10000.0, partial_rotary: bool = False
+    config: ConfigJson, default_theta: float = 10000.0, partial_rotary: bool = False
 ) -> Callable[..., Position]:
     """The position scheme that a configuration names.
 
-    partial_rotary   whether the architecture turns only ``partial_rotary_factor`` of the features
+    Args:
+        config: of the model.
+        default_theta: where it is silent.
+        partial_rotary: whether the architecture rotates only `partial_rotary_factor` of the features.
 
     Raises:
-        ValueError: a scaling we have not, or an option of one.
+        UserError: an unsupported scaling, or an option of one.
     """
-    legacy_theta = settings.get("rope_theta", default_theta)
-    length = settings.need("max_position_embeddings")
+    legacy_theta = config.get("rope_theta", default_theta)
+    length = config.need("max_position_embeddings")
     # transformers gives rope_scaling precedence when both are there.
-    scaling, parameters = settings.get("rope_scaling"), settings.get("rope_parameters")
-    fraction = settings.get("partial_rotary_factor", 1.0)
-    rope = Settings(scaling or parameters or {}, f"{settings.where}: rope_parameters")
+    scaling, parameters = config.get("rope_scaling"), config.get("rope_parameters")
+    fraction = config.get("partial_rotary_factor", 1.0)
+    rope = ConfigJson(scaling or parameters or {}, f"{config.where}: rope_parameters")
     kind = rope.get("rope_type", rope.get("type", "default"))
     rope.get("type")
     theta = float(rope.get("rope_theta", legacy_theta))
@@ -43,14 +46,14 @@ def read_rope(
         rope.finish()
         return partial(ProportionalRotary, fraction=fraction, **common)
     if fraction != 1.0 and not partial_rotary:
-        raise UserError(f"{rope.where}: partial_rotary_factor={fraction} is not known of this architecture")
+        raise UserError(f"{rope.where}: partial_rotary_factor={fraction} is not supported for this architecture")
     common["rotary_fraction"] = fraction
     scheme = _scaled(kind, rope, length, common)
     rope.finish()
     return scheme
 
 
-def _scaled(kind: str, rope: Settings, length: int, common: dict[str, Any]) -> Callable[..., Position]:
+def _scaled(kind: str, rope: ConfigJson, length: int, common: dict[str, Any]) -> Callable[..., Position]:
     if kind == "default":
         return partial(RotaryEmbedding, **common)
     if kind == "linear":
@@ -82,7 +85,7 @@ def _scaled(kind: str, rope: Settings, length: int, common: dict[str, Any]) -> C
             **common,
         )
     raise UserError(
-        f"{rope.where}: rope_type={kind!r} cannot be read; known are default, linear, dynamic, yarn, llama3, "
+        f"{rope.where}: rope_type={kind!r} cannot be read; supported are default, linear, dynamic, yarn, llama3, "
         "proportional"
     )
 

@@ -1,18 +1,24 @@
-"""Tensors under our names and under theirs, the same function in both."""
+"""Tensors under our names and under theirs, the same function in both.
+
+Rotated features are renumbered on the way: where the two of each pair lie is a convention of the weights.
+"""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from atomiclm.interop.huggingface.rotary_rows import rotary_rows
-from atomiclm.model import Decoder
+from atomiclm.interop.describe import blocks_of
+from atomiclm.model import Decoder, LatentAttention, MultiHeadAttention, RotaryEmbedding
 from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.interop.huggingface.architecture import Architecture
+
+Layout = Literal["adjacent", "half", "half_reversed"]
+"""Positions of pair i among r rotated features: (2i, 2i + 1); (i, i + r/2); (i + r/2, i), the other way round."""
 
 Transform = Callable[[list[Tensor]], list[Tensor]]
 
@@ -32,7 +38,7 @@ class Weight:
 
 
 def transposed(weight: Weight) -> Weight:
-    """The same with one matrix of theirs kept as (inputs, outputs)."""
+    """The same with one matrix of theirs as (inputs, outputs)."""
     return Weight(
         weight.ours,
         weight.theirs,
@@ -48,14 +54,14 @@ def unstacked(ours: str, theirs: Iterable[str]) -> Weight:
 
 
 def joined(ours: Iterable[str], theirs: str, sizes: list[int]) -> Weight:
-    """Tensors that they keep end to end along the first dimension, with these sizes."""
+    """Tensors that lie end to end there along the first dimension, with these sizes."""
     return Weight(
         tuple(ours), (theirs,), lambda tensors: [torch.cat(tensors)], lambda tensors: list(tensors[0].split(sizes))
     )
 
 
 def interleaved(ours: Iterable[str], theirs: str, num_heads: int) -> Weight:
-    """Queries, keys and values that they keep head by head: (heads, 3, head_dim) rows."""
+    """Queries, keys and values that lie head by head there: (heads, 3, head_dim) rows."""
 
     def to_theirs(tensors: list[Tensor]) -> list[Tensor]:
         return [torch.stack([tensor.unflatten(0, (num_heads, -1)) for tensor in tensors], 1).flatten(0, 2)]
@@ -72,6 +78,65 @@ def our_tensors(model: Decoder) -> dict[str, Tensor]:
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     tensors = {**dict(model.named_parameters()), **buffers}
     return {name: tensor for name, tensor in tensors.items() if not name.startswith("lookahead.")}
+
+
+def _positions(layout: Layout, rotated: int) -> list[int]:
+    """Where the two features of pair 0, of pair 1, ... lie."""
+    half = rotated // 2
+    if layout == "adjacent":
+        return list(range(rotated))
+    pairs = [(pair, pair + half) if layout == "half" else (pair + half, pair) for pair in range(half)]
+    return [position for pair in pairs for position in pair]
+
+
+def head_rows(ours: Layout, theirs: Layout, rotated: int, width: int, first: int = 0) -> Tensor:
+    """(width,) which feature of ours each feature of theirs is; features `first` to `first + rotated` are rotated."""
+    rows = torch.arange(width)
+    rows[first + torch.tensor(_positions(theirs, rotated))] = first + torch.tensor(_positions(ours, rotated))
+    return rows
+
+
+def rotary_rows(model: Decoder, layout: Layout) -> dict[str, Tensor]:
+    """For each tensor of ours that makes rotated features: our row of each of their rows, where they differ."""
+    found: dict[str, Tensor] = {}
+    for layer, block in enumerate(blocks_of(model)):
+        scheme, attention = model.position.of_layer(layer), block.attention
+        if not isinstance(scheme, RotaryEmbedding) or scheme.layout == layout:
+            continue
+        if isinstance(attention, MultiHeadAttention):
+            rows = head_rows(scheme.layout, layout, scheme.rotated, attention.head_dim)
+            of_layer = _multi_head(attention, rows)
+        else:
+            assert isinstance(attention, LatentAttention), type(attention)
+            of_layer = _latent(attention, scheme, layout)
+        found |= {f"blocks.{layer}.attention.{name}": rows for name, rows in of_layer.items()}
+    own = dict(model.named_parameters())
+    return {name: rows for name, rows in found.items() if name in own}
+
+
+def _repeat(rows: Tensor, heads: int) -> Tensor:
+    return (torch.arange(heads)[:, None] * rows.shape[0] + rows).flatten()
+
+
+def _multi_head(attention: MultiHeadAttention, rows: Tensor) -> dict[str, Tensor]:
+    query, key = _repeat(rows, attention.num_heads), _repeat(rows, attention.num_kv_heads)
+    found = {"query.weight": query, "query.bias": query, "key.weight": key, "key.bias": key}
+    gains = {f"query_key_norm.{name}": every for name, every in (("query", query), ("key", key))}
+    for name, gain in attention.named_parameters():
+        if name in gains:  # one gain a feature of a head, shared by heads, or one for each
+            found[name] = rows if gain.shape[0] == rows.shape[0] else gains[name]
+    return found
+
+
+def _latent(attention: LatentAttention, scheme: RotaryEmbedding, layout: Layout) -> dict[str, Tensor]:
+    content, rotary, latent = attention.content_dim, attention.rotary_dim, attention.latent_dim
+    of_head = head_rows(scheme.layout, layout, scheme.rotated, content + rotary, first=content)
+    of_squeeze = head_rows(scheme.layout, layout, scheme.rotated, latent + rotary, first=latent)
+    return {
+        "query.weight": _repeat(of_head, attention.num_heads),
+        "squeeze.weight": of_squeeze,
+        "squeeze.bias": of_squeeze,
+    }
 
 
 def to_theirs(architecture: "Architecture", model: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

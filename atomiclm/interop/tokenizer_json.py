@@ -1,7 +1,7 @@
-r"""Our tokenizer as Hugging Face's `tokenizer.json`; `tokenizer_import.py` is the way back.
+r"""Our tokenizer as Hugging Face's `tokenizer.json`; `tokenizer_json_import.py` is the way back.
 
 The file says: cut the text at the special tokens, then by the split pattern, write each byte as a printable character
-(`byte_characters.py`), and merge neighbours by rank. `tokenizers` then gives our ids for every text, with one
+(`CHARACTERS`), and merge neighbours by rank. `tokenizers` then gives our ids for every text, with one
 difference of habit: it always recognises special tokens in a text, which here is `encode(text, allowed_special="all")`.
 
 A vocabulary there is a map from spellings to ids, so two ids of one spelling cannot be said. Byte-pair encoding can
@@ -11,10 +11,31 @@ learn such a pair (`ab c` and `a bc`), though it hardly ever does; export refuse
 from typing import Any
 
 from atomiclm.interop.expressions import one_meaning
-from atomiclm.interop.huggingface.byte_characters import CHARACTERS, read, spell
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.content import repeated_token, spell_tokens
+from atomiclm.tokenizer.tie_break import PRINTABLE, byte_order
 from atomiclm.user_error import UserError
+
+CHARACTERS = [
+    chr(byte if byte in PRINTABLE else 0x100 + position - len(PRINTABLE))
+    for byte, position in enumerate(byte_order("huggingface"))
+]
+"""The character of each byte: its own in Latin-1 where that is printable, else the next from U+0100 on.
+
+Source: Radford et al. (2019), "GPT-2", `bytes_to_unicode` in its encoder; Hugging Face's `ByteLevel` does the same.
+"""
+
+_BYTES = {character: byte for byte, character in enumerate(CHARACTERS)}
+
+
+def spell(token: bytes) -> str:
+    """The bytes as the printable characters that stand for them."""
+    return "".join(CHARACTERS[byte] for byte in token)
+
+
+def read(spelling: str) -> bytes:
+    """The bytes that these characters stand for; the inverse of `spell`."""
+    return bytes(_BYTES[character] for character in spelling)
 
 
 def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:

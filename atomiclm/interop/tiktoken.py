@@ -1,0 +1,287 @@
+"""tiktoken's formats: `tiktoken.Encoding`, and the `.tiktoken` file of ranks. tiktoken itself may be missing.
+
+Both sides give the same ids for every string that has a UTF-8 form. Two habits differ: tiktoken raises at the spelling
+of a special token that was not allowed (pass `disallowed_special=()`), and a lone surrogate, which here can stand for a
+byte, is U+FFFD there.
+
+A rank is the id of a token and at the same time its position in the order of merging. The file (`cl100k_base.tiktoken`)
+has a line for each token: its bytes in base64, a blank, its rank.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atomiclm.durable import new_folder, write_whole
+from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
+from atomiclm.tokenizer import PATTERNS, BasicTokenizer
+from atomiclm.tokenizer.bpe_ops import Pair
+from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.content import TokenizerFile, repeated_token, spell_tokens
+from atomiclm.tokenizer.encode_pretoken import encode_heap
+from atomiclm.tokenizer.file_format import read_bounded
+from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.user_error import UserError
+
+if TYPE_CHECKING:
+    import tiktoken
+
+NAME = "atomiclm"
+MAX_TOKEN_BYTES = 1 << 16
+"""Longer tokens are refused; the longest in use have 128 bytes."""
+
+_LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})")
+
+
+def to_tiktoken(tokenizer: BasicTokenizer, name: str = NAME) -> tiktoken.Encoding:
+    """An encoding with our ids.
+
+    Args:
+        tokenizer: trained, loaded or imported.
+        name: what the encoding calls itself.
+
+    Raises:
+        ImportError: tiktoken is not installed.
+        ValueError: tiktoken cannot say the vocabulary (see `ranks_of`), the split pattern or the special tokens.
+    """
+    try:
+        import tiktoken
+    except ImportError as error:
+        raise ImportError("to_tiktoken needs tiktoken; run: pip install tiktoken") from error
+    _check_special_tokens(tokenizer)
+    return tiktoken.Encoding(
+        name,
+        pat_str=_pattern_of(tokenizer),
+        mergeable_ranks=ranks_of(tokenizer),
+        special_tokens=tokenizer.special_tokens,
+    )
+
+
+def from_tiktoken(encoding: tiktoken.Encoding) -> BasicTokenizer:
+    """The tokenizer with the ids of an encoding; its merges are recovered from the ranks.
+
+    Raises:
+        ValueError: the split pattern could mean something else in our engine, or the vocabulary is not of byte-pair
+            encoding (see `from_ranks`).
+    """
+    # The constructor's arguments; tiktoken has no public names for them, and pickles an encoding by these.
+    expression = encoding._pat_str
+    name = name_of(expression)
+    if name is None and not (one_meaning(expression) and matches_everything(expression)):
+        raise UserError(
+            f"encoding._pat_str: {expression!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something else "
+            "in another engine, or leave out text; only patterns for which neither can happen are imported"
+        )
+    return from_ranks(encoding._mergeable_ranks, name or expression, encoding._special_tokens)
+
+
+def write_tiktoken(tokenizer: BasicTokenizer, folder: Path) -> tuple[Path, Path]:
+    """Write `atomiclm.tiktoken` (the ranks) and `encoding.json` (`name`, `pat_str`, `special_tokens`).
+
+    Args:
+        tokenizer: trained, loaded or imported.
+        folder: does not exist yet, or is empty; it appears complete or not at all.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ValueError: the folder is not empty, or tiktoken cannot say the tokenizer; see `to_tiktoken`.
+        OSError: the folder cannot be written to.
+    """
+    _check_special_tokens(tokenizer)
+    rest = {"name": NAME, "pat_str": _pattern_of(tokenizer), "special_tokens": tokenizer.special_tokens}
+    ranks = ranks_of(tokenizer)
+    names = f"{NAME}.tiktoken", "encoding.json"
+    with new_folder(folder) as partial:
+        write_ranks(ranks, partial / names[0])
+        (partial / names[1]).write_bytes(json.dumps(rest, indent=2).encode() + b"\n")
+    return folder / names[0], folder / names[1]
+
+
+def _pattern_of(tokenizer: BasicTokenizer) -> str:
+    """The split pattern as tiktoken's engine reads it.
+
+    Raises:
+        ValueError: it may read it with another meaning.
+    """
+    if tokenizer.pattern in PATTERNS:
+        return PATTERNS[tokenizer.pattern]
+    if not (one_meaning(tokenizer.pattern) and matches_everything(tokenizer.pattern)):
+        raise UserError(
+            f"tokenizer.pattern: {tokenizer.pattern!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something "
+            "else in tiktoken's engine, or leave out text, which tiktoken drops; train with one of these"
+        )
+    return tokenizer.pattern
+
+
+def _check_special_tokens(tokenizer: BasicTokenizer) -> None:
+    """Of two special tokens that begin alike we take the longer; tiktoken takes either, by the chance of a hash.
+
+    Raises:
+        ValueError: there are two such tokens.
+    """
+    for shorter, longer in pairwise(sorted(tokenizer.special_tokens)):  # what begins with a token comes right after it
+        if longer.startswith(shorter):
+            raise UserError(
+                f"tokenizer.special_tokens: {longer!r} begins with {shorter!r}; tiktoken may take either where the "
+                "longer one stands, so such spellings cannot be exported"
+            )
+
+
+def read_ranks(path: str | Path) -> dict[bytes, int]:
+    """Read a `.tiktoken` file.
+
+    Raises:
+        ValueError: a line is not a token and its rank, or gives a token or a rank twice; names the file and the line.
+        OSError: the file cannot be read.
+    """
+    path = Path(path)
+    ranks: dict[bytes, int] = {}
+    used: set[int] = set()
+    for number, line in enumerate(read_bounded(path).split(b"\n"), start=1):
+        if not line:
+            continue
+        match = _LINE.fullmatch(line)
+        token = _decoded(match[1]) if match else None
+        if match is None or token is None:
+            raise UserError(
+                f"{path}: line {number}: {line!r:.80} is not a token in base64, a blank and its rank; "
+                "give a .tiktoken file as tiktoken writes it"
+            )
+        rank = int(match[2])
+        if token in ranks or rank in used or rank >= MAX_VOCAB_SIZE:
+            raise UserError(
+                f"{path}: line {number}: token {token!r:.80} with rank {rank}: tokens and ranks must each come once, "
+                f"and ranks be below {MAX_VOCAB_SIZE}; give a .tiktoken file as tiktoken writes it"
+            )
+        ranks[token] = rank
+        used.add(rank)
+    if not ranks:
+        raise UserError(f"{path}: line 1: there are no tokens; give a .tiktoken file as tiktoken writes it")
+    return ranks
+
+
+def _decoded(text: bytes) -> bytes | None:
+    """The bytes, if this is how base64 writes them."""
+    try:
+        token = base64.b64decode(text, validate=True)
+    except ValueError:
+        return None
+    return token if base64.b64encode(token) == text else None
+
+
+def write_ranks(ranks: Mapping[bytes, int], path: str | Path) -> None:
+    """Write a `.tiktoken` file, by rank, the way `tiktoken.load.dump_tiktoken_bpe` does.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written to.
+    """
+    lines = [b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in sorted(ranks.items(), key=lambda r: r[1])]
+    write_whole(Path(path), b"".join(lines))
+
+
+def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping[str, int]) -> BasicTokenizer:
+    """The tokenizer that gives tiktoken's ids.
+
+    Args:
+        ranks: of all tokens, as from `read_ranks`. All 256 bytes must be among them.
+        pattern: the name of a pattern, or a regular expression; the file of ranks does not say it. cl100k_base has
+            "cl100k", o200k_base "o200k", the older ones "gpt2".
+        special_tokens: spelling and id of each.
+
+    Raises:
+        ValueError: a byte is missing, a token is not made of two earlier ones, or ids collide; says which.
+    """
+    missing = [value for value in range(TOKENIZER_BASE_LENGTH) if bytes([value]) not in ranks]
+    if missing:
+        raise UserError(
+            f"ranks: the byte {missing[0]} has no token ({len(missing)} are missing), so not every text could be "
+            "encoded; give a byte-level vocabulary"
+        )
+    tokens = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
+    try:
+        merges = recover_merges(tokens)
+        content = TokenizerFile(
+            pattern=split_pattern(pattern).text,
+            target_vocab_size=1 + max((*ranks.values(), *special_tokens.values())),
+            special_tokens=dict(special_tokens),
+            merges=merges,
+            byte_ids=tuple(ranks[bytes([value])] for value in range(TOKENIZER_BASE_LENGTH)),
+            merge_ids=tuple(ranks[token] for token in tokens),
+            tie_break=None,
+            whole_pretokens=True,
+            trained_on=None,
+        )
+    except ValueError as error:
+        raise UserError(f"ranks: {error}; give the ranks of a byte-level BPE vocabulary") from error
+    return BasicTokenizer.from_content(content)
+
+
+def ranks_of(tokenizer: BasicTokenizer) -> dict[bytes, int]:
+    """The tokenizer's vocabulary as ranks.
+
+    Raises:
+        ValueError: ranks cannot say it: two tokens have the same bytes; an earlier merge has a higher id than a later
+            one, while a rank is both; or joining by ranks would come to other tokens.
+    """
+    if twice := repeated_token(tokenizer.merges):
+        first, second = (tokenizer.merge_ids[number - TOKENIZER_BASE_LENGTH] for number in twice)
+        raise UserError(
+            f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
+            "different merges; tiktoken has one id for the bytes of a token, so train with another vocab_size"
+        )
+    if list(tokenizer.merge_ids) != sorted(tokenizer.merge_ids):
+        raise UserError(
+            "tokenizer: its merges do not have ascending ids; in tiktoken the id of a token is also its place in the "
+            "order of merging, so this vocabulary cannot be said there; export it for Hugging Face"
+        )
+    spelled = spell_tokens(tokenizer.merges)
+    try:
+        exact = recover_merges(spelled[TOKENIZER_BASE_LENGTH:]) == tokenizer.merges
+    except UserError:
+        exact = False
+    if not exact:
+        raise UserError(
+            "tokenizer: a token's own bytes are not encoded as that token by its merges, so joining by rank, as "
+            "tiktoken does, would give other ids; export it for Hugging Face"
+        )
+    return dict(zip(spelled, (*tokenizer.byte_ids, *tokenizer.merge_ids), strict=True))
+
+
+def recover_merges(tokens: Iterable[bytes]) -> list[Pair]:
+    """The pair of token numbers that makes each token.
+
+    tiktoken saves no merges. Its rule is: join the two neighbours whose bytes together are the token of the lowest
+    rank. Hence the last merge that makes a token is found by encoding its bytes with the tokens of lower rank only.
+    Exactly two parts must remain, and they are the pair.
+
+    Joining pairs then gives tiktoken's ids for every text, although tiktoken would join any two parts that spell the
+    token, not only this pair. For take two neighbours P, Q in some text that spell a token T: nothing has been joined
+    across their outer edges, so between the edges the same has happened as when T's bytes are encoded alone. That ends
+    in T by way of the pair found here, so P, Q is that pair.
+
+    Args:
+        tokens: all tokens of two bytes or more, in order of rank.
+
+    Raises:
+        ValueError: a token is not made by joining two earlier ones, so this is no vocabulary of byte-pair encoding.
+    """
+    ranks: dict[Pair, int] = {}
+    for rank, token in enumerate(tokens):
+        if len(token) > MAX_TOKEN_BYTES:
+            raise UserError(f"the token {token!r:.80} is longer than {MAX_TOKEN_BYTES} bytes")
+        parts = encode_heap(token, ranks)
+        if len(parts) != 2:
+            raise UserError(
+                f"the token {token!r:.80} is no merge of two: tokens of lower rank make {len(parts)} parts of it"
+            )
+        ranks[parts[0], parts[1]] = rank
+    assert all(max(pair) < TOKENIZER_BASE_LENGTH + rank for pair, rank in ranks.items())
+    return list(ranks)
