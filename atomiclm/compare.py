@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.command import VERSION, command, told
 from atomiclm.comparison.comparing import compare_runs
 from atomiclm.comparison.comparison import Comparison
@@ -15,7 +16,6 @@ from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text
 from atomiclm.comparison.markdown import to_markdown
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.terminal import print_terminal
-from atomiclm.durable import write_whole
 from atomiclm.user_error import UserError
 
 BROKEN = ("failed", "diverged", "torn")
@@ -93,7 +93,7 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None)
         if figure is not None:
             from atomiclm.comparison.page import figure_svg
 
-            write_whole(figure, figure_svg(comparison).encode("utf-8"))
+            write_atomic(figure, figure_svg(comparison).encode("utf-8"))
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
             raise UserError(f"{told(error)}; give a file in a folder that is there") from error

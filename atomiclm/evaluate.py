@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.command import VERSION, command, told
-from atomiclm.durable import write_whole
 from atomiclm.evaluation.results import NotFinite, read_result
 from atomiclm.user_error import UserError, from_user
 
@@ -150,7 +150,7 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
 def _keep(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, data)
+        write_atomic(path, data)
     except OSError as error:
         raise OSError(error.errno, f"{error.strerror}: the figures were not kept", error.filename) from error
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.branch import Trunk
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
@@ -24,7 +25,6 @@ from atomiclm.config.signals import Request, deferred
 from atomiclm.config.standing import refuse_other_text, summary_of
 from atomiclm.config.user_code_hash import user_code_hash
 from atomiclm.data import Batch, training_batches
-from atomiclm.durable import write_whole
 from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
 from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES, anchors, notes
 from atomiclm.generation import Sampler, generate
@@ -135,7 +135,7 @@ class Run:
             OSError: the disk does not take the summary.
         """
         folder = self.folder
-        write_whole(folder.config, self.config.to_yaml().encode("utf-8"))
+        write_atomic(folder.config, self.config.to_yaml().encode("utf-8"))
         self.corpus.tokenizer.save(folder.tokenizer)
         facts = self._facts()
         spent, begun = summary_of(folder).get("cpu_seconds", 0.0), time.process_time()

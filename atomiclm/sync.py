@@ -11,8 +11,7 @@ from pathlib import Path
 
 from atomiclm.command import VERSION, command, told
 from atomiclm.sweep.ledger import read_ledger
-from atomiclm.tracking import RunFolder, WeightsAndBiases, find_run
-from atomiclm.tracking.hold import Held, hold
+from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
 from atomiclm.tracking.wandb_mirror import Mirrored
 from atomiclm.tracking.wandb_mode import choose_mode, import_wandb
@@ -86,9 +85,9 @@ def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
     said: list[str] = []
     try:
         # A run that is being trained has a mirror of its own, and two would double its rows.
-        with hold(folder.path, said.append):
+        with run_lock(folder.path, said.append):
             mirrored = _mirror(folder, arm, given, said)
-    except Held:
+    except Locked:
         said.append("it is being trained; send it when it has ended")
         mirrored = None
     except (OSError, UserError) as error:

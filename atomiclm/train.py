@@ -20,8 +20,7 @@ from atomiclm.config.cautions import cautions
 from atomiclm.config.errors import TRY_AGAIN
 from atomiclm.config.run import read_config
 from atomiclm.config.standing import ended, refuse_other_texts, summary_of
-from atomiclm.tracking import Console, RunFolder
-from atomiclm.tracking.hold import Held, hold
+from atomiclm.tracking import Console, Locked, RunFolder, run_lock
 from atomiclm.training.openmp import wait_briefly
 from atomiclm.user_error import UserError
 
@@ -80,8 +79,8 @@ def lock_run(folder: RunFolder) -> Iterator[None]:
     held = ExitStack()
     try:
         # Whoever was passed over by another machine must write nothing more, and ends as a kill would end it.
-        held.enter_context(hold(folder.path, say, wait=in_sweep(), taken=lambda: os._exit(TRY_AGAIN)))
-    except Held as other:
+        held.enter_context(run_lock(folder.path, say, wait=in_sweep(), on_takeover=lambda: os._exit(TRY_AGAIN)))
+    except Locked as other:
         raise UserError(str(other)) from None
     except OSError as error:
         if error.errno not in (EACCES, EPERM, EROFS, EEXIST, ENOTDIR):

@@ -10,8 +10,8 @@ from pathlib import Path
 import yaml
 from cli import heed_signals
 
+from atomiclm.atomic_io import to_json
 from atomiclm.tracking import RunFolder, write_summary
-from atomiclm.tracking.record import to_json
 
 DRIVER = """
 import json, os, signal, sys, threading, time

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from atomiclm.atomic_io import to_json
 from atomiclm.comparison.comparing import COSTS
 from atomiclm.comparison.comparison import Comparison
 from atomiclm.comparison.compatible import numbers_of
 from atomiclm.sweep.study import Study
-from atomiclm.tracking.record import to_json
 from atomiclm.tracking.run_result import RunResult
 
 _MEASURED = ("validation/bits_per_byte", "validation/loss")

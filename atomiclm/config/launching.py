@@ -14,7 +14,7 @@ from atomiclm.config.planning import Wanted
 from atomiclm.config.run import job_name
 from atomiclm.sweep.board import Board
 from atomiclm.sweep.ledger import Cell
-from atomiclm.tracking import RunFolder, is_held
+from atomiclm.tracking import is_locked
 
 BASIC = "BasicLauncher"
 """Hydra's launcher that runs jobs in this process, one after the other."""
@@ -68,7 +68,7 @@ class Launching:
         left = list(wanted)
         while left:
             # Those that another process is training come last: it may have ended them by then.
-            one = next((one for one in left if not is_held(RunFolder(one.run.folder))), left[0])
+            one = next((one for one in left if not is_locked(one.run.folder)), left[0])
             left.remove(one)
             failures += _failures([one], self._launch([one]))
             self._show(everything)

@@ -26,8 +26,8 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
+from atomiclm.atomic_io import fsync, write_atomic
 from atomiclm.data.progress import Progress
-from atomiclm.durable import flush, write_whole
 from atomiclm.user_error import UserError
 
 MANIFEST = "manifest.json"
@@ -91,11 +91,11 @@ def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temporary.iterdir())
     }
     for name in files:
-        flush(temporary / name)
+        fsync(temporary / name)
     manifest = json.dumps({**details, "files": files}, indent=2, allow_nan=False) + "\n"
-    write_whole(temporary / MANIFEST, manifest.encode())
+    write_atomic(temporary / MANIFEST, manifest.encode())
     os.replace(temporary, folder)
-    flush(folder.parent)
+    fsync(folder.parent)
 
 
 def _sweep(folder: Path, prefix: str) -> None:

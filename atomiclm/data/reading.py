@@ -12,11 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.data.cache import NOT_OURS, content_key, read_small_json
 from atomiclm.data.progress import Meter, Progress
 from atomiclm.data.source import Document, SourceError, SourcePart, fraction_faults
 from atomiclm.data.split import Survey, check_split, digest_document, document_bytes, survey
-from atomiclm.durable import write_whole
 
 FORMAT = 2  # of everything below the cache folder, and of how text is read: part of every key
 MEMORY_BYTES = 1 << 26  # of text held in memory; more of it waits on disk
@@ -101,7 +101,7 @@ class SourceText:
             body = json.dumps(asdict(found))
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_whole(path, json.dumps([body, hashlib.sha256(body.encode()).hexdigest()]).encode())
+                write_atomic(path, json.dumps([body, hashlib.sha256(body.encode()).hexdigest()]).encode())
             except OSError as error:  # a shared cache that is read-only: only reading again is spared by this file
                 if error.errno not in NOT_OURS:
                     raise

@@ -7,12 +7,12 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.data.cache import exclusive
 from atomiclm.data.file_formats import decode
 from atomiclm.data.progress import silent
 from atomiclm.data.source import Document, SourceError, TextSource
-from atomiclm.durable import write_whole
 
 # karpathy/char-rnn, data/tinyshakespeare/input.txt
 URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -83,7 +83,7 @@ class Shakespeare(TextSource):
                     return raw
             raw = _download()
             self._check(raw, URL)
-            write_whole(target, raw)
+            write_atomic(target, raw)
             return raw
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from atomiclm.durable import read_plain
+from atomiclm.atomic_io import read_file
 from atomiclm.evaluation.protocol import Described, content_hash
 from atomiclm.user_error import UserError
 
@@ -115,7 +115,7 @@ def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapp
 def read_result(path: Path) -> EvaluationResult:
     """The result in a file; ValueError if it is damaged."""
     try:
-        return EvaluationResult.from_json(read_plain(path))
+        return EvaluationResult.from_json(read_file(path))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); remove it, and evaluate --save writes it again") from error
 

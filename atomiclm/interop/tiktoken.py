@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atomiclm.durable import new_folder, write_whole
+from atomiclm.atomic_io import new_folder, write_atomic
 from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
@@ -184,7 +184,7 @@ def write_ranks(ranks: Mapping[bytes, int], path: str | Path) -> None:
         OSError: the folder does not exist or cannot be written to.
     """
     lines = [b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in sorted(ranks.items(), key=lambda r: r[1])]
-    write_whole(Path(path), b"".join(lines))
+    write_atomic(Path(path), b"".join(lines))
 
 
 def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping[str, int]) -> BasicTokenizer:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atomiclm.sweep.ledger import LEDGER_FILE, Cell
-from atomiclm.tracking.run_folder import RunFolder, find_cell, is_held, runs_in
+from atomiclm.tracking.lock import is_locked
+from atomiclm.tracking.run_folder import RunFolder, find_cell, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run
 from atomiclm.tracking.wording import duration
 
@@ -91,7 +92,7 @@ def failed_since_start(folder: Path) -> str:
 
 def _state(run: RunResult) -> str:
     """A run that has only just begun has a lock and not all of its files."""
-    return "running" if run.state == "torn" and is_held(run.folder) else run.state
+    return "running" if run.state == "torn" and is_locked(run.folder.path) else run.state
 
 
 def _run(folder: Path, cell: Cell) -> RunResult | None:

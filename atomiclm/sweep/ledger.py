@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from atomiclm.durable import read_plain
+from atomiclm.atomic_io import read_json
 from atomiclm.sweep.study import Study
-from atomiclm.tracking.record import from_json, write_summary
+from atomiclm.tracking.record import write_summary
 from atomiclm.tracking.run_folder import are_one_run, digest_of
 from atomiclm.user_error import UserError
 
@@ -127,7 +127,7 @@ def read_ledger(folder: Path) -> StudyLedger | None:
     """
     file = folder / LEDGER_FILE
     try:
-        values = from_json(read_plain(file))
+        values = read_json(file)
         if values.pop("format") != FORMAT:
             raise UserError("written by another version of atomiclm")
         return StudyLedger(

@@ -28,7 +28,7 @@ import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
-from atomiclm.durable import write_whole
+from atomiclm.atomic_io import write_atomic
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.content import TokenizerFile, is_int, merge_name, refuse
@@ -75,7 +75,7 @@ def write_tokenizer_file(path: Path, content: TokenizerFile) -> None:
         ],
     }
     fields["sha256"] = sha256_of(fields)
-    write_whole(path, _render(fields).encode("ascii"))
+    write_atomic(path, _render(fields).encode("ascii"))
 
 
 def read_tokenizer_file(path: Path) -> TokenizerFile:

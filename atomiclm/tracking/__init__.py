@@ -2,12 +2,14 @@
 
 from atomiclm.tracking.console import Console
 from atomiclm.tracking.environment import code_of, environment
+from atomiclm.tracking.lock import Locked, is_locked, run_lock
 from atomiclm.tracking.record import Record, read_metrics, read_summary, write_summary
-from atomiclm.tracking.run_folder import RunFolder, are_one_run, find_cell, find_run, is_held
+from atomiclm.tracking.run_folder import RunFolder, are_one_run, find_cell, find_run
 from atomiclm.tracking.weights_biases import WeightsAndBiases
 
 __all__ = [
     "Console",
+    "Locked",
     "Record",
     "RunFolder",
     "WeightsAndBiases",
@@ -16,8 +18,9 @@ __all__ = [
     "environment",
     "find_cell",
     "find_run",
-    "is_held",
+    "is_locked",
     "read_metrics",
     "read_summary",
+    "run_lock",
     "write_summary",
 ]

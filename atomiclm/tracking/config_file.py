@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 
-from atomiclm.durable import read_plain
+from atomiclm.atomic_io import read_file
 from atomiclm.user_error import UserError
 
 MAX_BYTES = 1_000_000
@@ -42,9 +42,7 @@ def read_yaml_text(path: Path) -> str:
         OSError: it cannot be read.
         ValueError: it is no YAML in UTF-8, or too large or too deep.
     """
-    content = read_plain(path, MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{path.name} has more than {MAX_BYTES:,} bytes; no configuration is that long")
+    content = read_file(path, MAX_BYTES)
     try:
         text = content.decode("utf-8")
         check_size(text)

@@ -1,54 +1,17 @@
-"""The run's own record: `metrics.jsonl`, one JSON object an event, and `summary.json`, the figures and the state.
-
-JSON has no NaN and no infinity. A number that is not finite is written as `{"non_finite": "nan"}` ("inf", "-inf") and
-read back as the float it was, so the files stay strict JSON, a text that says "NaN" stays a text, and reading is
-exactly the inverse of writing.
-"""
+"""The run's own record: `metrics.jsonl`, one JSON object an event, and `summary.json`, the figures and the state."""
 
 import contextlib
 import errno
-import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from atomiclm.durable import read_plain, write_whole
+from atomiclm.atomic_io import from_json, read_file, read_json, to_json, write_atomic
 from atomiclm.user_error import UserError
 
 AXES = ("step", "tokens", "seconds", "flops")
 """What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""
-
-
-def _strict(value: Any) -> Any:
-    """`value` with each non-finite float replaced by its written form."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"non_finite": repr(float(value))}
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    return value
-
-
-def _restore(value: dict[str, Any]) -> Any:
-    """Inverse of `_strict` for one JSON object."""
-    return float(value["non_finite"]) if value.keys() == {"non_finite"} else value
-
-
-def to_json(value: Any, indent: int | None = None) -> bytes:
-    """Strict JSON in UTF-8. A lone surrogate becomes its JSON escape, which happens to be Python's backslash form."""
-    text = json.dumps(_strict(value), ensure_ascii=False, allow_nan=False, indent=indent)
-    return text.encode("utf-8", errors="backslashreplace")
-
-
-def from_json(data: bytes) -> Any:
-    """Inverse of `to_json`; ValueError when it is not JSON in UTF-8, or nested deeper than Python's stack."""
-    try:
-        return json.loads(data.decode("utf-8"), object_hook=_restore)
-    except RecursionError as error:
-        raise UserError("nested too deep") from error
 
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
@@ -57,7 +20,7 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
     Rows are written in one piece with their newline, so a last line without one, or one that is not a JSON object, was
     torn by a kill and is left out. The same anywhere else is damage: DamagedRow.
     """
-    lines = read_plain(path).splitlines(keepends=True)
+    lines = read_file(path).splitlines(keepends=True)
     for number, line in enumerate(lines, start=1):
         last = number == len(lines)
         if last and not line.endswith(b"\n"):
@@ -193,7 +156,7 @@ class Record:
         """Rewrite the file with these rows; untouched when that is all of it."""
         data = b"".join(line for _, line in rows)
         if len(data) != self.path.stat().st_size:
-            write_whole(self.path, data)
+            write_atomic(self.path, data)
 
     def close(self) -> None:
         """Make the rows durable and close the file; a closed record takes no more rows."""
@@ -212,7 +175,7 @@ class Record:
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Replace a `summary.json` atomically and durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, to_json(summary, indent=2) + b"\n")
+    write_atomic(path, to_json(summary, indent=2) + b"\n")
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -222,10 +185,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         UserError: it is not a JSON object.
     """
-    try:
-        summary = from_json(read_plain(path))
-    except ValueError as error:
-        raise UserError(f"{path}: {error}") from error
+    summary = read_json(path)
     if not isinstance(summary, dict):
         raise UserError(f"{path}: not a JSON object")
     return summary

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atomiclm.tracking import hold
 from atomiclm.tracking.config_file import read_config_file
 from atomiclm.tracking.record import DamagedRow, read_metrics, read_summary
 from atomiclm.user_error import UserError
@@ -173,11 +172,6 @@ def runs_in(folder: Path) -> list[RunFolder]:
         return []
     candidates = (RunFolder(path) for path in sorted(folder.iterdir()) if path.is_dir())
     return [run for run in candidates if run.looks_like_a_run()]
-
-
-def is_held(folder: RunFolder) -> bool:
-    """Whether a process is training the run; see `hold.py`."""
-    return hold.is_held(folder.path)
 
 
 def digest_of(run_id: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from atomiclm.tracking.run_folder import RunFolder, is_held
+from atomiclm.tracking.lock import is_locked
+from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.user_error import UserError
 
 
@@ -101,7 +102,7 @@ def _has_begun(folder: RunFolder) -> bool:
 
 def _is_abandoned(folder: RunFolder) -> bool:
     """Whether a process began the run and none is training it any more."""
-    return (folder.path / ".lock").is_file() and not is_held(folder)
+    return (folder.path / ".lock").is_file() and not is_locked(folder.path)
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

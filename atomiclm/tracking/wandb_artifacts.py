@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from atomiclm.tracking.record import to_json
+from atomiclm.atomic_io import to_json
 from atomiclm.tracking.run_folder import RunFolder
 
 Artifacts = Literal["none", "small", "all"]

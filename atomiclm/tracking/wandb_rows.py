@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from atomiclm.tracking.record import AXES, from_json
+from atomiclm.atomic_io import from_json
+from atomiclm.tracking.record import AXES
 from atomiclm.tracking.wandb_artifacts import within
 from atomiclm.tracking.wandb_description import figures
 

@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from atomiclm.tracking.record import from_json, to_json
+from atomiclm.atomic_io import from_json, to_json
 
 ROOM_BYTES = 1 << 18
 """What must fit into `wandb/` before rows are passed on: several times what wandb collects before it writes."""

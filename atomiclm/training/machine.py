@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.data.cache import exclusive
 from atomiclm.data.progress import silent
-from atomiclm.durable import write_whole
 
 _FILE = "machine.json"
 _RUNS = 64
@@ -151,7 +151,7 @@ def _update(cache_dir: Path, change: Callable[[Machine], Machine]) -> None:
     """Read, change and write, while no other process does."""
     with exclusive(cache_dir / _FILE, silent):
         content = json.dumps(asdict(change(read_machine(cache_dir))), indent=1) + "\n"
-        write_whole(cache_dir / _FILE, content.encode())
+        write_atomic(cache_dir / _FILE, content.encode())
 
 
 def _key(seen: MatmulRate | Reached) -> tuple[str, str, str, int]:

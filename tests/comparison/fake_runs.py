@@ -14,9 +14,9 @@ from typing import Any
 
 import yaml
 
+from atomiclm.atomic_io import to_json
 from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, write_ledger
 from atomiclm.sweep.study import Study
-from atomiclm.tracking.record import to_json
 
 METRIC = "validation/bits_per_byte"
 NATS_PER_BIT_PER_BYTE = 2.3

@@ -115,7 +115,7 @@ def test_figures_that_cannot_be_kept_are_shown_all_the_same(folder, capsys, monk
     def read_only(path, content):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
-    monkeypatch.setattr("atomiclm.evaluate.write_whole", read_only)
+    monkeypatch.setattr("atomiclm.evaluate.write_atomic", read_only)
     asked = (folder, "--protocol", "bits_per_byte", "by_position")
     status, printed = evaluated(capsys, *asked)
     assert status == 1

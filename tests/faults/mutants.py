@@ -83,22 +83,22 @@ MUTANTS = (
         "            if counted > rows:", "            if False:", f"{_EXACT}[adamw-constant]",
     ),
     Mutant(
-        "the run folder is not held", "train.py",
-        "            held.enter_context(hold(folder.path, say, wait=in_sweep(), taken=lambda: os._exit(TRY_AGAIN)))\n",
-        "            pass\n",
+        "the run folder is not locked", "train.py",
+        "held.enter_context(run_lock(folder.path, say, wait=in_sweep(), on_takeover=lambda: os._exit(TRY_AGAIN)))",
+        "pass",
         "tests/faults/test_lock.py",
     ),
     Mutant(
-        "files are not flushed", "durable.py",
+        "files are not flushed", "atomic_io.py",
         "            os.fsync(file.fileno())\n", "", _CUT,
     ),
     Mutant(
         "renamed first, flushed after", f"{_CHECKPOINT}/writing.py",
-        "        flush(temporary)\n", "", _CUT,
+        "        fsync(temporary)\n", "", _CUT,
     ),
     Mutant(
         "the rename is not flushed", f"{_CHECKPOINT}/writing.py",
-        "        flush(folder)\n", "", _CUT,
+        "        fsync(folder)\n", "", _CUT,
     ),
     Mutant(
         "rows are not flushed before the checkpoint that counts them", "training/saving.py",

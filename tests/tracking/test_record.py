@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atomiclm.atomic_io import from_json, to_json
 from atomiclm.tracking import Record, read_metrics, read_summary, write_summary
-from atomiclm.tracking.record import from_json, to_json
 from atomiclm.user_error import UserError
 
 
@@ -191,7 +191,7 @@ def test_summary_round_trip_and_damage(tmp_path):
     assert math.isnan(read["validation/loss"])
     assert read["anchors"] == {"bigram": 3.5}
     path.write_text('{"state": "do')
-    with pytest.raises(UserError, match=r"summary.json: Unterminated"):
+    with pytest.raises(UserError, match=r"summary.json: not JSON .Unterminated"):
         read_summary(path)
     path.write_text("[]")
     with pytest.raises(UserError, match=r"summary.json: not a JSON object"):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from small_run import dataset, fresh_state, runtime, save, schedule, trainer, weights
 
-from atomiclm.tracking.record import from_json, to_json
+from atomiclm.atomic_io import from_json, to_json
 from atomiclm.training import Runtime, checkpoint
 from atomiclm.training.checkpoint import DamagedCheckpoint, Retention, Snapshot
 from atomiclm.training.checkpoint.layout import fingerprint

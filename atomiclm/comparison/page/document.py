@@ -5,6 +5,7 @@ import hashlib
 from functools import cache
 from pathlib import Path
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.comparison.comparison import Comparison
 from atomiclm.comparison.page.context import anchors, environment, reproduce, samples
 from atomiclm.comparison.page.courses import curves
@@ -16,7 +17,6 @@ from atomiclm.comparison.page.rows import read_recorded
 from atomiclm.comparison.page.spending import costs, tradeoffs
 from atomiclm.comparison.page.tuning import tuning
 from atomiclm.comparison.page.verdicts import differences, prediction, problems, verdicts
-from atomiclm.durable import write_whole
 
 HERE = Path(__file__).parent
 SCRIPTS = ("page.js", "scales.js", "curves.js")
@@ -42,7 +42,7 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    write_whole(Path(path), page_html(comparison).encode("utf-8"))
+    write_atomic(Path(path), page_html(comparison).encode("utf-8"))
 
 
 def page_html(comparison: Comparison) -> str:

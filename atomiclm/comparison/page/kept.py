@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from atomiclm.atomic_io import read_file
 from atomiclm.comparison.comparison import Arm, Comparison
-from atomiclm.durable import read_plain
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _of_arm(arm: Arm, faults: list[str]) -> dict[tuple[str, str, str], list[dict
         own: dict[tuple[str, str, str], dict[str, Any]] = {}
         for path in sorted((run.folder.path / "evaluations").glob("*.json")):
             try:
-                result = json.loads(read_plain(path))
+                result = json.loads(read_file(path))
                 key = (str(result["protocol"]), _stable(result["compared"]), _settings(result["model"]))
                 _check(result)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

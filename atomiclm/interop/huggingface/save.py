@@ -10,7 +10,7 @@ import safetensors
 import safetensors.torch
 import torch
 
-from atomiclm.durable import new_folder
+from atomiclm.atomic_io import new_folder
 from atomiclm.interop.huggingface.express import express
 from atomiclm.interop.huggingface.verify import verify
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs

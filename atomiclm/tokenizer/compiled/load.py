@@ -23,8 +23,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.cache_folder import default_cache_dir
-from atomiclm.durable import write_whole
 
 if TYPE_CHECKING:
     from atomiclm.tokenizer.compiled.build import MachineCode
@@ -154,7 +154,7 @@ def _write(path: Path, code: "MachineCode") -> None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(header).encode() + b"\n" + code.code, mode=0o644)  # `_read` trusts no other
+        write_atomic(path, json.dumps(header).encode() + b"\n" + code.code, mode=0o644)  # `_read` trusts no other
     except OSError as error:
         _log.warning(
             "machine code could not be kept (%s), so every process compiles it anew; "

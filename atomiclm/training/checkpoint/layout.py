@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atomiclm.durable import read_plain
-from atomiclm.tracking.record import to_json
+from atomiclm.atomic_io import to_json
 from atomiclm.user_error import UserError
 
 FORMAT_VERSION = 3
@@ -63,19 +62,6 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
     """Return the hash that a manifest carries of the rest of itself."""
     content = to_json({key: value for key, value in manifest.items() if key != "sha256"})
     return hashlib.sha256(content).hexdigest()
-
-
-def read_bounded(path: Path, limit: int) -> bytes:
-    """Return the content of a regular file of at most `limit` bytes.
-
-    Raises:
-        OSError: it cannot be read, or is a pipe, a device or a folder, which may have no end or never begin.
-        DamagedCheckpoint: it is larger.
-    """
-    content = read_plain(path, limit + 1)
-    if len(content) > limit:
-        raise DamagedCheckpoint(f"{path} is damaged: it has more than {limit:,} bytes")
-    return content
 
 
 def shown(value: object, limit: int = 120) -> str:

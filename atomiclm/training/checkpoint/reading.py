@@ -13,7 +13,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from atomiclm.tracking.record import from_json
+from atomiclm.atomic_io import from_json, read_file
 from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.layout import DamagedCheckpoint
@@ -97,9 +97,10 @@ def read_manifest(path: Path) -> dict[str, Any]:
     """
     file = path / layout.MANIFEST
     try:
-        manifest = _parsed(file, layout.read_bounded(file, _LARGEST_MANIFEST_BYTES))
-    except OSError as error:
+        content = read_file(file, _LARGEST_MANIFEST_BYTES)
+    except (OSError, UserError) as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
+    manifest = _parsed(file, content)
     version, files = manifest.get("format"), manifest.get("files")
     if not isinstance(version, int) or not OLDEST_FORMAT <= version <= layout.FORMAT_VERSION:
         raise DamagedCheckpoint(
@@ -122,10 +123,10 @@ def _verified(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
         size = file.stat().st_size
         if size != expected.get("bytes"):
             wanted = layout.shown(expected.get("bytes"))
-            raise DamagedCheckpoint(f"{path} is damaged: {name} has {size:,} bytes, not {wanted}")
+            raise UserError(f"{name} has {size:,} bytes, not {wanted}")
         # Read, not mapped: a mapped file keeps its disk blocks after the checkpoint is pruned.
-        content = layout.read_bounded(file, size)
-    except OSError as error:
+        content = read_file(file, size)
+    except (OSError, UserError) as error:
         raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
     if layout.fingerprint(content) != expected:
         raise DamagedCheckpoint(f"{path} is damaged: {name} is not what was saved")
@@ -143,7 +144,7 @@ def _tensors(path: Path, manifest: Mapping[str, Any], name: str) -> dict[str, Te
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:
     try:
         value = from_json(content)
-    except (ValueError, RecursionError, TypeError) as error:
+    except UserError as error:
         raise DamagedCheckpoint(f"{file} is damaged: {layout.shown(str(error))}") from error
     if not isinstance(value, dict):
         raise DamagedCheckpoint(f"{file} is damaged: it holds no JSON object")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atomiclm.durable import flush
+from atomiclm.atomic_io import fsync
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.reading import read_manifest
 
@@ -70,7 +70,7 @@ def quarantine(path: Path) -> Path:
     place = path.with_name(f"{layout.DAMAGED}{path.name}")
     shutil.rmtree(place, ignore_errors=True)
     os.rename(path, place)
-    flush(path.parent)
+    fsync(path.parent)
     return place
 
 

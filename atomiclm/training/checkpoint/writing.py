@@ -17,8 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from atomiclm.durable import flush, write_through
-from atomiclm.tracking.record import to_json
+from atomiclm.atomic_io import fsync, to_json, write_new
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.reading import read
 from atomiclm.training.checkpoint.retention import quarantine, set_aside, sweep
@@ -64,11 +63,11 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
         manifest = {"format": layout.FORMAT_VERSION, "step": snapshot.step, "files": files, **snapshot.about}
         manifest["sha256"] = layout.manifest_sha256(manifest)
         _write_file(temporary / layout.MANIFEST, to_json(manifest) + b"\n")
-        flush(temporary)
+        fsync(temporary)
         before_publishing()
         replaced = _cleared(final)
         os.rename(temporary, final)
-        flush(folder)
+        fsync(folder)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         sweep(folder)  # brings back what was to be replaced
@@ -85,7 +84,7 @@ def _make(folder: Path) -> None:
     folder.mkdir(parents=True)
     for parent in list(folder.absolute().parents)[:_LEVELS]:
         with contextlib.suppress(PermissionError):  # a place above ours that we may not read
-            flush(parent)
+            fsync(parent)
 
 
 def _stands(path: Path, snapshot: Snapshot) -> bool:
@@ -125,5 +124,5 @@ def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, int |
 
 def _write_file(path: Path, content: bytes) -> dict[str, int | str]:
     """Write and flush a file; return what the manifest says of it: of the content meant, not of what is read back."""
-    write_through(path, content)
+    write_new(path, content)
     return layout.fingerprint(content)

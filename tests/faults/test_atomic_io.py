@@ -1,4 +1,4 @@
-"""What `durable` promises: a file is the old one or the new one, on disk in an order that keeps it so, and nothing
+"""What `atomic_io` promises: a file is the old one or the new one, on disk in an order that keeps it so, and nothing
 else is left behind.
 """
 
@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from faults.power import Watch
 
-from atomiclm.durable import new_folder, read_plain, write_through, write_whole
+from atomiclm.atomic_io import new_folder, read_file, write_atomic, write_new
+from atomiclm.user_error import UserError
 
 
 @pytest.fixture
@@ -28,13 +29,13 @@ def _fail(number):
     return failing
 
 
-@pytest.mark.parametrize("fails", ["os.fsync", "pathlib.Path.replace", "atomiclm.durable.write_through"])
+@pytest.mark.parametrize("fails", ["os.fsync", "pathlib.Path.replace", "atomiclm.atomic_io.write_new"])
 def test_the_old_content_stays_when_it_fails(tmp_path, monkeypatch, fails):
     target = tmp_path / "a.json"
-    write_whole(target, b"old")
+    write_atomic(target, b"old")
     monkeypatch.setattr(fails, _fail(errno.ENOSPC))
     with pytest.raises(OSError, match="No space left"):
-        write_whole(target, b"new")
+        write_atomic(target, b"new")
     assert target.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -46,7 +47,7 @@ def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path, put, monkeypat
     if not target.exists():
         monkeypatch.setattr(os, "fsync", _fail(errno.ENOSPC))
     with pytest.raises(OSError, match=r"a\.json") as raised:
-        write_whole(target, b"new")
+        write_atomic(target, b"new")
     assert raised.value.filename == str(target)
 
 
@@ -54,7 +55,7 @@ def test_what_cannot_be_written_is_told_by_its_own_name(tmp_path, put, monkeypat
 def test_the_content_is_on_disk_before_the_name_and_the_name_at_the_end(tmp_path):
     watch = Watch(tmp_path, tmp_path / "none")
     with watch.watching():
-        write_whole(tmp_path / "a.json", b"new")
+        write_atomic(tmp_path / "a.json", b"new")
     renamed = next(place for place, operation in enumerate(watch.operations) if operation.kind == "rename")
     assert [(done.kind, done.content) for done in watch.operations[:renamed] if done.kind == "sync"] == [
         ("sync", b"new")
@@ -67,14 +68,14 @@ def test_the_content_is_on_disk_before_the_name_and_the_name_at_the_end(tmp_path
 ])  # fmt: skip
 def test_the_umask_has_its_say(tmp_path, umask, mask, mode, expected):
     umask(mask)
-    write_whole(tmp_path / "file", b"", mode)
+    write_atomic(tmp_path / "file", b"", mode)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == expected
 
 
 def test_no_file_is_written_over_that_is_there(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(FileExistsError):
-        write_through(tmp_path / "file", b"new")
+        write_new(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
 
 
@@ -126,10 +127,12 @@ def test_what_a_kill_has_left_long_ago_goes(tmp_path):
 
 def test_only_a_file_with_an_end_is_read(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
-    assert (read_plain(tmp_path / "file"), read_plain(tmp_path / "file", 3)) == (b"content", b"con")
+    assert read_file(tmp_path / "file") == read_file(tmp_path / "file", 7) == b"content"
+    with pytest.raises(UserError, match="more than 6 bytes"):
+        read_file(tmp_path / "file", 6)
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("pipe")
     for name in ("pipe", "folder", "link", "missing"):
         with pytest.raises(OSError, match=name):
-            read_plain(tmp_path / name)
+            read_file(tmp_path / name)

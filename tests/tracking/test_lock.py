@@ -1,7 +1,8 @@
-"""Who holds a run folder: by the kernel's lock, and by the claim where that is missing or ends at each machine."""
+"""Who has the lock of a run folder: by the kernel, and by the lease where the kernel has none or ends per machine."""
 
 import errno
 import fcntl
+import importlib
 import multiprocessing
 import os
 import signal
@@ -16,15 +17,17 @@ from pathlib import Path
 import pytest
 from filelock import FileLock, SoftFileLease
 
-from atomiclm.tracking import RunFolder, hold, is_held
+from atomiclm.tracking import Locked, is_locked, run_lock
+
+lock = importlib.import_module("atomiclm.tracking.lock")
 
 NO_LOCKS = [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP]
 
 HOLDER = """
 import os, sys, time
 from pathlib import Path
-from atomiclm.tracking import hold
-with hold.hold(Path(sys.argv[1]), print):
+from atomiclm.tracking import run_lock
+with run_lock(Path(sys.argv[1]), print):
     exec(sys.argv[2])
     print("held", flush=True)
     time.sleep(300)
@@ -43,10 +46,10 @@ def said():
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Claims that are void after two seconds."""
-    monkeypatch.setattr(hold, "LEASE_SECONDS", 2.0)
-    monkeypatch.setattr(hold, "HEARTBEAT_SECONDS", 0.3)
-    monkeypatch.setattr(hold, "GRACE_SECONDS", 0.2)
+    """Leases that are void after two seconds."""
+    monkeypatch.setattr(lock, "LEASE_SECONDS", 2.0)
+    monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.3)
+    monkeypatch.setattr(lock, "GRACE_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -77,37 +80,35 @@ def elsewhere():
         process.communicate()
 
 
-def claim_of_another_machine(folder, start=(7 << 64) + 5, duration=2.0):
+def lease_of_another_machine(folder, start=(7 << 64) + 5, duration=2.0):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / hold.LOCK).touch()
+    (folder / lock.LOCK).touch()
     record = f"pid=4242\nhost=node7\nmode=lease\ntoken={'a' * 32}\nduration={duration}\nstart={start}\n"
-    (folder / hold.CLAIM).write_text("filelock/2\n" + record)
+    (folder / lock.LEASE).write_text("filelock/2\n" + record)
 
 
-def test_held_and_let_go_and_held_again(folder, said):
+def test_locked_and_released_and_locked_again(folder, said):
     for _ in range(2):
-        with hold.hold(folder, said.append):
-            assert is_held(RunFolder(folder))
-            assert SoftFileLease(folder / hold.CLAIM).pid == os.getpid()
-        assert not is_held(RunFolder(folder))
-        assert not (folder / hold.CLAIM).exists()
+        with run_lock(folder, said.append):
+            assert is_locked(folder)
+            assert SoftFileLease(folder / lock.LEASE).pid == os.getpid()
+        assert not is_locked(folder)
+        assert not (folder / lock.LEASE).exists()
     assert said == []
 
 
 def test_a_folder_never_trained_in_is_free_and_stays_untouched(folder):
     folder.mkdir()
-    assert not is_held(RunFolder(folder))
+    assert not is_locked(folder)
     assert list(folder.iterdir()) == []
 
 
 def test_the_second_is_told_by_whom_and_since_when(folder, said, elsewhere):
     first = elsewhere(folder)
-    assert is_held(RunFolder(folder))
+    assert is_locked(folder)
     began = time.strftime("%Y-%m-%d %H")
-    with pytest.raises(
-        hold.Held, match=rf"another process \(pid {first.pid}, since {began}:\d\d:\d\d\); wait"
-    ) as caught:
-        hold.hold(folder, said.append).__enter__()
+    with pytest.raises(Locked, match=rf"another process \(pid {first.pid}, since {began}:\d\d:\d\d\); wait") as caught:
+        run_lock(folder, said.append).__enter__()
     assert socket.gethostname() not in str(caught.value).replace(str(folder), "")
     assert said == []
 
@@ -119,12 +120,12 @@ def test_two_threads_of_one_process_exclude_each_other(folder, said):
 
     def second():
         try:
-            with hold.hold(folder, said.append):
+            with run_lock(folder, said.append):
                 caught.append(None)
-        except hold.Held as error:
+        except Locked as error:
             caught.append(error)
 
-    with hold.hold(folder, said.append):
+    with run_lock(folder, said.append):
         thread = threading.Thread(target=second)
         thread.start()
         thread.join(60)
@@ -135,8 +136,8 @@ def test_two_threads_of_one_process_exclude_each_other(folder, said):
 
 def test_who_waits_gets_it_when_the_other_lets_go(folder, said, elsewhere):
     first = elsewhere(folder)
-    threading.Timer(2, first.kill).start()
-    with hold.hold(folder, said.append, wait=True):
+    threading.Timer(lock.GRACE_SECONDS + 2, first.kill).start()
+    with run_lock(folder, said.append, wait=True):
         assert first.poll() is None or first.wait() == -signal.SIGKILL
         assert len(said) == 1
         assert said[0].startswith(f"waiting for {folder}, which another process (pid {first.pid}")
@@ -148,11 +149,11 @@ def test_a_kill_frees_it_at_once(folder, said, elsewhere):
     first = elsewhere(folder)
     first.kill()
     first.wait()
-    assert (folder / hold.CLAIM).exists(), "a kill leaves the claim behind"
+    assert (folder / lock.LEASE).exists(), "a kill leaves the lease behind"
     began = time.monotonic()
-    with hold.hold(folder, said.append):
-        assert SoftFileLease(folder / hold.CLAIM).pid == os.getpid()
-    assert time.monotonic() - began < hold.LEASE_SECONDS / 2
+    with run_lock(folder, said.append):
+        assert SoftFileLease(folder / lock.LEASE).pid == os.getpid()
+    assert time.monotonic() - began < lock.LEASE_SECONDS / 2
     assert said == []
 
 
@@ -160,100 +161,84 @@ def test_a_kill_seen_before_its_parent_knows_of_it(folder, said, elsewhere):
     """A process that nobody has waited for answers to its number still."""
     first = elsewhere(folder)
     first.kill()
-    with hold.hold(folder, said.append):
-        assert SoftFileLease(folder / hold.CLAIM).pid == os.getpid()
+    with run_lock(folder, said.append):
+        assert SoftFileLease(folder / lock.LEASE).pid == os.getpid()
 
 
 def test_a_child_forked_while_it_was_held_does_not_keep_it(folder, said, elsewhere):
     """Workers outlive a killed parent for a while, and would keep its lock with the descriptor they inherited."""
     forks = "import os\nchild = os.fork()\nif not child: os.close(1); time.sleep(20); os._exit(0)\n"
     first = elsewhere(folder, forks)
-    with pytest.raises(hold.Held):
-        hold.hold(folder, said.append).__enter__()
+    with pytest.raises(Locked):
+        run_lock(folder, said.append).__enter__()
     first.kill()
     first.wait()
-    with hold.hold(folder, said.append):
+    with run_lock(folder, said.append):
         pass
 
 
 def test_a_forked_child_that_ends_does_not_free_it(folder, said):
-    with hold.hold(folder, said.append):
+    with run_lock(folder, said.append):
         child = multiprocessing.get_context("fork").Process(target=lambda: None)
         child.start()
         child.join()
-        assert is_held(RunFolder(folder))
-        assert SoftFileLease(folder / hold.CLAIM).pid == os.getpid()
+        assert is_locked(folder)
+        assert SoftFileLease(folder / lock.LEASE).pid == os.getpid()
 
 
 def test_another_machine_that_lives_is_named(folder, said):
-    claim_of_another_machine(folder, duration=hold.LEASE_SECONDS)
-    assert is_held(RunFolder(folder))
-    with pytest.raises(hold.Held, match=r"pid 4242 on node7, since"):
-        hold.hold(folder, said.append).__enter__()
+    lease_of_another_machine(folder, duration=lock.LEASE_SECONDS)
+    assert is_locked(folder)
+    with pytest.raises(Locked, match=r"pid 4242 on node7, since"):
+        run_lock(folder, said.append).__enter__()
     # Whoever gave up left the kernel's lock to others.
-    FileLock(folder / hold.LOCK, timeout=0).acquire().lock.release()
+    FileLock(folder / lock.LOCK, timeout=0).acquire().lock.release()
 
 
 @pytest.mark.parametrize("clock", [-86_400, 0, 86_400], ids=["a day behind", "right", "a day ahead"])
 def test_another_machine_that_died_is_waited_out_whatever_the_clocks_say(folder, said, quick, clock, monkeypatch):
-    claim_of_another_machine(folder)
+    lease_of_another_machine(folder)
     touched = time.time() - 3600
-    os.utime(folder / hold.CLAIM, (touched, touched))
+    os.utime(folder / lock.LEASE, (touched, touched))
     now = time.time
     monkeypatch.setattr(time, "time", lambda: now() + clock)
-    assert not is_held(RunFolder(folder))
+    assert not is_locked(folder)
     began = time.monotonic()
-    with hold.hold(folder, said.append):
-        assert time.monotonic() - began >= hold.LEASE_SECONDS
-        assert SoftFileLease(folder / hold.CLAIM).pid == os.getpid()
+    with run_lock(folder, said.append):
+        assert time.monotonic() - began >= lock.LEASE_SECONDS
+        assert SoftFileLease(folder / lock.LEASE).pid == os.getpid()
     assert len(said) == 1
     assert "gave its last sign of life 3600 s ago" in said[0]
 
 
 def test_another_machine_that_comes_back_while_it_is_waited_out_is_left_alone(folder, said, quick):
-    claim_of_another_machine(folder)
+    lease_of_another_machine(folder)
     touched = time.time() - 3600
-    os.utime(folder / hold.CLAIM, (touched, touched))
-    threading.Timer(1, os.utime, (folder / hold.CLAIM,)).start()
-    with pytest.raises(hold.Held, match="node7"):
-        hold.hold(folder, said.append).__enter__()
+    os.utime(folder / lock.LEASE, (touched, touched))
+    threading.Timer(1, os.utime, (folder / lock.LEASE,)).start()
+    with pytest.raises(Locked, match="node7"):
+        run_lock(folder, said.append).__enter__()
     assert "last sign of life" in said[0]
 
 
-def test_a_container_of_this_machine_that_was_killed_is_not_waited_for(folder, said):
-    """It had another host name and another numbering of processes, and the same kernel, whose lock is free."""
-    claim_of_another_machine(folder, start=(hold._boot_id() << 64) + 5, duration=hold.LEASE_SECONDS)
-    assert not is_held(RunFolder(folder))
-    with hold.hold(folder, said.append):
-        pass
-    assert said == []
-
-
-def test_filelock_notes_the_kernel_as_it_did(folder, said):
-    with hold.hold(folder, said.append):
-        owner = SoftFileLease(folder / hold.CLAIM).owner
-        assert owner.start >> 64 == hold._boot_id() != 0
-        assert owner.hostname.partition("?")[0] == socket.gethostname()
-
-
-def test_a_claim_is_kept_alive(folder, said, quick):
-    with hold.hold(folder, said.append):
-        before = (folder / hold.CLAIM).stat().st_mtime_ns
+def test_a_lease_is_kept_alive(folder, said, quick):
+    with run_lock(folder, said.append):
+        before = (folder / lock.LEASE).stat().st_mtime_ns
         time.sleep(1.5)
-        assert (folder / hold.CLAIM).stat().st_mtime_ns > before
+        assert (folder / lock.LEASE).stat().st_mtime_ns > before
 
 
 @pytest.mark.parametrize("loss", ["removed", "taken over", "cannot be touched"])
-def test_a_claim_that_is_lost_is_said_once_and_ends_only_who_was_passed_over(folder, said, quick, loss, monkeypatch):
+def test_a_lease_that_is_lost_is_said_once_and_ends_only_who_was_passed_over(folder, said, quick, loss, monkeypatch):
     passed_over: list[str] = []
-    with hold.hold(folder, said.append, taken=lambda: passed_over.append(loss)):
+    with run_lock(folder, said.append, on_takeover=lambda: passed_over.append(loss)):
         if loss == "removed":
             for path in folder.iterdir():
                 path.unlink()
             folder.rmdir()
         elif loss == "taken over":
-            SoftFileLease(folder / hold.CLAIM).force_break()
-            claim_of_another_machine(folder)
+            SoftFileLease(folder / lock.LEASE).force_break()
+            lease_of_another_machine(folder)
         else:
 
             def full(*arguments, **named):
@@ -269,12 +254,12 @@ def test_a_claim_that_is_lost_is_said_once_and_ends_only_who_was_passed_over(fol
     assert words[loss] in said[0]
     assert passed_over == (["taken over"] if loss == "taken over" else []), "who is passed over must write no more"
     if loss == "taken over":
-        assert "node7" in (folder / hold.CLAIM).read_text(), "the claim of the other was removed"
+        assert "node7" in (folder / lock.LEASE).read_text(), "the lease of the other was removed"
 
 
 def test_a_folder_that_may_only_be_read(folder, said, monkeypatch):
     """An error says so; and who looks at it sees whether its owner trains there."""
-    claim_of_another_machine(folder)
+    lease_of_another_machine(folder)
     opened = os.open
 
     def read_only(path, flags, *arguments, **named):
@@ -284,27 +269,27 @@ def test_a_folder_that_may_only_be_read(folder, said, monkeypatch):
 
     monkeypatch.setattr(os, "open", read_only)
     with pytest.raises(OSError, match="Read-only"):
-        hold.hold(folder, said.append).__enter__()
-    assert is_held(RunFolder(folder))
-    os.utime(folder / hold.CLAIM, (0, 0))
-    assert not is_held(RunFolder(folder))
+        run_lock(folder, said.append).__enter__()
+    assert is_locked(folder)
+    os.utime(folder / lock.LEASE, (0, 0))
+    assert not is_locked(folder)
 
 
 def test_looking_whether_it_is_held_stops_nobody_from_beginning(folder, said):
     """Who looks takes the kernel's lock for a moment."""
     folder.mkdir()
-    looking = FileLock(folder / hold.LOCK, thread_local=False)
+    looking = FileLock(folder / lock.LOCK, thread_local=False)
     looking.acquire()
     threading.Timer(0.3, looking.release).start()
-    with hold.hold(folder, said.append):
+    with run_lock(folder, said.append):
         pass
     assert said == []
 
 
 def test_the_lock_stays_one_file(folder, said):
     """Were it removed when it is let go, two who wait could lock two files of one name."""
-    with hold.hold(folder, said.append):
-        inode = (folder / hold.LOCK).stat()[stat.ST_INO]
-    with hold.hold(folder, said.append):
-        assert (folder / hold.LOCK).stat()[stat.ST_INO] == inode
-    assert Path(folder / hold.LOCK).read_bytes() == b""
+    with run_lock(folder, said.append):
+        inode = (folder / lock.LOCK).stat()[stat.ST_INO]
+    with run_lock(folder, said.append):
+        assert (folder / lock.LOCK).stat()[stat.ST_INO] == inode
+    assert Path(folder / lock.LOCK).read_bytes() == b""
