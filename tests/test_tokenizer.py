@@ -19,7 +19,7 @@ from tokenizer.thresholds import kernels_from
 
 import atomiclm.tokenizer as package
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, Tokenizer, bpe_ops
-from atomiclm.tokenizer import encode_pretoken as encode_pretoken_module
+from atomiclm.tokenizer import encode as encode_module
 from atomiclm.tokenizer.utf8 import to_bytes
 
 CORPUS = "The cat sat on the mat; the cats sat on the mats.\n\n  It's 12345 o'clock, naïve café 日本語 日本 ééé\n" * 3
@@ -190,9 +190,9 @@ def test_text_and_bytes_are_the_same_stream() -> None:
 
 
 def test_an_imported_tokenizer_is_not_trained_again() -> None:
-    content = replace(BasicTokenizer(300).content(), tie_break=None)
+    content = replace(BasicTokenizer(300).state(), tie_break=None)
     with pytest.raises(ValueError, match=r"tie_break: this tokenizer was imported .* train a new BasicTokenizer"):
-        BasicTokenizer.from_content(content).train(CORPUS)
+        BasicTokenizer.from_state(content).train(CORPUS)
 
 
 def test_a_chunk_of_another_type_is_refused() -> None:
@@ -215,8 +215,8 @@ def test_encoding_in_blocks_is_encoding_whole(tokenizer, tmp_path, monkeypatch, 
     text = (CORPUS + " \n\t 's'll " + END_OF_TEXT + "日本🙂\ud800") * 2 + "\udce6"
     path = tmp_path / "text"
     path.write_bytes(to_bytes(text))
-    bytes_alone = BasicTokenizer(257).content()
-    tokenizers = [BasicTokenizer.from_content(each, algorithm) for each in (tokenizer.content(), bytes_alone)]
+    bytes_alone = BasicTokenizer(257).state()
+    tokenizers = [BasicTokenizer.from_state(each, algorithm) for each in (tokenizer.state(), bytes_alone)]
     for used, allowed in product(tokenizers, (frozenset(), {END_OF_TEXT})):
         whole = used.encode(text, allowed)
         for block in (1, 7, 64, 10**6):
@@ -230,7 +230,7 @@ def test_cache_is_bounded_and_forgetting_changes_nothing(monkeypatch: pytest.Mon
     tokenizer.train(CORPUS)
     words = [f" word{index}" for index in range(50)] + [" " + "long" * 40]
     expected = [tokenizer.encode(word) for word in words]
-    monkeypatch.setattr(encode_pretoken_module, "CACHE_ENTRIES", 8)
+    monkeypatch.setattr(encode_module, "CACHE_ENTRIES", 8)
     cache = tokenizer._plain._ids_of
     cache.clear()
     for _ in range(2):
@@ -282,9 +282,9 @@ def test_much_text_in_small_pieces_is_worth_a_kernel(monkeypatch: pytest.MonkeyP
     tokenizer = BasicTokenizer(260)
     tokenizer.train(CORPUS)
     for _ in range(4):
-        assert tokenizer._encoders._first is None
+        assert tokenizer._encoders is None
         assert tokenizer.encode("xy" * 40_000) == [120, 121] * 40_000
-    assert tokenizer._encoders._first is not None
+    assert tokenizer._encoders is not None
 
 
 def test_permissions_and_spellings_that_can_be_read_only_once() -> None:
@@ -397,13 +397,13 @@ def test_digest_changes_with_everything_that_decides_encoding() -> None:
     # Ids of another's making, and whether merging is skipped for whole tokens, change no merge, but they change ids.
     trained = BasicTokenizer(300)
     trained.train(CORPUS)
-    content = trained.content()
+    content = trained.state()
     for change in (
         {"byte_ids": content.byte_ids[::-1]},
         {"merge_ids": content.merge_ids[::-1]},
         {"whole_pretokens": True},
     ):
-        assert BasicTokenizer.from_content(replace(content, **change)).digest() != base
+        assert BasicTokenizer.from_state(replace(content, **change)).digest() != base
     # The pattern by itself, with no merges that would differ too.
     assert BasicTokenizer().digest() != BasicTokenizer(pattern="gpt2").digest()
 

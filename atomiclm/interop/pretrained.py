@@ -8,8 +8,8 @@ from typing import Any, Literal
 from atomiclm.interop.tiktoken import from_ranks, read_ranks
 from atomiclm.interop.tokenizer_json_import import tokenizer_of
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
-from atomiclm.tokenizer.content import TokenizerFile
 from atomiclm.tokenizer.file_format import FORMAT, read_json, read_tokenizer_file
+from atomiclm.tokenizer.tokenizer_state import TokenizerState
 from atomiclm.user_error import UserError
 
 
@@ -67,15 +67,15 @@ class PretrainedTokenizer(BasicTokenizer):
         return {"class": type(self).__name__, "digest": self.digest(), "special_tokens": list(self.special_tokens)}
 
 
-def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None) -> TokenizerFile:
+def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None) -> TokenizerState:
     if path.suffix == ".tiktoken":
         if pattern is None:
             raise UserError(f"pattern: {path} does not say how text is split; set gpt2, cl100k or o200k")
-        return from_ranks(read_ranks(path), pattern, special_tokens or {}).content()
+        return from_ranks(read_ranks(path), pattern, special_tokens or {}).state()
     for name, given in (("pattern", pattern), ("special_tokens", special_tokens)):
         if given is not None:
             raise UserError(f"{name}: {path} says it itself; leave it out (null)")
     fields = read_json(path)
     if isinstance(fields, dict) and fields.get("format") == FORMAT:
         return read_tokenizer_file(path)
-    return tokenizer_of(fields, str(path)).content()
+    return tokenizer_of(fields, str(path)).state()

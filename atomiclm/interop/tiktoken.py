@@ -23,10 +23,10 @@ from atomiclm.interop.expressions import matches_everything, name_of, one_meanin
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.content import TokenizerFile, repeated_token, spell_tokens
-from atomiclm.tokenizer.encode_pretoken import encode_heap
+from atomiclm.tokenizer.encode import encode_heap
 from atomiclm.tokenizer.file_format import read_bounded
 from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, repeated_token, spell_tokens
 from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
     tokens = sorted((token for token in ranks if len(token) > 1), key=ranks.__getitem__)
     try:
         merges = recover_merges(tokens)
-        content = TokenizerFile(
+        content = TokenizerState(
             pattern=split_pattern(pattern).text,
             target_vocab_size=1 + max((*ranks.values(), *special_tokens.values())),
             special_tokens=dict(special_tokens),
@@ -221,7 +221,7 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
         )
     except ValueError as error:
         raise UserError(f"ranks: {error}; give the ranks of a byte-level BPE vocabulary") from error
-    return BasicTokenizer.from_content(content)
+    return BasicTokenizer.from_state(content)
 
 
 def ranks_of(tokenizer: BasicTokenizer) -> dict[bytes, int]:

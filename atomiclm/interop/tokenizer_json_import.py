@@ -16,9 +16,9 @@ from atomiclm.interop.tokenizer_json import CHARACTERS, read
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.content import TokenizerFile, is_int, refuse
 from atomiclm.tokenizer.file_format import read_bounded, read_json
-from atomiclm.tokenizer.special import check_special_tokens
+from atomiclm.tokenizer.special_tokens import check_special_tokens
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse
 from atomiclm.user_error import UserError
 
 UNSET = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
@@ -68,12 +68,12 @@ def tokenizer_of(content: Any, where: str) -> BasicTokenizer:
         ValueError: it normalises, splits or numbers in a way that `BasicTokenizer` has not; the message says which.
     """
     try:
-        return BasicTokenizer.from_content(_content(content))
+        return BasicTokenizer.from_state(_content(content))
     except ValueError as error:
         raise UserError(f"{where}: {error}; only byte-level BPE that atomiclm can say exactly is read") from error
 
 
-def _content(content: Any) -> TokenizerFile:
+def _content(content: Any) -> TokenizerState:
     if not isinstance(content, dict):
         refuse("model", "is missing, this is no tokenizer.json")
     for field in ("normalizer", "truncation", "padding"):
@@ -94,7 +94,7 @@ def _content(content: Any) -> TokenizerFile:
         refuse("model.ignore_merges", "must be true or false")
     special_tokens = _special_tokens(content.get("added_tokens", []))
     byte_ids, merges, merge_ids = _vocabulary(model.get("vocab"), model.get("merges"), special_tokens)
-    return TokenizerFile(
+    return TokenizerState(
         pattern=_pattern(content.get("pre_tokenizer")),
         target_vocab_size=1 + max((*byte_ids, *merge_ids, *special_tokens.values())),
         special_tokens=special_tokens,

@@ -63,8 +63,8 @@ among threads. The plain files are what the kernels are held to by the tests, an
 from atomiclm.tokenizer.base import Tokenizer
 from atomiclm.tokenizer.bpe_ops import get_stats, merge
 from atomiclm.tokenizer.constants import END_OF_TEXT, FORMAT_VERSION, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.incremental import IncrementalDecoder
 from atomiclm.tokenizer.patterns import PATTERNS
+from atomiclm.tokenizer.streaming_decoder import IncrementalDecoder
 from atomiclm.tokenizer.tokenizer import BasicTokenizer
 
 __all__ = [

@@ -42,8 +42,8 @@ MAX_SPECIAL_CHARACTERS = 1 << 20
 MAX_COUNT = (1 << 63) - 1
 """Counts in a file fit in 64 bits."""
 
-COMPILED_FROM_BYTES = 1 << 18
-"""Less text than this is sooner done with in plain Python than the compiled kernels are loaded."""
+COMPILED_FROM_BYTES = 1 << 20
+"""Less text than this is sooner done with in plain Python than numba is imported and compiled kernels are loaded."""
 
 COMPILING_FROM_BYTES = 24 << 20
 """Less text than this is sooner done with in plain Python than kernels that no process here has compiled yet.

@@ -19,7 +19,7 @@
     }
 
 Reading runs no code from the file and is bounded in size, also in the size of what the merges expand to. The rules
-that go beyond the shape of the JSON are those of `content.py`.
+that go beyond the shape of the JSON are those of `tokenizer_state.py`.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ from typing import Any, NoReturn
 from atomiclm.atomic_io import write_atomic
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.content import TokenizerFile, is_int, merge_name, refuse
 from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, merge_name, refuse
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256, UNICODE_VERSION
 from atomiclm.user_error import UserError
 
@@ -51,34 +51,33 @@ def sha256_of(fields: Any) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
 
 
-def write_tokenizer_file(path: Path, content: TokenizerFile) -> None:
+def write_tokenizer_file(path: Path, state: TokenizerState) -> None:
     """Write the file under another name in the same folder, then rename it: readers see the old file or the new one.
 
     Raises:
         OSError: the folder does not exist or cannot be written to.
     """
-    ids = (*content.byte_ids, *content.merge_ids)  # of every token number
+    ids = (*state.byte_ids, *state.merge_ids)  # of every token number
     fields = {
         "format": FORMAT,
         "version": FORMAT_VERSION,
-        "pattern": {"name": split_pattern(content.pattern).name, "text": content.pattern},
+        "pattern": {"name": split_pattern(state.pattern).name, "text": state.pattern},
         "unicode": {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256},
-        "tie_break": content.tie_break,
-        "target_vocab_size": content.target_vocab_size,
-        "special_tokens": dict(sorted(content.special_tokens.items(), key=lambda item: item[1])),
-        "whole_pretokens": content.whole_pretokens,
-        "trained_on": None if content.trained_on is None else dict(content.trained_on),
-        "byte_ids": list(content.byte_ids),
+        "tie_break": state.tie_break,
+        "target_vocab_size": state.target_vocab_size,
+        "special_tokens": dict(sorted(state.special_tokens.items(), key=lambda item: item[1])),
+        "whole_pretokens": state.whole_pretokens,
+        "trained_on": None if state.trained_on is None else dict(state.trained_on),
+        "byte_ids": list(state.byte_ids),
         "merges": [
-            [ids[left], ids[right], token]
-            for (left, right), token in zip(content.merges, content.merge_ids, strict=True)
+            [ids[left], ids[right], token] for (left, right), token in zip(state.merges, state.merge_ids, strict=True)
         ],
     }
     fields["sha256"] = sha256_of(fields)
     write_atomic(path, _render(fields).encode("ascii"))
 
 
-def read_tokenizer_file(path: Path) -> TokenizerFile:
+def read_tokenizer_file(path: Path) -> TokenizerState:
     """Read and check a file.
 
     Raises:
@@ -87,7 +86,7 @@ def read_tokenizer_file(path: Path) -> TokenizerFile:
     """
     fields = read_json(path)
     try:
-        return _content(fields)
+        return _state(fields)
     except ValueError as error:
         raise UserError(
             f"{path}: {error}; load a file written by save(), or train the tokenizer again and save it"
@@ -148,7 +147,7 @@ def _render(fields: dict[str, Any]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
-def _content(fields: Any) -> TokenizerFile:
+def _state(fields: Any) -> TokenizerState:
     """From JSON to the value, field by field; what the value itself checks is left to it."""
     if not isinstance(fields, dict) or fields.get("format") != FORMAT:
         refuse("format", f"must be {FORMAT!r}")
@@ -172,7 +171,7 @@ def _content(fields: Any) -> TokenizerFile:
     if not isinstance(fields["trained_on"], dict | None):
         refuse("trained_on", "must be null or an object of counts")
     merges, merge_ids = _merges(fields["merges"], byte_ids)
-    content = TokenizerFile(
+    state = TokenizerState(
         pattern["text"],
         fields["target_vocab_size"],
         fields["special_tokens"],
@@ -183,12 +182,12 @@ def _content(fields: Any) -> TokenizerFile:
         fields["whole_pretokens"],
         fields["trained_on"],
     )
-    name = split_pattern(content.pattern).name
+    name = split_pattern(state.pattern).name
     if pattern["name"] != name:
         refuse("pattern", f"'name' must be {name!r} for this 'text', is {pattern['name']!r:.80}")
     if fields["sha256"] != sha256_of({key: value for key, value in fields.items() if key != "sha256"}):
         refuse("sha256", "does not fit the content (the file was changed or damaged)")
-    return content
+    return state
 
 
 def _check_texts(field: str, value: Any, keys: set[str]) -> None:

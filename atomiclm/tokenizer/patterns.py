@@ -20,7 +20,7 @@ Each is written so that `regex`, tiktoken's engine and Oniguruma (Hugging Face) 
 `gpt2` and `o200k` are the letters of their authors (tiktoken 0.14 writes gpt2 as an equal expression that runs faster).
 
 What is a letter, a number, a mark or a blank comes from our own Unicode table (`unicode_table.py`), although the engine
-has its own: `on_the_pinned_table` says how. This file is the oracle of the splitters in `compiled/`, which do without
+has its own: `on_the_pinned_table` says how. This file is the oracle of the splitters in `fast/`, which do without
 a regex engine, and the path for custom patterns.
 """
 
@@ -34,7 +34,6 @@ from itertools import accumulate, pairwise
 
 import regex
 
-from atomiclm.tokenizer.compiled.classes import CL100K, GPT2, GPT4, O200K, WHOLE
 from atomiclm.tokenizer.constants import MAX_PATTERN_CHARACTERS, MAX_PATTERN_REPEATS
 from atomiclm.tokenizer.unicode_table import CODE_POINTS, categories
 
@@ -89,7 +88,9 @@ SLOW_SECONDS = 10.0
 CUSTOM = "custom"
 """The name of every pattern that is not in `PATTERNS`."""
 
+WHOLE, GPT4, CL100K, GPT2, O200K = range(5)
 _CODES = {"none": WHOLE, "gpt4": GPT4, "cl100k": CL100K, "gpt2": GPT2, "o200k": O200K}
+"""The numbers by which the splitting kernel knows the patterns."""
 
 _PIECES_IN_DOUBT = {"gpt4": 2, "cl100k": 1, "gpt2": 2, "o200k": 2}
 # These patterns look back at nothing and ahead at most one character past a run. So when text breaks off and may go on,

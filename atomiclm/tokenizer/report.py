@@ -49,18 +49,18 @@ def compression_by_size(tokenizer: BasicTokenizer, data: bytes) -> list[SizePoin
 
     Merges are learned one after the other, so the first of them are what a smaller vocabulary would have been.
     """
-    content = tokenizer.content()
-    smallest = TOKENIZER_BASE_LENGTH + len(content.special_tokens)
+    state = tokenizer.state()
+    smallest = TOKENIZER_BASE_LENGTH + len(state.special_tokens)
     vocab_sizes = [smallest]
-    while (doubled := 1 << vocab_sizes[-1].bit_length()) < smallest + len(content.merges):
+    while (doubled := 1 << vocab_sizes[-1].bit_length()) < smallest + len(state.merges):
         vocab_sizes.append(doubled)
-    if content.merges:
-        vocab_sizes.append(smallest + len(content.merges))
+    if state.merges:
+        vocab_sizes.append(smallest + len(state.merges))
     points = []
     for vocab_size in vocab_sizes:
         num_merges = vocab_size - smallest
-        smaller = replace(content, merges=content.merges[:num_merges], merge_ids=content.merge_ids[:num_merges])
-        ids = BasicTokenizer.from_content(smaller, tokenizer.algorithm).encode_array(data)
+        smaller = replace(state, merges=state.merges[:num_merges], merge_ids=state.merge_ids[:num_merges])
+        ids = BasicTokenizer.from_state(smaller, tokenizer.algorithm).encode_array(data)
         points.append(SizePoint(vocab_size, len(data) / max(1, len(ids))))
     return points
 

@@ -7,6 +7,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
+from atomiclm.tokenizer import fast
 from atomiclm.tokenizer.base import AllowedSpecial, Tokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import (
@@ -18,19 +19,10 @@ from atomiclm.tokenizer.constants import (
     MAX_VOCAB_SIZE,
     TOKENIZER_BASE_LENGTH,
 )
-from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
-from atomiclm.tokenizer.encode_plain import PlainEncoder
-from atomiclm.tokenizer.encoders import (
-    ENCODING_KERNELS,
-    TRAINING_KERNELS,
-    CompiledEncoders,
-    compiled_splitter,
-    kernels_at_hand,
-    worth_kernels_from,
-)
+from atomiclm.tokenizer.encode import PlainEncoder
 from atomiclm.tokenizer.file_format import read_tokenizer_file, sha256_of, write_tokenizer_file
 from atomiclm.tokenizer.patterns import CUSTOM, split_pattern
-from atomiclm.tokenizer.pretokens import (
+from atomiclm.tokenizer.pretokenize import (
     Chunk,
     RegexSplitter,
     beginning,
@@ -38,22 +30,19 @@ from atomiclm.tokenizer.pretokens import (
     split_stream,
     weighted_segments,
 )
-from atomiclm.tokenizer.special import Finder, check_special_tokens, special_finder
+from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.tie_break import TieBreak
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, spell_tokens
 from atomiclm.tokenizer.train_basic import train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 from atomiclm.tokenizer.utf8 import to_bytes
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from atomiclm.tokenizer.base import Ids
+    from atomiclm.tokenizer.fast.encoder import CompiledEncoder, EncoderPool
 
-    from atomiclm.tokenizer.encode_compiled import CompiledEncoder
-
-    type Ids = NDArray[np.uint32]
-
-ALGORITHMS = ("compiled", "heap", "basic")
+type Algorithm = Literal["compiled", "heap", "basic"]
 
 
 class BasicTokenizer(Tokenizer):
@@ -96,7 +85,7 @@ class BasicTokenizer(Tokenizer):
         vocab_size: int = 4096,
         pattern: str = "gpt4",
         special_tokens: Sequence[str] = (END_OF_TEXT,),
-        algorithm: Literal["compiled", "heap", "basic"] = "compiled",
+        algorithm: Algorithm = "compiled",
         tie_break: TieBreak = "bytes",
     ) -> None:
         special = check_special_tokens(special_tokens)
@@ -108,46 +97,46 @@ class BasicTokenizer(Tokenizer):
             )
         if vocab_size > MAX_VOCAB_SIZE:
             raise ValueError(f"vocab_size: {vocab_size} is more than {MAX_VOCAB_SIZE}, the most there can be")
-        if algorithm not in ALGORITHMS:
-            raise ValueError(f"algorithm: {algorithm!r} is unknown; use {', '.join(map(repr, ALGORITHMS))}")
+        if algorithm not in ("compiled", "heap", "basic"):
+            raise ValueError(f"algorithm: {algorithm!r} is unknown; use 'compiled', 'heap', 'basic'")
         if tie_break not in ("bytes", "huggingface"):
             raise ValueError(f"tie_break: {tie_break!r} is unknown; use 'bytes' or 'huggingface'")
         self.algorithm = algorithm
-        self._split = split_pattern(pattern)
-        self.pattern = self._split.text if self._split.name == CUSTOM else self._split.name
-        self._use(TokenizerFile.learned(self._split.text, vocab_size, special, [], tie_break, None))
+        self._use(TokenizerState.learned(split_pattern(pattern).text, vocab_size, special, [], tie_break, None))
 
     def __repr__(self) -> str:
         sizes = f"vocab_size={self.vocab_size} of {self.target_vocab_size}"
         return f"{type(self).__name__}({sizes}, pattern={self.pattern!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self).from_content, (self._content, self.algorithm)  # a copy loads kernels of its own
+        return type(self).from_state, (self._state, self.algorithm)  # a copy loads kernels of its own
 
     @classmethod
-    def from_content(cls, content: TokenizerFile, algorithm: Literal["compiled", "heap", "basic"] = "compiled") -> Self:
+    def from_state(cls, state: TokenizerState, algorithm: Algorithm = "compiled") -> Self:
         """The tokenizer that a file or an importer describes."""
         tokenizer = cls.__new__(cls)  # a subclass may be constructed in another way
-        BasicTokenizer.__init__(tokenizer, pattern=content.pattern, special_tokens=(), algorithm=algorithm)
-        tokenizer._use(content)
+        tokenizer.algorithm = algorithm
+        tokenizer._use(state)
         return tokenizer
 
-    def content(self) -> TokenizerFile:
+    def state(self) -> TokenizerState:
         """All that makes this tokenizer what it is."""
-        return self._content
+        return self._state
 
-    def _use(self, content: TokenizerFile) -> None:
+    def _use(self, state: TokenizerState) -> None:
         """Take over what was learned and derive from it all that encoding and decoding look up."""
-        self._content = content
-        self.target_vocab_size = content.target_vocab_size
-        self.tie_break: TieBreak | None = content.tie_break
-        self.trained_on = content.trained_on
-        self.merges: list[Pair] = list(content.merges)
+        self._state = state
+        self._split = split_pattern(state.pattern)
+        self.pattern = self._split.text if self._split.name == CUSTOM else self._split.name
+        self.target_vocab_size = state.target_vocab_size
+        self.tie_break: TieBreak | None = state.tie_break
+        self.trained_on = state.trained_on
+        self.merges: list[Pair] = list(state.merges)
         self.ranks: dict[Pair, int] = {pair: rank for rank, pair in enumerate(self.merges)}
-        self.byte_ids, self.merge_ids = content.byte_ids, content.merge_ids
-        self.whole_pretokens = content.whole_pretokens
-        self._special_ids = dict(content.special_tokens)
-        self._vocab_size = content.vocab_size
+        self.byte_ids, self.merge_ids = state.byte_ids, state.merge_ids
+        self.whole_pretokens = state.whole_pretokens
+        self._special_ids = dict(state.special_tokens)
+        self._vocab_size = state.vocab_size
         self._tokens = spell_tokens(self.merges)
         self._ids = (*self.byte_ids, *self.merge_ids)
         # A dictionary and not a list, so that -1 is unknown instead of the last id.
@@ -157,7 +146,7 @@ class BasicTokenizer(Tokenizer):
             self._tokens, self.ranks, self._ids, self.whole_pretokens, self._split, self.algorithm == "basic"
         )
         # Others than before: a thread that encodes meanwhile must not give back an encoder of the old merges.
-        self._encoders = CompiledEncoders(self._tokens, self.merges, self._ids, self.whole_pretokens, self._split)
+        self._encoders: EncoderPool | None = None
         self._bytes_seen = 0
 
     @property
@@ -167,7 +156,6 @@ class BasicTokenizer(Tokenizer):
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Spelling and id of each special token."""
         return dict(self._special_ids)
 
     # ------------------------------------------------------------------------------------------------------- training
@@ -193,11 +181,12 @@ class BasicTokenizer(Tokenizer):
         first: list[Chunk] = []
         if num_bytes is None and self.algorithm == "compiled":
             first, num_bytes = beginning(stream, COMPILED_FROM_BYTES)
-            if num_bytes >= COMPILED_FROM_BYTES:  # only then look for compiled kernels, which imports llvmlite
-                more, num_more = beginning(stream, worth_kernels_from(TRAINING_KERNELS) - num_bytes)
+            if num_bytes >= COMPILED_FROM_BYTES:  # only then look for compiled kernels, which imports numba
+                more, num_more = beginning(stream, fast.worth_from("train") - num_bytes)
                 first, num_bytes = [*first, *more], num_bytes + num_more
-        if self._compiles(num_bytes or 0, TRAINING_KERNELS):
-            from atomiclm.tokenizer.train_stream import train_stream
+        if self._compiles(num_bytes or 0, "train"):
+            from atomiclm.tokenizer.fast.split import compiled_splitter
+            from atomiclm.tokenizer.fast.train import train_stream
 
             splitter = compiled_splitter(self._split)
             blocks = split_stream(weighted_segments(chain(first, stream), special), splitter)
@@ -212,7 +201,7 @@ class BasicTokenizer(Tokenizer):
                 "distinct_pretokens": len(pretokens),
             }
         self._use(
-            TokenizerFile.learned(
+            TokenizerState.learned(
                 self._split.text, self.target_vocab_size, tuple(self._special_ids), merges, self.tie_break, trained_on
             )
         )
@@ -225,53 +214,61 @@ class BasicTokenizer(Tokenizer):
         """Plain and quick: goes only where a merge happens. Same result."""
         return train_heap(pretokens, num_merges, tie_break)
 
-    # ------------------------------------------------------------------------------------------- which code does it
-
-    def _compiles(self, num_bytes: int, kernels: tuple[str, ...] = ENCODING_KERNELS) -> bool:
-        """Whether kernels shall work on `num_bytes` more: asked for, worth being loaded or even compiled, at hand."""
+    def _compiles(self, num_bytes: int, task: fast.Task = "encode") -> bool:
+        """Whether kernels shall work on `num_bytes` more: asked for, available, worth being loaded or even compiled."""
         self._bytes_seen += num_bytes
         if self.algorithm != "compiled" or self._bytes_seen < COMPILED_FROM_BYTES:
             return False
-        return self._bytes_seen >= worth_kernels_from(kernels) and kernels_at_hand()
+        return self._bytes_seen >= fast.worth_from(task) and fast.available()
 
     # ------------------------------------------------------------------------------------------- encoding and decoding
 
     def encode(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
         """Text to ids; see `Tokenizer.encode`. Where several special tokens begin, the longest is taken."""
-        data = _checked(text)
-        finder = self._finder(allowed_special)
-        if self._compiles(len(data)):
-            ids: list[int] = self._arrays([data], finder)[0].tolist()
-            return ids
-        return list(chain.from_iterable(self._segments(data, finder, self._plain)))
-
-    def encode_array(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> "Ids":
-        """The ids of a text as an array of uint32; see `Tokenizer.encode_array`."""
-        return self.encode_arrays([text], allowed_special)[0]
+        return self.encode_batch([text], allowed_special)[0]
 
     def encode_batch(
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
     ) -> list[list[int]]:
-        """The ids of each text; see `Tokenizer.encode_batch`."""
-        data = [_checked(text) for text in texts]
-        finder = self._finder(allowed_special)
-        _check_threads(threads)
-        if self._compiles(sum(map(len, data))):
-            return [ids.tolist() for ids in self._arrays(data, finder, threads)]
-        return [list(chain.from_iterable(self._segments(text, finder, self._plain))) for text in data]
+        encoded = self._encode_texts(texts, allowed_special, threads)
+        return [ids if isinstance(ids, list) else ids.tolist() for ids in encoded]
 
     def encode_arrays(
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
     ) -> list["Ids"]:
-        """The ids of each text as arrays of uint32; see `Tokenizer.encode_arrays`."""
         import numpy as np
 
-        data = [_checked(text) for text in texts]
+        return [np.asarray(ids, np.uint32) for ids in self._encode_texts(texts, allowed_special, threads)]
+
+    def _encode_texts(
+        self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial, threads: int
+    ) -> "list[Ids] | list[list[int]]":
+        """The ids of each text: in arrays from kernels, in lists from plain Python."""
         finder = self._finder(allowed_special)
-        _check_threads(threads)
-        if self._compiles(sum(map(len, data))):
-            return self._arrays(data, finder, threads)
-        return [np.fromiter(chain.from_iterable(self._segments(text, finder, self._plain)), np.uint32) for text in data]
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise ValueError(f"threads: {threads!r} must be an integer of at least 1")
+        data = [_checked(text) for text in texts]
+        if not self._compiles(sum(map(len, data))):
+            return [list(chain.from_iterable(self._segments(text, finder, self._plain))) for text in data]
+        import numpy as np
+
+        from atomiclm.tokenizer.fast.encoder import joined
+
+        def encode(encoder: "CompiledEncoder", text: bytes) -> "Ids":
+            return joined([np.asarray(ids, np.uint32) for ids in self._segments(text, finder, encoder)])
+
+        return self._pool().map(encode, data, threads)
+
+    def _segments(
+        self, data: bytes, finder: Finder, encoder: "PlainEncoder | CompiledEncoder"
+    ) -> "Iterator[Sequence[int] | Ids]":
+        """The ids of the text between special tokens, and those of the special tokens, in order."""
+        position = 0
+        for match in finder.finditer(data) if finder else ():
+            yield encoder.encode(data[position : match.start()])
+            yield (self._special_ids[match.group().decode()],)
+            position = match.end()
+        yield encoder.encode(data[position:] if position else data)
 
     def encode_stream(
         self,
@@ -279,8 +276,18 @@ class BasicTokenizer(Tokenizer):
         allowed_special: AllowedSpecial = frozenset(),
         block_bytes: int = BLOCK_BYTES,
     ) -> Iterator["Ids"]:
-        """The ids of one text that comes in chunks, block by block; see `Tokenizer.encode_stream`."""
-        return self._encode_blocks(chunks, COMPILING_FROM_BYTES, allowed_special, block_bytes)  # taken to be a long one
+        """See `Tokenizer.encode_stream`; `block_bytes` of text are encoded at a time."""
+        # A stream is taken to be a long text.
+        return self._encode_blocks(chunks, COMPILING_FROM_BYTES, allowed_special, block_bytes)
+
+    def encode_file(
+        self, path: str | Path, allowed_special: AllowedSpecial = frozenset(), block_bytes: int = BLOCK_BYTES
+    ) -> Iterator["Ids"]:
+        """See `Tokenizer.encode_file`; `block_bytes` of text are encoded at a time."""
+        with Path(path).open("rb") as file:
+            blocks = iter(lambda: file.read(max(block_bytes, 1)), b"")
+            num_bytes = os.fstat(file.fileno()).st_size
+            yield from self._encode_blocks(blocks, num_bytes, allowed_special, block_bytes)
 
     def _encode_blocks(
         self, chunks: Iterable[str | bytes], num_bytes: int, allowed_special: AllowedSpecial, block_bytes: int
@@ -291,12 +298,16 @@ class BasicTokenizer(Tokenizer):
         ids_of = {to_bytes(token): token_id for token, token_id in self._special_ids.items()}
         if block_bytes < 1:
             raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
-        compiled = self._compiles(num_bytes)
-        splitter = compiled_splitter(self._split) if compiled else RegexSplitter(self._split)
         parts = weighted_segments(chunks, allowed, block_bytes)
-        for data, ends, _, token in split_stream(parts, splitter, block_bytes):
+        if compiled := self._compiles(num_bytes):
+            from atomiclm.tokenizer.fast.split import compiled_splitter
+
+            blocks = split_stream(parts, compiled_splitter(self._split), block_bytes)
+        else:
+            blocks = split_stream(parts, RegexSplitter(self._split), block_bytes)
+        for data, ends, _, token in blocks:
             if len(ends) and compiled:
-                with self._encoders.borrow() as encoder:
+                with self._pool().borrow() as encoder:
                     ids = encoder.encode_cut(data, np.asarray(ends, np.int64))
                 yield ids
             elif len(ends):
@@ -304,14 +315,12 @@ class BasicTokenizer(Tokenizer):
             if token:
                 yield np.array([ids_of[token]], np.uint32)
 
-    def encode_file(
-        self, path: str | Path, allowed_special: AllowedSpecial = frozenset(), block_bytes: int = BLOCK_BYTES
-    ) -> Iterator["Ids"]:
-        """The ids of a file's bytes, block by block; see `Tokenizer.encode_file`."""
-        with Path(path).open("rb") as file:
-            blocks = iter(lambda: file.read(max(block_bytes, 1)), b"")
-            num_bytes = os.fstat(file.fileno()).st_size
-            yield from self._encode_blocks(blocks, num_bytes, allowed_special, block_bytes)
+    def _pool(self) -> "EncoderPool":
+        if self._encoders is None:
+            from atomiclm.tokenizer.fast.encoder import EncoderPool
+
+            self._encoders = EncoderPool(self._tokens, self.merges, self._ids, self.whole_pretokens, self._split)
+        return self._encoders
 
     def _allowed(self, allowed_special: AllowedSpecial) -> AbstractSet[str]:
         if allowed_special == "all":
@@ -331,33 +340,10 @@ class BasicTokenizer(Tokenizer):
     def _finder(self, allowed_special: AllowedSpecial) -> Finder:
         """What finds the allowed ones in a text."""
         if allowed_special == "all":
-            return self._content.special_finder
+            return self._state.special_finder
         return special_finder(map(to_bytes, self._allowed(allowed_special)))
 
-    def _segments(
-        self, data: bytes, finder: Finder, encoder: "PlainEncoder | CompiledEncoder"
-    ) -> Iterator[Sequence[int]]:
-        """The ids of the text between special tokens, and those of the special tokens, in order."""
-        position = 0
-        for match in finder.finditer(data) if finder else ():
-            yield encoder.encode(data[position : match.start()])  # type: ignore[misc]
-            yield (self._special_ids[match.group().decode()],)
-            position = match.end()
-        yield encoder.encode(data[position:] if position else data)  # type: ignore[misc]
-
-    def _arrays(self, texts: Sequence[bytes], finder: Finder, threads: int = 1) -> list["Ids"]:
-        """The ids of each text, by kernels."""
-        import numpy as np
-
-        from atomiclm.tokenizer.encode_compiled import joined
-
-        def encode(encoder: "CompiledEncoder", text: bytes) -> "Ids":
-            return joined([np.asarray(ids, np.uint32) for ids in self._segments(text, finder, encoder)])
-
-        return self._encoders.map(encode, texts, threads)
-
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Ids to the exact bytes they stand for; see `Tokenizer.decode_bytes`."""
         if hasattr(ids, "tolist"):
             ids = ids.tolist()  # an array or tensor: its numbers are slow to look up one by one
         try:
@@ -369,7 +355,6 @@ class BasicTokenizer(Tokenizer):
             ) from error
 
     def token_bytes(self) -> list[int]:
-        """Bytes of text that each id stands for, 0 for special tokens and unused ids; see `Tokenizer.token_bytes`."""
         lengths = [0] * self.vocab_size
         for token_id, token in zip(self._ids, self._tokens, strict=True):
             lengths[token_id] = len(token)
@@ -379,12 +364,11 @@ class BasicTokenizer(Tokenizer):
 
     def save(self, path: str | Path) -> None:
         """Write one JSON file (see `file_format.py`), atomically."""
-        write_tokenizer_file(Path(path), self._content)
+        write_tokenizer_file(Path(path), self._state)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file written by `save`; see `Tokenizer.load`."""
-        return cls.from_content(read_tokenizer_file(Path(path)))
+        return cls.from_state(read_tokenizer_file(Path(path)))
 
     def settings(self) -> dict[str, Any]:
         """What decides training, beside the corpus: not `algorithm`, which changes only its speed."""
@@ -399,7 +383,6 @@ class BasicTokenizer(Tokenizer):
         }
 
     def digest(self) -> str:
-        """SHA-256 over everything that decides encoding: equal digests, equal ids for every text."""
         return sha256_of(
             {
                 "format_version": FORMAT_VERSION,
@@ -419,8 +402,3 @@ def _checked(text: str | bytes) -> bytes:
     if isinstance(text, str):
         return to_bytes(text)
     raise ValueError(f"text: expected str or bytes, got {type(text).__name__}; encode one text at a time")
-
-
-def _check_threads(threads: int) -> None:
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise ValueError(f"threads: {threads!r} must be an integer of at least 1")

@@ -12,18 +12,6 @@ import functools
 import hashlib
 from pathlib import Path
 
-from atomiclm.tokenizer.compiled.classes import (
-    BLOCK_BITS,
-    LETTER,
-    LOWER,
-    MARK,
-    NEWLINE,
-    NUMBER,
-    OTHER,
-    SPACE,
-    UPPER,
-)
-
 UNICODE_VERSION = "16.0.0"
 """The version of Unicode whose categories decide how text is split."""
 
@@ -35,6 +23,20 @@ CODE_POINTS = 0x110000
 
 CATEGORIES = ("other", "M", "space", "newline", "N", "Lu", "Lt", "Ll", "Lm", "Lo")
 """The categories that patterns can tell apart; `categories()` holds indices into this tuple."""
+
+# Classes, which is what splitters tell apart: the categories, without what no pattern asks for. They are ordered so
+# that every question is one comparison: letters are the last three, blanks are two neighbours that differ in the lowest
+# bit, and what a sign may be are the first two.
+OTHER = 0  # signs, controls, unassigned code points, and every byte that is not UTF-8
+MARK = 1  # combining marks (M): signs for most patterns, parts of words for o200k
+SPACE = 2  # blanks other than line breaks
+NEWLINE = 3  # carriage return and line feed
+NUMBER = 4  # N
+UPPER = 5  # upper and title case (Lu, Lt)
+LOWER = 6  # Ll
+LETTER = 7  # letters without case (Lm, Lo)
+CLASS_BITS = 3
+BLOCK_BITS = 7  # the class of code point c is stage2[stage1[c >> 7] << 7 | c & 127], and the first block is ASCII
 
 _FILE = Path(__file__).with_name("unicode_16.txt")
 _CLASS_OF = bytes([OTHER, MARK, SPACE, NEWLINE, NUMBER, UPPER, UPPER, LOWER, LETTER, LETTER])
@@ -67,13 +69,13 @@ def categories() -> bytes:
 
 @functools.cache
 def classes() -> bytes:
-    """The class of each code point (see `compiled/classes.py`): its category, without what no splitter asks for."""
+    """The class of each code point."""
     return categories().translate(_CLASS_OF.ljust(256, b"\0"))
 
 
 @functools.cache
 def two_stages() -> tuple[bytes, bytes]:
-    """`classes()` in 38 KB: most blocks of 128 code points look like another block, so each block is kept once.
+    """`classes()` in 38 KB: most blocks of 128 code points look like another block, so each block is stored once.
 
     Returns:
         (stage1, stage2): the class of code point c is `stage2[stage1[c >> 7] << 7 | c & 127]`.

@@ -20,8 +20,8 @@ from atomiclm.interop.tiktoken import (
     write_ranks,
 )
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
-from atomiclm.tokenizer.content import TokenizerFile, spell_tokens
 from atomiclm.tokenizer.patterns import split_pattern
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, spell_tokens
 
 TEXT = (
     Path(__file__).read_text()
@@ -89,7 +89,7 @@ def made_of(merges: list[tuple[int, int]], **changes: object) -> BasicTokenizer:
         "whole_pretokens": False,
         "trained_on": None,
     }
-    return BasicTokenizer.from_content(TokenizerFile(**(fields | changes)))
+    return BasicTokenizer.from_state(TokenizerState(**(fields | changes)))
 
 
 def same_ids(ours: BasicTokenizer, theirs: tiktoken.Encoding, some: list[str]) -> None:

@@ -101,10 +101,10 @@ def test_the_file_is_what_tokenizers_itself_would_write():
     ],
 )
 def test_what_cannot_be_said_is_refused(merges, special, message):
-    content = trained(259).content()
+    content = trained(259).state()
     names = {spelling: 256 + len(merges) + index for index, spelling in enumerate(special)}
     merge_ids = tuple(range(256, 256 + len(merges)))
-    ours = BasicTokenizer.from_content(
+    ours = BasicTokenizer.from_state(
         dataclasses.replace(content, target_vocab_size=300, special_tokens=names, merges=merges, merge_ids=merge_ids)
     )
     with pytest.raises(ValueError, match=message):

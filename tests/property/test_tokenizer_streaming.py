@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
+from atomiclm.tokenizer.fast.split import CompiledSplitter
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokens import count_pretokens, split_stream, weighted_segments
-from atomiclm.tokenizer.split_compiled import CompiledSplitter
+from atomiclm.tokenizer.pretokenize import count_pretokens, split_stream, weighted_segments
 from atomiclm.tokenizer.utf8 import join_chunks, to_bytes
 
 SPECIAL = ("<|e|>", "<|e|>!", "|>")

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atomiclm.tokenizer import BasicTokenizer, get_stats, merge
-from atomiclm.tokenizer.encode_pretoken import encode_basic, encode_heap
+from atomiclm.tokenizer.encode import encode_basic, encode_heap
 from atomiclm.tokenizer.train_basic import train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 

@@ -19,7 +19,7 @@ from tokenizers.trainers import BpeTrainer
 
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer, get_stats, merge
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokens import count_pretokens
+from atomiclm.tokenizer.pretokenize import count_pretokens
 from atomiclm.tokenizer.train_heap import train_heap
 
 # Code: long runs of blanks and dashes, where counting overlaps in another way would show. And letters beyond ASCII.

@@ -11,14 +11,13 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import count, islice
 from typing import Any
 
 import pytest
 
-from atomiclm.tokenizer.compiled import why_unavailable
+from atomiclm.tokenizer.fast import why_unavailable
 
 pytestmark = [
     pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable())),
@@ -47,10 +46,10 @@ def main() -> None:
     """Encode random text with random vocabularies, every array and text with a guard behind it."""
     import numpy as np
 
-    from atomiclm.tokenizer import BasicTokenizer, encode_compiled, split_compiled
-    from atomiclm.tokenizer.compiled import encoder_fields
-    from atomiclm.tokenizer.compiled.load import load_kernel
-    from atomiclm.tokenizer.encoders import compiled_splitter
+    from atomiclm.tokenizer import BasicTokenizer
+    from atomiclm.tokenizer.fast import corpus, encode_kernels, encoder, split
+    from atomiclm.tokenizer.fast.kernel import Kernel
+    from atomiclm.tokenizer.fast.split import compiled_splitter
 
     faulthandler.enable()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -75,28 +74,26 @@ def main() -> None:
         def empty(self, size: int, kind: Any) -> Any:
             return guarded(size, kind)
 
-    def load_guarded(name: str) -> Callable[..., int]:
-        kernel = load_kernel(name)
+    call_kernel = Kernel.__call__
 
-        def call(*arguments: Any) -> int:
-            kept = []  # alive during the call
-            for index, argument in enumerate(arguments):
-                if isinstance(argument, bytes):
-                    kept.append(guarded(len(argument), np.uint8))
-                    kept[-1][:] = np.frombuffer(argument, np.uint8)
-                    arguments = (*arguments[:index], kept[-1].ctypes.data, *arguments[index + 1 :])
-            return kernel(*arguments)
+    def call_guarded(self: Kernel, *arguments: Any) -> int:
+        return call_kernel(self, *[guarded_copy(given) if isinstance(given, bytes) else given for given in arguments])
 
-        return call
+    def guarded_copy(data: bytes) -> Any:
+        array = guarded(len(data), np.uint8)
+        array[:] = np.frombuffer(data, np.uint8)
+        return array
 
-    def keep(self: Any, place: int, array: Any) -> None:
-        self._arrays[place] = guarded(array.size, array.dtype)
-        self._arrays[place][:] = array
-        self._fields[place] = self._arrays[place].ctypes.data
+    def store(self: Any, name: int, array: Any) -> None:
+        self._arrays[name] = guarded(array.size, array.dtype)
+        self._arrays[name][:] = array
+        self._fields[name] = self._arrays[name].ctypes.data
+
+    Kernel.__call__ = call_guarded  # type: ignore[method-assign]
 
     if sys.argv[1:]:
-        ends, rows = np.array([4]), guarded(2 * 5, np.int32)  # there is one place too few
-        load_guarded("places.lay_out")(b"abcd", ends.ctypes.data, 1, bytes(256), rows.ctypes.data)
+        rows = guarded(2 * 5, np.int32)  # there is one position too few
+        corpus.lay_out(b"abcd", np.array([4]), 1, bytes(256), rows)
         return
 
     def unreachable(tokenizer: BasicTokenizer, num_doublings: int, whole_pretokens: bool) -> BasicTokenizer:
@@ -104,30 +101,30 @@ def main() -> None:
         merges = [(98, 97), (97, 98)]
         merges += [(number, number) for number in range(257, 257 + num_doublings)]
         content = replace(
-            tokenizer.content(),
+            tokenizer.state(),
             merges=merges,
             merge_ids=tuple(range(256, 256 + len(merges))),
             target_vocab_size=999,
             whole_pretokens=whole_pretokens,
         )
-        return BasicTokenizer.from_content(content)
+        return BasicTokenizer.from_state(content)
 
-    def encoder_of(tokenizer: BasicTokenizer) -> encode_compiled.CompiledEncoder:
-        return encode_compiled.CompiledEncoder(
+    def encoder_of(tokenizer: BasicTokenizer) -> encoder.CompiledEncoder:
+        return encoder.CompiledEncoder(
             tokenizer._tokens, tokenizer.merges, tokenizer._ids, tokenizer.whole_pretokens,
             compiled_splitter(tokenizer._split),
         )  # fmt: skip
 
-    for module in (encode_compiled, split_compiled):
-        module.np, module.load_kernel = Numpy(), load_guarded  # type: ignore[attr-defined, assignment]
-    encode_compiled.CompiledEncoder._keep = keep  # type: ignore[method-assign]
+    for module in (encoder, split):
+        module.np = Numpy()  # type: ignore[attr-defined, assignment]
+    encoder.CompiledEncoder._store = store  # type: ignore[method-assign]
     encoder_of(unreachable(BasicTokenizer(256, "none", ()), 19, whole_pretokens=False))  # a token of a megabyte
     for seed in range(VOCABULARIES):
         rng = random.Random(seed)
-        split_compiled.BLOCK_PRETOKENS = rng.choice([1, 3, 64, 65, 1000])
-        encode_compiled.LONG_PRETOKEN = rng.choice([1, 2, 7, 64, 200])
-        encode_compiled.KEPT_BYTES, encode_compiled.KEPT_IDS = rng.choice([130, 5000]), rng.choice([130, 5000])
-        encode_compiled.FIRST_IDS = 1
+        split.BLOCK_PRETOKENS = rng.choice([1, 3, 64, 65, 1000])
+        encoder.LONG_PRETOKEN = rng.choice([1, 2, 7, 64, 200])
+        encoder.CACHE_BYTES, encoder.CACHE_IDS = rng.choice([130, 5000]), rng.choice([130, 5000])
+        encoder.FIRST_IDS = 1
         atoms = rng.sample(
             ["a", "b", "ab", " ", "é", "日", "\n", "1", "'s", "\udcff", "\udce6"], rng.choice([1, 2, 4, 11])
         )
@@ -136,20 +133,20 @@ def main() -> None:
         tokenizer.train("".join(rng.choices(atoms, k=1000)))
         if seed % 3 == 0:
             tokenizer = unreachable(tokenizer, rng.randrange(9), whole_pretokens=seed % 2 == 0)
-        encoder = encoder_of(tokenizer)
+        compiled = encoder_of(tokenizer)
         for size in (1, 2, 9, 70, 400):
             text = "".join(rng.choices(atoms, k=size)).encode("utf-8", "surrogateescape")
             words = b" ".join(bytes(rng.choices(b"abcd", k=rng.randrange(1, 50))) for _ in range(size // 9))
             for data in (text, words, rng.choice(tokenizer._tokens), text[: rng.randrange(len(text) + 1)]):
                 expected = tokenizer._plain.encode(data)
-                assert encoder.encode(data).tolist() == expected, (seed, data)
-        assert encoder.copy().encode(text).tolist() == tokenizer._plain.encode(text)
+                assert compiled.encode(data).tolist() == expected, (seed, data)
+        assert compiled.copy().encode(text).tolist() == tokenizer._plain.encode(text)
     # Pretokens whose search begins in the last row, and goes on in the first.
-    encoder = encoder_of(BasicTokenizer(256, "gpt2", ()))
-    last = (1 << int(encoder._fields[encoder_fields.ROW_BITS])) - 1
+    compiled = encoder_of(BasicTokenizer(256, "gpt2", ()))
+    last = (1 << int(compiled._fields[encode_kernels.ROW_BITS])) - 1
     words = b" ".join(islice((word for word in map(b"%d".__mod__, count()) if first_row(b" " + word) == last), 4))
     for _ in range(2):
-        assert encoder.encode(b" " + words).tolist() == list(b" " + words)
+        assert compiled.encode(b" " + words).tolist() == list(b" " + words)
     print(f"{VOCABULARIES} vocabularies")
 
 

@@ -13,12 +13,14 @@ import pytest
 import tiktoken
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer.thresholds import kernels_from
 
-from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, encode_compiled, split_compiled
-from atomiclm.tokenizer.compiled.load import load_kernel
-from atomiclm.tokenizer.encode_compiled import CompiledEncoder
-from atomiclm.tokenizer.encode_plain import PlainEncoder
-from atomiclm.tokenizer.encoders import ENCODING_KERNELS, TRAINING_KERNELS, compiled_splitter
+from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
+from atomiclm.tokenizer.encode import PlainEncoder
+from atomiclm.tokenizer.fast import encoder as encoder_module
+from atomiclm.tokenizer.fast import split, train
+from atomiclm.tokenizer.fast.encoder import CompiledEncoder
+from atomiclm.tokenizer.fast.split import compiled_splitter
 
 PATTERNS = ("gpt4", "cl100k", "gpt2", "o200k", "none", r"[ab]+|\d+")
 
@@ -95,7 +97,7 @@ def test_a_pretoken_of_any_length(size: int) -> None:
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("chunk", [1, 2, 5, 64, 1000])
 def test_a_long_pretoken_is_stitched_from_chunks(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode_compiled, "LONG_PRETOKEN", chunk)
+    monkeypatch.setattr(encoder_module, "LONG_PRETOKEN", chunk)
     for seed in range(40):
         alphabet = ("a", "ab", "abc", "abcdefgh")[seed % 4]
         # Few merges of a small alphabet chain, so that what happens far away decides what happens here.
@@ -109,10 +111,10 @@ def test_a_long_pretoken_is_stitched_from_chunks(chunk: int, monkeypatch: pytest
 def test_a_chain_of_merges_that_is_decided_at_its_far_end() -> None:
     """Each pair of neighbouring letters is a merge, the later the better: which letters pair up depends on the last."""
     letters = [chr(code).encode() for code in range(97, 123)]
-    content = BasicTokenizer(256, "none", ()).content()
+    content = BasicTokenizer(256, "none", ()).state()
     merges = [(left[0], right[0]) for left, right in pairwise(letters)][::-1]
     content = replace(content, merges=merges, merge_ids=tuple(range(256, 256 + len(merges))), target_vocab_size=999)
-    tokenizer = BasicTokenizer.from_content(content)
+    tokenizer = BasicTokenizer.from_state(content)
     for size in range(2, 27):
         for start in range(27 - size):
             data = b"".join(letters[start : start + size])
@@ -120,21 +122,21 @@ def test_a_chain_of_merges_that_is_decided_at_its_far_end() -> None:
             expected = plain(tokenizer, data)
             assert encoder._encode_long(data, 0, len(data)).tolist() == expected
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(encode_compiled, "LONG_PRETOKEN", 3)
+                patch.setattr(encoder_module, "LONG_PRETOKEN", 3)
                 assert encoder._encode_long(data, 0, len(data)).tolist() == expected
 
 
 @pytest.mark.parametrize("block", [1, 2, 7])
 def test_blocks_of_pretokens_change_nothing(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_compiled, "BLOCK_PRETOKENS", block)
+    monkeypatch.setattr(split, "BLOCK_PRETOKENS", block)
     data = random_text(2, 500).encode()
     for tokenizer in map(trained_with, PATTERNS):
         assert encoder_of(tokenizer).encode(data).tolist() == plain(tokenizer, data)
 
 
 def test_a_full_cache_begins_again_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode_compiled, "KEPT_BYTES", 3000)
-    monkeypatch.setattr(encode_compiled, "KEPT_IDS", 900)
+    monkeypatch.setattr(encoder_module, "CACHE_BYTES", 3000)
+    monkeypatch.setattr(encoder_module, "CACHE_IDS", 900)
     rng = random.Random(3)
     words = ["".join(rng.choices("abxyz", k=rng.randint(1, 40))) for _ in range(3000)]
     data = " ".join(words + words).encode()
@@ -167,7 +169,7 @@ def unreachable(whole_pretokens: bool, num_halvings: int = 0) -> BasicTokenizer:
     for _ in range(num_halvings):
         merges.append((255 + len(merges), 255 + len(merges)))
     content = replace(
-        BasicTokenizer(257, "gpt4").content(),
+        BasicTokenizer(257, "gpt4").state(),
         merges=merges,
         merge_ids=tuple(range(1000, 1000 + len(merges))),
         byte_ids=tuple(range(255, -1, -1)),
@@ -175,7 +177,7 @@ def unreachable(whole_pretokens: bool, num_halvings: int = 0) -> BasicTokenizer:
         target_vocab_size=5000,
         whole_pretokens=whole_pretokens,
     )
-    return BasicTokenizer.from_content(content)
+    return BasicTokenizer.from_state(content)
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -193,7 +195,7 @@ def test_a_pretoken_that_is_a_token_may_become_it_as_a_whole(whole: bool) -> Non
 
 def test_whole_tokens_outlive_a_copy_and_a_full_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only the cache knows of them, and what it is born with must never be lost."""
-    monkeypatch.setattr(encode_compiled, "KEPT_BYTES", 3000)
+    monkeypatch.setattr(encoder_module, "CACHE_BYTES", 3000)
     tokenizer = unreachable(True, 8)
     token = tokenizer._tokens[-1]
     data = " ".join(f"long-{number}-word" * 2 for number in range(900)).replace("-", "x").encode()
@@ -207,7 +209,7 @@ def test_whole_tokens_outlive_a_copy_and_a_full_cache(monkeypatch: pytest.Monkey
 
 
 def test_long_pretokens_between_short_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encode_compiled, "LONG_PRETOKEN", 8)
+    monkeypatch.setattr(encoder_module, "LONG_PRETOKEN", 8)
     tokenizer = trained("gpt4", 10)
     encoder = encoder_of(tokenizer)
     for seed in range(50):
@@ -218,12 +220,12 @@ def test_long_pretokens_between_short_ones(monkeypatch: pytest.MonkeyPatch) -> N
 def test_a_vocabulary_larger_than_the_smallest_cache() -> None:
     merges = [(left, right) for left in range(256) for right in range(256)][:60_000]
     content = replace(
-        BasicTokenizer(256, "none", ()).content(),
+        BasicTokenizer(256, "none", ()).state(),
         merges=merges,
         merge_ids=tuple(range(256, 256 + len(merges))),
         target_vocab_size=1 << 17,
     )
-    tokenizer = BasicTokenizer.from_content(content)
+    tokenizer = BasicTokenizer.from_state(content)
     data = random.Random(0).randbytes(2000)
     assert encoder_of(tokenizer).encode(data).tolist() == tokenizer._plain.encode(data)
 
@@ -249,9 +251,10 @@ def test_a_copy_for_another_thread_works_alone() -> None:
     assert second.encode(data).tolist() == first.encode(data).tolist() == expected
 
 
-def test_threads_give_the_ids_in_order() -> None:
+def test_threads_give_the_ids_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = trained()
     tokenizer.algorithm = "compiled"
+    kernels_from(1 << 18, monkeypatch)
     texts = [random_text(seed, 9000) for seed in range(60)] + [""]
     expected = [tokenizer._plain.encode(text.encode()) for text in texts]
     assert sum(map(len, texts)) > 1 << 18
@@ -264,9 +267,10 @@ def test_threads_give_the_ids_in_order() -> None:
             tokenizer.encode_batch(texts, threads=threads)
 
 
-def test_special_tokens_among_compiled_text() -> None:
+def test_special_tokens_among_compiled_text(monkeypatch: pytest.MonkeyPatch) -> None:
     tokenizer = trained()
     tokenizer.algorithm = "compiled"
+    kernels_from(1 << 18, monkeypatch)
     texts = [random_text(7, 1 << 18) + END_OF_TEXT + "ab" + END_OF_TEXT]
     [ids] = tokenizer.encode_batch(texts, {END_OF_TEXT})
     assert ids == [*tokenizer._plain.encode(texts[0][: 1 << 18].encode()), 376, *tokenizer.encode("ab"), 376]
@@ -294,7 +298,7 @@ def test_only_text_worth_it_loads_kernels_and_without_them_the_ids_are_the_same(
         "import sys, random; from atomiclm.tokenizer import BasicTokenizer\n"
         "text = ''.join(random.Random(1).choices('ab cd\\n', k={size}))\n"
         "t = BasicTokenizer(300); t.train(text); ids = t.encode(text)\n"
-        "print(t.digest(), sum(ids), len(ids), 'llvmlite' in sys.modules, 'numba' in sys.modules)"
+        "print(t.digest(), sum(ids), len(ids), 'numba' in sys.modules)"
     )
 
     def run(size: int, **environment: str) -> tuple[list[str], str]:
@@ -304,15 +308,15 @@ def test_only_text_worth_it_loads_kernels_and_without_them_the_ids_are_the_same(
         )  # fmt: skip
         return result.stdout.split(), result.stderr
 
-    small, _ = run(50_000)
-    assert small[3:] == ["False", "False"]
-    for kernel in (*TRAINING_KERNELS, *ENCODING_KERNELS):
-        load_kernel(kernel)  # compiles what has not been compiled
-    large, _ = run(1 << 18)
-    assert large[3:] == ["True", "False"]
-    without, message = run(1 << 18, NUMBA_DISABLE_JIT="1")
+    small, _ = run(1_000_000)
+    assert small[3:] == ["False"]
+    for kernel in (*train.KERNELS, *encoder_module.KERNELS):
+        kernel._load()  # compiles what has not been compiled
+    large, _ = run(1 << 20)
+    assert large[3:] == ["True"]
+    without, message = run(1 << 20, NUMBA_DISABLE_JIT="1")
     assert without[:3] == large[:3]
-    assert without[3:] == ["False", "False"]
+    assert without[3:] == ["False"]
     assert message.count("NUMBA_DISABLE_JIT is set, so tokenizing runs in plain Python: same ids") == 1
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE
-from atomiclm.tokenizer.content import TokenizerFile
 from atomiclm.tokenizer.file_format import sha256_of
+from atomiclm.tokenizer.tokenizer_state import TokenizerState
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 
 Fields = dict[str, Any]
@@ -67,7 +67,7 @@ def test_order_of_special_tokens_survives(tmp_path: Path) -> None:
 
 def test_ids_of_another_tokenizer_survive(path: Path) -> None:
     """Special tokens first, bytes backwards, gaps, merges in no order of their ids."""
-    content = TokenizerFile(
+    content = TokenizerState(
         pattern=PATTERNS["gpt2"],
         target_vocab_size=1001,
         special_tokens={"<b>": 1000, "<a>": 0},
@@ -78,10 +78,10 @@ def test_ids_of_another_tokenizer_survive(path: Path) -> None:
         whole_pretokens=True,
         trained_on=None,
     )
-    BasicTokenizer.from_content(content).save(path)
+    BasicTokenizer.from_state(content).save(path)
     assert "    [796, 783, 7],\n    [7, 797, 3],\n    [868, 3, 950]\n" in path.read_text()
     loaded = BasicTokenizer.load(path)
-    assert loaded.content() == content
+    assert loaded.state() == content
     assert loaded.vocab_size == 1001
     assert list(loaded.special_tokens.items()) == [("<a>", 0), ("<b>", 1000)]
     assert loaded.encode("hug hug<b>", allowed_special="all") == [3, 950, 1000]
@@ -92,7 +92,7 @@ def test_ids_of_another_tokenizer_survive(path: Path) -> None:
 
 
 def test_a_content_that_breaks_a_rule_cannot_be_made(path: Path) -> None:
-    content = BasicTokenizer.load(path).content()
+    content = BasicTokenizer.load(path).state()
     for change, field in [
         ({"merge_ids": (256, 257, 258)}, "merges"),
         ({"byte_ids": tuple(range(255))}, "byte_ids"),
@@ -107,7 +107,7 @@ def test_a_content_that_breaks_a_rule_cannot_be_made(path: Path) -> None:
 
 
 def test_two_tokens_of_the_same_bytes_cannot_be_looked_up_whole(path: Path) -> None:
-    content = BasicTokenizer.load(path).content()
+    content = BasicTokenizer.load(path).state()
     twice = {"merges": [(97, 98), (98, 99), (256, 99), (97, 257)]}
     assert dataclasses.replace(content, **twice).whole_pretokens is False
     with pytest.raises(ValueError, match=r"merges\[2\] and merges\[3\] make the same bytes"):

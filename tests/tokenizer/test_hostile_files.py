@@ -39,7 +39,7 @@ def tokenizer() -> BasicTokenizer:
 
 def ours_json() -> dict[str, Any]:
     """The fields of a valid file of our own, without the signature."""
-    content = tokenizer().content()
+    content = tokenizer().state()
     return {
         "format": "atomiclm.tokenizer",
         "version": 2,

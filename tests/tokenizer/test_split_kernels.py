@@ -11,7 +11,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from atomiclm.tokenizer.compiled import load_kernel, why_unavailable
+from atomiclm.tokenizer.fast import why_unavailable
+from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
 from atomiclm.tokenizer.unicode_table import CODE_POINTS, categories, two_stages
 
@@ -64,7 +65,7 @@ def by_kernel(
     size = len(data) if size is None else size
     capacity = size + 1 if capacity is None else capacity
     ends = np.full(capacity + 64, -1, np.int64)  # with room behind, where nothing may be written
-    count = load_kernel("split")(data, size, start, split_pattern(name).code, *two_stages(), ends.ctypes.data, capacity)
+    count = split(data, size, start, split_pattern(name).code, *two_stages(), ends, capacity)
     assert count <= capacity
     assert (ends[count:] == -1).all()
     return ends[:count].tolist()
@@ -208,9 +209,9 @@ def test_what_lies_behind_the_text_is_not_seen(data: bytes, name: str, size: int
 AT_THE_BORDER = """
 import ctypes, mmap, random, sys
 import numpy as np
-from atomiclm.tokenizer.compiled import load_kernel
+from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.unicode_table import two_stages
-split, stages, ends = load_kernel("split"), two_stages(), np.empty(4096, np.int64)
+stages, ends = two_stages(), np.empty(4096, np.int64)
 pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
 address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
 ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + mmap.PAGESIZE), mmap.PAGESIZE, 0)
@@ -221,7 +222,7 @@ for _ in range(3000):
     border = address + mmap.PAGESIZE
     ctypes.memmove(border - len(data), data, len(data))
     for code in range(5):
-        assert split(border - len(data), len(data), 0, code, *stages, ends.ctypes.data, len(ends)) > 0
+        assert split(border - len(data), len(data), 0, code, *stages, ends, len(ends)) > 0
 """
 
 

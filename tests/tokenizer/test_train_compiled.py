@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import regex
+from tokenizer.thresholds import counts_of
 from tokenizers import Regex, Tokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
-from atomiclm.tokenizer import count_compiled, train_compiled
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.compiled import trainer_fields, why_unavailable
-from atomiclm.tokenizer.count_compiled import Words
+from atomiclm.tokenizer.fast import merge_loop, why_unavailable
+from atomiclm.tokenizer.fast import train as driver
+from atomiclm.tokenizer.fast.count import Words
+from atomiclm.tokenizer.fast.train import train_compiled as train
 from atomiclm.tokenizer.patterns import PATTERNS
 from atomiclm.tokenizer.train_basic import train_basic
-from atomiclm.tokenizer.train_compiled import train_compiled as train
 from atomiclm.tokenizer.train_heap import train_heap
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
@@ -141,7 +142,7 @@ def test_order_of_pretokens_changes_nothing(pretokens: dict[bytes, int]) -> None
         words = Words.from_counts(dict(items))
         # `Words` promises an order by count only, so neither may the order among equals matter.
         order = sorted(range(len(words)), key=lambda index: (-words.counts[index], random.Random(index).random()))
-        counts = words.to_counts()
+        counts = counts_of(words)
         spelling = [list(counts)[index] for index in order]
         shuffled = Words(
             np.frombuffer(b"".join(spelling), np.uint8),
@@ -154,7 +155,7 @@ def test_order_of_pretokens_changes_nothing(pretokens: dict[bytes, int]) -> None
 
 def test_hash_seed_changes_nothing() -> None:
     code = """
-from atomiclm.tokenizer.train_compiled import train_compiled
+from atomiclm.tokenizer.fast.train import train_compiled
 words = "the order of a set depends on the hash seed and the merges must not".split()
 print(train_compiled({word.encode(): len(word) % 3 + 1 for word in set(words)}, 30))
 """
@@ -227,54 +228,53 @@ def test_a_pretoken_of_a_million_bytes() -> None:
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What each call of the merge kernel returns from now on."""
     seen: list[int] = []
-    merge = train_compiled._Trainer.merge
+    merge = driver._Trainer.merge
 
-    def watched(self: train_compiled._Trainer, threshold: int) -> int:
+    def watched(self: driver._Trainer, threshold: int) -> int:
         seen.append(merge(self, threshold))
         return seen[-1]
 
-    monkeypatch.setattr(train_compiled._Trainer, "merge", watched)
+    monkeypatch.setattr(driver._Trainer, "merge", watched)
     return seen
 
 
-@pytest.mark.parametrize(("constant", "value"), [("BIRTHS_A_MERGE", 0), ("OCCURRENCES_A_PLACE", 1)])
+@pytest.mark.parametrize(("constant", "value"), [("BIRTHS_PER_MERGE", 0), ("OCCURRENCES_PER_POSITION", 1)])
 def test_room_runs_out(constant: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = random.Random(5)
     corpus = {bytes(rng.choices(range(32), k=100)): rng.randrange(1, 9) for _ in range(1500)}
     expected = train_heap(corpus, 1000)
     seen = outcomes(monkeypatch)
     assert train(corpus, 1000, thresholds=[]) == expected
-    assert seen == [trainer_fields.FINISHED]
-    monkeypatch.setattr(train_compiled, constant, value)
+    assert seen == [merge_loop.FINISHED]
+    monkeypatch.setattr(driver, constant, value)
     seen.clear()
     assert train(corpus, 1000, thresholds=[]) == expected
-    assert seen.count(trainer_fields.NO_ROOM) >= 1
-    assert seen[-1] == trainer_fields.FINISHED
+    assert seen.count(merge_loop.NO_ROOM) >= 1
+    assert seen[-1] == merge_loop.FINISHED
 
 
 def test_the_first_threshold_suffices_for_text(pretokens, monkeypatch) -> None:
     """Chosen too high it would cost a second scan; chosen as 1, memory."""
     seen = outcomes(monkeypatch)
     for num_merges in (500, 1000, 2000):
-        first = next(iter(train_compiled._thresholds(Words.from_counts(pretokens), num_merges)))
+        first = next(iter(driver._thresholds(Words.from_counts(pretokens), num_merges)))
         assert first > 1
         train(pretokens, num_merges)
-        assert seen == [trainer_fields.FINISHED]
+        assert seen == [merge_loop.FINISHED]
         seen.clear()
 
 
 def test_more_places_than_int32_can_number_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train_compiled, "MAX_PLACES", 7)
+    monkeypatch.setattr(driver, "MAX_POSITIONS", 7)
     assert train({b"abc": 2, b"d": 1}, 1) == [(97, 98)]  # 4 bytes, 2 behind and 1 in front
-    with pytest.raises(ValueError, match=r"pretokens: .* have 5 bytes, more than 2\^31 places; train on less text"):
+    with pytest.raises(ValueError, match=r"pretokens: .* have 5 bytes, more than 2\^31 positions; train on less text"):
         train({b"abc": 2, b"de": 1}, 1)
 
 
 def test_words_and_counts_are_the_same_thing(pretokens: dict[bytes, int]) -> None:
     words = Words.from_counts(pretokens)
-    assert words.to_counts() == pretokens
+    assert counts_of(words) == pretokens
     assert words.total_bytes == len(TEXT.encode())
-    assert np.iinfo(np.int64).max == count_compiled.MOST
     assert train(words, 300) == train(pretokens, 300)
 
 

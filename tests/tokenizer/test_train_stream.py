@@ -7,8 +7,8 @@ import pytest
 from tokenizer.thresholds import kernels_from
 
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
-from atomiclm.tokenizer.compiled import why_unavailable
-from atomiclm.tokenizer.pretokens import Chunk
+from atomiclm.tokenizer.fast import Task, why_unavailable
+from atomiclm.tokenizer.pretokenize import Chunk
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 
@@ -42,7 +42,8 @@ def test_every_algorithm_learns_the_same_of_the_same_stream(
         assert len(results[0][0]) > 20
 
 
-def test_what_is_said_about_the_corpus() -> None:
+def test_what_is_said_about_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels_from(1 << 18, monkeypatch)
     for algorithm in ("compiled", "heap"):
         tokenizer = BasicTokenizer(300, algorithm=algorithm)
         repeated = 1 << 17
@@ -69,9 +70,9 @@ def test_a_long_stream_is_not_gathered_before_it_is_read(chunk: Chunk, monkeypat
             read += 1
             yield chunk
 
-    def watched(num_bytes: int, kernels: tuple[str, ...]) -> bool:
+    def watched(num_bytes: int, task: Task) -> bool:
         seen.append(read)
-        return choose(num_bytes, kernels)
+        return choose(num_bytes, task)
 
     monkeypatch.setattr(tokenizer, "_compiles", watched)
     tokenizer.train_from_iterator(stream())
@@ -90,6 +91,6 @@ def test_training_while_another_thread_encodes_leaves_no_old_encoder(monkeypatch
     kernels_from(0, monkeypatch)
     tokenizer = BasicTokenizer(260)
     tokenizer.train("aaaa aaaa")
-    with tokenizer._encoders.borrow():
+    with tokenizer._pool().borrow():
         tokenizer.train("bbbb bbbb")
     assert tokenizer.encode("aaaabbbb") == tokenizer._plain.encode(b"aaaabbbb")

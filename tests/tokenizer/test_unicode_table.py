@@ -9,8 +9,21 @@ import pytest
 import tiktoken
 
 from atomiclm.tokenizer import unicode_table
-from atomiclm.tokenizer.compiled.classes import LETTER, LOWER, MARK, NEWLINE, NUMBER, OTHER, SPACE, UPPER
-from atomiclm.tokenizer.unicode_table import CATEGORIES, CODE_POINTS, categories, classes, two_stages
+from atomiclm.tokenizer.unicode_table import (
+    CATEGORIES,
+    CODE_POINTS,
+    LETTER,
+    LOWER,
+    MARK,
+    NEWLINE,
+    NUMBER,
+    OTHER,
+    SPACE,
+    UPPER,
+    categories,
+    classes,
+    two_stages,
+)
 
 SURROGATES = range(0xD800, 0xE000)
 PROPERTIES = {"space": r"[^\S\r\n]", "newline": r"[\r\n]", "other": r"[^\s\p{L}\p{N}\p{M}]"}

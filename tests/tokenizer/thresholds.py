@@ -1,9 +1,22 @@
-"""How much text is worth a kernel: the sizes are for users, tests choose their own."""
+"""How much text is worth a kernel: the sizes are for users, tests choose their own. And what kernels counted."""
+
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from atomiclm.tokenizer.fast.count import Words
 
 
 def kernels_from(num_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Use kernels for texts of `num_bytes` and more, compiled already or not."""
     monkeypatch.setattr("atomiclm.tokenizer.tokenizer.COMPILED_FROM_BYTES", num_bytes)
-    monkeypatch.setattr("atomiclm.tokenizer.tokenizer.worth_kernels_from", lambda kernels: num_bytes)
+    monkeypatch.setattr("atomiclm.tokenizer.fast.worth_from", lambda task: num_bytes)
+
+
+def counts_of(words: "Words") -> dict[bytes, int]:
+    """The pretokens and their counts as a dictionary."""
+    data, starts = words.data.tobytes(), [0, *words.ends.tolist()]
+    return {
+        data[start:end]: count for start, end, count in zip(starts, starts[1:], words.counts.tolist(), strict=False)
+    }

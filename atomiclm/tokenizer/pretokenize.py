@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from atomiclm.tokenizer.constants import BLOCK_BYTES
 from atomiclm.tokenizer.patterns import SplitPattern
-from atomiclm.tokenizer.special import Segment, segments
+from atomiclm.tokenizer.special_tokens import Segment, segments
 from atomiclm.tokenizer.utf8 import cut_character, join_chunks, to_text
 
 if TYPE_CHECKING:

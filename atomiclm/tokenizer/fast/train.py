@@ -1,7 +1,7 @@
-"""The driver of the training kernels: the merges of `train_basic`, at the speed of a compiled language.
+"""The merges of `train_basic`, at the speed of a compiled language: count a stream, then learn from the counts.
 
-How they are found is told in `compiled/places.py`, `compiled/scan.py` and `compiled/merge_loop.py`, in this order. The
-driver owns the arrays, chooses the threshold and makes room.
+How merges are found is explained in `corpus.py`, `scan.py` and `merge_loop.py`, in this order. This driver owns the
+arrays, chooses the threshold and makes room.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,31 +9,59 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from atomiclm.tokenizer.bpe_ops import Pair
-from atomiclm.tokenizer.compiled import load_kernel
-from atomiclm.tokenizer.compiled import trainer_fields as field
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.count_compiled import Words
+from atomiclm.tokenizer.fast.corpus import BLOCK_BITS, lay_out
+from atomiclm.tokenizer.fast.count import PretokenCounter, Words, count, write_words
+from atomiclm.tokenizer.fast.merge_loop import FINISHED, NO_ROOM, merge_loop
+from atomiclm.tokenizer.fast.scan import NUM_FIELDS, NUM_MERGES, scan, scan_bytes
+from atomiclm.tokenizer.fast.split import split
+from atomiclm.tokenizer.pretokenize import Block
 from atomiclm.tokenizer.tie_break import TieBreak, byte_order, invert, with_bytes_numbered
 from atomiclm.user_error import UserError
 
-MAX_PLACES = 2**31 - 1
-"""A place is an int32."""
+KERNELS = (split, count, write_words, lay_out, scan_bytes, merge_loop)
+"""What training always calls. Others, which only some texts need, are compiled when the first of those comes."""
+
+MAX_POSITIONS = 2**31 - 1
+"""A position is an int32."""
 
 LOWER = 8
 """When frequent pairs run out, the threshold is divided by this."""
 
 BYTE_PAIRS = 1 << 16
 
-OCCURRENCES_A_PLACE = 3
-"""Room for a border in each place, and for the two that a merge can put next to each of them."""
+OCCURRENCES_PER_POSITION = 3
+"""Room for a border at each position, and for the two that a merge can put next to each of them."""
 
-BIRTHS_A_MERGE = 8
+BIRTHS_PER_MERGE = 8
 """Room for so many frequent pairs to be born in a merge, on average. It was two to five in English, code and many
 languages; more cost another scan."""
 
-BYTES_A_MERGE = 256
+BYTES_PER_MERGE = 256
 """The first threshold is not below the corpus's bytes divided by this and by the number of merges, so that few long
 pretokens do not mean few frequent pairs."""
+
+
+def train_stream(
+    blocks: Iterable[Block], num_merges: int, tie_break: TieBreak = "bytes"
+) -> tuple[list[Pair], dict[str, int]]:
+    """Learn up to `num_merges` merges from a stream.
+
+    Returns:
+        The merges, and the bytes, pretokens and distinct pretokens of the stream.
+
+    Raises:
+        ValueError: the stream, weights included, counts more than 2^63 - 1 bytes.
+    """
+    counter = PretokenCounter()
+    num_pretokens = 0
+    for data, ends, weight, _ in blocks:
+        counter.add(data, np.asarray(ends, np.int64), weight)
+        num_pretokens += len(ends) * weight
+    words = counter.words()
+    del counter  # its memory is free for training
+    trained_on = {"bytes": words.total_bytes, "pretokens": num_pretokens, "distinct_pretokens": len(words)}
+    return train_compiled(words, num_merges, tie_break), trained_on
 
 
 def train_compiled(
@@ -44,7 +72,7 @@ def train_compiled(
 ) -> list[Pair]:
     """Learn up to `num_merges` merges; arguments, tie rule and result are those of `train_basic`.
 
-    The time is proportional to the bytes of the different pretokens plus the number of places merged, the memory to
+    The time is proportional to the bytes of the different pretokens plus the number of positions merged, the memory to
     the former: 20 to 30 bytes for each.
 
     Args:
@@ -56,7 +84,6 @@ def train_compiled(
 
     Raises:
         ValueError: counts or lengths are beyond what 64 and 31 bits hold, or `tie_break` is no rule.
-        RuntimeError: kernels cannot be run here.
     """
     order = byte_order(tie_break)
     words = pretokens if isinstance(pretokens, Words) else Words.from_counts(pretokens)
@@ -67,8 +94,8 @@ def train_compiled(
     lower = iter(_thresholds(words, num_merges) if thresholds is None else thresholds)
     threshold = next(lower, 1)
     trainer.scan(threshold)
-    while (outcome := trainer.merge(threshold)) != field.FINISHED:
-        if outcome == field.NO_ROOM:
+    while (outcome := trainer.merge(threshold)) != FINISHED:
+        if outcome == NO_ROOM:
             trainer.room *= 2
         elif threshold == 1:
             break
@@ -84,7 +111,7 @@ def _thresholds(words: Words, num_merges: int) -> Iterable[int]:
     A frequent word becomes a token, so the last merge is about as frequent as the `num_merges`-th word, or more. That
     was low enough, but not much too low, for English, code and many languages, and for 1,000 to 100,000 merges.
     """
-    threshold = words.total_bytes // (BYTES_A_MERGE * num_merges)
+    threshold = words.total_bytes // (BYTES_PER_MERGE * num_merges)
     if num_merges < len(words):
         threshold = max(threshold, int(words.counts[num_merges]))
     while threshold > 1:
@@ -93,7 +120,7 @@ def _thresholds(words: Words, num_merges: int) -> Iterable[int]:
 
 
 class _Pairs:
-    """What a scan finds, and the pairs born since; see `compiled/scan.py`."""
+    """What a scan finds, and the pairs born since; see `scan.py`."""
 
     def __init__(self, room: int, occurrences_room: int) -> None:
         self.keys = np.empty(room, np.uint64)
@@ -109,20 +136,18 @@ class _Trainer:
     def __init__(self, words: Words, num_merges: int, order: bytes) -> None:
         self._num_merges = num_merges
         self._total_bytes = words.total_bytes
-        self._num_places = len(words.data) + len(words) + 1
-        if self._num_places > MAX_PLACES:
+        self._num_positions = len(words.data) + len(words) + 1
+        if self._num_positions > MAX_POSITIONS:
             raise UserError(
-                f"pretokens: the different pretokens have {len(words.data)} bytes, more than 2^31 places; "
+                f"pretokens: the different pretokens have {len(words.data)} bytes, more than 2^31 positions; "
                 f"train on less text, or with a pattern that cuts it shorter"
             )
-        self._rows = np.empty(2 * self._num_places, np.int32)
-        load_kernel("places.lay_out")(
-            words.data.ctypes.data, words.ends.ctypes.data, len(words), order, self._rows.ctypes.data
-        )
+        self._rows = np.empty(2 * self._num_positions, np.int32)
+        lay_out(words.data, words.ends, len(words), order, self._rows)
         last_of_group = np.flatnonzero(np.diff(words.counts, append=0))
-        self._group_ends = words.ends[last_of_group] + last_of_group + 2  # one place in front, and one behind each word
+        self._group_ends = words.ends[last_of_group] + last_of_group + 2  # one in front, one behind each word
         self._group_counts = words.counts[last_of_group]
-        blocks = np.arange(0, self._num_places, 1 << field.BLOCK_BITS)
+        blocks = np.arange(0, self._num_positions, 1 << BLOCK_BITS)
         self._first_groups = np.searchsorted(self._group_ends, blocks, side="right").astype(np.int32)
 
         num_tokens = TOKENIZER_BASE_LENGTH + num_merges
@@ -130,7 +155,7 @@ class _Trainer:
         self._sums = np.zeros(4 * num_tokens, np.int64)
         self._touched = np.empty(2 * num_tokens, np.int32)
         self._merges = np.empty(2 * num_merges, np.int32)
-        self._fields = np.zeros(field.NUM_FIELDS, np.int64)
+        self._fields = np.zeros(NUM_FIELDS, np.int64)
         self._pairs: _Pairs | None = None
         self._pairs_room = 0
         self.room = 1  # times the usual room for pairs and occurrences
@@ -138,46 +163,37 @@ class _Trainer:
     def scan(self, threshold: int) -> None:
         """Find the pairs that occur at least `threshold` times."""
         assert threshold >= 1, "a threshold of nothing would merge pairs that no longer occur"
-        num_merges = int(self._fields[field.NUM_MERGES])
+        num_merges = int(self._fields[NUM_MERGES])
         num_tokens = TOKENIZER_BASE_LENGTH + num_merges
         # Room for what a scan can find, for the births of one merge at least, and for those of many. Memory that is not
         # used is not taken: the system gives pages out when they are first written.
-        most = min(self._num_places, BYTE_PAIRS if not num_merges else self._total_bytes // threshold)
-        self._pairs_room = most + 2 * len(self._lengths) + self.room * BIRTHS_A_MERGE * self._num_merges
+        most = min(self._num_positions, BYTE_PAIRS if not num_merges else self._total_bytes // threshold)
+        self._pairs_room = most + 2 * len(self._lengths) + self.room * BIRTHS_PER_MERGE * self._num_merges
         self._pairs = None  # the old arrays go before the new ones come
-        self._pairs = pairs = _Pairs(self._pairs_room, self.room * OCCURRENCES_A_PLACE * self._num_places)
+        self._pairs = pairs = _Pairs(self._pairs_room, self.room * OCCURRENCES_PER_POSITION * self._num_positions)
         corpus = [
-            self._rows.ctypes.data, self._num_places, self._group_ends.ctypes.data, self._group_counts.ctypes.data,
-            self._first_groups.ctypes.data, threshold,
+            self._rows, self._num_positions, self._group_ends, self._group_counts, self._first_groups, threshold,
         ]  # fmt: skip
-        found = [
-            pairs.keys.ctypes.data, pairs.counts.ctypes.data, pairs.starts.ctypes.data, pairs.occurrences.ctypes.data,
-            pairs.heap.ctypes.data, self._fields.ctypes.data,
-        ]  # fmt: skip
+        found = [pairs.keys, pairs.counts, pairs.starts, pairs.occurrences, pairs.heap, self._fields]
         if not num_merges:
             sums = np.zeros(2 * BYTE_PAIRS, np.int64)
-            load_kernel("scan.scan_bytes")(*corpus, sums.ctypes.data, *found)
+            scan_bytes(*corpus, sums, *found)
             return
         starts = np.empty(num_tokens + 1, np.int64)
-        borders = np.empty(self._num_places, np.int32)
-        load_kernel("scan")(
-            *corpus, self._sums.ctypes.data, *found,
-            self._lengths.ctypes.data, num_tokens, starts.ctypes.data, borders.ctypes.data, self._touched.ctypes.data,
-        )  # fmt: skip
+        borders = np.empty(self._num_positions, np.int32)
+        scan(*corpus, self._sums, *found, self._lengths, num_tokens, starts, borders, self._touched)
 
     def merge(self, threshold: int) -> int:
         """Merge as far as it goes; returns what `merge_loop` does."""
         pairs = self._pairs
         assert pairs is not None
-        return load_kernel("merge_loop")(
-            self._rows.ctypes.data, self._group_ends.ctypes.data, self._group_counts.ctypes.data,
-            self._first_groups.ctypes.data, threshold, self._lengths.ctypes.data, self._sums.ctypes.data,
-            self._touched.ctypes.data, pairs.keys.ctypes.data, pairs.counts.ctypes.data, pairs.starts.ctypes.data,
-            self._pairs_room, pairs.occurrences.ctypes.data, len(pairs.occurrences), pairs.heap.ctypes.data,
-            self._merges.ctypes.data, self._num_merges, self._fields.ctypes.data,
+        return merge_loop(
+            self._rows, self._group_ends, self._group_counts, self._first_groups, threshold, self._lengths, self._sums,
+            self._touched, pairs.keys, pairs.counts, pairs.starts, self._pairs_room, pairs.occurrences,
+            len(pairs.occurrences), pairs.heap, self._merges, self._num_merges, self._fields,
         )  # fmt: skip
 
     def merges(self) -> list[Pair]:
         """The merges so far, with bytes numbered as in the rows."""
-        tokens = self._merges[: 2 * int(self._fields[field.NUM_MERGES])].tolist()
+        tokens = self._merges[: 2 * int(self._fields[NUM_MERGES])].tolist()
         return list(zip(tokens[::2], tokens[1::2], strict=True))

@@ -1,20 +1,21 @@
-"""The merges of one pretoken, lowest rank first: `encode_pretoken.encode_heap`, compiled.
+"""The merges of one pretoken, lowest rank first: `encode.encode_heap`, compiled.
 
-Instead of a heap there is a tournament. Every place where a token begins holds a key, the rank of the pair that begins
-there with the place's number in the lowest six bits; sixty-four keys make a block, whose smallest key goes up to the
-next level with the block's number in its lowest six bits, and so on to a single winner. A processor finds the smallest
-of sixty-four numbers in a few instructions, so the usual pretoken (at most sixty-four bytes) needs no levels at all,
-and one of a million bytes needs three.
+Instead of a heap there is a tournament. Every position where a token begins holds a key, the rank of the pair that
+begins there with the position's number in the lowest six bits; sixty-four keys make a block, whose smallest key goes up
+to the next level with the block's number in its lowest six bits, and so on to a single winner. A processor finds the
+smallest of sixty-four numbers in a few instructions, so the usual pretoken (at most sixty-four bytes) needs no levels
+at all, and one of a million bytes needs three.
 
-    level 0     keys of places 0..63      keys of places 64..127     ...
+    level 0     keys of positions 0..63      keys of positions 64..127     ...
     level 1     smallest of block 0, smallest of block 1, ...
     level 2     ...
 
-Ties cannot be: of equal ranks the leftmost place has the smallest key.
+Ties cannot be: of equal ranks the leftmost position has the smallest key.
 """
 
-from atomiclm.tokenizer.compiled.language import Int32s, UInt32s, UInt64s, inline, int32, int64, uint32, uint64
-from atomiclm.tokenizer.compiled.pretoken_keys import MULTIPLIER
+from atomiclm.tokenizer.fast.kernel import inline
+from atomiclm.tokenizer.fast.language import Int32s, UInt32s, UInt64s, int32, int64, uint32, uint64
+from atomiclm.tokenizer.fast.pretoken_keys import MULTIPLIER
 
 TOKEN_BITS = 21
 """Token numbers are below 2^21, so that a pair and its rank fit into one 64-bit entry of the table of pairs."""
@@ -51,40 +52,40 @@ def rank_of(left: int64, right: int64, byte_ranks: UInt32s, table: UInt64s, tabl
 def smallest(keys: UInt32s, first: int64, past: int64) -> int64:
     """The smallest of `keys[first:past]`; a plain loop, which LLVM turns into vector instructions."""
     best = uint32(NO_KEY)
-    for place in range(first, past):
-        best = min(best, keys[place])
+    for position in range(first, past):
+        best = min(best, keys[position])
     return int64(best)
 
 
 @inline
-def key_of(rank: int64, place: int64) -> uint32:
-    """A rank and the last six bits of a place; NO_KEY where there is no rank."""
-    return uint32(NO_KEY) if rank == NO_TOKEN else uint32(rank << 6 | (place & 63))
+def key_of(rank: int64, position: int64) -> uint32:
+    """A rank and the last six bits of a position; NO_KEY where there is no rank."""
+    return uint32(NO_KEY) if rank == NO_TOKEN else uint32(rank << 6 | (position & 63))
 
 
 @inline
-def raise_smallest(place: int64, size: int64, keys: UInt32s) -> int64:
-    """After a change at `place`: bring the smallest key of its block up, as far as it changes anything.
+def raise_smallest(position: int64, size: int64, keys: UInt32s) -> int64:
+    """After a change at `position`: bring the smallest key of its block up, as far as it changes anything.
 
     Levels lie one behind the other in `keys`, each filled up to a multiple of 64.
     """
     first = int64(0)
     while size > 64:
-        block = place >> 6
+        block = position >> 6
         best = smallest(keys, first + (block << 6), first + (block << 6) + 64)
         first += (size + 63) >> 6 << 6
         raised = uint32(NO_KEY) if best == NO_KEY else uint32(best >> 6 << 6 | (block & 63))
         if keys[first + block] == raised:
             break
         keys[first + block] = raised
-        place = block
+        position = block
         size = (size + 63) >> 6
     return 0
 
 
 @inline
 def winner(size: int64, keys: UInt32s) -> int64:
-    """The place of the smallest key with its rank: `rank << 32 | place`; -1 when no pair is left."""
+    """The position of the smallest key with its rank: `rank << 32 | position`; -1 when no pair is left."""
     if size <= 64:
         best = smallest(keys, 0, size)
         return int64(-1) if best == NO_KEY else best >> 6 << 32 | (best & 63)
@@ -98,16 +99,16 @@ def winner(size: int64, keys: UInt32s) -> int64:
     best = smallest(keys, first, first + level_size)
     if best == NO_KEY:
         return int64(-1)
-    place = best & 63
-    for level in range(levels - 1, -1, -1):  # down again: the winner of each block knows its place in it
+    position = best & 63
+    for level in range(levels - 1, -1, -1):  # down again: the winner of each block knows its position in it
         first = int64(0)
         level_size = size
         for _ in range(level):
             first += (level_size + 63) >> 6 << 6
             level_size = (level_size + 63) >> 6
-        best = smallest(keys, first + (place << 6), first + (place << 6) + 64)
-        place = place << 6 | (best & 63)
-    return best >> 6 << 32 | place
+        best = smallest(keys, first + (position << 6), first + (position << 6) + 64)
+        position = position << 6 | (best & 63)
+    return best >> 6 << 32 | position
 
 
 @inline
@@ -125,29 +126,29 @@ def apply_merges(
 
     Args:
         size: how many bytes the pretoken has, at least 1.
-        tokens: room for `size` places.
-        before: as much room; the place of the token to the left.
-        after: as much room; the place of the token to the right.
-        keys: room for all levels of the tournament, `size + size / 32 + 256` places are enough.
+        tokens: room for `size` positions.
+        before: as much room; the position of the token to the left.
+        after: as much room; the position of the token to the right.
+        keys: room for all levels of the tournament, `size + size / 32 + 256` positions are enough.
         byte_ranks: 65,536 ranks of pairs of bytes.
         table: ranks of all other pairs, 2^table_bits entries of left, right and rank.
 
     Returns:
         How many tokens are left.
     """
-    for place in range(size):
-        before[place] = int32(place - 1)
-        after[place] = int32(place + 1)
-    for place in range(size - 1):
-        keys[place] = key_of(int64(byte_ranks[int64(tokens[place]) << 8 | int64(tokens[place + 1])]), place)
+    for position in range(size):
+        before[position] = int32(position - 1)
+        after[position] = int32(position + 1)
+    for position in range(size - 1):
+        keys[position] = key_of(int64(byte_ranks[int64(tokens[position]) << 8 | int64(tokens[position + 1])]), position)
     keys[size - 1] = uint32(NO_KEY)
     if size > 64:
         first = int64(0)
         level_size = size
         while level_size > 64:
             above = first + ((level_size + 63) >> 6 << 6)
-            for place in range(first + level_size, above):
-                keys[place] = uint32(NO_KEY)
+            for position in range(first + level_size, above):
+                keys[position] = uint32(NO_KEY)
             blocks = (level_size + 63) >> 6
             for block in range(blocks):
                 best = smallest(keys, first + (block << 6), first + (block << 6) + 64)
@@ -159,30 +160,30 @@ def apply_merges(
         found = winner(size, keys)
         if found < 0:
             break
-        place = found & 0xFFFFFFFF
-        right = int64(after[place])
+        position = found & 0xFFFFFFFF
+        right = int64(after[position])
         new = 256 + (found >> 32)
-        tokens[place] = int32(new)
+        tokens[position] = int32(new)
         left_over -= 1
         beyond = int64(after[right])
-        after[place] = int32(beyond)
+        after[position] = int32(beyond)
         keys[right] = uint32(NO_KEY)
         rank = int64(NO_TOKEN)
         if beyond < size:
-            before[beyond] = int32(place)
+            before[beyond] = int32(position)
             rank = rank_of(new, int64(tokens[beyond]), byte_ranks, table, table_bits)
-        keys[place] = key_of(rank, place)
-        ahead = int64(before[place])
+        keys[position] = key_of(rank, position)
+        ahead = int64(before[position])
         if ahead >= 0:
             keys[ahead] = key_of(rank_of(int64(tokens[ahead]), new, byte_ranks, table, table_bits), ahead)
         if size > 64:
-            if right >> 6 != place >> 6:
+            if right >> 6 != position >> 6:
                 raise_smallest(right, size, keys)
-            raise_smallest(place, size, keys)
-            if ahead >= 0 and ahead >> 6 != place >> 6:
+            raise_smallest(position, size, keys)
+            if ahead >= 0 and ahead >> 6 != position >> 6:
                 raise_smallest(ahead, size, keys)
-    place = int64(0)
+    position = int64(0)
     for index in range(left_over):
-        tokens[index] = tokens[place]
-        place = int64(after[place])
+        tokens[index] = tokens[position]
+        position = int64(after[position])
     return left_over

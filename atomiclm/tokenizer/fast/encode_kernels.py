@@ -5,59 +5,61 @@ The cache is a table with open addressing. A row is four uint64, so two rows sha
     [ key, key, ids, ids ]
 
 A pretoken of at most 15 bytes is its own key (see `pretoken_keys.py`), and nothing more is compared. A longer one has a
-hash, its length and a place in `KEPT_BYTES`, and its bytes are compared. Up to three ids stand in the row with their
-number, more in `KEPT_IDS`.
+hash, its length and a place in `STORED_BYTES`, and its bytes are compared. Up to three ids stand in the row with their
+number, more in `STORED_IDS`.
 Three ids are written whatever their number: writing too much and stepping back is cheaper than deciding.
 
 A new encoder's cache holds every token that is encoded as itself. So text made of known words needs no merging from the
 first byte on; only rarer words do, once.
 """
 
-from atomiclm.tokenizer.compiled.encoder_fields import (
-    AFTER,
-    BEFORE,
-    BYTE_RANKS,
-    DONE,
-    IDS,
-    KEPT_BYTES,
-    KEPT_BYTES_ROOM,
-    KEPT_BYTES_USED,
-    KEPT_IDS,
-    KEPT_IDS_ROOM,
-    KEPT_IDS_USED,
-    KEYS,
-    LONGEST,
-    LONGEST_NEW,
-    PAIR_BITS,
-    PAIRS,
-    ROW_BITS,
-    ROWS,
-    ROWS_USED,
-    SEEDED_BYTES_USED,
-    SEEDED_IDS_USED,
-    SEEDED_ROWS,
-    SEEDED_ROWS_USED,
-    SPACE,
-    TOKENS,
-)
-from atomiclm.tokenizer.compiled.language import (
+from atomiclm.tokenizer.fast.kernel import Kernel, inline
+from atomiclm.tokenizer.fast.language import (
     Int64s,
     UInt8s,
     UInt32s,
     UInt64s,
-    inline,
     int32,
     int32s_at,
     int64,
-    kernel,
     uint8s_at,
     uint32,
     uint32s_at,
     uint64,
     uint64s_at,
 )
-from atomiclm.tokenizer.compiled.merging import EMPTY_ENTRY, TOKEN_BITS, apply_merges, pair_slot
-from atomiclm.tokenizer.compiled.pretoken_keys import LONG, LONGEST_SHORT, bytes_at, hash_bytes, mix, same_bytes
+from atomiclm.tokenizer.fast.merge_pretoken import EMPTY_ENTRY, TOKEN_BITS, apply_merges, pair_slot
+from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, bytes_at, hash_bytes, mix, same_bytes
+
+(
+    BYTE_RANKS,  # address: rank of each pair of bytes
+    PAIRS,  # address: ranks of all other pairs, 2^PAIR_BITS entries
+    PAIR_BITS,
+    IDS,  # address: the id of each token number
+    ROWS,  # address: the cache, 2^ROW_BITS rows of four uint64
+    ROW_BITS,
+    ROWS_USED,
+    STORED_BYTES,  # address: the bytes of cached pretokens that do not fit into a row
+    STORED_BYTES_ROOM,
+    STORED_BYTES_USED,
+    STORED_IDS,  # address: the ids of cached pretokens that have more than three
+    STORED_IDS_ROOM,
+    STORED_IDS_USED,
+    LONGEST_NEW,  # longer pretokens are not taken into the cache
+    LONGEST,  # longer pretokens are not looked up
+    SEEDED_ROWS,  # address: the rows as they were when the encoder was new, to begin again with
+    SEEDED_ROWS_USED,
+    SEEDED_BYTES_USED,
+    SEEDED_IDS_USED,
+    TOKENS,  # addresses: the working space of `merge_pretoken.apply_merges`
+    BEFORE,
+    AFTER,
+    KEYS,
+    SPACE,  # the longest pretoken for which the working space suffices
+    DONE,  # result: how many pretokens were encoded
+    NUM_FIELDS,
+) = range(26)
+"""The block of int64 that is an encoder, so that a call has few arguments; `encoder.py` fills it in."""
 
 PROBES = 32
 """A search ends after this many rows. Ordinary text needs one or two; text made to collide only loses its cache."""
@@ -76,8 +78,8 @@ def begin_again(fields: Int64s) -> int64:
     for index in range(int64(4) << fields[ROW_BITS]):
         rows[index] = seeded[index]
     fields[ROWS_USED] = fields[SEEDED_ROWS_USED]
-    fields[KEPT_BYTES_USED] = fields[SEEDED_BYTES_USED]
-    fields[KEPT_IDS_USED] = fields[SEEDED_IDS_USED]
+    fields[STORED_BYTES_USED] = fields[SEEDED_BYTES_USED]
+    fields[STORED_IDS_USED] = fields[SEEDED_IDS_USED]
     return 0
 
 
@@ -89,8 +91,8 @@ def remember(
     """Take a pretoken and its ids, `ids[at:at + count]`, into the cache."""
     row_bits = fields[ROW_BITS]
     too_full = fields[ROWS_USED] * 4 >= int64(3) << row_bits
-    too_full |= fields[KEPT_BYTES_USED] + length > fields[KEPT_BYTES_ROOM]
-    too_full |= fields[KEPT_IDS_USED] + count > fields[KEPT_IDS_ROOM]
+    too_full |= fields[STORED_BYTES_USED] + length > fields[STORED_BYTES_ROOM]
+    too_full |= fields[STORED_IDS_USED] + count > fields[STORED_IDS_ROOM]
     if too_full:
         begin_again(fields)
     rows = uint64s_at(fields[ROWS])
@@ -103,11 +105,11 @@ def remember(
         if probes == PROBES:
             return 0
     if length > LONGEST_SHORT:
-        kept, offset = uint8s_at(fields[KEPT_BYTES]), fields[KEPT_BYTES_USED]
+        kept, offset = uint8s_at(fields[STORED_BYTES]), fields[STORED_BYTES_USED]
         for index in range(length):
             kept[offset + index] = data[start + index]
         other |= uint64(offset)
-        fields[KEPT_BYTES_USED] = offset + length
+        fields[STORED_BYTES_USED] = offset + length
     rows[4 * row] = key
     rows[4 * row + 1] = other
     if count <= 3:
@@ -116,12 +118,12 @@ def remember(
         rows[4 * row + 2] = uint64(ids[at]) | second
         rows[4 * row + 3] = third | uint64(count) << uint64(32)
     else:
-        kept_ids, offset = uint32s_at(fields[KEPT_IDS]), fields[KEPT_IDS_USED]
+        kept_ids, offset = uint32s_at(fields[STORED_IDS]), fields[STORED_IDS_USED]
         for index in range(count):
             kept_ids[offset + index] = ids[at + index]
         rows[4 * row + 2] = uint64(offset)
         rows[4 * row + 3] = uint64(count) << uint64(32)
-        fields[KEPT_IDS_USED] = offset + count
+        fields[STORED_IDS_USED] = offset + count
     fields[ROWS_USED] += 1
     return 0
 
@@ -149,7 +151,7 @@ def merge_new(data: UInt8s, start: int64, length: int64, out: UInt32s, at: int64
     return count
 
 
-@kernel
+@Kernel
 def encode(
     data: UInt8s, size: int64, begin: int64, ends: Int64s, num_pretokens: int64, out: UInt32s, fields: Int64s
 ) -> int64:
@@ -162,7 +164,7 @@ def encode(
         ends: where each of them ends.
         num_pretokens: how many there are.
         out: room for as many ids as the pretokens have bytes, and two more.
-        fields: the encoder; see `encoder_fields.py`.
+        fields: the encoder; see `NUM_FIELDS` and those before it.
 
     Returns:
         How many ids were written. `fields[DONE]` says of how many pretokens: fewer than asked where one is longer than
@@ -194,7 +196,7 @@ def encode(
         elif length <= longest:
             key = hash_bytes(data, start, length, size)
             other = uint64(LONG) | uint64(length) << uint64(32)
-            kept = uint8s_at(fields[KEPT_BYTES])
+            kept = uint8s_at(fields[STORED_BYTES])
             row = row_of(key, other, row_bits)
             for _ in range(PROBES):
                 known = rows[4 * row + 1]
@@ -214,7 +216,7 @@ def encode(
                 out[written + 1] = uint32(ids >> uint64(32))
                 out[written + 2] = uint32(more)
             else:
-                kept_ids = uint32s_at(fields[KEPT_IDS])
+                kept_ids = uint32s_at(fields[STORED_IDS])
                 for number in range(count):
                     out[written + number] = kept_ids[int64(ids) + number]
             written += count
@@ -231,13 +233,13 @@ def encode(
     return written
 
 
-@kernel
+@Kernel
 def merge_pretoken(data: UInt8s, start: int64, length: int64, fields: Int64s) -> int64:
     """Merge one pretoken and leave the token numbers at the front of `fields[TOKENS]`; returns how many there are."""
     return merge_bytes(data, start, length, fields)
 
 
-@kernel
+@Kernel
 def rank_pairs(
     lefts: Int64s, rights: Int64s, num_merges: int64, byte_ranks: UInt32s, table: UInt64s, table_bits: int64
 ) -> int64:
@@ -255,7 +257,7 @@ def rank_pairs(
     return num_merges
 
 
-@kernel
+@Kernel
 def seed(data: UInt8s, ends: Int64s, num_tokens: int64, whole_pretokens: int64, out: UInt32s, fields: Int64s) -> int64:
     """Take tokens into a new encoder's cache: those that are encoded as themselves, or all if `whole_pretokens`.
 

@@ -2,7 +2,7 @@
 
 What is different, and why it is fast:
 
-1. A border remembers which pair meets at it (`rows`, see `places.py`). So an occurrence is one number, and one that is
+1. A border remembers which pair meets at it (`rows`, see `corpus.py`). So an occurrence is one number, and one that is
    out of date recognises itself: another pair stands there now.
 2. There is no dictionary. A pair that contains the token `new` is born in the round that makes `new`. In that round one
    of its two tokens is known, so the pair is found in an array indexed by the other one and its side:
@@ -11,26 +11,25 @@ What is different, and why it is fast:
         slot = 2 * neighbour + 1    the pair (new, neighbour)
 
    `sums` has two numbers for each slot. While counting these are the weight and the number of borders; once the pair
-   has a number, that number and the place for its next border. After the round all are zero again.
+   has a number, that number and where its next border. After the round all are zero again.
 3. Pairs rarer than `threshold` have no number, and where such a pair meets, nothing that comes of it needs to be looked
    at: a born pair occurs only where an older one, which is at least as frequent, did.
 
-So memory is touched in few places, and in ascending order.
+So memory is touched in few positions, and in ascending order.
 """
 
-from atomiclm.tokenizer.compiled.language import Int32s, Int64s, UInt64s, inline, int64, kernel, uint64
-from atomiclm.tokenizer.compiled.pair_heap import pop, push, sift_down
-from atomiclm.tokenizer.compiled.places import EMPTY, OVERLAPPED, RARE, group_at
-from atomiclm.tokenizer.compiled.scan import file_border, number_pair
-from atomiclm.tokenizer.compiled.trainer_fields import (
-    FINISHED,
-    HEAP_SIZE,
-    JOINED_END,
-    NO_ROOM,
-    NUM_MERGES,
-    NUM_PAIRS,
-    ONLY_RARE_PAIRS,
-)
+from atomiclm.tokenizer.fast.corpus import EMPTY, OVERLAPPED, RARE, group_at
+from atomiclm.tokenizer.fast.kernel import Kernel, inline
+from atomiclm.tokenizer.fast.language import Int32s, Int64s, UInt64s, int64, uint64
+from atomiclm.tokenizer.fast.pair_heap import pop, push, sift_down
+from atomiclm.tokenizer.fast.scan import HEAP_SIZE, JOINED_END, NUM_MERGES, NUM_PAIRS, file_border, number_pair
+
+(
+    FINISHED,  # all merges asked for are made
+    ONLY_RARE_PAIRS,  # no pair is left that is frequent enough to have a number
+    NO_ROOM,  # the next merge might need more room than there is
+) = range(3)
+"""What `merge_loop` returns."""
 
 NUM_BYTES = 256
 LOW_HALF = 0xFFFFFFFF
@@ -180,7 +179,7 @@ def file_born(
     return end - begin
 
 
-@kernel
+@Kernel
 def merge_loop(
     rows: Int32s,
     group_ends: Int64s,
@@ -204,10 +203,10 @@ def merge_loop(
     """Merge until `num_merges` merges are made, or no frequent pair is left, or room runs out.
 
     Args:
-        rows: the corpus (`places.py`).
-        group_ends: where each group of words of equal count ends, in places.
+        rows: the corpus (`corpus.py`).
+        group_ends: where each group of words of equal count ends, in positions.
         group_counts: that count.
-        first_groups: the group of every 64th place.
+        first_groups: the group of every 64th position.
         threshold: how often a pair must occur to have a number (`scan.py`).
         lengths: of each token, in bytes; room for 256 + `num_merges`.
         sums: four zeros for each token; they are zeros again afterwards.
@@ -221,7 +220,7 @@ def merge_loop(
         heap: two entries for each pair (`pair_heap.py`).
         merges: two entries for each merge: its left and its right token.
         num_merges: how many are wanted.
-        fields: see `trainer_fields.py`.
+        fields: see `scan.py`.
 
     Returns:
         FINISHED, ONLY_RARE_PAIRS or NO_ROOM.

@@ -7,7 +7,8 @@
 Nine of ten different pretokens, and nearly all that occur, are of the first kind.
 """
 
-from atomiclm.tokenizer.compiled.language import UInt8s, inline, int64, load64, uint64
+from atomiclm.tokenizer.fast.kernel import inline
+from atomiclm.tokenizer.fast.language import UInt8s, int64, load64, uint64
 
 LONGEST_SHORT = 15
 LONG = 0xFF << 56

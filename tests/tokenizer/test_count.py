@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer.thresholds import counts_of
 
-from atomiclm.tokenizer.compiled import why_unavailable
-from atomiclm.tokenizer.count_compiled import PretokenCounter, Words
+from atomiclm.tokenizer.fast import why_unavailable
+from atomiclm.tokenizer.fast.count import PretokenCounter, Words
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
 
 
-def cut(pretokens: list[bytes], before: bytes = b"") -> tuple[bytes, np.ndarray]:
-    """Pretokens as text and the places where they end."""
-    ends = np.array(list(accumulate(map(len, pretokens), initial=len(before)))[1:], np.int64)
-    return before + b"".join(pretokens), ends
+def cut(pretokens: list[bytes]) -> tuple[bytes, np.ndarray]:
+    """Pretokens as text, and where each of them ends."""
+    return b"".join(pretokens), np.array(list(accumulate(map(len, pretokens))), np.int64)
 
 
 def oracle(parts: list[tuple[list[bytes], int]]) -> dict[bytes, int]:
@@ -35,7 +35,7 @@ def count(parts: list[tuple[list[bytes], int]]) -> Words:
     counter = PretokenCounter()
     for pretokens, weight in parts:
         data, ends = cut(pretokens)
-        counter.add(data, ends, len(ends), weight=weight)
+        counter.add(data, ends, weight)
     assert counter.total_bytes == sum(weight * sum(map(len, pretokens)) for pretokens, weight in parts)
     return counter.words()
 
@@ -56,103 +56,85 @@ def test_counts_are_those_of_counter(seed: int) -> None:
     for _ in range(30):
         pretokens = [random_pretoken(rng) for _ in range(rng.randrange(60))]
         parts.append((pretokens, rng.choice([1, 1, 2, 2**33])))
-    assert count(parts).to_counts() == oracle(parts)
+    assert counts_of(count(parts)) == oracle(parts)
 
 
 @given(st.lists(st.tuples(st.lists(st.binary(min_size=1, max_size=20)), st.integers(1, 2**40))))
 @settings(deadline=None, max_examples=300)
 def test_counts_of_any_bytes(parts: list[tuple[list[bytes], int]]) -> None:
-    assert count(parts).to_counts() == oracle(parts)
+    assert counts_of(count(parts)) == oracle(parts)
 
 
 def test_the_end_of_the_text_is_like_its_middle() -> None:
     """A short pretoken is read eight bytes at a time, but not where the text ends."""
     for length in range(1, 40):
         pretoken = bytes(range(1, length + 1))
-        assert count([([pretoken, b" " * 40], 1), ([pretoken], 2)]).to_counts() == {pretoken: 3, b" " * 40: 1}
+        assert counts_of(count([([pretoken, b" " * 40], 1), ([pretoken], 2)])) == {pretoken: 3, b" " * 40: 1}
 
 
 def test_a_pretoken_is_not_one_with_zeros_behind_it() -> None:
     pretokens = [b"a" + bytes(number) for number in range(30)] + [bytes(number) for number in range(1, 30)]
-    assert count([(pretokens, 1)]).to_counts() == dict.fromkeys(pretokens, 1)
+    assert counts_of(count([(pretokens, 1)])) == dict.fromkeys(pretokens, 1)
 
 
 def test_more_words_than_there_was_room_for() -> None:
     pretokens = [b"%d" % number for number in range(50_000)]
     words = count([(pretokens, 1), (pretokens[:7], 1), (pretokens[::-1], 1)])
-    assert words.to_counts() == {pretoken: 2 + (number < 7) for number, pretoken in enumerate(pretokens)}
+    assert counts_of(words) == {pretoken: 2 + (number < 7) for number, pretoken in enumerate(pretokens)}
 
 
 def test_more_long_words_than_there_was_room_for() -> None:
     pretokens = [b"a pretoken of many bytes %d" % number for number in range(5000)] + [b"x" * 300_000]
-    assert count([(pretokens * 2, 1)]).to_counts() == dict.fromkeys(pretokens, 2)
+    assert counts_of(count([(pretokens * 2, 1)])) == dict.fromkeys(pretokens, 2)
 
 
 def test_only_what_is_asked_for_is_counted() -> None:
-    data, ends = cut([b"one", b" two", b" three"], before=b"nothing ")
+    data, ends = cut([b"one", b" two", b" three"])
     counter = PretokenCounter()
-    counter.add(data, ends, 2, begin=len(b"nothing "))
-    counter.add(data, ends, 0)
-    counter.add(data, ends[1:], 2, begin=int(ends[0]), weight=3)
-    counter.add(data, np.array([8, 8, 11, 11]), 4, begin=8)  # the empty ones are none
+    counter.add(data, ends[:2])
+    counter.add(data, ends[:0])
+    counter.add(data[3:], ends[1:] - 3, weight=3)
+    counter.add(data, np.array([0, 0, 3, 3]))  # the empty ones are none
     assert (len(counter), counter.total_bytes) == (3, 7 + 30 + 3)
-    assert counter.words().to_counts() == {b"one": 2, b" two": 4, b" three": 3}
+    assert counts_of(counter.words()) == {b"one": 2, b" two": 4, b" three": 3}
 
 
-def test_the_most_frequent_come_first_and_then_the_counter_is_empty() -> None:
-    counter = PretokenCounter()
-    data, ends = cut([b"rare", b"often", b"often", b"x" * 20])
-    counter.add(data, ends, 4)
-    words = counter.words()
+def test_the_most_frequent_come_first() -> None:
+    words = count([([b"rare", b"often", b"often", b"x" * 20], 1)])
     assert words.counts.tolist() == [2, 1, 1]
     assert words.data[: words.ends[0]].tobytes() == b"often"
-    assert words.total_bytes == len(data)
-    assert (len(counter), counter.total_bytes, counter.words().to_counts()) == (0, 0, {})
-    counter.add(data, ends, 1)
-    assert counter.words().to_counts() == {b"rare": 1}
-
-
-def test_counters_are_added_up() -> None:
-    rng = random.Random(7)
-    parts = [([random_pretoken(rng) for _ in range(200)], weight) for weight in (1, 5)]
-    total = PretokenCounter()
-    for part in parts:
-        total.add_words(count([part]))
-    total.add_words(count([]))
-    assert total.total_bytes == sum(weight * len(b"".join(pretokens)) for pretokens, weight in parts)
-    assert total.words().to_counts() == oracle(parts)
+    assert words.total_bytes == 34
+    assert counts_of(count([])) == {}
 
 
 def test_words_and_counts_are_the_same_thing() -> None:
     counts = {b"b": 2, b"a": 2, b"long " * 9: 7, b"": 5}
     words = Words.from_counts(counts)
     assert len(words) == 3
-    assert list(words.to_counts().items()) == [(b"long " * 9, 7), (b"a", 2), (b"b", 2)]
+    assert list(counts_of(words).items()) == [(b"long " * 9, 7), (b"a", 2), (b"b", 2)]
     assert words.total_bytes == 45 * 7 + 4
 
 
 def test_counts_are_of_64_bits() -> None:
-    assert count([([b"ab"], 2**60), ([b"ab"], 2**60)]).to_counts() == {b"ab": 2**61}
+    assert counts_of(count([([b"ab"], 2**60), ([b"ab"], 2**60)])) == {b"ab": 2**61}
 
 
 def test_more_than_64_bits_are_refused() -> None:
     counter = PretokenCounter()
     data, ends = cut([b"ab"])
-    counter.add(data, ends, 1, weight=2**62 - 1)
+    counter.add(data, ends, weight=2**62 - 1)
     with pytest.raises(ValueError, match=r"weight: .* bytes are counted, more than 2\^63 - 1; divide all weights"):
-        counter.add(data, ends, 1)
-    with pytest.raises(ValueError, match=r"words: .* bytes are counted"):
-        counter.add_words(Words.from_counts({b"ab": 1}))
+        counter.add(data, ends)
     with pytest.raises(ValueError, match=r"pretokens: .* bytes are counted"):
         Words.from_counts({b"ab": 2**62 - 1, b"c": 2})
-    assert counter.words().to_counts() == {b"ab": 2**62 - 1}  # what was refused was not counted
+    assert counts_of(counter.words()) == {b"ab": 2**62 - 1}  # what was refused was not counted
 
 
 @pytest.mark.parametrize("weight", [0, -1])
 def test_weights_below_one_are_refused(weight: int) -> None:
     data, ends = cut([b"ab"])
     with pytest.raises(ValueError, match=f"weight: {weight} must be at least 1; leave out text"):
-        PretokenCounter().add(data, ends, 1, weight=weight)
+        PretokenCounter().add(data, ends, weight)
 
 
 def mix(low: np.ndarray, high: np.ndarray) -> np.ndarray:
@@ -185,9 +167,9 @@ def test_long_pretokens_of_the_same_hash_are_told_apart(tail_bytes: int) -> None
     assert pretokens[0] != pretokens[1]
     counter = PretokenCounter()
     data, ends = cut([pretokens[0], pretokens[1], pretokens[0]])
-    counter.add(data, ends, 3)
+    counter.add(data, ends)
     assert counter._keys[0] == counter._keys[2]  # the hashes
-    assert counter.words().to_counts() == {pretokens[0]: 2, pretokens[1]: 1}
+    assert counts_of(counter.words()) == {pretokens[0]: 2, pretokens[1]: 1}
 
 
 def test_similar_words_do_not_crowd_together() -> None:
@@ -202,7 +184,7 @@ def test_similar_words_do_not_crowd_together() -> None:
     for family in families:
         counter = PretokenCounter()
         data, ends = cut(family)
-        counter.add(data, ends, len(ends))
+        counter.add(data, ends)
         slots = counter._slots
         taken = np.flatnonzero(slots)
         assert len(taken) == len(family)
@@ -217,7 +199,7 @@ def test_nothing_behind_the_text_is_read() -> None:
     code = """
 import ctypes, mmap
 import numpy as np
-from atomiclm.tokenizer.count_compiled import PretokenCounter
+from atomiclm.tokenizer.fast.count import PretokenCounter
 pages = mmap.mmap(-1, 2 * mmap.PAGESIZE)
 address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
 assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(address + mmap.PAGESIZE), mmap.PAGESIZE, 0) == 0
@@ -227,10 +209,12 @@ for length in range(1, 40):
     for split in range(length):
         ends = np.array([end for end in (split, length) if end], np.int64)
         counter = PretokenCounter()
-        begin = address + mmap.PAGESIZE - length
-        counter._add(begin, length, ends, len(ends), 0, np.ones(1, np.int64), step=0)
+        counter.add(np.frombuffer(pages, np.uint8, length, mmap.PAGESIZE - length), ends)
+        words = counter.words()
         parts = [text[:split], text[split:]] if split else [text]
-        assert counter.words().to_counts() == dict.fromkeys(parts, 1)
+        first = int(words.ends[0])
+        found = [words.data[:first].tobytes(), words.data[first:].tobytes()]
+        assert sorted(found)[-len(parts) :] == parts
 print("read", ctypes.string_at(address + mmap.PAGESIZE - 1, 1))
 """
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -20,7 +20,7 @@ from atomiclm.tokenizer.constants import (
     TOKENIZER_BASE_LENGTH,
 )
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
-from atomiclm.tokenizer.special import Finder, check_special_tokens, special_finder
+from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.tie_break import TieBreak
 from atomiclm.tokenizer.utf8 import to_bytes
 from atomiclm.user_error import UserError
@@ -33,7 +33,7 @@ TRAINED_ON = {"bytes", "pretokens", "distinct_pretokens"}
 
 
 @dataclass(frozen=True)
-class TokenizerFile:
+class TokenizerState:
     """All that a tokenizer file says. One that breaks a rule cannot be made.
 
     Attributes:
@@ -167,14 +167,14 @@ def _check_special_tokens(special_tokens: dict[str, int]) -> None:
         refuse("special_tokens", str(error))
 
 
-def _check_ids(content: TokenizerFile) -> None:
-    if len(content.byte_ids) != TOKENIZER_BASE_LENGTH:
-        refuse("byte_ids", f"must be {TOKENIZER_BASE_LENGTH} ids, are {len(content.byte_ids)}")
-    if len(content.merge_ids) != len(content.merges):
-        refuse("merges", f"must have an id each: {len(content.merges)} merges, {len(content.merge_ids)} ids")
+def _check_ids(state: TokenizerState) -> None:
+    if len(state.byte_ids) != TOKENIZER_BASE_LENGTH:
+        refuse("byte_ids", f"must be {TOKENIZER_BASE_LENGTH} ids, are {len(state.byte_ids)}")
+    if len(state.merge_ids) != len(state.merges):
+        refuse("merges", f"must have an id each: {len(state.merges)} merges, {len(state.merge_ids)} ids")
     seen: set[int] = set()
-    special_ids = tuple(content.special_tokens.values())
-    for field, ids in (("byte_ids", content.byte_ids), ("merges", content.merge_ids), ("special_tokens", special_ids)):
+    special_ids = tuple(state.special_tokens.values())
+    for field, ids in (("byte_ids", state.byte_ids), ("merges", state.merge_ids), ("special_tokens", special_ids)):
         for index, token in enumerate(ids):
             if not is_int(token) or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
                 refuse(

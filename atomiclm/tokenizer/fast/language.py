@@ -1,39 +1,23 @@
 # ruff: noqa: ANN001, ANN201, ANN202
 """The language kernels are written in: Python, with the few words that Python lacks.
 
-A kernel is a function on bare addresses and 64-bit integers, as one would write it in C, compiled by numba:
+A kernel (`kernel.py`) is a function on bare addresses and 64-bit integers, as one would write it in C:
 
 - `UInt8s`, `UInt32s`, `Int32s`, `UInt64s`, `Int64s` are addresses of arrays. `p[i]` reads and writes. There is no
   length, no slice, no bounds check and no negative index, so sizes are arguments of their own.
 - `uint8`, `int32`, `uint32`, `int64` and `uint64` are types and conversions. int64 and uint64 must never meet in one
   operation without a conversion: numba would make a float of it.
 - Nothing is allocated, nothing is raised. A kernel that needs more room returns, and its driver calls it again.
-
-Only kernels import this module, and kernels are only imported to be compiled (`build.py`).
 """
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-
-def inline[F: Callable[..., Any]](function: F) -> F:
-    """A helper of kernels; LLVM decides whether it becomes part of its callers."""
-    return cast(F, numba.njit(error_model="numpy")(function))
-
-
-def kernel[F: Callable[..., int]](function: F) -> F:
-    """An entry point. All parameters are annotated with the types above; the result is an int64.
-
-    The function itself is returned: `build.py` compiles it when it is asked for.
-    """
-    assert function.__annotations__.get("return") is int64, f"{function.__name__}: a kernel returns int64"
-    return function
-
+WINDOW = 64
+"""Bytes that `bytes_between` looks at: as many as a uint64 has bits."""
 
 if TYPE_CHECKING:  # what a reader, and a type checker, may think of the words below
 
@@ -58,17 +42,18 @@ if TYPE_CHECKING:  # what a reader, and a type checker, may think of the words b
     def trailing_zeros(value: uint64) -> int64:
         """How many low bits are zero; 64 for zero."""
 
-    def uint8s_at(number: int64) -> UInt8s:
-        """The array at an address that was kept as a number."""
+    def leading_zeros(value: uint64) -> int64:
+        """How many high bits are zero; 64 for zero."""
 
-    def int32s_at(number: int64) -> Int32s:
-        """The array at an address that was kept as a number."""
+    def bytes_between(data: UInt8s, position: int64, low: int64, high: int64) -> uint64:
+        """The set of all i < 64 where `low <= data[position + i] <= high`."""
 
-    def uint32s_at(number: int64) -> UInt32s:
-        """The array at an address that was kept as a number."""
+    def uint8s_at(address: int64) -> UInt8s:
+        """The array at an address; so the next three."""
 
-    def uint64s_at(number: int64) -> UInt64s:
-        """The array at an address that was kept as a number."""
+    def int32s_at(address: int64) -> Int32s: ...
+    def uint32s_at(address: int64) -> UInt32s: ...
+    def uint64s_at(address: int64) -> UInt64s: ...
 
 else:
     UInt8s, UInt32s, UInt64s = map(types.CPointer, (types.uint8, types.uint32, types.uint64))
@@ -92,6 +77,38 @@ else:
     def trailing_zeros(typing_context, value):
         def generate(context, builder, signature, arguments):
             return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+
+        return types.int64(types.uint64), generate
+
+    @intrinsic
+    def bytes_between(typing_context, data, position, low, high):
+        def generate(context, builder, signature, arguments):
+            base, position, low, high = arguments
+            if isinstance(signature.args[0], types.Array):  # in tests that have the bounds of arrays checked
+                base = context.make_array(signature.args[0])(context, builder, base).data
+            window = ir.VectorType(ir.IntType(8), WINDOW)
+            loaded = builder.load(builder.bitcast(builder.gep(base, [position]), window.as_pointer()))
+            loaded.align = 1
+
+            def everywhere(value):
+                nothing = ir.Constant(window, ir.Undefined)
+                byte = builder.trunc(value, ir.IntType(8))
+                first = builder.insert_element(nothing, byte, ir.Constant(ir.IntType(32), 0))
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), WINDOW), [0] * WINDOW)
+                return builder.shuffle_vector(first, nothing, zeros)
+
+            # One comparison: below `low` the difference wraps around and is large.
+            span = everywhere(builder.sub(high, low))
+            return builder.bitcast(
+                builder.icmp_unsigned("<=", builder.sub(loaded, everywhere(low)), span), ir.IntType(64)
+            )
+
+        return types.uint64(data, types.int64, types.int64, types.int64), generate
+
+    @intrinsic
+    def leading_zeros(typing_context, value):
+        def generate(context, builder, signature, arguments):
+            return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
         return types.int64(types.uint64), generate
 

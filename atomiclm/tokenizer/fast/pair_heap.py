@@ -4,7 +4,8 @@ An entry is two int64 in `heap`: a count and the number of a pair. The count is 
 was written; it may have fallen since, never risen.
 """
 
-from atomiclm.tokenizer.compiled.language import Int64s, UInt64s, inline, int64
+from atomiclm.tokenizer.fast.kernel import inline
+from atomiclm.tokenizer.fast.language import Int64s, UInt64s, int64
 
 
 @inline

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokens import RegexSplitter, count_pretokens, split_stream, weighted_segments
+from atomiclm.tokenizer.pretokenize import RegexSplitter, count_pretokens, split_stream, weighted_segments
 
 
 def test_counts_are_of_bytes() -> None:

@@ -13,10 +13,19 @@ small. `scan` is for later: it gathers the borders by their left token, and then
 array indexed by the right token is enough.
 """
 
-from atomiclm.tokenizer.compiled.language import Int32s, Int64s, UInt64s, inline, int64, kernel, uint64
-from atomiclm.tokenizer.compiled.pair_heap import build_heap
-from atomiclm.tokenizer.compiled.places import RARE, group_at
-from atomiclm.tokenizer.compiled.trainer_fields import HEAP_SIZE, NUM_PAIRS
+from atomiclm.tokenizer.fast.corpus import RARE, group_at
+from atomiclm.tokenizer.fast.kernel import Kernel, inline
+from atomiclm.tokenizer.fast.language import Int32s, Int64s, UInt64s, int64, uint64
+from atomiclm.tokenizer.fast.pair_heap import build_heap
+
+(
+    NUM_MERGES,  # merges made so far
+    HEAP_SIZE,  # entries in the heap
+    NUM_PAIRS,  # pairs that have a number
+    JOINED_END,  # where, in the array of occurrences, those joined in this round end
+    NUM_FIELDS,
+) = range(5)
+"""What the kernels of training and their driver agree on: one block of int64."""
 
 
 @inline
@@ -32,7 +41,7 @@ def number_pair(
 ) -> int64:
     """Give the next number to a pair of which `sums[2 * slot]` holds the count and the next one the number of borders.
 
-    In their place come the number of the pair and the place for its first border.
+    In their place come the number of the pair and where its first border.
     """
     pair = fields[NUM_PAIRS]
     pair_keys[pair] = uint64(left) << uint64(32) | uint64(right)
@@ -56,10 +65,10 @@ def file_border(border: int64, sums: Int64s, slot: int64, rows: Int32s, occurren
     return pair
 
 
-@kernel
+@Kernel
 def scan_bytes(
     rows: Int32s,
-    num_places: int64,
+    num_positions: int64,
     group_ends: Int64s,
     group_counts: Int64s,
     first_groups: Int32s,
@@ -74,11 +83,11 @@ def scan_bytes(
 ) -> int64:
     """Find the pairs of bytes. `sums` is 2 * 65,536 zeros; the arrays of pairs have room for 65,536."""
     group = int64(0)
-    for place in range(2, num_places):
-        left = int64(rows[2 * place - 2])
-        right = int64(rows[2 * place])
+    for position in range(2, num_positions):
+        left = int64(rows[2 * position - 2])
+        right = int64(rows[2 * position])
         if left >= 0 and right >= 0:
-            group = group_at(place, group, group_ends, first_groups)
+            group = group_at(position, group, group_ends, first_groups)
             slot = left << 8 | right
             sums[2 * slot] += group_counts[group]
             sums[2 * slot + 1] += 1
@@ -89,45 +98,45 @@ def scan_bytes(
             number_pair(slot >> 8, slot & 255, sums, slot, pair_keys, pair_counts, pair_starts, fields)
         else:
             sums[2 * slot] = RARE
-    for place in range(2, num_places):
-        left = int64(rows[2 * place - 2])
-        right = int64(rows[2 * place])
+    for position in range(2, num_positions):
+        left = int64(rows[2 * position - 2])
+        right = int64(rows[2 * position])
         if left >= 0 and right >= 0:
-            file_border(place, sums, left << 8 | right, rows, occurrences)
+            file_border(position, sums, left << 8 | right, rows, occurrences)
     fields[HEAP_SIZE] = build_heap(heap, fields[NUM_PAIRS], pair_counts, pair_keys)
     return fields[NUM_PAIRS]
 
 
 @inline
 def gather_borders(
-    rows: Int32s, num_places: int64, lengths: Int64s, num_tokens: int64, starts: Int64s, borders: Int32s
+    rows: Int32s, num_positions: int64, lengths: Int64s, num_tokens: int64, starts: Int64s, borders: Int32s
 ) -> int64:
     """Sort the borders by their left token: those of token t end in `borders` at `starts[t]`, where t + 1's begin."""
     for token in range(num_tokens + 1):
         starts[token] = 0
     for writing in range(2):  # first count, then write
         left = int64(-1)
-        place = int64(1)
-        while place < num_places:
-            token = int64(rows[2 * place])
+        position = int64(1)
+        while position < num_positions:
+            token = int64(rows[2 * position])
             if token >= 0 and left >= 0:
                 if writing:
-                    borders[starts[left]] = place
+                    borders[starts[left]] = position
                     starts[left] += 1
                 else:
                     starts[left + 1] += 1
             left = token
-            place += lengths[token] if token >= 0 else 1
+            position += lengths[token] if token >= 0 else 1
         if not writing:
             for token in range(num_tokens):
                 starts[token + 1] += starts[token]
     return starts[num_tokens]
 
 
-@kernel
+@Kernel
 def scan(
     rows: Int32s,
-    num_places: int64,
+    num_positions: int64,
     group_ends: Int64s,
     group_counts: Int64s,
     first_groups: Int32s,
@@ -149,7 +158,7 @@ def scan(
 
     Args:
         rows: the corpus; the same as in `merge_loop`, and so are all arguments not named here.
-        num_places: how many rows there are.
+        num_positions: how many rows there are.
         sums: two zeros for each token; they are zeros again afterwards.
         lengths: of each token, in bytes.
         num_tokens: how many tokens there are.
@@ -160,7 +169,7 @@ def scan(
     Returns:
         The number of pairs.
     """
-    gather_borders(rows, num_places, lengths, num_tokens, starts, borders)
+    gather_borders(rows, num_positions, lengths, num_tokens, starts, borders)
     pair_starts[0] = 0
     fields[NUM_PAIRS] = 0
     begin = int64(0)
