@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from atomiclm.training import checkpoint
-from atomiclm.training.checkpoint import BackgroundWriter, NotFinite, Retention, Snapshot, Written
+from atomiclm.training.checkpoint import NotFinite, Retention, Snapshot
 from atomiclm.training.hooks import Log
 from atomiclm.training.state import TrainState
 from atomiclm.training.step import Diverged, StepResult
@@ -23,16 +25,28 @@ class RecordPosition(Protocol):
         """Force them to disk."""
 
 
+@dataclass(frozen=True)
+class Written:
+    """What became of one snapshot: its checkpoint, after so many seconds in the background, or why there is none."""
+
+    snapshot: Snapshot
+    path: Path | None
+    seconds: float
+    error: Exception | None = None
+
+
 class SaveCheckpoints:
     """A hook, to be called last: takes a checkpoint when it is time, and has it written while training goes on.
 
     It is time every so many seconds; when a validation was the best so far, if the best is kept; at every rewind point;
-    and at the end, for which it waits. One that cannot be written (a full disk) is said aloud, and training goes on:
+    and at the end, for which it waits. One that cannot be written (a full disk) is reported, and training goes on:
     the checkpoints before it are untouched, and there may be room again before the next. A rewind point must be.
+    One at a time is written by a thread of its own, which the end of the process waits for; hashing and writing leave
+    the interpreter to others.
 
     Args:
-        log: takes a row for each checkpoint, once it is durable.
-        say: takes a line for each that could not be written.
+        log: called with a row for each checkpoint, once it is on disk.
+        say: called with a line for each that could not be written.
         folder: of the run's checkpoints.
         retention: which of them stay.
         every_seconds: None = only for the other reasons.
@@ -60,7 +74,8 @@ class SaveCheckpoints:
         self.rewind_every_steps = rewind_every_steps
         self.record = record
         self.conditions = conditions
-        self._writer = BackgroundWriter(self._write)
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._pending: Future[Written] | None = None
         self._taken_at = time.monotonic()
         self._not_removed: OSError | None = None
 
@@ -80,15 +95,15 @@ class SaveCheckpoints:
         elif rewind_point or is_best:
             self._collect(wait=True)
             self._submit(state, rewind_point)
-        elif is_due and not self._writer.busy:
+        elif is_due and self._pending is None:
             self._submit(state, rewind_point)
 
     def save(self, state: TrainState, rewind_point: bool = False) -> None:
-        """Take a checkpoint now, and wait until it is durable.
+        """Take a checkpoint now, and wait until it is on disk.
 
         Raises:
             OSError: it cannot be written.
-            Diverged: its weights are no numbers.
+            Diverged: its weights are not finite.
         """
         self._collect(wait=True)
         self._submit(state, rewind_point)
@@ -100,29 +115,34 @@ class SaveCheckpoints:
             raise written.error
 
     def wait(self) -> None:
-        """Wait until the checkpoint that is being written, if any, is durable."""
+        """Wait until the checkpoint that is being written, if any, is on disk."""
         self._collect(wait=True)
 
     def _submit(self, state: TrainState, rewind_point: bool) -> None:
         about: dict[str, Any] = {"conditions": dict(self.conditions), "rewind_point": rewind_point}
         if state.validated is not None and state.validated[0] == state.step:
             about["bits_per_byte"] = state.validated[1]
-        self._writer.submit(Snapshot.take(state, about, record_rows=self.record.rows))
+        assert self._pending is None, "collect what was written before the next is submitted"
+        self._pending = self._pool.submit(self._write, Snapshot.take(state, about, record_rows=self.record.rows))
         self._taken_at = time.monotonic()
 
-    def _write(self, snapshot: Snapshot) -> Path:
-        path = checkpoint.write(snapshot, self.folder, before_publishing=self.record.sync)
+    def _write(self, snapshot: Snapshot) -> Written:
+        begun = time.perf_counter()
+        try:
+            path = checkpoint.write(snapshot, self.folder, before_publishing=self.record.sync)
+        except Exception as error:  # for `_collect` to raise, in the thread that trains
+            return Written(snapshot, None, time.perf_counter() - begun, error)
         try:
             checkpoint.prune(self.folder, self.retention)
-        except OSError as error:  # the new one is durable all the same
+        except OSError as error:  # the new one is on disk all the same
             self._not_removed = error
-        return path
+        return Written(snapshot, path, time.perf_counter() - begun)
 
     def _collect(self, wait: bool = False) -> Written | None:
         """Note what became of the last checkpoint, if that is known by now."""
-        written = self._writer.collect(wait)
-        if written is None:
+        if self._pending is None or not (wait or self._pending.done()):
             return None
+        written, self._pending = self._pending.result(), None
         if self._not_removed is not None:
             self.say(f"older checkpoints were not removed: {self._not_removed}")
             self._not_removed = None

@@ -116,24 +116,24 @@ MUTANTS = (
         f"{_DAMAGE}[bit flipped-model.safetensors]",
     ),
     Mutant(
-        "a damaged checkpoint ends the run", f"{_CHECKPOINT}/restoring.py",
+        "a damaged checkpoint ends the run", f"{_CHECKPOINT}/reading.py",
         "            damaged[path] = error\n            continue\n", "            raise\n",
         f"{_DAMAGE}[truncated-model.safetensors]",
     ),
     Mutant(
-        "a damaged checkpoint stays where it is", f"{_CHECKPOINT}/restoring.py",
-        "quarantine(other).name", "other.name", f"{_DAMAGE}[truncated-model.safetensors]",
+        "a damaged checkpoint stays where it is", f"{_CHECKPOINT}/reading.py",
+        "layout.quarantine(other).name", "other.name", f"{_DAMAGE}[truncated-model.safetensors]",
     ),
     Mutant(
         "one too few is kept", f"{_CHECKPOINT}/retention.py",
-        "paths[: self.newest]", "paths[: self.newest - 1]", _RETENTION,
+        "found[: self.newest]", "found[: self.newest - 1]", _RETENTION,
     ),
     Mutant(
         "the best is the worst", f"{_CHECKPOINT}/retention.py",
         "kept.update([min(scored,", "kept.update([max(scored,", _RETENTION,
     ),
     Mutant(
-        "what a kill has left is not swept away", f"{_CHECKPOINT}/restoring.py",
-        "    sweep(folder)\n", "", _RETENTION,
+        "what a kill has left is not cleaned up", f"{_CHECKPOINT}/reading.py",
+        "    layout.clean_up(folder)\n", "", _RETENTION,
     ),
 )  # fmt: skip

@@ -10,31 +10,24 @@
                                     scalar optimizer state
             manifest.json           size and sha256 of the other three, and what exact resuming depends on; written last
         .tmp-step_00001010/         being written, or left by a kill: never read
-        damaged_step_00000990/      found damaged, kept for inspection: never read
+        damaged_step_00000990/      found damaged, saved for inspection: never read
 
-Read in this order: `layout` (names, hashes), `snapshot` (a moment of a run, copied), `writing` (how it becomes
-durable), `reading` (how it is verified), `restoring` (the newest sound one, or the one before), `retention` (which are
-removed, and when), `background` (writing while training goes on), `migration` (older formats). Nothing in the folder
-can execute code.
+`layout`: names and hashes; `writing`: a moment of a run, copied and forced to disk; `reading`: verified, the newest
+sound one or the one before; `retention`: which are removed. Nothing in the folder can execute code.
 """
 
-from atomiclm.training.checkpoint.background import BackgroundWriter, Written
 from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, candidates, had_some, stored_step
-from atomiclm.training.checkpoint.reading import Content, newest_sound, read, read_manifest, read_model
-from atomiclm.training.checkpoint.restoring import resume, rewind
+from atomiclm.training.checkpoint.reading import Content, newest_sound, read, read_manifest, read_model, resume, rewind
 from atomiclm.training.checkpoint.retention import Retention, prune
-from atomiclm.training.checkpoint.snapshot import Snapshot
-from atomiclm.training.checkpoint.writing import NotFinite, write
+from atomiclm.training.checkpoint.writing import NotFinite, Snapshot, write
 
 __all__ = [
     "FORMAT_VERSION",
-    "BackgroundWriter",
     "Content",
     "DamagedCheckpoint",
     "NotFinite",
     "Retention",
     "Snapshot",
-    "Written",
     "candidates",
     "had_some",
     "newest_sound",

@@ -1,12 +1,14 @@
-"""The names in a checkpoint folder, and what is asked of every file in it."""
+"""The names in a folder of checkpoints, and how a checkpoint changes its name: each way in one atomic rename."""
 
 import hashlib
+import os
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atomiclm.atomic_io import to_json
+from atomiclm.atomic_io import fsync, to_json
 from atomiclm.user_error import UserError
 
 FORMAT_VERSION = 3
@@ -23,12 +25,12 @@ class DamagedCheckpoint(UserError):
 
 
 def name_of(step: int) -> str:
-    """Return the folder's name of the checkpoint after `step` optimizer steps."""
+    """Return the name of the folder of the checkpoint after `step` optimizer steps."""
     return f"step_{step:08d}"
 
 
 def stored_step(path: Path) -> int:
-    """Return the step that a checkpoint folder's name says."""
+    """Return the step that the name of a checkpoint's folder says."""
     found = _NAME.fullmatch(path.name)
     if found is None:
         raise UserError(f"{path} is not the folder of a checkpoint; they are called {name_of(1000)}")
@@ -36,7 +38,7 @@ def stored_step(path: Path) -> int:
 
 
 def candidates(folder: Path) -> list[Path]:
-    """Return the checkpoints under `folder`, newest first; whether they are sound only `read` tells.
+    """Return the checkpoints under `folder`, newest first; only `read` says whether one is sound.
 
     One without a manifest is among them: a folder gets its name when it is whole, so it has lost the manifest since.
     """
@@ -47,7 +49,7 @@ def candidates(folder: Path) -> list[Path]:
 
 
 def had_some(folder: Path) -> bool:
-    """Whether something here tells of checkpoints that are no more: a damaged one put aside, a link to nowhere."""
+    """Whether there is a trace of checkpoints that are gone: a damaged one moved aside, a link to nowhere."""
     if folder.is_symlink() and not folder.exists():
         return True
     return folder.is_dir() and any(path.name.startswith(DAMAGED) for path in folder.iterdir())
@@ -64,8 +66,37 @@ def manifest_sha256(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def shown(value: object, limit: int = 120) -> str:
-    """Return what a message says of a value out of a file: printable, and no longer than `limit` characters."""
-    text = value if isinstance(value, str) else repr(value)
-    text = "".join(character if character.isprintable() else "?" for character in text)
-    return text if len(text) <= limit else f"{text[:limit]}..."
+def quarantine(path: Path) -> Path:
+    """Move a damaged checkpoint to a name that nothing reads, in place of an older one of that name."""
+    target = _renamed(path, DAMAGED)
+    fsync(path.parent)
+    return target
+
+
+def set_aside(path: Path) -> Path:
+    """Move a checkpoint that a newer one of the same step replaces to a name from which `clean_up` restores it."""
+    return _renamed(path, REPLACED)
+
+
+def remove(path: Path) -> None:
+    """Rename, then remove: a kill in between leaves nothing that looks like a checkpoint."""
+    shutil.rmtree(_renamed(path, RETIRED), ignore_errors=True)
+
+
+def clean_up(folder: Path) -> None:
+    """Restore or remove what kills have left half written, half replaced or half removed; needs the run's lock."""
+    for path in folder.glob(f"{REPLACED}*"):
+        final = path.with_name(path.name.removeprefix(REPLACED))
+        if not final.exists():
+            os.rename(path, final)
+        shutil.rmtree(path, ignore_errors=True)
+    for prefix in (TEMPORARY, RETIRED):
+        for path in folder.glob(f"{prefix}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _renamed(path: Path, prefix: str) -> Path:
+    target = path.with_name(f"{prefix}{path.name}")
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(path, target)
+    return target
