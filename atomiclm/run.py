@@ -22,7 +22,6 @@ from atomiclm.config.errors import RunFailed, Stopped
 from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig
 from atomiclm.config.signals import Request, deferred
-from atomiclm.config.standing import refuse_other_text, summary_of
 from atomiclm.config.user_code_hash import user_code_hash
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
@@ -30,6 +29,7 @@ from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES, anchors, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.sweep.ledger import read_ledger
+from atomiclm.sweep.run_status import refuse_other_text, summary_of
 from atomiclm.tokenizer import END_OF_TEXT
 from atomiclm.tracking import (
     Console,

@@ -28,11 +28,11 @@ from atomiclm.config.compose import job_overrides, without_null
 from atomiclm.config.composition_faults import composition_fault
 from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError, RunFailed, Stopped
-from atomiclm.config.launching import BASIC
 from atomiclm.config.overrides import value_of
 from atomiclm.config.paths import CONF
 from atomiclm.config.search_path import register_plugins, search_also_in
 from atomiclm.config.signals import ignore, stoppable
+from atomiclm.config.sweeper import BASIC, CellSweeper, StudySweeper
 from atomiclm.config.typed import check_dashes, check_hydra, check_typed, check_unknown_flags, texts_quoted
 from atomiclm.sweep.board import failed_since_start
 from atomiclm.tracking import RunFolder
@@ -56,10 +56,6 @@ def run_app(task: Callable[[DictConfig], Any], works: bool = True, trains: bool 
         _refuse_several_processes()
         sys.stdout = Lasting(sys.stdout)
     plugins = register_plugins()
-    # Imported only now: making the registry executes Hydra's own sweepers anew, and a subclass of the old class is none
-    # of the new one.
-    from atomiclm.config.sweep import CellSweeper, StudySweeper
-
     # Hydra makes sweepers of the namespace package hydra_plugins only. A folder of that name would be scanned by every
     # Hydra application in the environment, so only the name is given.
     sweeper = StudySweeper if trains else CellSweeper

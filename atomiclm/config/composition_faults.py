@@ -4,7 +4,8 @@ Hydra advises `+key=value` for an unknown key, which then passes unread; here th
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from hydra.errors import (
     CompactHydraException,
@@ -14,8 +15,17 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.errors import Fault, nearest
+from atomiclm.config.errors import ConfigError, Fault, nearest
 from atomiclm.config.unknown_setting import unknown_setting
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Raise ConfigError for what keeps `overrides` from being composed inside."""
+    try:
+        yield
+    except (CompactHydraException, OmegaConfBaseException) as error:
+        raise ConfigError([composition_fault(error, overrides)]) from error
 
 
 def composition_fault(error: CompactHydraException | OmegaConfBaseException, overrides: Sequence[str]) -> Fault:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 
+from atomiclm import data
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.untrusted_run import check_weights_fit, checked_model
@@ -32,11 +33,20 @@ def prepare_corpus(
         ValueError: the text cannot be read; or a source is too short for one window of the model's context, or has
             answers in documents that are too long for it.
     """
-    cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
-    corpus = prepare(build(values["data"]), build(values["tokenizer"]), cache_dir, progress=progress, judge=judge)
+    source, tokenizer = build(values["data"]), build(values["tokenizer"])
+    corpus = prepare(source, tokenizer, _cache_dir(values), progress=progress, judge=judge)
     for part in corpus.parts:
         _check_context_length(part, values["model"]["context_length"])
     return corpus
+
+
+def corpus_sha256(values: dict[str, Any]) -> str:
+    """Return the hash of the text of a configuration, as it is now."""
+    return data.corpus_sha256(build(values["data"]), _cache_dir(values))
+
+
+def _cache_dir(values: dict[str, Any]) -> Path:
+    return Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
 
 
 def vocabulary_note(values: dict[str, Any], corpus: PreparedCorpus) -> str | None:

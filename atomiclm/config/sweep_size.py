@@ -1,15 +1,35 @@
-"""How many cells a sweep has, found before they are listed: Hydra would list 10**9 of them, or one range forever."""
+"""The axes of a sweep and their product, whose size is found before it is listed: Hydra would list 10**9 cells."""
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Sweep
 
-from atomiclm.config.errors import Fault
+from atomiclm.config.compose import parsed
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.overrides import override_key
 
 MAX_CELLS = 10_000
 """Of a sweep. Each is composed and validated before the first is trained, which takes about 0.1 s."""
+
+
+def product(overrides: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the keys that `overrides` list several values of, and the overrides of every cell, the last key fastest.
+
+    Raises:
+        ConfigError: values that cannot be listed, or more cells than are run.
+    """
+    axes = parsed(overrides)
+    if faults := list(sweep_size_faults(axes)):
+        raise ConfigError(faults)
+    listed: dict[str, list[str]] = {}
+    for axis in axes:
+        key = axis.get_key_element()
+        values = axis.sweep_string_iterator() if axis.is_sweep_override() else [axis.get_value_element_as_str()]
+        listed[key] = [f"{key}={value}" for value in values]
+    swept = [override_key(axis.input_line or "") for axis in axes if axis.is_sweep_override()]
+    return swept, [list(cell) for cell in itertools.product(*listed.values())]
 
 
 def sweep_size_faults(overrides: Sequence[Override]) -> Iterator[Fault]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atomiclm.sweep.ledger import LEDGER_FILE, Cell
+from atomiclm.sweep.run_status import ended
 from atomiclm.tracking.lock import is_locked
 from atomiclm.tracking.run_folder import RunFolder, find_cell, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run
@@ -45,13 +46,18 @@ class Board:
     @classmethod
     def read(cls, folder: Path, cells: Sequence[Cell], metric: str) -> "Board":
         """Look at the run folders of `cells` in `folder`."""
-        runs = [_run(folder, cell) for cell in cells]
-        return cls(
-            cells,
-            ["missing" if run is None else _state(run) for run in runs],
-            [_figure(run, "seconds") for run in runs],
-            [_figure(run, metric) for run in runs],
-        )
+        paths = [find_cell(folder, cell.run_id) for cell in cells]
+        runs = [read_run(RunFolder(path)) if path else None for path in paths]
+        states = ["missing" if run is None else _state(run) for run in runs]
+
+        def figures(name: str) -> list[float]:
+            values = [
+                run.summary.get(name) if run and state == "done" else None
+                for run, state in zip(runs, states, strict=True)
+            ]
+            return [float(value) if isinstance(value, int | float) else math.nan for value in values]
+
+        return cls(cells, states, figures("seconds"), figures(metric))
 
     def headline(self, one_by_one: bool = True) -> str:
         """How many cells are in which state; one by one, also how long the rest takes at the pace of those done."""
@@ -91,15 +97,8 @@ def failed_since_start(folder: Path) -> str:
 
 
 def _state(run: RunResult) -> str:
-    """A run that has only just begun has a lock and not all of its files."""
-    return "running" if run.state == "torn" and is_locked(run.folder.path) else run.state
-
-
-def _run(folder: Path, cell: Cell) -> RunResult | None:
-    found = find_cell(folder, cell.run_id)
-    return read_run(RunFolder(found)) if found else None
-
-
-def _figure(run: RunResult | None, name: str) -> float:
-    value = run.summary.get(name) if run is not None and run.state == "done" else None
-    return float(value) if isinstance(value, int | float) else math.nan
+    if run.state == "torn" and is_locked(run.folder.path):
+        return "running"  # it has only just begun, and has not all of its files
+    if run.state == "done" and ended(run.folder) is None:
+        return "torn"  # files are gone: it is trained again
+    return run.state

@@ -22,7 +22,7 @@ ALLOWED = {
     "evaluation": {"model", "data"},
     "training": {"model", "optim", "data", "tracking"},
     "comparison": {"tracking", "evaluation", "sweep", "config"},
-    "sweep": {"config", "tracking"},
+    "sweep": {"config", "tracking", "comparison"},  # a sequential study asks for its verdicts
     "sketch": set(),
     "interop": {"model", "tokenizer"},
 }

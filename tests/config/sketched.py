@@ -4,13 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from hydra.errors import CompactHydraException
 
-from atomiclm.config.composition_faults import composition_fault
-from atomiclm.config.declared import read_study, single_values
-from atomiclm.config.errors import ConfigError
-from atomiclm.config.overrides import override_key
-from atomiclm.config.planning import Wanted, planned
+from atomiclm.config.composition_faults import composing
+from atomiclm.sweep.plan import PlannedCell, plan_sweep
 
 STUDY: dict[str, Any] = {
     "question": "Is wider better?",
@@ -41,12 +37,7 @@ def write_experiment(
     (folder / "experiments" / "mine.yaml").write_text(text, encoding="utf-8")
 
 
-def plan(*typed: str) -> list[Wanted]:
+def plan(*typed: str) -> list[PlannedCell]:
     """The cells of `python -m atomiclm.train -m ...typed`; what is to be tuned stands at the middle of its grid."""
-    try:
-        study = read_study(single_values(typed))
-    except CompactHydraException as error:  # as the command does
-        raise ConfigError([composition_fault(error, typed)]) from error
-    tunes = study.tuning is not None and study.tuning.key not in map(override_key, typed)
-    middle = {arm: study.tuning.grid(arm)[1] for arm in study.arms} if study.tuning and tunes else None
-    return planned(typed, study, study.seeds, middle)
+    with composing(typed):  # as the command does
+        return plan_sweep(typed)[1]

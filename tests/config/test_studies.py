@@ -8,14 +8,14 @@ from cli import run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
 from atomiclm.config.counting import cost_of
-from atomiclm.config.declared import expanded, read_study, single_values
+from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.identity import digest
 from atomiclm.config.paths import EXPERIMENTS
-from atomiclm.config.planning import validated
 from atomiclm.config.run import read_cell
-from atomiclm.config.sweep_folder import SweepFolder
 from atomiclm.sweep import read_ledger
+from atomiclm.sweep.plan import plan_sweep, validate_cells
+from atomiclm.sweep.runner import CellLauncher, Sweep
 from atomiclm.tracking import write_summary
 from atomiclm.user_error import UserError
 
@@ -365,7 +365,7 @@ def test_the_cells_that_are_one_run_are_told_by_their_numbers(working_folder):
     working_folder()
     cells = [[MINE, f"arm={arm}", "seed=1", *more] for arm in ("narrow", "wide") for more in ([], ["tracking=off"])]
     with pytest.raises(ConfigError) as refused:
-        validated(cells)
+        validate_cells(cells)
     assert re.findall(r"cells \d and \d", str(refused.value)) == ["cells 1 and 2", "cells 3 and 4"]
 
 
@@ -430,54 +430,55 @@ def test_the_command_tells_a_damaged_ledger_from_which_it_would_take_a_tuned_val
 # What the sweep writes before it trains.
 
 
-class NoLaunching:
+class NoLauncher(CellLauncher):
     """Stands where cells are launched, and trains none."""
 
     def __init__(self):
-        self.wanted = []
+        self.launched = []
+        super().__init__(self._launch, one_by_one=False)
 
-    def run(self, wanted, everything):
-        self.wanted.append([(one.cell.arm, one.cell.seed) for one in wanted])
-        return []
+    def _launch(self, cells, first):
+        self.launched.append([(one.cell.arm, one.cell.seed) for one in cells])
+        return [None] * len(cells)
 
 
-def _sweep(launching, *typed):
+def _sweep(launcher, *typed):
     """Run the sweep, without a training."""
-    study, cells = read_study(single_values(typed)), plan(*typed)
-    SweepFolder(typed, study, cells[0].run.folder.parent, launching).run(cells, {}, [])
+    study, cells = plan_sweep(typed)
+    Sweep(typed, study, cells[0].run.folder.parent, launcher).run(cells)
     return read_ledger(cells[0].run.folder.parent), cells
 
 
 @pytest.mark.slow
 def test_a_changed_prediction_is_kept_beside_the_old_one_with_the_number_of_finished_cells(working_folder, capsys):
     working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
-    launching = NoLaunching()
-    first, cells = _sweep(launching, MINE)
+    launcher = NoLauncher()
+    first, cells = _sweep(launcher, MINE)
     assert [one.finished_cells for one in first.declared] == [0]
     assert first.cells == [one.cell for one in cells]
     for one in cells[:3]:
         one.run.folder.mkdir(parents=True)
         write_summary(one.run.folder / "summary.json", {"state": "diverged", "variant": one.run.variant})
-    same, _ = _sweep(launching, MINE)
+    same, _ = _sweep(launcher, MINE)
     assert same.declared == first.declared
     assert "the prediction was changed" not in capsys.readouterr().err
-    changed, _ = _sweep(launching, MINE, "study.expect={wide: worse}")
+    changed, _ = _sweep(launcher, MINE, "study.expect={wide: worse}")
     assert changed.declared[0] == first.declared[0]
     assert [one.finished_cells for one in changed.declared] == [0, 3]
     assert "the prediction was changed after 3 runs had ended; both are kept" in capsys.readouterr().err
-    assert launching.wanted == [[(one.cell.arm, one.cell.seed) for one in cells], [("wide", 2)], [("wide", 2)]]
+    assert launcher.launched == [[(one.cell.arm, one.cell.seed) for one in cells], [("wide", 2)], [("wide", 2)]]
 
 
 @pytest.mark.slow
 def test_more_seeds_train_only_the_new_ones_and_the_ledger_keeps_the_old_cells(working_folder):
     working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
-    launching = NoLaunching()
-    first, cells = _sweep(launching, MINE)
+    launcher = NoLauncher()
+    first, cells = _sweep(launcher, MINE)
     for one in cells:
         one.run.folder.mkdir(parents=True)
         write_summary(one.run.folder / "summary.json", {"state": "diverged", "variant": one.run.variant})
-    later, new = _sweep(launching, MINE, "seed=3")
-    assert launching.wanted[1] == [("narrow", 3), ("wide", 3)]
+    later, new = _sweep(launcher, MINE, "seed=3")
+    assert launcher.launched[1] == [("narrow", 3), ("wide", 3)]
     assert [one.digest for one in later.cells] == [
         *(one.cell.digest for one in new),
         *(one.digest for one in first.cells),
@@ -488,20 +489,20 @@ def test_more_seeds_train_only_the_new_ones_and_the_ledger_keeps_the_old_cells(w
 def test_a_sweep_that_is_no_study_keeps_what_others_trained_but_for_arms_of_its_own_names(working_folder):
     working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
     small = ("model=tiny", "tokenizer=bytes", "data=markov", "seed=1")
-    _, cells = _sweep(NoLaunching(), *small, "optim.lr=0.1,0.2,0.3")
+    _, cells = _sweep(NoLauncher(), *small, "optim.lr=0.1,0.2,0.3")
     for one in cells[:2]:
         one.run.folder.mkdir(parents=True)
-    later, _ = _sweep(NoLaunching(), *small, "optim.lr=0.2,0.4", "model.dim=16")
+    later, _ = _sweep(NoLauncher(), *small, "optim.lr=0.2,0.4", "model.dim=16")
     assert [cell.arm for cell in later.cells] == ["lr=0.2", "lr=0.4", "lr=0.1"], "lr=0.3 was not trained"
 
 
 @pytest.mark.slow
 def test_a_sweep_that_is_no_study_does_not_replace_a_study(working_folder):
     folder = working_folder({}, {"defaults": [*SMALL, {"override /data": "markov"}]})
-    _sweep(NoLaunching(), MINE)
+    _sweep(NoLauncher(), MINE)
     before = (folder / "outputs" / "mine" / "study.json").read_bytes()
     with pytest.raises(UserError, match=r"name: outputs/mine holds the study of `.*experiments=mine`.* another name="):
-        _sweep(NoLaunching(), "model=tiny", "tokenizer=bytes", "data=markov", "name=mine", "optim.lr=0.1,0.2")
+        _sweep(NoLauncher(), "model=tiny", "tokenizer=bytes", "data=markov", "name=mine", "optim.lr=0.1,0.2")
     assert (folder / "outputs" / "mine" / "study.json").read_bytes() == before
 
 
@@ -510,4 +511,4 @@ def test_a_damaged_ledger_stops_the_sweep_as_a_users_matter(working_folder):
     (folder / "outputs" / "mine").mkdir(parents=True)
     (folder / "outputs" / "mine" / "study.json").write_text("{")
     with pytest.raises(UserError, match=r"study\.json"):
-        _sweep(NoLaunching(), MINE)
+        _sweep(NoLauncher(), MINE)

@@ -3,15 +3,12 @@
 import re
 
 import pytest
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.types import Override
 
 from atomiclm.config import sweep_size
 from atomiclm.config.compose import parsed
-from atomiclm.config.declared import read_study
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.planning import planned
-from atomiclm.config.search_path import register_plugins
-from atomiclm.config.sweep_size import sweep_size_faults
+from atomiclm.config.sweep_size import product, sweep_size_faults
 
 
 def faults_of(*typed):
@@ -55,7 +52,6 @@ def test_it_is_refused_before_anything_is_listed(monkeypatch):
     def listed(*_):
         raise AssertionError("listing them takes minutes, and all memory")
 
-    register_plugins()
-    monkeypatch.setattr(BasicSweeper, "split_arguments", listed)
+    monkeypatch.setattr(Override, "sweep_string_iterator", listed)
     with pytest.raises(ConfigError, match=re.escape("999,999,999 cells")):
-        planned(["seed=range(1,1000000000)"], read_study([]), [1])
+        product(["seed=range(1,1000000000)"])

@@ -9,10 +9,10 @@ from config.sketched import MINE, TUNED, plan, write_experiment
 
 from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.planning import planned, validated
-from atomiclm.config.tuning import choose, trial_overrides, tune
 from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
+from atomiclm.sweep.plan import plan_cells, validate_cells
 from atomiclm.sweep.study import Study, Tuning
+from atomiclm.sweep.tuning import Trial, choose, trial_overrides, tune
 
 GRID = [0.01, 0.02, 0.04]
 
@@ -38,11 +38,11 @@ class Trainer:
         self.trained = []  # (arm, value, seed), in order
         self.rounds = 0
 
-    def trials_of(self, grids):
+    def plan(self, grids):
         listed = trial_overrides(self.study, ["experiments=x"], "x", grids)
         seeds = [int(next(one for one in own if one.startswith("seed="))[5:]) for _, _, own in listed]
         return [
-            (
+            Trial(
                 arm,
                 value,
                 SimpleNamespace(run=SimpleNamespace(folder=self.folder / f"{arm} {value!r} {seed}"), seed=seed),
@@ -67,7 +67,7 @@ class Trainer:
             (folder / "summary.json").write_text(json.dumps(body))
 
     def tune(self):
-        return tune(self.study, self.trials_of, self.train)
+        return tune(self.study, self.plan, self.train)
 
 
 def _parabola(optimum, value):
@@ -151,7 +151,7 @@ def test_an_arm_of_which_nothing_trained_to_its_end_is_told(tmp_path):
 
 def test_of_equal_values_the_smaller_is_chosen():
     tuning = Tuning("optim.lr", GRID)
-    chosen = choose(tuning, GRID, {0.01: [2.5], 0.02: [2.0], 0.04: [2.0]}, lower=True)
+    chosen = choose(tuning, GRID, {0.01: [2.5], 0.02: [2.0], 0.04: [2.0]}, is_lower_better=True)
     assert chosen.value == 0.02
 
 
@@ -189,7 +189,7 @@ def test_every_trial_is_scored_on_the_dev_split_under_its_own_seeds_in_a_folder_
     own = [MINE, f"profile={profile}"]
     name = "mine" if profile == "cpu" else "mine-smoke"
     listed = trial_overrides(study, own, name, {arm: GRID for arm in study.arms})
-    cells = validated([overrides for _, _, overrides in listed])
+    cells = validate_cells([overrides for _, _, overrides in listed])
     assert len(cells) == len(listed) == 2 * 3 * 2
     assert not {one.cell.seed for one in cells} & set(study.seeds)
     for (arm, value, _), one in zip(listed, cells, strict=True):
@@ -202,12 +202,12 @@ def test_every_trial_is_scored_on_the_dev_split_under_its_own_seeds_in_a_folder_
 
 
 def test_tuned_values_are_those_of_the_cells_each_arm_its_own(tuned_study):
-    cells = planned([MINE], tuned_study, [1], {"narrow": 0.04, "wide": 0.0025})
+    cells = plan_cells([MINE], tuned_study, [1], {"narrow": 0.04, "wide": 0.0025})
     assert {one.cell.arm: one.run.values["optim"]["lr"] for one in cells} == {"narrow": 0.04, "wide": 0.0025}
 
 
 def test_a_cell_run_alone_takes_its_value_from_the_ledger_and_is_the_sweeps_cell(tuned_study, tmp_path):
-    (there,) = planned([MINE, "arm=wide"], tuned_study, [1], {"wide": 0.0025})
+    (there,) = plan_cells([MINE, "arm=wide"], tuned_study, [1], {"wide": 0.0025})
     with pytest.raises(ConfigError, match=r"optim\.lr: is tuned for every arm .* no value for wide yet; run the study"):
         expanded(there.cell.overrides)
     tuned = {"wide": TunedValue(0.0025, {"0.0025": 2.0}, interior=False)}

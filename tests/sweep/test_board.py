@@ -2,9 +2,11 @@
 
 import math
 import os
+import shutil
 
 import pytest
-from comparison.fake_runs import METRIC, FakeArm, write_study
+from comparison.fake_runs import METRIC, FakeArm
+from comparison.fake_runs import write_study as write_figures
 from filelock import FileLock
 
 from atomiclm.sweep.board import MOST_ROWS, SIGNS, Board, failed_since_start
@@ -12,6 +14,16 @@ from atomiclm.sweep.ledger import LEDGER_FILE
 from atomiclm.tracking import read_summary, write_summary
 
 STATES = {1: "done", 2: "diverged", 3: "failed", 4: "torn", 5: "interrupted", 6: "missing"}
+
+
+def write_study(folder, arms, **settings):
+    """The runs of a study with all files that training writes, empty where no figure is read from them."""
+    ledger = write_figures(folder, arms, **settings)
+    for summary in folder.glob("*/summary.json"):
+        (summary.parent / "tokenizer.json").touch()
+        (summary.parent / "checkpoints" / "step_00000001").mkdir(parents=True)
+        (summary.parent / "checkpoints" / "step_00000001" / "manifest.json").touch()
+    return ledger
 
 
 @pytest.fixture
@@ -32,6 +44,12 @@ def test_every_state_is_told(sweep):
     base, row = board.rows()
     assert base.startswith("base   ✓ ✓ ✓ ✓ ✓ ✓   ")
     assert row.startswith("other  ✓ ∞ ✗ ✗ ◐ ·   ")
+
+
+def test_a_run_whose_checkpoints_are_gone_is_not_done(sweep):
+    folder, ledger = sweep
+    shutil.rmtree(folder / ledger.cells[0].run_id / "checkpoints")
+    assert Board.read(folder, ledger.cells[:2], METRIC).headline().startswith("1 of 2 done, 1 torn")
 
 
 def test_the_mean_and_the_seconds_are_those_of_what_is_done(sweep):

@@ -4,7 +4,7 @@ import pytest
 
 from atomiclm.config.errors import UserError
 from atomiclm.config.run import read_cell
-from atomiclm.config.standing import ended, take_over
+from atomiclm.sweep.run_status import ended, take_over
 from atomiclm.tracking import RunFolder, write_summary
 
 CELL = ("model=tiny", "tokenizer=bytes", "data=markov", "optim.lr=0.5")
@@ -31,7 +31,7 @@ def _trained(run, path, corpus="0" * 64):
 @pytest.fixture
 def text(monkeypatch):
     """All configurations are of one text."""
-    monkeypatch.setattr("atomiclm.config.standing.corpus_sha256", lambda *_: "0" * 64)
+    monkeypatch.setattr("atomiclm.sweep.run_status.corpus_sha256", lambda *_: "0" * 64)
 
 
 def test_a_run_of_an_earlier_version_is_found_by_its_eight_digits_under_the_name_it_had():
@@ -61,10 +61,9 @@ def test_a_run_is_taken_over_from_a_study_that_has_the_same_configuration(text, 
     name = f"baseline-seed=1-{run.run_id.rpartition('-')[2][:digits]}"
     _trained(other, other.folder.with_name(name))
     taken = take_over(run)
-    assert taken is not None
-    assert taken.path == run.folder
-    assert ended(taken)["taken_over_from"] == f"outputs/first/{name}"
-    assert taken.config.read_text() == run.to_yaml()
+    assert str(taken) == f"outputs/first/{name}"
+    assert ended(RunFolder(run.folder))["taken_over_from"] == f"outputs/first/{name}"
+    assert RunFolder(run.folder).config.read_text() == run.to_yaml()
 
 
 @pytest.mark.parametrize("spoil", [

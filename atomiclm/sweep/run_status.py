@@ -1,4 +1,4 @@
-"""What there is of a run before it is trained: ended, ended under another study's name, or made of another text."""
+"""How far a run is, as its folder says: what a sweep still has to train, can take over, or must not mix."""
 
 import json
 import os
@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atomiclm.cache_folder import default_cache_dir
-from atomiclm.config.build import build
 from atomiclm.config.identity import defining
-from atomiclm.config.launching import show
+from atomiclm.config.load import corpus_sha256
 from atomiclm.config.run import RunConfig
-from atomiclm.data import corpus_sha256
 from atomiclm.tracking import RunFolder, are_one_run, code_of, write_summary
 from atomiclm.user_error import UserError
 
-_NOT_TAKEN = ("wandb", ".lock", "log.txt")
-_SHOWN = 3
+
+def summary_of(folder: RunFolder) -> dict[str, Any]:
+    """The run's summary; empty where there is none yet."""
+    return folder.read_summary() if os.path.lexists(folder.summary) else {}
 
 
 def ended(folder: RunFolder) -> dict[str, Any] | None:
@@ -30,19 +29,14 @@ def ended(folder: RunFolder) -> dict[str, Any] | None:
     return summary if is_ended else None
 
 
-def summary_of(folder: RunFolder) -> dict[str, Any]:
-    """The run's summary; empty where there is none yet."""
-    return folder.read_summary() if os.path.lexists(folder.summary) else {}
-
-
-def take_over(run: RunConfig) -> RunFolder | None:
-    """Copy the run from the folder of another study that has trained it to its end; None where none has.
+def take_over(run: RunConfig) -> Path | None:
+    """Copy the run from the folder of another study that has trained it to its end; return that, None where none has.
 
     Runs are functions of what defines them, so the baseline of one study may be an arm of the next. Only of runs on
     this machine, of the same configuration and text, under the same output_dir; the W&B mirror is not copied.
     """
-    folder = RunFolder(run.folder)
-    if folder.path.exists():
+    folder = run.folder
+    if folder.exists():
         return None
     for twin in sorted(Path(run.values["output_dir"]).glob("*/*-*")):
         if not are_one_run(twin.name, run.run_id):
@@ -50,21 +44,21 @@ def take_over(run: RunConfig) -> RunFolder | None:
         summary = ended(RunFolder(twin))
         if summary is None or not _is_defined_as(run, RunFolder(twin)):
             continue
-        if summary["corpus_sha256"] != _corpus_sha256(run):
+        if summary["corpus_sha256"] != corpus_sha256(run.values):
             continue
-        folder.path.parent.mkdir(parents=True, exist_ok=True)
-        copy = Path(tempfile.mkdtemp(prefix=".taken-", dir=folder.path.parent))
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        copy = Path(tempfile.mkdtemp(prefix=".taken-", dir=folder.parent))
         try:
-            shutil.copytree(twin, copy, ignore=shutil.ignore_patterns(*_NOT_TAKEN), dirs_exist_ok=True)
+            ignored = shutil.ignore_patterns("wandb", ".lock", "log.txt")
+            shutil.copytree(twin, copy, ignore=ignored, dirs_exist_ok=True)
             (copy / "config.yaml").write_text(run.to_yaml(), encoding="utf-8")
             names = {"name": run.values["name"], "run_id": run.run_id, "taken_over_from": str(twin)}
             write_summary(copy / "summary.json", {**summary, **names})
             copy.chmod(0o755)
-            os.rename(copy, folder.path)
+            os.rename(copy, folder)
         finally:
             shutil.rmtree(copy, ignore_errors=True)
-        show([f"{folder.path.name}: taken over from {twin}"])
-        return folder
+        return twin
     return None
 
 
@@ -77,15 +71,15 @@ def _is_defined_as(run: RunConfig, folder: RunFolder) -> bool:
         return False
 
 
-def refuse_other_text(folder: RunFolder, corpus_sha256: str) -> None:
-    """Raise UserError where a run was trained on another text than is there now.
+def refuse_other_text(folder: RunFolder, now: str) -> None:
+    """Raise UserError where a run was trained on another text than is there `now`, of that sha256.
 
     The text behind a path, or behind another Python, may have changed since.
     """
     known = summary_of(folder).get("corpus_sha256")
-    if known not in (None, corpus_sha256):
+    if known not in (None, now):
         raise UserError(
-            f"{folder.path} was trained on another text (corpus sha256 {known[:12]}, now {corpus_sha256[:12]}); "
+            f"{folder.path} was trained on another text (corpus sha256 {known[:12]}, now {now[:12]}); "
             "restore the text, or give another name=..."
         )
 
@@ -96,31 +90,19 @@ def refuse_other_texts(runs: Sequence[RunConfig]) -> None:
     for run in runs:
         key = json.dumps(run.values["data"], sort_keys=True)
         if key not in now:
-            now[key] = _corpus_sha256(run)
+            now[key] = corpus_sha256(run.values)
         refuse_other_text(RunFolder(run.folder), now[key])
 
 
-def _corpus_sha256(run: RunConfig) -> str:
-    cache_dir = run.values["cache_dir"]
-    return corpus_sha256(build(run.values["data"]), Path(cache_dir) if cache_dir else default_cache_dir())
-
-
-def note_other_code(folders: Sequence[RunFolder]) -> None:
-    """Say aloud which finished runs were made by other code than is there now; they are kept."""
+def of_other_code(folders: Sequence[RunFolder]) -> list[RunFolder]:
+    """Those of finished runs that another version of atomiclm's code trained."""
     mine = code_of()
-    others = [folder for folder in folders if _made_by(folder) not in (None, mine)]
-    if others:
-        named = ", ".join(folder.run_id for folder in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
-        show(
-            [
-                f"note: {len(others)} finished runs were made by other code of atomiclm than this ({named}); "
-                "remove their folders to train them anew"
-            ]
-        )
-
-
-def _made_by(folder: RunFolder) -> str | None:
-    try:
-        return folder.read_environments()[-1].get("code_sha256")
-    except UserError:
-        return None
+    others = []
+    for folder in folders:
+        try:
+            made_by = folder.read_environments()[-1].get("code_sha256")
+        except UserError:
+            continue
+        if made_by not in (None, mine):
+            others.append(folder)
+    return others

@@ -1,0 +1,150 @@
+"""The cells of a sweep: from what was typed to validated runs, before anything is trained or written."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from atomiclm.config.compose import without_null
+from atomiclm.config.composition_faults import composing
+from atomiclm.config.declared import axes, expanded, read_study, single_values
+from atomiclm.config.errors import ConfigError, Fault
+from atomiclm.config.identity import IDENTITY
+from atomiclm.config.overrides import override_key, override_value, value_of
+from atomiclm.config.run import RunConfig, job_name, read_cell
+from atomiclm.config.sweep_size import product
+from atomiclm.sweep.ledger import Cell
+from atomiclm.sweep.study import Study, Tuning
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """A cell, the configuration that it is, and the overrides that make it, arm and profile written out."""
+
+    cell: Cell
+    run: RunConfig
+    overrides: Sequence[str]
+
+    @property
+    def job(self) -> list[str]:
+        """What a launcher is given: the overrides, and the run's name, which depends on what the sweep varies."""
+        return [*self.overrides, job_name(self.run)]
+
+
+def plan_sweep(typed: Sequence[str]) -> tuple[Study, list[PlannedCell]]:
+    """Return the study that `typed` choose and its cells; what is yet to be tuned stands at the middle of its grid.
+
+    Raises:
+        ConfigError: the faults of the study, or those of all cells.
+    """
+    study = read_study(single_values(typed))
+    tuning = pending_tuning(study, typed)
+    middle = {arm: tuning.grid(arm)[len(tuning.values) // 2] for arm in study.arms} if tuning else None
+    return study, plan_cells(typed, study, study.seeds, middle)
+
+
+def pending_tuning(study: Study, typed: Sequence[str]) -> Tuning | None:
+    """The study's tuning; None where it has none, or a value of the tuned setting was typed."""
+    tuning = study.tuning
+    return None if tuning is None or tuning.key in map(override_key, typed) else tuning
+
+
+def plan_cells(
+    typed: Sequence[str], study: Study, seeds: Sequence[int], tuned: Mapping[str, float] | None = None
+) -> list[PlannedCell]:
+    """Return the product of what was typed, the study's arms and `seeds`; each cell validated.
+
+    All cells of one seed come before those of the next, so that an interrupted sweep has whole comparisons.
+
+    Args:
+        typed: the overrides of the command, lists of values among them.
+        study: what `typed` choose.
+        seeds: of every arm, unless seeds were typed.
+        tuned: what tuning chose for each arm; None: as the ledger has it.
+
+    Raises:
+        ConfigError: the faults of all cells, more cells than are run, or cells that would not lie in one folder.
+    """
+    swept, cells = product([*typed, *axes(study, typed, seeds)])
+    order = list(dict.fromkeys(value_of("seed", cell) for cell in cells))
+    cells.sort(key=lambda cell: order.index(value_of("seed", cell)))  # seeds outside all other axes
+    planned = validate_cells([without_null(cell) for cell in cells], tuned, swept)
+    if not planned:
+        raise ConfigError([Fault("study", "there is nothing to run")])
+    if len({one.run.folder.parent for one in planned}) > 1:
+        raise ConfigError([Fault("name", "the cells of a sweep lie in one folder: give one name and one output_dir")])
+    if "held_out" in swept:
+        rule = "the runs of a sweep are scored on one text, or they cannot be compared; choose validation or dev"
+        raise ConfigError([Fault("held_out", rule)])
+    if (tuning := pending_tuning(study, typed)) is not None:
+        faults = []
+        if others := [key for key in swept if key not in ("seed", "arm")]:
+            rule = f"this study tunes {tuning.key} for its arms and takes no other axis"
+            faults.append(Fault(others[0], f"{rule}; make arms of the values, or give {tuning.key}=..."))
+        if shared := {one.cell.seed for one in planned} & set(tuning.seeds):
+            rule = f"{sorted(shared)} are seeds of study.tuning; a value tuned on a seed flatters that seed"
+            faults.append(Fault("seed", f"{rule}; choose others"))
+        if faults:
+            raise ConfigError(faults)
+    return planned
+
+
+def validate_cells(
+    cells: Sequence[Sequence[str]], tuned: Mapping[str, float] | None = None, swept: Sequence[str] = ()
+) -> list[PlannedCell]:
+    """Compose and validate every cell; of two that a match makes one run, the first stays.
+
+    An arm matched to itself is itself, so a sweep over match=none,parameters has its baseline twice, and trains it
+    once. Two cells that are one run for any other reason are a mistake, and so are two arms of a study.
+
+    Args:
+        cells: the overrides of each, as somebody would type them.
+        tuned: what tuning chose for each arm; None: as the ledger has it.
+        swept: the keys that the command line lists several values of.
+
+    Raises:
+        ConfigError: the faults of all cells, each once, with the first cell that has it.
+    """
+    faults: dict[str, Fault] = {}
+    planned: dict[str, tuple[int, PlannedCell]] = {}
+    for number, overrides in enumerate(cells, start=1):
+        try:
+            with composing(overrides):
+                written_out = expanded(overrides, tuned)
+            with composing(written_out):
+                run = read_cell(written_out, swept)
+        except ConfigError as error:
+            where = f"[cell {number} of {len(cells)} ({_own_overrides(overrides, cells)})]"
+            for fault in error.faults:
+                faults.setdefault(str(fault), Fault(fault.path, f"{fault.message}  {where}"))
+            continue
+        cell = Cell(_arm(overrides, swept), int(run.values["seed"]), run.run_id, list(overrides))
+        first, twin = planned.setdefault(cell.digest, (number, PlannedCell(cell, run, written_out)))
+        if first == number or _differ_in_match_alone(overrides, written_out, twin):
+            continue
+        rule = f"cells {first} and {number} are the same run"
+        names = f"({_own_overrides(cells[first - 1], cells)}; {_own_overrides(overrides, cells)})"
+        fix = f"arms and swept values must differ in {', '.join(IDENTITY)}, and what is typed wins over arms"
+        # Once for two arms, not for each of their seeds.
+        faults.setdefault(f"{twin.cell.arm} = {cell.arm}", Fault("sweep", f"{rule} {names}; {fix}"))
+    if faults:
+        raise ConfigError(list(faults.values()))
+    return [one for _, one in planned.values()]
+
+
+def _arm(overrides: Sequence[str], swept: Sequence[str]) -> str:
+    """The arm's name, and what the command line sweeps over beside it."""
+    arm = value_of("arm", overrides)
+    varied = [one for one in overrides if override_key(one) in swept and override_key(one) not in ("seed", "arm")]
+    short = (f"{override_key(one).replace('/', '.').rpartition('.')[2]}={override_value(one)}" for one in varied)
+    return " ".join([*([arm] if arm else []), *short]) or "default"
+
+
+def _own_overrides(cell: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """The overrides of `cell` that not all cells have."""
+    shared = set(cell).intersection(*cells) if len(cells) > 1 else set()
+    return " ".join(override for override in cell if override not in shared)
+
+
+def _differ_in_match_alone(overrides: Sequence[str], written_out: Sequence[str], twin: PlannedCell) -> bool:
+    """Whether a cell is the same run as `twin`, of the same arm, because a match had nothing to change."""
+    own, others = ([one for one in each if one.startswith("match")] for each in (written_out, twin.overrides))
+    return value_of("arm", overrides) == value_of("arm", twin.cell.overrides) and own != others

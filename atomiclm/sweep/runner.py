@@ -1,0 +1,277 @@
+"""A sweep: every cell is validated before the first one begins; what is done is skipped, and a failure stops no other.
+
+The cells of a study are its arms times its seeds; `-m key=1,2` on the command line multiplies them further, or makes a
+sweep without a study. What is wanted is written to `study.json` beside the runs, so that `compare` can miss a cell that
+never began.
+"""
+
+import itertools
+import shlex
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from atomiclm.config.cautions import cautions
+from atomiclm.config.declared import FILE_PROFILE
+from atomiclm.config.errors import FailedCells
+from atomiclm.config.overrides import override_key, value_of
+from atomiclm.sweep.board import Board
+from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
+from atomiclm.sweep.plan import PlannedCell, pending_tuning, plan_cells, plan_sweep
+from atomiclm.sweep.run_status import ended, of_other_code, refuse_other_texts, take_over
+from atomiclm.sweep.study import Study
+from atomiclm.sweep.tuning import TUNING_SUFFIX, describe, plan_trials, tune
+from atomiclm.tracking import RunFolder, find_cell, is_locked
+from atomiclm.tracking.run_folder import EARLIER_DIGITS
+from atomiclm.user_error import UserError
+
+POLL_SECONDS = 2.0
+"""How often the run folders are looked at while other processes train."""
+
+_SHOWN = 3
+"""Runs that a note names."""
+
+Launch = Callable[[Sequence[PlannedCell], int], Sequence[BaseException | None]]
+"""Runs cells as jobs, of which the first has the number given; returns what each raised."""
+
+
+@dataclass
+class CellLauncher:
+    """Runs cells by one of Hydra's launchers.
+
+    Attributes:
+        launch: runs them and returns when all have ended.
+        one_by_one: whether it runs them in this process, one after the other.
+    """
+
+    launch: Launch
+    one_by_one: bool
+
+
+def run_sweep(typed: Sequence[str], launcher: CellLauncher) -> None:
+    """Plan the cells and train those that have not ended; tune first, and add seeds, where the study says so.
+
+    Raises:
+        ConfigError: the faults of all cells, before the first begins.
+        FailedCells: cells failed; the others have run.
+    """
+    study, cells = plan_sweep(typed)
+    folder = cells[0].run.folder.parent
+    sweep = Sweep(typed, study, folder, launcher)
+    tuned: dict[str, TunedValue] = {}
+    if tuning := pending_tuning(study, typed):
+        sweep.declare()
+        trial_study = Study(metric=study.metric, direction=study.direction, fail_fast=study.fail_fast)
+        trial_folder = folder.with_name(folder.name + TUNING_SUFFIX)
+        trials = Sweep(typed, trial_study, trial_folder, launcher, is_tuning=True)
+        tuned = tune(study, partial(plan_trials, study, typed, folder.name), trials.run)
+        show(describe(tuning, tuned))
+    values = {arm: choice.value for arm, choice in tuned.items()}
+    seeds, looks = list(study.seeds), list[int]()
+    while True:
+        if tuned or looks:
+            cells = plan_cells(typed, study, seeds, values or None)
+        sweep.run(cells, tuned, looks)
+        if study.sequential is None or "seed" in map(override_key, typed):
+            return
+        from atomiclm.comparison.comparing import compare_folder  # statistics, which only a sequential study asks for
+        from atomiclm.comparison.sequential import next_look
+
+        looks.append(len(seeds))
+        decision = next_look(compare_folder(folder), study, len(seeds))
+        show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {decision.reason}"])
+        if not decision.goes_on or decision.seeds <= len(seeds):
+            return
+        taken = {*seeds, *(study.tuning.seeds if study.tuning else ())}
+        fresh = (seed for seed in itertools.count(1) if seed not in taken)
+        seeds += itertools.islice(fresh, decision.seeds - len(seeds))
+
+
+class Sweep:
+    """One sweep into one folder: its ledger, what has ended there, and the training of the rest.
+
+    Args:
+        typed: the overrides of the command.
+        study: what they choose.
+        folder: where the runs lie.
+        launcher: runs cells.
+        is_tuning: the cells are trials, of which one that fails only rules its value out.
+    """
+
+    def __init__(
+        self, typed: Sequence[str], study: Study, folder: Path, launcher: CellLauncher, is_tuning: bool = False
+    ) -> None:
+        self.typed = typed
+        self.study = study
+        self.folder = folder
+        self.launcher = launcher
+        self.is_tuning = is_tuning
+        self.launched = 0
+
+    def declare(self) -> None:
+        """Put the prediction on record before anything is trained; which cells there will be is not known yet."""
+        known = read_ledger(self.folder)
+        if known is None or known.study.prediction_sha256() != self.study.prediction_sha256():
+            cells = known.cells if known else ()
+            paths = [path for cell in cells if (path := find_cell(self.folder, cell.run_id))]
+            finished = sum(ended(RunFolder(path)) is not None for path in paths)
+            self._write_ledger(cells, known.tuned if known else {}, known.looks if known else (), finished)
+
+    def run(
+        self, planned: Sequence[PlannedCell], tuned: Mapping[str, TunedValue] | None = None, looks: Sequence[int] = ()
+    ) -> None:
+        """Train what has not ended.
+
+        Raises:
+            FailedCells: cells failed; the others have run.
+            UserError: a finished run was trained on another text than is there now, or the folder holds a study that
+                this sweep is not of, whose declaration it would replace.
+        """
+        known = read_ledger(self.folder)
+        if known and known.study.is_declared and not self.study.is_declared:
+            raise UserError(
+                f"name: {self.folder} holds the study of `{known.command}`, and this sweep is not of it; "
+                "give the sweep another name=..."
+            )
+        finished = [one for one in planned if ended(RunFolder(one.run.folder)) or self._taken_over(one)]
+        refuse_other_texts([one.run for one in finished])
+        self._write_ledger(self._cells(planned), tuned or {}, looks, len(finished))
+        if others := of_other_code([RunFolder(one.run.folder) for one in finished]):
+            named = ", ".join(folder.run_id for folder in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+            rule = f"note: {len(others)} finished runs were made by other code of atomiclm than this ({named})"
+            show([f"{rule}; remove their folders to train them anew"])
+        left = [one for one in planned if one not in finished]
+        cells = [one.cell for one in planned]
+        self._show_board(cells)
+        warnings = list(cautions([(one.cell.arm, one.run.values) for one in left]))
+        if warnings and not looks:  # later looks add seeds to the same arms
+            show(warnings)
+        failures = self._train(left, cells)
+        if failures and not self.is_tuning:
+            again = " ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)])
+            listed = [_describe_failure(cell, error) for cell, error in failures]
+            rest = f"The others are kept. Once that is mended, this runs what is left:\n  {again}"
+            raise FailedCells("\n".join([f"{len(failures)} of {len(planned)} cells failed:", *listed, rest]))
+        if not failures:
+            next_command = f"python -m atomiclm.compare {shlex.quote(str(self.folder))}"
+            show([f"Cells done: {len(planned)} of {len(planned)}.", f"next        {next_command}"])
+
+    def _taken_over(self, one: PlannedCell) -> bool:
+        """Whether another study has trained it. A sweep that is no study was given its name to train anew."""
+        twin = take_over(one.run) if self.study.is_declared else None
+        if twin is not None:
+            show([f"{one.run.folder.name}: taken over from {twin}"])
+        return twin is not None
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # The ledger.
+
+    def _cells(self, planned: Sequence[PlannedCell]) -> list[Cell]:
+        """What is wanted; and what other sweeps into the same folder wanted, as far as it is still of this study.
+
+        Of sweeps that are no study, only what they trained, and no arm of a name that is wanted: under other settings
+        beside it, it is another arm.
+        """
+        known = read_ledger(self.folder)
+        mine = [one.cell for one in planned]
+        digests = {digest for cell in mine for digest in (cell.digest, cell.digest[:EARLIER_DIGITS])}
+        positions, names = {(cell.arm, cell.seed) for cell in mine}, {cell.arm for cell in mine}
+
+        def stays(cell: Cell) -> bool:
+            if cell.digest in digests:
+                return False
+            if self.study.is_declared:
+                return cell.arm in self.study.arms and (cell.arm, cell.seed) not in positions
+            return cell.arm not in names and find_cell(self.folder, cell.run_id) is not None
+
+        return [*mine, *filter(stays, known.cells if known else ())]
+
+    def _write_ledger(
+        self, cells: Sequence[Cell], tuned: Mapping[str, TunedValue], looks: Sequence[int], finished: int
+    ) -> None:
+        known = read_ledger(self.folder)
+        declared = known.declared if known else ()
+        ledger = StudyLedger(
+            name=self.folder.name,
+            command=" ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)]),
+            cells=cells,
+            study=self.study,
+            declared=declared,
+            tuned=tuned or (known.tuned if known else {}),
+            looks=list(looks),
+            profile=value_of("profile", self.typed) or FILE_PROFILE,
+        )
+        if self.study.is_declared:
+            ledger = ledger.with_prediction(datetime.now(UTC).isoformat(timespec="seconds"), finished)
+            if declared and len(ledger.declared) > len(declared):
+                show([f"{self.folder.name}: the prediction was changed after {finished} runs had ended; both are kept"])
+        write_ledger(self.folder, ledger)
+
+    # -----------------------------------------------------------------------------------------------------------------
+    # Training.
+
+    def _train(self, left: Sequence[PlannedCell], cells: Sequence[Cell]) -> list[tuple[Cell, BaseException]]:
+        """Train the cells that are left, the board of all shown as they end; return those that failed."""
+        if not left:
+            return []
+        if not self.launcher.one_by_one:
+            with self._watched(cells):
+                return self._launch(left)
+        failures: list[tuple[Cell, BaseException]] = []
+        waiting = list(left)
+        while waiting and not (failures and self.study.fail_fast):
+            # Those that another process is training come last: it may have ended them by then.
+            one = next((one for one in waiting if not is_locked(one.run.folder)), waiting[0])
+            waiting.remove(one)
+            failures += self._launch([one])
+            self._show_board(cells)
+        return failures
+
+    def _launch(self, planned: Sequence[PlannedCell]) -> list[tuple[Cell, BaseException]]:
+        first, self.launched = self.launched, self.launched + len(planned)
+        errors = self.launcher.launch(planned, first)
+        return [(one.cell, error) for one, error in zip(planned, errors, strict=True) if error is not None]
+
+    def _show_board(self, cells: Sequence[Cell]) -> None:
+        board = Board.read(self.folder, cells, self.study.metric)
+        show([f"{self.folder.name}: {board.headline()}", *(f"  {row}" for row in board.rows())])
+
+    @contextmanager
+    def _watched(self, cells: Sequence[Cell]) -> Iterator[None]:
+        """Show each change of the board from a thread: the launcher returns when all cells have ended."""
+        over = threading.Event()
+
+        def watch() -> None:
+            shown = ""
+            while True:
+                is_over = over.wait(POLL_SECONDS)
+                headline = Board.read(self.folder, cells, self.study.metric).headline(one_by_one=False)
+                if headline != shown:
+                    show([f"{self.folder.name}: {headline}"])
+                    shown = headline
+                if is_over:
+                    return
+
+        thread = threading.Thread(target=watch, name="board", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self._show_board(cells)
+
+
+def _describe_failure(cell: Cell, error: BaseException) -> str:
+    message = str(error).strip() or "no message"
+    return f"  {cell.arm} seed {cell.seed}: {type(error).__name__}: {message}\n    {cell.command}"
+
+
+def show(lines: Sequence[str]) -> None:
+    """Print lines about the sweep, apart from those of its runs."""
+    print("\n".join(["", *lines]), file=sys.stderr, flush=True)
