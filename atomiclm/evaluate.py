@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.command import VERSION, command, told
-from atomiclm.evaluation.results import NotFinite, read_result
 from atomiclm.user_error import UserError, from_user
 
 if TYPE_CHECKING:
-    from atomiclm.evaluation.measuring import EvaluationProtocol
-    from atomiclm.evaluation.rendering import Answer
+    from atomiclm.evaluation import EvaluationProtocol
+    from atomiclm.evaluation.results import Answer
 
 PROTOCOLS = ("bits_per_byte", "sliding", "by_position", "length_extrapolation", "induction", "recall")
 
@@ -35,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     could not be evaluated as asked. The others are.
     """
     arguments = _parser().parse_args(argv)
+    from atomiclm.training.openmp import wait_briefly
+
+    wait_briefly()  # before torch is imported
+    from atomiclm.evaluation.results import NotFinite, to_csv, to_json
+
     answers: list[Answer] = []
     status = 0
     for run in arguments.runs:
@@ -49,8 +53,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"atomiclm.evaluate: {told(error)}", file=sys.stderr)
             status = max(status, 1)
     if arguments.format != "terminal":
-        from atomiclm.evaluation.rendering import to_csv, to_json
-
         print(to_json(answers) if arguments.format == "json" else to_csv(answers), end="")
     return status
 
@@ -117,11 +119,8 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(text, arguments.outputs)
-    from atomiclm.training.openmp import wait_briefly
-
-    wait_briefly()
     from atomiclm.config.evaluating import Examined
-    from atomiclm.evaluation.rendering import Answer, to_terminal
+    from atomiclm.evaluation.results import Answer, read_result, to_terminal
 
     examined = Examined.open(folder, checkpoint, arguments.device, arguments.source, arguments.set)
     conditions = examined.conditions

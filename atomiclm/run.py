@@ -25,7 +25,7 @@ from atomiclm.config.signals import Request, deferred
 from atomiclm.config.user_code_hash import user_code_hash
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
-from atomiclm.evaluation.anchors import NGRAM_TRAIN_BYTES, anchors, notes
+from atomiclm.evaluation.baselines import NGRAM_TRAIN_BYTES, baselines, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.sweep.ledger import read_ledger
@@ -293,7 +293,7 @@ class Run:
             with suppress(ValueError):  # damaged: computed again
                 return read_summary(cached)
         self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
-        found = anchors(
+        found = baselines(
             self.corpus.raw_bytes("train", NGRAM_TRAIN_BYTES),
             self.corpus.raw_bytes("validation"),
             lambda name: self.console.still(f"computing the anchors: {name}"),

@@ -2,10 +2,9 @@
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atomiclm.evaluation.protocol import Described, differences, recorded_protocol
 from atomiclm.tracking.run_result import RunResult
 from atomiclm.user_error import UserError
 
@@ -13,6 +12,11 @@ _ADVICE = (
     "Compare the folders of one text at a time, with one validation_fraction and one trainer.separate_documents, or "
     "train with another name=..."
 )
+
+Facts = Mapping[str, Any]
+"""How figures came about: the `protocol`, what must agree (`compared`), what may differ (`recorded`)."""
+
+_WORDS = {"validation_sha256": "validation bytes", "separate_documents": "documents apart"}
 
 TOO_LARGE = 1e100
 """No run reports such a figure: what is computed in float32 ends at 3e38. Squares of smaller ones are numbers."""
@@ -32,15 +36,70 @@ def refuse_unlike(runs: Sequence[RunResult], metric: str) -> None:
 
 
 def _same_protocol(runs: Sequence[RunResult]) -> None:
-    first: tuple[Described, RunResult] | None = None
+    first: tuple[Facts, RunResult] | None = None
     for run in runs:
-        described = recorded_protocol(run.summary, run.config, run.environment)
+        try:
+            described = recorded_protocol(run.summary, run.config, run.environment)
+        except ValueError as error:
+            raise UserError(f"{run.folder.path}: summary.json has {error}") from error
         if described is None:  # nothing was validated: whether it has the metric is asked elsewhere
             continue
         first = first or (described, run)
         if reasons := differences(first[0], described):
             rule = "they were not measured alike, so their figures cannot be compared"
             raise UserError(f"{first[1].folder.path} and {run.folder.path}: {rule}: {'; '.join(reasons)}. {_ADVICE}")
+
+
+def recorded_protocol(
+    summary: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]
+) -> Facts | None:
+    """How the validation figures of a run came about, from its summary.json, config.yaml and environment.json.
+
+    config: under dotted names ("model.context_length")
+
+    A run whose summary does not say it (`protocol`) is from before protocols were written down: of the only one there
+    was, end-to-end windows over the whole split, whose settings stand in these files. None: the run has no validation
+    split on record (it ended before its summary had one).
+    """
+    if "protocol" in summary:
+        facts: Facts = summary["protocol"]
+        match facts:
+            case {"protocol": str(), "compared": Mapping(), "recorded": Mapping()}:
+                return facts
+        raise ValueError("a protocol that cannot be read: it needs protocol, compared and recorded")
+    if "validation_sha256" not in summary:
+        return None
+    processes = environment.get("processes") or [environment]
+    recorded = {"context_length": config.get("model.context_length"), "precision": processes[-1].get("precision")}
+    # Written by validation since documents could be kept apart; the configuration says it too, before the first.
+    apart = bool(summary.get("validation/separate_documents", config.get("trainer.separate_documents", False)))
+    return {
+        "protocol": "bits_per_byte",
+        "compared": {"revision": 1, "validation_sha256": summary["validation_sha256"], "separate_documents": apart},
+        "recorded": {key: value for key, value in recorded.items() if value is not None},
+    }
+
+
+def differences(one: Facts, other: Facts) -> list[str]:
+    """Why figures of the two must not be compared, one line a reason; empty: they may be."""
+    if one["protocol"] != other["protocol"]:
+        return [f"protocol: {one['protocol']} against {other['protocol']}"]
+    keys = sorted({*one["compared"], *other["compared"]})
+    return [
+        f"{_WORDS.get(key, key.removesuffix('_sha256'))}: {_shown(one, key)} against {_shown(other, key)}"
+        for key in keys
+        if one["compared"].get(key) != other["compared"].get(key)
+    ]
+
+
+def _shown(facts: Facts, key: str) -> str:
+    if key not in facts["compared"]:
+        return "nothing on record"
+    text = str(facts["compared"][key])
+    if key.endswith("_sha256"):
+        text = text[:12]
+    source = facts["recorded"].get("source")
+    return f"{text} (source {source})" if key == "validation_sha256" and source else text
 
 
 def _same_figures(runs: Sequence[RunResult]) -> None:

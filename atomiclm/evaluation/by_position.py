@@ -12,10 +12,14 @@ import torch
 from atomiclm.data import Batch
 from atomiclm.data.batches import Flags, Ids
 from atomiclm.evaluation.bits_per_byte import Validation
-from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.measuring import EvaluationProtocol, Scored, Subject, score, with_tokenizer
-from atomiclm.evaluation.protocol import Described
-from atomiclm.evaluation.results import Measured
+from atomiclm.evaluation.protocol import (
+    Conditions,
+    EvaluationProtocol,
+    Measured,
+    Scored,
+    Subject,
+    score,
+)
 from atomiclm.model.mode import evaluating
 
 Sums = npt.NDArray[np.float64]
@@ -34,20 +38,16 @@ class ByPosition(EvaluationProtocol):
     """
 
     name = "by_position"
-
-    def describe(self, conditions: Conditions) -> Described:
-        """A position is a number of tokens, so the tokenizer must agree."""
-        return with_tokenizer(super().describe(conditions))
+    counts_tokens = True
 
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
-        """See EvaluationProtocol."""
         length = conditions.context_length
         sums = PositionSums(length)
         token_bytes = torch.tensor(conditions.corpus.tokenizer.token_bytes(), device=subject.device)
         with evaluating(subject.model):
             for part in conditions.parts:
                 for batch in conditions.windows(part, length, subject.rows(length)):
-                    sums.add(places(batch), score(subject.forward, batch, token_bytes, subject.device))
+                    sums.add(positions_of(batch), score(subject.forward, batch, token_bytes, subject.device))
         total = sums.total()
         doubling = [0, *(1 << power for power in range((length - 1).bit_length()))]
         return Measured(
@@ -92,7 +92,7 @@ class PositionSums:
         return columns
 
 
-def places(batch: Batch) -> Ids:
+def positions_of(batch: Batch) -> Ids:
     """(batch, time) how many earlier tokens each input can see: in its row, or in its document of that row."""
     columns = np.broadcast_to(np.arange(batch.inputs.shape[1]), batch.inputs.shape)
     if batch.documents is None:

@@ -10,11 +10,14 @@ import torch
 from atomiclm.data import Batch
 from atomiclm.data.batches import Ids
 from atomiclm.data.synthetic import Draws
-from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.forward import logits_of
-from atomiclm.evaluation.measuring import EvaluationProtocol, Subject, with_tokenizer
-from atomiclm.evaluation.protocol import Described
-from atomiclm.evaluation.results import Measured
+from atomiclm.evaluation.protocol import (
+    Conditions,
+    Described,
+    EvaluationProtocol,
+    Measured,
+    Subject,
+    logits_of,
+)
 from atomiclm.model import cross_entropy
 from atomiclm.model.mode import evaluating
 from atomiclm.user_error import UserError
@@ -46,6 +49,7 @@ class Induction(EvaluationProtocol):
     """
 
     name = "induction"
+    counts_tokens = True
 
     def __init__(
         self, string_tokens: int = 32, distances: Sequence[int] | None = None, num_strings: int = 64, seed: int = 0
@@ -65,7 +69,6 @@ class Induction(EvaluationProtocol):
         self.seed = seed
 
     def settings(self, conditions: Conditions) -> dict[str, Any]:
-        """See EvaluationProtocol."""
         distances = self.distances or _powers_of_two(self.string_tokens, FARTHEST * conditions.trained_length)
         vocabulary = len(_text_tokens(conditions))
         if vocabulary < self.string_tokens:
@@ -89,13 +92,12 @@ class Induction(EvaluationProtocol):
         }
 
     def describe(self, conditions: Conditions) -> Described:
-        """Strings and distances are of tokens, so the tokenizer must agree; documents are never apart."""
-        described = with_tokenizer(super().describe(conditions))
+        """Without `separate_documents`: a row is one document."""
+        described = super().describe(conditions)
         compared = {name: value for name, value in described.compared.items() if name != "separate_documents"}
         return Described(described.name, compared, described.recorded)
 
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
-        """See EvaluationProtocol."""
         figures, notes = dict[str, float](), list[str]()
         strings = _strings(_text_tokens(conditions), self.num_strings, self.string_tokens, self.seed)
         text = _text(conditions)

@@ -10,11 +10,16 @@ import torch
 from atomiclm.data import CorpusPart
 from atomiclm.data.batches import Flags, Ids
 from atomiclm.evaluation.bits_per_byte import Validation
-from atomiclm.evaluation.by_position import PositionSums, places
-from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.measuring import EvaluationProtocol, Scored, Subject, score, with_tokenizer
-from atomiclm.evaluation.protocol import Described
-from atomiclm.evaluation.results import Measured
+from atomiclm.evaluation.by_position import PositionSums, positions_of
+from atomiclm.evaluation.protocol import (
+    Conditions,
+    Described,
+    EvaluationProtocol,
+    Measured,
+    Scored,
+    Subject,
+    score,
+)
 from atomiclm.model.mode import evaluating
 from atomiclm.user_error import UserError
 
@@ -41,6 +46,7 @@ class LengthExtrapolation(EvaluationProtocol):
     """
 
     name = "length_extrapolation"
+    counts_tokens = True  # which targets are beyond T hangs on the tokenizer
 
     def __init__(self, lengths: Sequence[int] = (1, 2, 4, 8)) -> None:
         if not lengths or min(lengths) < 1:
@@ -50,7 +56,6 @@ class LengthExtrapolation(EvaluationProtocol):
         self.lengths = tuple(sorted(set(lengths)))
 
     def settings(self, conditions: Conditions) -> dict[str, Any]:
-        """See EvaluationProtocol."""
         longest = self.lengths[-1] * conditions.trained_length
         for part in conditions.parts:
             available = part.validation.num_tokens - 1
@@ -63,13 +68,12 @@ class LengthExtrapolation(EvaluationProtocol):
         return {"lengths": list(self.lengths), "trained_length": conditions.trained_length}
 
     def describe(self, conditions: Conditions) -> Described:
-        """Which targets are beyond T hangs on T and on the tokenizer. No window is of the model's own context."""
-        described = with_tokenizer(super().describe(conditions))
+        """Without the model's own context: no window is of that."""
+        described = super().describe(conditions)
         recorded = {name: value for name, value in described.recorded.items() if name != "context_length"}
         return Described(described.name, described.compared, recorded)
 
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
-        """See EvaluationProtocol."""
         self.settings(conditions)
         figures, curves, notes = dict[str, float](), dict[str, dict[str, list[Any]]](), list[str]()
         trained = conditions.trained_length
@@ -115,7 +119,7 @@ def _one_length(
             first = 0
             for batch in conditions.windows(part, length, subject.rows(length)):
                 scored = score(subject.forward, batch, token_bytes, subject.device)
-                sums.add(places(batch), scored)
+                sums.add(positions_of(batch), scored)
                 targets = np.arange(first, first + batch.targets.size).reshape(batch.targets.shape)
                 first += batch.targets.size
                 beyond += _sum_over(scored, wanted[np.minimum(targets, len(wanted) - 1)])

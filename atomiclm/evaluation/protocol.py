@@ -1,34 +1,23 @@
-"""What decides an evaluation's figures, in words and as a hash, so that unlike figures are never put side by side.
+"""What every evaluation protocol is, what it measures, and what decides its figures: in words, and as a hash.
 
-How a model is looked at can move its figure by more than what is in the model: windows that slide by 64 tokens in place
+How a model is evaluated can move its figure by more than what is in the model: windows that slide by 64 tokens in place
 of windows end to end took 0.032 bits per byte off a published record (openai/parameter-golf, 2026). So every figure
-says how it came about, in two halves:
-
-compared    what must agree before two figures may meet: the protocol and its settings, the validation bytes, documents
-            apart or not; and where a protocol counts in tokens, the tokenizer
-recorded    what may differ because it belongs to an arm: its context, its precision, its tokenizer, its source's name.
-            Bits per byte over the same bytes are comparable between tokenizers, and a study of contexts compares runs
-            of several contexts; but a difference there is worth a word (`cautions`)
-
-Batch size and device are in neither half: they change the order of floating-point sums and nothing else. Torch-free.
+says how it came about (`Described`), and unlike figures are never put side by side (`comparison`).
 """
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol, Self
 
-_HASH_CHARACTERS = 8
-_SHOWN_CHARACTERS = 12  # of a sha256 in a message
+import torch
+from torch import Tensor
 
-_WORDS = {
-    "validation_sha256": "validation bytes",
-    "separate_documents": "documents apart",
-    "tokenizer_sha256": "tokenizer",
-    "context_length": "context_length",
-    "precision": "precision",
-}
+from atomiclm.data import Batch, CorpusPart, PreparedCorpus, ValidationWindows
+from atomiclm.model import Decoder, cross_entropy
+from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,12 @@ class Described:
     """How figures came about.
 
     name: the protocol's
-    compared, recorded: see this module; JSON values
+    compared: what must agree before two figures may meet (JSON values): the protocol and its settings, the validation
+        bytes, documents apart or not; and where a protocol counts in tokens, the tokenizer
+    recorded: what may differ because it belongs to an arm: its context, its precision, its tokenizer, its source's
+        name. Bits per byte over the same bytes are comparable between tokenizers
+
+    Batch size and device are in neither: they change the order of floating-point sums and nothing else.
     """
 
     name: str
@@ -64,74 +58,194 @@ class Described:
         match parts:
             case (str() as name, Mapping() as compared, Mapping() as recorded):
                 return cls(name, compared, recorded)
-        raise ValueError(f"no description of a protocol: it needs protocol, compared and recorded, it has {[*facts]}")
+        raise ValueError(
+            f"not the description of a protocol: it needs protocol, compared and recorded, it has {[*facts]}"
+        )
 
 
 def content_hash(value: Any) -> str:
     """The first characters of the sha256 of a JSON value; keys sorted, so that their order says nothing."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:_HASH_CHARACTERS]
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def differences(one: Described, other: Described) -> list[str]:
-    """Why figures of the two must not be compared, one line a reason; empty: they may be."""
-    if one.name != other.name:
-        return [f"protocol: {one.name} against {other.name}"]
-    return _unequal(one.compared, other.compared, sorted({*one.compared, *other.compared}), one, other)
+@dataclass(frozen=True, eq=False)
+class Conditions:
+    """Everything about an evaluation that is neither the model's weights nor the protocol's own settings.
 
-
-def cautions(one: Described, other: Described) -> list[str]:
-    """What differs and may, but a reader should know of; what only one of the two says is not known to differ."""
-    keys = [key for key in ("context_length", "precision", "tokenizer_sha256") if key in one.recorded]
-    return _unequal(one.recorded, other.recorded, [key for key in keys if key in other.recorded], one, other)
-
-
-def recorded_protocol(
-    summary: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]
-) -> Described | None:
-    """How the validation figures of a run came about, from its summary.json, config.yaml and environment.json.
-
-    config: under dotted names ("model.context_length"), as `tracking.run_result` has it
-
-    A summary of today says it (`protocol`). One from before protocols were written down is of the only protocol there
-    was, end-to-end windows over the whole split, whose settings stand in these files. None: the run has no validation
-    split on record (it ended before its summary had one).
+    corpus: whose validation split
+    context_length: tokens of a window
+    trained_length: tokens of a window in training; longer windows are multiples of it
+    separate_documents: attention and positions stay within documents, as `trainer.separate_documents`
+    precision: of matrix products, "float32" or "bfloat16"
+    source: which source of a mixture alone; "" = all of them
     """
-    if "protocol" in summary:
-        return Described.from_facts(summary["protocol"])
-    if "validation_sha256" not in summary:
-        return None
-    processes = environment.get("processes") or [environment]
-    recorded = {"context_length": config.get("model.context_length"), "precision": processes[-1].get("precision")}
-    return end_to_end(
-        summary["validation_sha256"],
-        # Written by validation since documents could be kept apart; the configuration says it too, before the first.
-        bool(summary.get("validation/separate_documents", config.get("trainer.separate_documents", False))),
-        {key: value for key, value in recorded.items() if value is not None},
-    )
+
+    corpus: PreparedCorpus[Any]
+    context_length: int
+    trained_length: int
+    separate_documents: bool = False
+    precision: str = "float32"
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        names = [part.name for part in self.corpus.parts if part.name]
+        if self.source and self.source not in names:
+            known = f"the mixture has {', '.join(names)}" if names else "the corpus is not a mixture"
+            raise UserError(f"source: there is no source {self.source!r}; {known}")
+
+    @property
+    def parts(self) -> tuple[CorpusPart, ...]:
+        """The sources that are evaluated."""
+        return tuple(part for part in self.corpus.parts if self.source in ("", part.name))
+
+    @property
+    def validation_sha256(self) -> str:
+        """Of the UTF-8 bytes evaluated: the same text is the same text, whichever corpus it stands in."""
+        return self.parts[0].validation.sha256 if self.source else str(self.corpus.manifest["validation_sha256"])
+
+    @property
+    def validation_bytes(self) -> int:
+        return sum(part.validation.num_bytes for part in self.parts)
+
+    @property
+    def tokenizer_sha256(self) -> str:
+        """Of everything that decides how the text becomes tokens."""
+        return self.corpus.tokenizer.digest()
+
+    def text(self) -> dict[str, Any]:
+        """What must agree for figures on this text to meet."""
+        return {"validation_sha256": self.validation_sha256, "separate_documents": self.separate_documents}
+
+    def recorded(self) -> dict[str, Any]:
+        """What may differ, and is written down."""
+        return {
+            "context_length": self.context_length,
+            "precision": self.precision,
+            "tokenizer_sha256": self.tokenizer_sha256,
+            **({"source": self.source} if self.source else {}),
+        }
+
+    def windows(
+        self, part: CorpusPart, context_length: int, batch_size: int, stride: int | None = None
+    ) -> ValidationWindows:
+        separator = part.validation.separator if self.separate_documents else None
+        return ValidationWindows(part.validation.tokens, context_length, batch_size, separator, stride)
 
 
-def end_to_end(validation_sha256: str, separate_documents: bool, recorded: Mapping[str, Any]) -> Described:
-    """The protocol of a run's own validation: `data.validation`'s windows, end to end."""
-    compared = {"revision": 1, "validation_sha256": validation_sha256, "separate_documents": separate_documents}
-    return Described("bits_per_byte", compared, recorded)
+class Forward(Protocol):
+    """The model, or what stands for it (compiled, in another precision).
+
+    (batch, time) tokens, and documents of the same shape where they are kept apart, to logits.
+    """
+
+    def __call__(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor: ...
 
 
-def _unequal(
-    these: Mapping[str, Any], those: Mapping[str, Any], keys: list[str], one: Described, other: Described
-) -> list[str]:
-    return [
-        f"{_WORDS.get(key, key)}: {_shown(these, key, one)} against {_shown(those, key, other)}"
-        for key in keys
-        if these.get(key) != those.get(key)
-    ]
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model to measure. Nothing in here decides a figure but its weights and `Conditions`.
+
+    forward: the model, or what stands for it
+    tokens_per_batch: inputs of one forward pass; windows of any length are put together to about so many, so that long
+        ones need no more memory for logits than short ones
+    """
+
+    model: Decoder
+    forward: Forward
+    device: torch.device
+    tokens_per_batch: int
+
+    def rows(self, length: int) -> int:
+        """Windows of that length in one forward pass."""
+        return max(1, self.tokens_per_batch // length)
+
+    def refusal(self, length: int) -> str | None:
+        """Why the model cannot read so many tokens; None if it can."""
+        limit = self.model.position.max_length
+        if limit is None or length <= limit:
+            return None
+        return f"{type(self.model.position).__name__} has {limit} positions, and {length} tokens are asked for"
 
 
-def _shown(half: Mapping[str, Any], key: str, described: Described) -> str:
-    if key not in half:
-        return "nothing on record"
-    text = str(half[key])
-    if key.endswith("_sha256"):
-        text = text[:_SHOWN_CHARACTERS]
-    source = described.recorded.get("source")
-    return f"{text} (source {source})" if key == "validation_sha256" and source else text
+Curve = Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The figures of one protocol.
+
+    figures: by name; `name/part` where there are several of a kind
+    curves: columns of equal length, by name of the curve
+    notes: what could not be measured, and why
+    """
+
+    figures: Mapping[str, float]
+    curves: Mapping[str, Curve] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+class EvaluationProtocol(ABC):
+    """One way of evaluating a model. Its constructor's arguments are its settings.
+
+    name: in files and on the command line
+    revision: of what is measured; to be raised when equal settings come to mean something else
+    counts_tokens: whether figures count in tokens, so that they meet only under one tokenizer
+    """
+
+    name: ClassVar[str]
+    revision: ClassVar[int] = 1
+    counts_tokens: ClassVar[bool] = False
+
+    def settings(self, conditions: Conditions) -> dict[str, Any]:
+        """What is set, with defaults that depend on the conditions worked out (JSON values).
+
+        Raises:
+            ValueError: a setting does not fit the conditions.
+        """
+        return {}
+
+    def describe(self, conditions: Conditions) -> Described:
+        """How the figures come about."""
+        compared = {"revision": self.revision, **self.settings(conditions), **conditions.text()}
+        recorded = conditions.recorded()
+        if self.counts_tokens:
+            compared["tokenizer_sha256"] = recorded.pop("tokenizer_sha256")
+        return Described(self.name, compared, recorded)
+
+    @abstractmethod
+    def measure(self, subject: Subject, conditions: Conditions) -> Measured:
+        """Measure. Dropout is off, the model's mode is restored, and no random number of torch or NumPy is drawn.
+
+        Raises:
+            ValueError: the text does not allow it; what the model does not allow is a note in the result.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What each target of a batch cost.
+
+    nats: (batch, time) float32, -log p of the target
+    bytes: (batch, time) int64, what the target stands for; 0 where it does not count: special tokens are not text
+    """
+
+    nats: Tensor
+    bytes: Tensor
+
+
+def score(forward: Forward, batch: Batch, token_bytes: Tensor, device: torch.device) -> Scored:
+    """One forward pass. token_bytes: (vocab_size,) int64 on `device`."""
+    targets = torch.from_numpy(batch.targets).to(device)
+    target_bytes = token_bytes[targets]
+    if batch.mask is not None:
+        target_bytes = target_bytes * torch.from_numpy(batch.mask).to(device)
+    return Scored(cross_entropy(logits_of(forward, batch, device), targets, reduction="none"), target_bytes)
+
+
+def logits_of(forward: Forward, batch: Batch, device: torch.device) -> Tensor:
+    """Logits (batch, time, vocab_size) of a batch's inputs. `documents` is passed only where there are any."""
+    inputs = torch.from_numpy(batch.inputs).to(device)
+    if batch.documents is None:
+        return forward(inputs)
+    return forward(inputs, documents=torch.from_numpy(batch.documents).to(device))

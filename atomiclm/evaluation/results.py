@@ -1,4 +1,4 @@
-"""Evaluations that are saved are kept in the run's folder, and found again by what they are. Torch-free.
+"""Evaluations in a run's folder and on paper: saved, found again by what they are; for a terminal, as JSON, as CSV.
 
     RUN/evaluations/<protocol>-<hash>.json
 
@@ -7,48 +7,34 @@ of the model that were changed for the evaluation. So the same question asked ag
 or another setting is another file, and none is ever out of date.
 """
 
+import csv
+import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from atomiclm.atomic_io import read_file
-from atomiclm.evaluation.protocol import Described, content_hash
+from atomiclm.evaluation.protocol import Curve, Described, Measured, content_hash
 from atomiclm.user_error import UserError
 
 FOLDER = "evaluations"
 
-Curve = Mapping[str, Sequence[float]]
-
 
 class NotFinite(ArithmeticError):
-    """A figure came out as no finite number."""
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What one protocol found.
-
-    figures: by name; `name/part` where there are several of a kind
-    curves: columns of equal length, by name of the curve
-    notes: what could not be measured, and why
-    """
-
-    figures: Mapping[str, float]
-    curves: Mapping[str, Curve] = field(default_factory=dict)
-    notes: Sequence[str] = ()
+    """A figure came out NaN or infinite."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one protocol found of one checkpoint.
+    """The figures of one protocol for one checkpoint.
 
     protocol: how the figures came about
     checkpoint, weights_sha256: of which weights; `step_00001000`, and the sha256 of its safetensors file
     model: settings of the model that were changed for the evaluation, by dotted name; empty as it was trained
-    measured: what was found
+    measured: the figures
     """
 
     protocol: Described
@@ -66,12 +52,15 @@ class EvaluationResult:
         """The text of its file.
 
         Raises:
-            NotFinite: a figure is no finite number; such a result is not to be kept.
+            NotFinite: a figure is NaN or infinite; such a result is not saved.
         """
-        broken = [name for name, value in _numbers(self.measured) if not math.isfinite(value)]
+        numbers = [*self.measured.figures.items()]
+        for name, curve in self.measured.curves.items():
+            numbers += [(f"{name}/{key}", value) for key, column in curve.items() for value in column]
+        broken = [name for name, value in numbers if not math.isfinite(value)]
         if broken:
             raise NotFinite(
-                f"{self.protocol.name}: {', '.join(broken[:3])} came out as no finite number, so nothing is kept; the "
+                f"{self.protocol.name}: {', '.join(broken[:3])} came out NaN or infinite, so nothing is saved; the "
                 f"weights of {self.checkpoint} have diverged, or the model cannot be run with these settings"
             )
         content = {
@@ -107,7 +96,7 @@ class EvaluationResult:
 
 
 def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapping[str, Any]) -> Path:
-    """Where the result of this question about a run is kept."""
+    """Where the result of this question about a run is saved."""
     content = content_hash({**protocol.facts(), "weights_sha256": weights_sha256, "model": dict(model)})
     return run / FOLDER / f"{protocol.name}-{content}.json"
 
@@ -121,7 +110,7 @@ def read_result(path: Path) -> EvaluationResult:
 
 
 def read_evaluations(run: str | Path) -> list[EvaluationResult]:
-    """All results kept in a run's folder, by protocol, step and changed settings; none if there are none.
+    """All results saved in a run's folder, by protocol, step and changed settings; none if there are none.
 
     Raises:
         ValueError: a file is damaged; the message names it.
@@ -130,8 +119,85 @@ def read_evaluations(run: str | Path) -> list[EvaluationResult]:
     return sorted(found, key=lambda result: (result.protocol.name, result.step, str(sorted(result.model.items()))))
 
 
-def _numbers(measured: Measured) -> Iterator[tuple[str, float]]:
-    yield from measured.figures.items()
-    for name, curve in measured.curves.items():
-        for key, column in curve.items():
-            yield from ((f"{name}/{key}", value) for value in column)
+@dataclass(frozen=True)
+class Answer:
+    """A result, of which run, and whether it was saved before."""
+
+    run: str
+    result: EvaluationResult
+    saved: bool
+
+
+def to_terminal(answer: Answer, validation_bytes: int) -> Iterator[str]:
+    """Lines: what was measured and how, its figures, and its curve by position where it has one."""
+    result = answer.result
+    protocol, figures = result.protocol, dict(result.measured.figures)
+    known = {**protocol.compared, **protocol.recorded}
+    words = [answer.run, result.checkpoint]
+    if protocol.name != "bits_per_byte":
+        words.append(protocol.name)
+    if "bits_per_byte" in figures:
+        words.append(f"{figures.pop('bits_per_byte'):.4f} bits per byte")
+        words.append(f"{figures.pop('loss'):.4f} nats per token")
+    words += [f"{validation_bytes:,} bytes", str(known["precision"])]
+    words += ["documents apart"] if known.get("separate_documents") else []
+    words += [f"source {known['source']}"] if "source" in known else []
+    words += [f"{name} {known[name]}" for name in ("stride", "trained_length") if name in known]
+    words += [_setting(name, value) for name, value in result.model.items()]
+    words += ["saved before"] if answer.saved else []
+    yield "  ".join(words)
+    yield from _grouped(figures)
+    if "binned" in result.measured.curves:
+        yield from _curve(result.measured.curves["binned"])
+    yield from (f"    not measured: {note}" for note in result.measured.notes)
+
+
+def _setting(name: str, value: Any) -> str:
+    """A changed setting; a class by the part it fills."""
+    if name.endswith("._target_"):
+        return f"{name.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
+    return f"{name}={value}"
+
+
+def _grouped(figures: dict[str, float]) -> Iterator[str]:
+    """One line a figure; figures of one kind (`name/1x`, `name/2x`) in one table, a row each."""
+    several = {name.partition("/")[2] for name in figures if "/" in name}
+    kinds = list(dict.fromkeys(name.partition("/")[0] for name in figures if "/" in name))
+    for name in figures:
+        if "/" not in name:
+            yield f"    {name:32} {figures[name]:.4f}"
+    if len(kinds) == 1:
+        yield from (f"    {name:32} {value:.4f}" for name, value in figures.items() if "/" in name)
+    elif kinds:
+        yield "    " + " " * 10 + "".join(f"{kind:>22}" for kind in kinds)
+        for part in dict.fromkeys(name.partition("/")[2] for name in figures if name.partition("/")[2] in several):
+            if part:
+                cells = [figures.get(f"{kind}/{part}") for kind in kinds]
+                yield f"    {part:>10}" + "".join(f"{'' if cell is None else f'{cell:.4f}':>22}" for cell in cells)
+
+
+def _curve(curve: Curve) -> Iterator[str]:
+    yield "    " + "".join(f"{name:>16}" for name in ("from position", "nats per token", "bits per byte", "tokens"))
+    columns = (curve["position"], curve["loss"], curve["bits_per_byte"], curve["tokens"])
+    for position, loss, bits, tokens in zip(*columns, strict=True):
+        yield f"    {position:>16}{loss:>16.4f}{bits:>16.4f}{tokens:>16,}"
+
+
+def to_json(answers: Sequence[Answer]) -> str:
+    """A list, one object a result, as its file has it, with the run beside it."""
+    objects = [{"run": answer.run, **json.loads(answer.result.to_json())} for answer in answers]
+    return json.dumps(objects, indent=2) + "\n"
+
+
+def to_csv(answers: Iterable[Answer]) -> str:
+    """Figures alone, one a line: run, checkpoint, protocol with hash, changed settings, figure, value."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "checkpoint", "protocol", "model", "figure", "value"])
+    for answer in answers:
+        result = answer.result
+        changed = " ".join(f"{name}={value}" for name, value in result.model.items())
+        for name, value in result.measured.figures.items():
+            row = [answer.run, result.checkpoint, result.protocol.comparability, changed, name, repr(value)]
+            writer.writerow(row)
+    return out.getvalue()

@@ -21,7 +21,7 @@ ALLOWED = {
     "generation": {"model"},
     "evaluation": {"model", "data"},
     "training": {"model", "optim", "data", "tracking"},
-    "comparison": {"tracking", "evaluation", "sweep", "config"},
+    "comparison": {"tracking", "sweep", "config"},
     "sweep": {"config", "tracking", "comparison"},  # a sequential study asks for its verdicts
     "sketch": set(),
     "interop": {"model", "tokenizer"},

@@ -424,14 +424,15 @@ def test_runs_measured_in_unlike_ways_are_refused_naming_the_difference(folder, 
 
 
 def test_a_protocol_that_is_written_down_equals_the_same_one_that_is_not(folder):
-    from atomiclm.evaluation.protocol import end_to_end
+    from atomiclm.evaluation import Described
 
-    described = end_to_end("1a76159a29c5", False, {"context_length": 256})
+    text = {"revision": 1, "validation_sha256": "1a76159a29c5"}
+    described = Described("bits_per_byte", {**text, "separate_documents": False}, {"context_length": 256})
     edit(run_of(folder, "kv4", 3), protocol=described.facts(), **{"validation/protocol": described.comparability})
     assert len(compare_folder(folder).arms) == 4
-    described = end_to_end("1a76159a29c5", True, {"context_length": 256})
+    described = Described("bits_per_byte", {**text, "separate_documents": True}, {"context_length": 256})
     edit(run_of(folder, "kv4", 3), protocol=described.facts())
-    with pytest.raises(ValueError, match="separate_documents"):
+    with pytest.raises(ValueError, match="documents apart"):
         compare_folder(folder)
 
 

@@ -9,8 +9,7 @@ from comparison.page_reading import Page
 from comparison.page_study import compared, eventful_study
 
 from atomiclm.comparison.page import figure_svg, page_html
-from atomiclm.evaluation.protocol import Described
-from atomiclm.evaluation.results import EvaluationResult, Measured
+from atomiclm.evaluation import Described, EvaluationResult, Measured
 
 
 @pytest.fixture(scope="module")

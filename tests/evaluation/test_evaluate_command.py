@@ -9,10 +9,11 @@ import shutil
 import pytest
 from cli import TINY, corpus, environment, only_run, run
 
+from atomiclm.comparison.compatible import recorded_protocol
 from atomiclm.config.evaluating import Examined
 from atomiclm.config.model_overrides import with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
-from atomiclm.evaluation import read_evaluations, recorded_protocol
+from atomiclm.evaluation import Described, read_evaluations
 from atomiclm.evaluation.results import NotFinite
 from atomiclm.generate import main as generate
 from atomiclm.tracking import RunFolder
@@ -58,7 +59,9 @@ def test_the_headline_is_the_runs_own_and_of_the_same_protocol(folder, capsys):
     own = read_run(RunFolder(folder))
     environment_file = json.loads((folder / "environment.json").read_text())
     described = recorded_protocol(own.summary, own.config, environment_file)
-    assert kept.protocol.comparability == summary["validation/protocol"] == described.comparability
+    assert (
+        kept.protocol.comparability == summary["validation/protocol"] == Described.from_facts(described).comparability
+    )
     assert kept.protocol.recorded.items() >= {"context_length": 32, "precision": "float32"}.items()
     assert kept.step == summary["step"]
 
@@ -75,7 +78,7 @@ def test_what_was_asked_is_not_computed_again_unless_wanted(folder, capsys, monk
         patched.setattr(Examined, "measured", refuse)
         assert figures(capsys, *asked, "--batch-size", "3") == first
         status, printed = evaluated(capsys, *asked)
-        assert (status, printed.out.count("kept from before")) == (0, 2)
+        assert (status, printed.out.count("saved before")) == (0, 2)
         for other in (("--again",), ("--stride", "16"), ("--set", "model.position.theta=400")):
             assert evaluated(capsys, *asked, *other)[0] == 1
     assert figures(capsys, *asked, "--again") == first
@@ -92,7 +95,7 @@ def test_nothing_is_kept_unless_asked(folder, capsys):
     (kept,) = (folder / "evaluations").iterdir()
     before = kept.stat().st_mtime_ns
     assert main([str(folder), "--again"]) == 0
-    assert "kept from before" not in capsys.readouterr().out
+    assert "saved before" not in capsys.readouterr().out
     assert kept.stat().st_mtime_ns == before
 
 
@@ -186,7 +189,7 @@ MISUSE = [
     (["--protocol", "length_extrapolation", "--lengths", "0"], "lengths: [0] are no"),
     (["--protocol", "induction", "--distances", "8"], "distances: [8] must each be at least string_tokens=32"),
     (["--protocol", "recall"], "no source of this run knows its answers"),
-    (["--source", "books"], "source: no source 'books'; the corpus is no mixture"),
+    (["--source", "books"], "source: there is no source 'books'; the corpus is not a mixture"),
     (["--device", "mps"], "device=mps is not available"),
 ]
 

@@ -1,4 +1,4 @@
-"""The anchors against a model written the slow way, against entropy, and against the programs themselves."""
+"""The baselines against a model written the slow way, against entropy, and against the programs themselves."""
 
 import bz2
 import lzma
@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomiclm.evaluation import anchors as module
+from atomiclm.evaluation import baselines as module
 from atomiclm.evaluation import ngram_bits_per_byte
-from atomiclm.evaluation.anchors import anchors, notes
+from atomiclm.evaluation.baselines import baselines, notes
 from atomiclm.run import Run
 
 
@@ -86,7 +86,7 @@ def test_a_markov_source_is_learned_to_its_entropy():
 def test_noise_costs_eight_bits():
     raw = np.random.default_rng(0).bytes(60_000)
     worked_on = []
-    found = anchors(raw[:50_000], raw[50_000:], worked_on.append)
+    found = baselines(raw[:50_000], raw[50_000:], worked_on.append)
     assert list(dict.fromkeys(worked_on)) == ["n-grams", "bz2", "xz"]
     assert found["uniform"] == 8.0
     assert found["bz2"] == pytest.approx(8, abs=0.1)
@@ -97,7 +97,7 @@ def test_noise_costs_eight_bits():
 def test_a_text_seen_before_costs_next_to_nothing():
     generator = random.Random(2)
     text = bytes(generator.choice(b"abcdefgh \n") for _ in range(20_000))
-    found = anchors(text, text)
+    found = baselines(text, text)
     assert found["xz"] < 0.05
     assert found["bz2"] < 2.0 < math.log2(10)
     assert found["bigram"] == pytest.approx(math.log2(10), abs=0.05)
@@ -116,7 +116,7 @@ def test_the_compressors_are_the_programs_of_that_name(name, command):
             pytest.skip(f"{command[0]} is not installed")
 
     expected = 8 * (size(train + validation) - size(train)) / len(validation)
-    assert anchors(train, validation)[name] == pytest.approx(
+    assert baselines(train, validation)[name] == pytest.approx(
         expected, abs=8 * 8 / len(validation)
     )  # padding to 4 bytes
 
@@ -131,7 +131,7 @@ def test_long_training_text_is_cut_to_its_end_and_that_is_said(monkeypatch):
     assert [note.split(":")[0] for note in notes(4 << 20)] == ["bigram and 5-gram", "bz2", "xz"]
     train = b"early " * 200_000 + np.random.default_rng(0).bytes(3 << 20)
     validation = b"early " * 100
-    found = anchors(train, validation)
+    found = baselines(train, validation)
     tail = train[-(1 << 20) :]
     xz = [len(lzma.compress(raw, preset=9 | lzma.PRESET_EXTREME)) for raw in (tail + validation, tail)]
     assert found["xz"] == 8 * (xz[0] - xz[1]) / len(validation)
@@ -142,13 +142,13 @@ def test_long_training_text_is_cut_to_its_end_and_that_is_said(monkeypatch):
 
 def test_mistakes_are_refused():
     with pytest.raises(ValueError, match="validation must hold at least one byte"):
-        anchors(b"train", b"")
+        baselines(b"train", b"")
     for orders in ((), (0,), (8,)):
         with pytest.raises(ValueError, match="orders must be between 1 and 7"):
             ngram_bits_per_byte(b"train", b"x", orders)
 
 
-def test_anchors_kept_damaged_are_computed_anew(tmp_path):
+def test_saved_anchors_that_are_damaged_are_computed_anew(tmp_path):
     text = b"the cat sat on the mat, and the cat sat still. " * 50
     corpus = SimpleNamespace(folder=tmp_path, raw_bytes=lambda part, limit=None: text)
     said = []

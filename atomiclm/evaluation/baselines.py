@@ -1,7 +1,8 @@
-"""Anchors: what programs that are no neural networks reach on the same validation bytes, in bits per byte.
+"""Baselines: what programs that are not neural networks reach on the same validation bytes, in bits per byte.
 
-A model is worth its electricity below them. All five treat the training bytes as known and the validation bytes as
-their continuation, so the first validation bytes have the last training bytes as context; documents are not told apart.
+A run records them as `anchors`; a model is worth its electricity below them. All five treat the training bytes as known
+and the validation bytes as their continuation, so the first validation bytes have the last training bytes as context;
+documents are not told apart.
 
 uniform     8 bits, by definition
 bigram      one byte of context, 5-gram four; interpolated Witten-Bell (Witten and Bell, IEEE Trans. Inf. Theory 37(4),
@@ -40,7 +41,7 @@ UNIFORM_BITS = 8.0
 Keys = npt.NDArray[np.int64]
 
 
-def anchors(train: bytes, validation: bytes, working_on: Callable[[str], None] = lambda _: None) -> dict[str, float]:
+def baselines(train: bytes, validation: bytes, working_on: Callable[[str], None] = lambda _: None) -> dict[str, float]:
     """Bits per byte on `validation` by name: uniform, bigram, 5-gram, bz2, xz. Raises ValueError if it is empty.
 
     working_on: called now and then, from any thread, with the name of what is being worked on.
@@ -54,7 +55,7 @@ def anchors(train: bytes, validation: bytes, working_on: Callable[[str], None] =
 
 
 def notes(num_train_bytes: int) -> list[str]:
-    """What to say beside the anchors of a training text of that size; empty when all of it was used."""
+    """What to say beside the baselines of a training text of that size; empty when all of it was used."""
     caps = {"bigram and 5-gram": NGRAM_TRAIN_BYTES, "bz2": BZ2_TRAIN_BYTES, "xz": XZ_TRAIN_BYTES}
     return [
         f"{name}: given the last {cap >> 20} MiB of {num_train_bytes / (1 << 20):,.0f} MiB of training text"
@@ -64,22 +65,20 @@ def notes(num_train_bytes: int) -> list[str]:
 
 
 class Compressor(Protocol):
-    """Takes bytes as they come, as `bz2.BZ2Compressor` does."""
+    """What `bz2.BZ2Compressor` is."""
 
-    def compress(self, data: bytes, /) -> bytes:
-        """Take `data`; what is compressed so far and was not given yet."""
+    def compress(self, data: bytes, /) -> bytes: ...
 
-    def flush(self) -> bytes:
-        """The rest."""
+    def flush(self) -> bytes: ...
 
 
 def compressor_bits_per_byte(
-    start: Callable[[], Compressor], train: bytes, validation: bytes, told: Callable[[], None] = lambda: None
+    start: Callable[[], Compressor], train: bytes, validation: bytes, report: Callable[[], None] = lambda: None
 ) -> float:
     """Bits that a compressor adds for each validation byte after the training bytes.
 
     start: makes a compressor that has seen nothing
-    told: called now and then, from two threads
+    report: called now and then, from two threads
     """
     _check(validation)
 
@@ -87,7 +86,7 @@ def compressor_bits_per_byte(
         compressor, total = start(), 0
         for first in range(0, len(raw), COMPRESSOR_CHUNK_BYTES):
             total += len(compressor.compress(raw[first : first + COMPRESSOR_CHUNK_BYTES]))
-            told()
+            report()
         return total + len(compressor.flush())
 
     with ThreadPoolExecutor(max_workers=2) as pool:  # compressors release the interpreter lock
@@ -181,11 +180,11 @@ def _looked_up(table: Keys, values: Keys, keys: Keys) -> Keys:
     """values[i] where table[i] == key, 0 where no entry does."""
     if len(table) == 0:
         return np.zeros_like(keys)
-    places = np.searchsorted(table, keys)
-    places[places == len(table)] = 0
-    return np.where(table[places] == keys, values[places], 0)
+    indices = np.searchsorted(table, keys)
+    indices[indices == len(table)] = 0
+    return np.where(table[indices] == keys, values[indices], 0)
 
 
 def _check(validation: bytes) -> None:
     if not validation:
-        raise ValueError("validation must hold at least one byte; bits per byte of nothing is not a number")
+        raise ValueError("validation must hold at least one byte; bits per byte of nothing is undefined")

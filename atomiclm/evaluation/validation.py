@@ -1,4 +1,4 @@
-"""All figures of one look at the validation split, as the run's record has them."""
+"""The evaluations of a run while it trains: how often, and the row that its record gets each time."""
 
 from typing import Any
 
@@ -6,12 +6,45 @@ import torch
 
 from atomiclm.data import PreparedCorpus
 from atomiclm.evaluation.bits_per_byte import BitsPerByte
-from atomiclm.evaluation.conditions import Conditions
-from atomiclm.evaluation.forward import Forward
-from atomiclm.evaluation.measuring import Subject
-from atomiclm.evaluation.protocol import Described
+from atomiclm.evaluation.protocol import Conditions, Described, Forward, Subject
 from atomiclm.evaluation.recall import Recall
 from atomiclm.model import Decoder
+
+
+class Evaluation:
+    """The evaluations of a run; see conf/evaluation/default.yaml for the meaning of each value.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        times: int = 5,
+        batch_size: int = 32,
+        anchors: bool = True,
+        samples: int = 2,
+        sample_times: int = 2,
+        sample_prompt: str = "",
+        sample_tokens: int = 128,
+        sample_temperature: float = 0.8,
+    ) -> None:
+        self.times = times
+        self.batch_size = batch_size
+        self.anchors = anchors
+        self.samples = samples
+        self.sample_times = sample_times
+        self.sample_prompt = sample_prompt
+        self.sample_tokens = sample_tokens
+        self.sample_temperature = sample_temperature
+        for name in ("times", "samples", "sample_times"):
+            if vars(self)[name] < 0:
+                raise ValueError(f"{name}: {vars(self)[name]} is negative; give 0 for none")
+        for name in ("batch_size", "sample_tokens"):
+            if vars(self)[name] < 1:
+                raise ValueError(f"{name}: {vars(self)[name]} is not positive; give at least 1")
+        if sample_temperature < 0:
+            raise ValueError(f"sample_temperature: {sample_temperature} is negative; give 0 for the likeliest token")
 
 
 def validation_row(
