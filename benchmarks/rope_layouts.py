@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from atomiclm.model.rope import RotaryEmbedding, turn_halves, turn_neighbours, turn_neighbours_real
+from atomiclm.model.rope import RotaryEmbedding, rotate_halves, rotate_adjacent, rotate_adjacent_real
 
 BATCH_SIZE, NUM_HEADS, LENGTH, REPEATS = 8, 8, 256, 5
 Turn = Callable[[Tensor, Tensor], Tensor]
@@ -36,9 +36,9 @@ def compare(head_dim: int, dtype: torch.dtype, rounds: int) -> None:
     adjacent = RotaryEmbedding(head_dim, layout="adjacent").rotation(positions, LENGTH)
     half = RotaryEmbedding(head_dim, layout="half").rotation(positions, LENGTH)
     ways: dict[str, tuple[Turn, Tensor]] = {
-        "complex": (turn_neighbours, adjacent),
-        "real": (turn_neighbours_real, adjacent),
-        "half": (turn_halves, half),
+        "complex": (rotate_adjacent, adjacent),
+        "real": (rotate_adjacent_real, adjacent),
+        "half": (rotate_halves, half),
     }
     projected = torch.randn(BATCH_SIZE, LENGTH, NUM_HEADS * head_dim).to(dtype).requires_grad_()
     gradient = torch.randn(BATCH_SIZE, LENGTH, NUM_HEADS, head_dim).to(dtype).transpose(1, 2)

@@ -16,7 +16,7 @@ class Cost:
     """The figures of one configuration.
 
     Attributes:
-        parameters_by_role: number of parameters of each role (`atomiclm.model.roles`).
+        parameters_by_role: number of parameters of each role (`atomiclm.model.components`).
         active_parameters: those that take part in the prediction of one token: all, less the experts not chosen.
         forward_flops_per_token: of matrix products, for one token of a full context, as executed (the whole rectangle
             of attention scores, PaLM's convention).

@@ -87,7 +87,7 @@ def check_optimizer(model: str, optim: str) -> None:
 
     def make() -> None:
         made = decoder(json.loads(model))
-        roles = importlib.import_module("atomiclm.model.roles").parameter_roles(made)
+        roles = importlib.import_module("atomiclm.model.components").parameter_roles(made)
         build(json.loads(optim))(made.named_parameters(), roles, made.lr_multipliers)
 
     on_shapes(make)
@@ -101,7 +101,7 @@ def _figures(model: str) -> _ModelFigures:
 
     def count() -> _ModelFigures:
         made = decoder(node)
-        roles = importlib.import_module("atomiclm.model.roles").parameter_roles(made)
+        roles = importlib.import_module("atomiclm.model.components").parameter_roles(made)
         return _ModelFigures(
             parameters_by_role=made.num_parameters_by_role(),
             active_parameters=made.num_active_parameters(),

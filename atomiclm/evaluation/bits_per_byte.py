@@ -10,7 +10,7 @@ from torch import nn
 
 from atomiclm.data import Batch
 from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Forward, Measured, Subject, score
-from atomiclm.model.mode import evaluating
+from atomiclm.model.components import evaluating
 from atomiclm.user_error import UserError
 
 

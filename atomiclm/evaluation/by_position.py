@@ -20,7 +20,7 @@ from atomiclm.evaluation.protocol import (
     Subject,
     score,
 )
-from atomiclm.model.mode import evaluating
+from atomiclm.model.components import evaluating
 
 Sums = npt.NDArray[np.float64]
 

@@ -19,7 +19,7 @@ from atomiclm.evaluation.protocol import (
     logits_of,
 )
 from atomiclm.model import cross_entropy
-from atomiclm.model.mode import evaluating
+from atomiclm.model.components import evaluating
 from atomiclm.user_error import UserError
 
 FARTHEST = 4  # contexts: the default distances go that far

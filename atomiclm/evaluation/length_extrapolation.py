@@ -20,7 +20,7 @@ from atomiclm.evaluation.protocol import (
     Subject,
     score,
 )
-from atomiclm.model.mode import evaluating
+from atomiclm.model.components import evaluating
 from atomiclm.user_error import UserError
 
 BINS_PER_CONTEXT = 8  # of the curves: fine enough to see where the loss turns up, few enough to be smooth

@@ -9,7 +9,7 @@ from torch import nn
 
 from atomiclm.data import Batch, answer_batches
 from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Forward, Measured, Subject, logits_of
-from atomiclm.model.mode import evaluating
+from atomiclm.model.components import evaluating
 from atomiclm.user_error import UserError
 
 

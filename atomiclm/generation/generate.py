@@ -9,8 +9,8 @@ from torch import Tensor
 
 from atomiclm.generation.sampler import Sampler
 from atomiclm.model.cache import KVCache
+from atomiclm.model.components import evaluating
 from atomiclm.model.decoder import Decoder
-from atomiclm.model.mode import evaluating
 from atomiclm.user_error import UserError
 
 _PADDING_DOCUMENT = -1

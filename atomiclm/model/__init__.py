@@ -1,6 +1,6 @@
 """A decoder-only transformer built from components, each one class in one file.
 
-Names are loaded on first use, so that ``atomiclm.model.rules`` (checked before anything runs) costs no import of torch.
+Names are loaded on first use, so that nothing but their use costs an import of torch.
 """
 
 from typing import TYPE_CHECKING
@@ -8,15 +8,23 @@ from typing import TYPE_CHECKING
 from atomiclm.lazy import on_first_use
 
 if TYPE_CHECKING:
-    from atomiclm.model.alibi import Alibi
-    from atomiclm.model.attend import attention_kernel
-    from atomiclm.model.attention import Attention, MultiHeadAttention
-    from atomiclm.model.block import Block, ResidualBlock, TransformerBlock
+    from atomiclm.model.attention import Attention, MultiHeadAttention, NoAttention, OutputGate
+    from atomiclm.model.attention_kernels import attention_kernel
+    from atomiclm.model.attention_mask import CausalMask, Visible
+    from atomiclm.model.attention_scores import CappedSoftmax, Scores, SinkSoftmax, Softmax
+    from atomiclm.model.block import (
+        Block,
+        ParallelBlock,
+        PostNormBlock,
+        ReorderedNormBlock,
+        ResidualBlock,
+        SandwichNormBlock,
+        TransformerBlock,
+    )
     from atomiclm.model.cache import KVCache, LayerCache, WindowCache
-    from atomiclm.model.context import AttentionContext
+    from atomiclm.model.components import LayerPattern, PartError, ResidualLinear, parameter_roles, supply
     from atomiclm.model.decoder import Decoder
-    from atomiclm.model.embedding import Embedding
-    from atomiclm.model.experts import Experts
+    from atomiclm.model.embedding import Embedding, Head, SoftcapHead
     from atomiclm.model.feedforward import (
         GEGLU,
         GLU,
@@ -27,122 +35,136 @@ if TYPE_CHECKING:
         ReGLU,
         SwiGLU,
     )
-    from atomiclm.model.gate import OutputGate
-    from atomiclm.model.head import Head, SoftcapHead
-    from atomiclm.model.init import FanInInit, Initialiser, NormalInit, TruncatedNormalInit, ZeroOutputInit
+    from atomiclm.model.init import (
+        FanInInit,
+        Initialisation,
+        Initialiser,
+        NormalInit,
+        TruncatedNormalInit,
+        ZeroOutputInit,
+    )
     from atomiclm.model.latent_attention import LatentAttention
-    from atomiclm.model.linear import ResidualLinear
-    from atomiclm.model.lookahead import Lookahead, ParallelPrediction, SequentialPrediction
     from atomiclm.model.loss import cross_entropy
-    from atomiclm.model.mask import CausalMask
-    from atomiclm.model.moe import MixtureOfExperts
+    from atomiclm.model.moe import Experts, MixtureOfExperts
+    from atomiclm.model.multi_token_prediction import Lookahead, ParallelPrediction, Prediction, SequentialPrediction
     from atomiclm.model.mup import MaximalUpdateInit
-    from atomiclm.model.no_attention import NoAttention
-    from atomiclm.model.norm import LayerNorm, NoNorm, Norm, OffsetRMSNorm, RMSNorm
+    from atomiclm.model.norm import (
+        HeadNorm,
+        LayerNorm,
+        NoNorm,
+        Norm,
+        OffsetRMSNorm,
+        PlainHeadNorm,
+        QueryKeyNorm,
+        RMSNorm,
+        WidthNorm,
+    )
     from atomiclm.model.objective import Loss, NextToken, Objective
-    from atomiclm.model.parallel_block import ParallelBlock
-    from atomiclm.model.pattern import LayerPattern, PositionPattern
-    from atomiclm.model.position import LearnedPosition, NoPosition, Position
-    from atomiclm.model.post_norm import PostNormBlock
-    from atomiclm.model.query_key_norm import HeadNorm, PlainHeadNorm, QueryKeyNorm, WidthNorm
-    from atomiclm.model.reordered_norm import ReorderedNormBlock
-    from atomiclm.model.roles import parameter_roles
+    from atomiclm.model.position import (
+        Alibi,
+        AttentionContext,
+        LearnedPosition,
+        NoPosition,
+        Position,
+        PositionPattern,
+        Sinusoidal,
+    )
     from atomiclm.model.rope import RotaryEmbedding
-    from atomiclm.model.rope_interpolation import PositionInterpolation
-    from atomiclm.model.rope_llama3 import Llama3Scaling
-    from atomiclm.model.rope_ntk import DynamicNTK, NTKAware
-    from atomiclm.model.rope_proportional import ProportionalRotary
-    from atomiclm.model.rope_yarn import YaRN
+    from atomiclm.model.rope_scaling import (
+        DynamicNTK,
+        Llama3Scaling,
+        NTKAware,
+        PositionInterpolation,
+        ProportionalRotary,
+        YaRN,
+    )
     from atomiclm.model.router import GroupLimitedSoftmax, Router, Routing, SigmoidTopK, SoftmaxTopK
-    from atomiclm.model.sandwich_norm import SandwichNormBlock
-    from atomiclm.model.scores import CappedSoftmax, Scores, SinkSoftmax, Softmax
-    from atomiclm.model.sinusoidal import Sinusoidal
-    from atomiclm.model.sizes import PartError, supply
-    from atomiclm.model.visible import Visible
 
 _MODULE_OF = {
-    "Alibi": "alibi",
+    "Alibi": "position",
     "Attention": "attention",
-    "AttentionContext": "context",
+    "AttentionContext": "position",
     "Bilinear": "feedforward",
     "Block": "block",
-    "CappedSoftmax": "scores",
-    "CausalMask": "mask",
+    "CappedSoftmax": "attention_scores",
+    "CausalMask": "attention_mask",
     "ClampedSwiGLU": "feedforward",
     "Decoder": "decoder",
-    "DynamicNTK": "rope_ntk",
+    "DynamicNTK": "rope_scaling",
     "Embedding": "embedding",
-    "Experts": "experts",
+    "Experts": "moe",
     "FanInInit": "init",
     "FeedForward": "feedforward",
     "GEGLU": "feedforward",
     "GLU": "feedforward",
     "GatedFeedForward": "feedforward",
     "GroupLimitedSoftmax": "router",
-    "Head": "head",
-    "HeadNorm": "query_key_norm",
+    "Head": "embedding",
+    "HeadNorm": "norm",
+    "Initialisation": "init",
     "Initialiser": "init",
     "KVCache": "cache",
     "LatentAttention": "latent_attention",
     "LayerCache": "cache",
     "LayerNorm": "norm",
-    "LayerPattern": "pattern",
+    "LayerPattern": "components",
     "LearnedPosition": "position",
-    "Llama3Scaling": "rope_llama3",
-    "Lookahead": "lookahead",
+    "Llama3Scaling": "rope_scaling",
+    "Lookahead": "multi_token_prediction",
     "Loss": "objective",
     "MaximalUpdateInit": "mup",
     "MixtureOfExperts": "moe",
     "MultiHeadAttention": "attention",
-    "NTKAware": "rope_ntk",
+    "NTKAware": "rope_scaling",
     "NextToken": "objective",
-    "NoAttention": "no_attention",
+    "NoAttention": "attention",
     "NoNorm": "norm",
     "NoPosition": "position",
     "Norm": "norm",
     "NormalInit": "init",
     "Objective": "objective",
     "OffsetRMSNorm": "norm",
-    "OutputGate": "gate",
-    "ParallelBlock": "parallel_block",
-    "ParallelPrediction": "lookahead",
-    "PartError": "sizes",
-    "PlainHeadNorm": "query_key_norm",
+    "OutputGate": "attention",
+    "ParallelBlock": "block",
+    "ParallelPrediction": "multi_token_prediction",
+    "PartError": "components",
+    "PlainHeadNorm": "norm",
     "Position": "position",
-    "PositionInterpolation": "rope_interpolation",
-    "PositionPattern": "pattern",
-    "PostNormBlock": "post_norm",
-    "ProportionalRotary": "rope_proportional",
-    "QueryKeyNorm": "query_key_norm",
+    "PositionInterpolation": "rope_scaling",
+    "PositionPattern": "position",
+    "PostNormBlock": "block",
+    "Prediction": "multi_token_prediction",
+    "ProportionalRotary": "rope_scaling",
+    "QueryKeyNorm": "norm",
     "RMSNorm": "norm",
     "ReGLU": "feedforward",
-    "ReorderedNormBlock": "reordered_norm",
+    "ReorderedNormBlock": "block",
     "ResidualBlock": "block",
-    "ResidualLinear": "linear",
+    "ResidualLinear": "components",
     "RotaryEmbedding": "rope",
     "Router": "router",
     "Routing": "router",
-    "SandwichNormBlock": "sandwich_norm",
-    "Scores": "scores",
-    "SequentialPrediction": "lookahead",
+    "SandwichNormBlock": "block",
+    "Scores": "attention_scores",
+    "SequentialPrediction": "multi_token_prediction",
     "SigmoidTopK": "router",
-    "SinkSoftmax": "scores",
-    "Sinusoidal": "sinusoidal",
-    "SoftcapHead": "head",
-    "Softmax": "scores",
+    "SinkSoftmax": "attention_scores",
+    "Sinusoidal": "position",
+    "SoftcapHead": "embedding",
+    "Softmax": "attention_scores",
     "SoftmaxTopK": "router",
     "SwiGLU": "feedforward",
     "TransformerBlock": "block",
     "TruncatedNormalInit": "init",
-    "Visible": "visible",
-    "WidthNorm": "query_key_norm",
+    "Visible": "attention_mask",
+    "WidthNorm": "norm",
     "WindowCache": "cache",
-    "YaRN": "rope_yarn",
+    "YaRN": "rope_scaling",
     "ZeroOutputInit": "init",
-    "attention_kernel": "attend",
+    "attention_kernel": "attention_kernels",
     "cross_entropy": "loss",
-    "parameter_roles": "roles",
-    "supply": "sizes",
+    "parameter_roles": "components",
+    "supply": "components",
 }
 
 __all__ = [
@@ -166,6 +188,7 @@ __all__ = [
     "GroupLimitedSoftmax",
     "Head",
     "HeadNorm",
+    "Initialisation",
     "Initialiser",
     "KVCache",
     "LatentAttention",
@@ -197,6 +220,7 @@ __all__ = [
     "PositionInterpolation",
     "PositionPattern",
     "PostNormBlock",
+    "Prediction",
     "ProportionalRotary",
     "QueryKeyNorm",
     "RMSNorm",

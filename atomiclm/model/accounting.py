@@ -9,13 +9,14 @@ as a product.
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 from torch import nn
 
-from atomiclm.model.roles import ROLES, Role, parameter_roles
+from atomiclm.model.components import ROLES, Component, Role, parameter_roles
 
 
-class Accounted(nn.Module, ABC):
+class Accounted(Component, ABC):
     """A module that does matrix products and says what they cost."""
 
     @abstractmethod
@@ -27,15 +28,15 @@ class Accounted(nn.Module, ABC):
 
         Unless a class knows better: what its accounted children leave, and the inputs and outputs of its projections.
         """
-        return sum(_kept(child, context_length) for child in self.children())
+        return sum(_saved(child, context_length) for child in self.children())
 
 
-def _kept(module: nn.Module, context_length: int) -> int:
+def _saved(module: nn.Module, context_length: int) -> int:
     if isinstance(module, Accounted):
         return module.activation_elements_per_token(context_length)
     if isinstance(module, nn.Linear):
         return module.in_features + module.out_features
-    return sum(_kept(child, context_length) for child in module.children())
+    return sum(_saved(child, context_length) for child in module.children())
 
 
 def matmul_flops(*linears: nn.Linear) -> int:
@@ -43,10 +44,97 @@ def matmul_flops(*linears: nn.Linear) -> int:
     return sum(2 * linear.in_features * linear.out_features for linear in linears)
 
 
-def parameters_by_role(model: nn.Module) -> dict[Role, int]:
-    """Number of parameters of each role, every role listed; a shared parameter counts once."""
-    roles = parameter_roles(model)
-    counts: dict[Role, int] = dict.fromkeys(ROLES, 0)
-    for name, parameter in model.named_parameters():
-        counts[roles[name]] += parameter.numel()
-    return counts
+class DecoderCosts(nn.Module):
+    """Parameters, FLOPs and bytes of a ``Decoder``."""
+
+    vocab_size: int
+    dim: int
+    num_layers: int
+    context_length: int
+    blocks: nn.ModuleList
+    head: Accounted
+    lookahead: Any
+
+    @property
+    def layers(self) -> list[Any]:
+        """The blocks."""
+        return list(self.blocks)
+
+    def num_parameters(self) -> int:
+        """Number of parameters; a tied head has none of its own."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def num_parameters_by_role(self) -> dict[Role, int]:
+        """Number of parameters of each role, every role listed; a shared parameter counts once."""
+        roles = parameter_roles(self)
+        counts: dict[Role, int] = dict.fromkeys(ROLES, 0)
+        for name, parameter in self.named_parameters():
+            counts[roles[name]] += parameter.numel()
+        return counts
+
+    def flops_per_token(self, context_length: int | None = None) -> int:
+        """Forward FLOPs of one token in a context of that length (None: the model's own).
+
+        ``2 * (weights of all projections and the head) + 4 * num_layers * num_heads * head_dim * context_length``.
+        """
+        length = self.context_length if context_length is None else context_length
+        return sum(block.flops_per_token(length) for block in self.layers) + self.head.flops_per_token(length)
+
+    def training_flops_per_token(self, context_length: int | None = None) -> int:
+        """FLOPs of training on one token: each matrix product of the forward pass has two in the backward pass.
+
+        ``lookahead`` is part of it, with a pass through the head for each of its depths.
+        """
+        forward = self.flops_per_token(context_length)
+        if self.lookahead is not None:
+            length = self.context_length if context_length is None else context_length
+            forward += self.lookahead.flops_per_token(length)
+            forward += self.lookahead.depth * self.head.flops_per_token(length)
+        return 3 * forward
+
+    def needed_training_flops_per_token(self, context_length: int | None = None) -> float:
+        """``training_flops_per_token`` without the attention scores that the mask throws away (``attended_keys``)."""
+        length = self.context_length if context_length is None else context_length
+        spared = 0.0
+        for block in self.layers:
+            # The cost is linear in the number of keys, so its slope is the cost of one.
+            of_all_keys = block.flops_per_token(length) - block.flops_per_token(0)
+            spared += of_all_keys * (1.0 - block.attention.attended_keys(length) / length)
+        return self.training_flops_per_token(length) - 3 * spared
+
+    def num_active_parameters(self) -> int:
+        """Parameters that take part in the prediction of one token.
+
+        All but those of ``lookahead`` and of experts that are not chosen (a module's ``num_inactive_parameters``).
+        """
+        ahead = set() if self.lookahead is None else set(self.lookahead.modules())
+        idle = sum(parameter.numel() for module in ahead for parameter in module.parameters(recurse=False))
+        for module in self.modules():
+            count = getattr(module, "num_inactive_parameters", None)
+            if count is not None and module not in ahead:
+                idle += count()
+        return self.num_parameters() - idle
+
+    def cache_bytes(self, length: int, bytes_per_element: int = 2) -> int:
+        """Bytes that a sequence of ``length`` tokens takes in the cache, all layers; 2 an element is bfloat16."""
+        return bytes_per_element * sum(block.attention.cache_elements(length) for block in self.layers)
+
+    def cache_bytes_per_token(self, bytes_per_element: int = 2) -> int:
+        """The same by token of a full context, rounded down (windowed layers cache less than the whole context)."""
+        return self.cache_bytes(self.context_length, bytes_per_element) // self.context_length
+
+    def activation_bytes(self, batch_size: int, context_length: int | None = None, bytes_per_element: int = 4) -> int:
+        """Bytes saved for the backward pass of one batch, about: what the blocks, the head and the loss save.
+
+        The loss is taken whole, over all logits at once, and what dropout saves is left out.
+        """
+        length = self.context_length if context_length is None else context_length
+        elements = sum(block.activation_elements_per_token(length) for block in self.layers)
+        predictions = 1 if self.lookahead is None else 1 + self.lookahead.depth
+        if self.lookahead is not None:
+            elements += self.lookahead.activation_elements_per_token(length)
+        # The features before the final norm; then, for each prediction, what the head saves and the logits.
+        head = self.head.activation_elements_per_token(length) + self.vocab_size
+        elements += self.dim + predictions * head
+        # Log-probabilities are float32 whatever the logits are.
+        return batch_size * length * (elements * bytes_per_element + predictions * self.vocab_size * 4)

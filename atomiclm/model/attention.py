@@ -1,22 +1,19 @@
-"""Attention: the interface a block calls, and multi-head attention with shared key/value heads."""
+"""Attention: the interface a block calls, multi-head attention with shared key/value heads, and none at all."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
 from atomiclm.model.accounting import Accounted, matmul_flops
-from atomiclm.model.attend import attend
+from atomiclm.model.attention_kernels import attend
+from atomiclm.model.attention_scores import SDPA, Scores, Softmax
 from atomiclm.model.cache import LayerCache, WindowCache
-from atomiclm.model.context import AttentionContext
-from atomiclm.model.gate import OutputGate
-from atomiclm.model.linear import ResidualLinear
-from atomiclm.model.query_key_norm import QueryKeyNorm
-from atomiclm.model.rules import check_dropout, check_heads, check_window
-from atomiclm.model.scores import SDPA, Scores, Softmax
-from atomiclm.model.sizes import supply_part
+from atomiclm.model.components import ResidualLinear, check_dropout, check_positive, supply_part
+from atomiclm.model.norm import QueryKeyNorm
+from atomiclm.model.position import AttentionContext
 
 
 class Attention(Accounted):
@@ -40,7 +37,7 @@ class Attention(Accounted):
 
     @abstractmethod
     def cache_elements(self, length: int) -> int:
-        """Numbers that a sequence of ``length`` tokens keeps in this layer's cache."""
+        """Numbers that a sequence of ``length`` tokens has in this layer's cache."""
 
     def attended_keys(self, length: int) -> float:
         """Keys a query must look at, averaged over the queries of a full context of ``length`` tokens.
@@ -57,6 +54,7 @@ class MultiHeadAttention(Attention):
     Query head h reads key/value head ``h // (num_heads / num_kv_heads)``. num_kv_heads = num_heads (the default, None)
     is multi-head attention, 1 is multi-query, in between grouped-query. Layout (batch, heads, time, head_dim).
 
+    head_dim         features of a head; None is dim / num_heads
     bias             biases in the projections of queries, keys and values; output_bias that of the output (None: as
                      bias)
     dropout          drops attention weights, in training only
@@ -88,22 +86,30 @@ class MultiHeadAttention(Attention):
         window: int | Sequence[int | None] | None = None,
         query_key_norm: Callable[..., QueryKeyNorm] | None = None,
         scores: Callable[..., Scores] = Softmax,
-        gate: Callable[..., OutputGate] | None = None,
+        gate: "Callable[..., OutputGate] | None" = None,
         layer: int = 0,
     ) -> None:
         super().__init__()
-        check_heads(dim, num_heads, num_kv_heads, head_dim)
-        check_dropout("dropout", dropout)
-        check_window(window)
         self.dim = dim
         self.num_heads = num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
-        self.head_dim = dim // num_heads if head_dim is None else head_dim
+        self.head_dim = _head_dim(dim, num_heads) if head_dim is None else head_dim
+        check_positive("dim", dim)
+        check_positive("num_heads", num_heads)
+        check_positive("num_kv_heads", self.num_kv_heads)
+        check_positive("head_dim", self.head_dim)
+        if num_heads % self.num_kv_heads:
+            raise ValueError(
+                f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}: every key/value head serves the "
+                f"same number of query heads; choose one of {_divisors(num_heads)}"
+            )
+        check_dropout("dropout", dropout)
         self.bias = bias
         self.output_bias = bias if output_bias is None else output_bias
         self.dropout = dropout
         self.window = window
         self.layer = layer
+        self.layer_window = _window_of_layer(window, layer)
         sizes = {
             "dim": dim,
             "num_heads": num_heads,
@@ -121,39 +127,25 @@ class MultiHeadAttention(Attention):
         self.gate = None if gate is None else supply_part("gate", gate, **sizes)
         self.output = ResidualLinear(self.num_heads * self.head_dim, dim, bias=self.output_bias)
 
-    @property
-    def layer_window(self) -> int | None:
-        """The window of this layer; None is none."""
-        if self.window is None or isinstance(self.window, int):
-            return self.window
-        return self.window[self.layer % len(self.window)]
-
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
-        """Attend: hidden (batch, time, dim) to (batch, time, dim)."""
-        query, key = self._turned(self._split(self.query(hidden)), self._split(self.key(hidden)), context)
-        value = self._split(self.value(hidden))
-        visible = context.visible(self.layer_window, cache)
-        if cache is not None:
-            key, value = cache.write(context.mask.offset, key, value)
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(query, key, value, visible, self.scores, self.scores.factor(self.query_width), dropout)
-        if self.gate is not None:
-            mixed = self.gate(hidden, mixed)
-        return self.output(mixed.transpose(1, 2).flatten(2))
-
-    def _split(self, projected: Tensor) -> Tensor:
-        """(batch, time, heads * head_dim) to (batch, heads, time, head_dim)."""
-        return projected.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-
-    def _turned(self, query: Tensor, key: Tensor, context: AttentionContext) -> tuple[Tensor, Tensor]:
-        """Queries and keys told where they stand, and normalised before that or after."""
+        query, key, value = [
+            # (batch, time, heads * head_dim) to (batch, heads, time, head_dim)
+            project(hidden).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+            for project in (self.query, self.key, self.value)
+        ]
         norm = self.query_key_norm
         if norm is not None and not norm.after_rotation:
             query, key = norm(query, key)
         query, key = context.rotate(query), context.rotate(key)
         if norm is not None and norm.after_rotation:
             query, key = norm(query, key)
-        return query, key
+        visible = context.visible(self.layer_window, cache)
+        if cache is not None:
+            key, value = cache.write(context.mask.offset, key, value)
+        mixed = attend(query, key, value, visible, self.scores, self.dropout if self.training else 0.0)
+        if self.gate is not None:
+            mixed = self.gate(hidden, mixed)
+        return self.output(mixed.transpose(1, 2).flatten(2))
 
     def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype) -> LayerCache:
         """Keys (rotated) and values, each (batch_size, num_kv_heads, max_length or the window, head_dim)."""
@@ -177,16 +169,16 @@ class MultiHeadAttention(Attention):
         return window - window * (window - 1) / (2 * length)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The layer's input, queries, keys, values and their weighted mean, and what the components keep.
+        """The layer's input, queries, keys, values and their weighted mean, and what the components save.
 
-        Without dropout and without a mask. The fused kernel keeps one log-sum-exp a head; where scores are not a plain
-        softmax this is the explicit kernel, which keeps numbers for every query, head and key.
+        Without dropout and without a mask. The fused kernel saves one log-sum-exp a head; where scores are not a plain
+        softmax this is the explicit kernel, which saves numbers for every query, head and key.
         """
         vectors = 2 * self.num_heads * self.head_dim + 2 * self.num_kv_heads * self.head_dim
-        kept = 1 if SDPA in self.scores.kernels else self.scores.kept_per_score() * context_length
-        total = self.dim + vectors + self.num_heads * kept
+        saved = 1 if SDPA in self.scores.kernels else self.scores.saved_per_score() * context_length
+        total = self.dim + vectors + self.num_heads * saved
         if self.query_key_norm is not None:
-            total += self.query_key_norm.kept_per_token(self.num_heads, self.num_kv_heads, self.head_dim)
+            total += self.query_key_norm.saved_per_token(self.num_heads, self.num_kv_heads, self.head_dim)
         return total + (0 if self.gate is None else self.gate.activation_elements_per_token(context_length))
 
     def flops_per_token(self, context_length: int) -> int:
@@ -194,3 +186,109 @@ class MultiHeadAttention(Attention):
         projections = matmul_flops(self.query, self.key, self.value, self.output)
         gate = 0 if self.gate is None else self.gate.flops_per_token(context_length)
         return projections + gate + 4 * self.num_heads * self.head_dim * context_length
+
+
+class OutputGate(Accounted):
+    """``mixed * sigmoid(W hidden)``: between the weighted mean of the values and the output projection.
+
+    hidden is what the attention layer was given, (batch, time, dim); mixed is (batch, heads, time, head_dim).
+    granularity "elementwise" gives each feature of each head its gate (W: dim to num_heads head_dim), "headwise" each
+    head one (W: dim to num_heads). No bias: at initial weights gates are about one half.
+
+    Source: Qiu et al. 2025, arXiv 2505.06708, position G1.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        head_dim: int,
+        granularity: Literal["elementwise", "headwise"] = "elementwise",
+    ) -> None:
+        super().__init__()
+        if granularity not in ("elementwise", "headwise"):
+            raise ValueError(f"granularity={granularity!r} is not known; give elementwise or headwise")
+        self.dim = dim
+        self.num_heads = num_heads
+        self.head_dim = head_dim
+        self.granularity: Literal["elementwise", "headwise"] = granularity
+        self.width = head_dim if granularity == "elementwise" else 1
+        self.projection = nn.Linear(dim, num_heads * self.width, bias=False)
+
+    def forward(self, hidden: Tensor, mixed: Tensor) -> Tensor:
+        gates = self.projection(hidden).sigmoid()
+        return mixed * gates.unflatten(-1, (self.num_heads, self.width)).transpose(1, 2)
+
+    def flops_per_token(self, context_length: int) -> int:
+        return matmul_flops(self.projection)
+
+    def activation_elements_per_token(self, context_length: int) -> int:
+        """The gates, and their product with the mixed values (hidden and mixed are saved by others as well)."""
+        return self.num_heads * (self.width + self.head_dim)
+
+
+class NoAttention(Attention):
+    """Adds nothing to the stream: ``0 * hidden``, (batch, time, dim) to (batch, time, dim).
+
+    The control for what attention does: each token is scored from itself and its position alone, so whatever needs an
+    earlier token stays at chance. No parameters, no cache, no FLOPs. The product with zero leaves the layer's norm in
+    the graph: its gain has a gradient, of zeros, as optimizers and data-parallel training expect of every parameter.
+
+    num_heads   only what the position scheme is given, with head_dim = dim / num_heads, so that this control differs
+                from the model it stands beside in the attention alone
+    """
+
+    def __init__(self, dim: int, num_heads: int = 1) -> None:
+        super().__init__()
+        self.dim = dim
+        self.num_heads = num_heads
+        self.head_dim = _head_dim(dim, num_heads)
+
+    def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        return hidden * 0.0
+
+    def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype) -> LayerCache:
+        """A cache of no tensors."""
+        return LayerCache()
+
+    def cache_elements(self, length: int) -> int:
+        return 0
+
+    def attended_keys(self, length: int) -> float:
+        return 0.0
+
+    def flops_per_token(self, context_length: int) -> int:
+        return 0
+
+    def activation_elements_per_token(self, context_length: int) -> int:
+        return 0
+
+
+def _head_dim(dim: int, num_heads: int) -> int:
+    """``dim / num_heads``, which has to be whole."""
+    check_positive("dim", dim)
+    check_positive("num_heads", num_heads)
+    if dim % num_heads:
+        raise ValueError(
+            f"num_heads={num_heads} does not divide dim={dim}: each head takes dim / num_heads features; "
+            f"choose one of {_divisors(dim)}, or set head_dim"
+        )
+    return dim // num_heads
+
+
+def _window_of_layer(window: int | Sequence[int | None] | None, layer: int) -> int | None:
+    """That of one layer, None for none; a list has an entry for each layer, repeated."""
+    windows = [window] if window is None or isinstance(window, int) else list(window)
+    if not windows:
+        raise ValueError("window=[] says nothing; give one entry a layer, repeated to the last, or null for no window")
+    for each in windows:
+        if each is not None and each < 1:
+            raise ValueError(
+                f"window={window}: {each} is less than 1, but a token always sees itself; give at least 1 token, or "
+                "null for no window"
+            )
+    return windows[layer % len(windows)]
+
+
+def _divisors(number: int) -> list[int]:
+    return [candidate for candidate in range(1, number + 1) if number % candidate == 0]

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from atomiclm.model.accounting import Accounted
 from atomiclm.model.attention import Attention
 from atomiclm.model.cache import LayerCache
-from atomiclm.model.context import AttentionContext
-from atomiclm.model.rules import check_dropout, check_positive
+from atomiclm.model.components import check_dropout, check_positive
+from atomiclm.model.position import AttentionContext
 
 
 class Block(Accounted):
@@ -37,12 +37,14 @@ class Block(Accounted):
         return self.attention.flops_per_token(context_length) + self.feedforward.flops_per_token(context_length)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """What norms, attention and the feed-forward network keep, their inputs included; masks of dropout are not."""
+        """What norms, attention and the feed-forward network save, their inputs included; masks of dropout are not."""
         return super().activation_elements_per_token(context_length)
 
 
 class ResidualBlock(Block):
     """A block whose branches are added to the stream: ``x + scale * dropout(branch)``.
+
+    A subclass names its ``parts`` in the order in which they are listed as parameters, and its ``forward``.
 
     residual_scale   the scale: 0.22 in Granite 3 (its residual_multiplier), 1 elsewhere
     scale_by_depth   divide it by sqrt(num_layers), so that the stream's growth does not depend on depth (Yang et al.
@@ -50,7 +52,22 @@ class ResidualBlock(Block):
     dropout          acts on what is added, in training only
     """
 
-    def __init__(self, residual_scale: float, scale_by_depth: bool, num_layers: int | None, dropout: float) -> None:
+    parts: tuple[str, ...] = ("attention_norm", "attention", "feedforward_norm", "feedforward")
+    attention_norm: nn.Module
+    attention_output_norm: nn.Module
+    feedforward_norm: Any  # a module, or None where one norm serves both branches
+    feedforward_output_norm: nn.Module
+
+    def __init__(
+        self,
+        attention: Callable[[], Attention],
+        feedforward: Callable[[], Accounted],
+        norm: Callable[[], nn.Module],
+        residual_scale: float = 1.0,
+        scale_by_depth: bool = False,
+        num_layers: int | None = None,
+        dropout: float = 0.0,
+    ) -> None:
         super().__init__()
         check_positive("residual_scale", residual_scale)
         check_dropout("dropout", dropout)
@@ -59,15 +76,11 @@ class ResidualBlock(Block):
         self.residual_scale = residual_scale
         self.scale_by_depth = scale_by_depth
         self.num_layers = num_layers
+        self.branch_scale = residual_scale / math.sqrt(num_layers) if scale_by_depth and num_layers else residual_scale
         self.dropout = nn.Dropout(dropout)
-
-    @property
-    def branch_scale(self) -> float:
-        """What each branch is multiplied by."""
-        if not self.scale_by_depth:
-            return self.residual_scale
-        assert self.num_layers is not None, "checked when built"
-        return self.residual_scale / math.sqrt(self.num_layers)
+        builders = {"attention": attention, "feedforward": feedforward}
+        for part in self.parts:
+            setattr(self, part, builders.get(part, norm)())
 
     def add(self, hidden: Tensor, *branches: Tensor) -> Tensor:
         """The stream with the branches added to it, each (batch, time, dim)."""
@@ -83,23 +96,101 @@ class TransformerBlock(ResidualBlock):
     2020, arXiv 2002.04745, figure 1b). For residual_scale and scale_by_depth see ``ResidualBlock``.
     """
 
+    def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        hidden = self.add(hidden, self.attention(self.attention_norm(hidden), context, cache))
+        return self.add(hidden, self.feedforward(self.feedforward_norm(hidden)))
+
+
+class ParallelBlock(ResidualBlock):
+    """``y = x + attention(norm_1(x)) + feedforward(norm_2(x))``: both branches read the stream as it enters.
+
+    shared_norm   True: one norm for both, attention_norm, as in GPT-J (Wang, Komatsuzaki 2021), PaLM (arXiv 2204.02311)
+                  and Cohere's Command R; feedforward_norm is None then. False: a norm each, as in GPT-NeoX (Black et
+                  al. 2022, arXiv 2204.06745) and Pythia
+
+    For residual_scale and scale_by_depth see ``ResidualBlock``.
+    """
+
     def __init__(
         self,
+        dim: int,
         attention: Callable[[], Attention],
         feedforward: Callable[[], Accounted],
         norm: Callable[[], nn.Module],
+        shared_norm: bool = True,
         residual_scale: float = 1.0,
         scale_by_depth: bool = False,
         num_layers: int | None = None,
         dropout: float = 0.0,
     ) -> None:
-        super().__init__(residual_scale, scale_by_depth, num_layers, dropout)
-        self.attention_norm = norm()
-        self.attention = attention()
-        self.feedforward_norm = norm()
-        self.feedforward = feedforward()
+        if shared_norm:
+            self.parts = ("attention_norm", "attention", "feedforward")
+        super().__init__(attention, feedforward, norm, residual_scale, scale_by_depth, num_layers, dropout)
+        if shared_norm:
+            self.feedforward_norm = None
+        self.dim = dim
+        self.shared_norm = shared_norm
 
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
-        """Run the layer on hidden (batch, time, dim)."""
-        hidden = self.add(hidden, self.attention(self.attention_norm(hidden), context, cache))
-        return self.add(hidden, self.feedforward(self.feedforward_norm(hidden)))
+        normed = self.attention_norm(hidden)
+        mixed = self.attention(normed, context, cache)
+        changed = self.feedforward(normed if self.feedforward_norm is None else self.feedforward_norm(hidden))
+        return self.add(hidden, mixed, changed)
+
+    def activation_elements_per_token(self, context_length: int) -> int:
+        """What the parts save; one tensor that two of them read (the norm's output, or both norms' input) is one."""
+        return super().activation_elements_per_token(context_length) - self.dim
+
+
+class PostNormBlock(ResidualBlock):
+    """``h = norm(x + attention(x))``, then ``y = norm(h + feedforward(h))``: the norm is on the stream.
+
+    The stream leaves the last block normalised, so ``final_norm=NoNorm`` goes with it. Training wants a warmup and a
+    smaller learning rate than pre-norm (Xiong et al. 2020, arXiv 2002.04745). attention_norm and feedforward_norm are
+    here the norms after the additions. For residual_scale and scale_by_depth see ``ResidualBlock``.
+
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.1.
+    """
+
+    parts = ("attention", "attention_norm", "feedforward", "feedforward_norm")
+
+    def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        hidden = self.attention_norm(self.add(hidden, self.attention(hidden, context, cache)))
+        return self.feedforward_norm(self.add(hidden, self.feedforward(hidden)))
+
+
+class ReorderedNormBlock(ResidualBlock):
+    """``h = x + norm(attention(x))``, then ``y = h + norm(feedforward(h))``: the stream itself is never normalised.
+
+    Source: Liu et al. 2021 (Swin V2, "res-post-norm"), arXiv 2111.09883; called reordered norm in OLMo 2 (OLMo Team
+    2024, arXiv 2501.00656), which pairs it with QK-norm. For residual_scale and scale_by_depth see ``ResidualBlock``.
+    """
+
+    parts = ("attention", "attention_output_norm", "feedforward", "feedforward_output_norm")
+
+    def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        hidden = self.add(hidden, self.attention_output_norm(self.attention(hidden, context, cache)))
+        return self.add(hidden, self.feedforward_output_norm(self.feedforward(hidden)))
+
+
+class SandwichNormBlock(ResidualBlock):
+    """``h = x + norm(attention(norm(x)))``, then ``y = h + norm(feedforward(norm(h)))``: four norms a layer.
+
+    Source: Ding et al. 2021 (CogView), arXiv 2105.13290 ("Sandwich-LN"); Gemma 2 (arXiv 2408.00118); Kim et al. 2025,
+    arXiv 2502.02732, who call it peri-LN. For residual_scale and scale_by_depth see ``ResidualBlock``.
+    """
+
+    parts = (
+        "attention_norm",
+        "attention",
+        "attention_output_norm",
+        "feedforward_norm",
+        "feedforward",
+        "feedforward_output_norm",
+    )
+
+    def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
+        mixed = self.attention(self.attention_norm(hidden), context, cache)
+        hidden = self.add(hidden, self.attention_output_norm(mixed))
+        changed = self.feedforward(self.feedforward_norm(hidden))
+        return self.add(hidden, self.feedforward_output_norm(changed))

@@ -1,4 +1,4 @@
-"""Keys and values of the tokens already seen, so that each new token costs one step and not a whole pass."""
+"""Keys and values of the tokens already seen: each new token costs one step and not a whole pass."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class LayerCache:
-    """What one layer remembers: tensors (batch, heads, max_length, width), allocated once and filled from the front.
+    """The cache of one layer: tensors (batch, heads, max_length, width), allocated once and filled from the front.
 
     The attention that made it decides how many there are: keys and values here, a latent and a rotated key elsewhere.
     """
@@ -23,12 +23,12 @@ class LayerCache:
         return tuple(stored[:, :, :end] for stored in self.tensors)
 
     def slots(self, offset: int, num_new: int, device: torch.device) -> Tensor | None:
-        """(keys,) int64: the tokens that ``write`` of ``num_new`` at ``offset`` hands out; None is all, in order."""
+        """(keys,) int64: the tokens that ``write`` of ``num_new`` at ``offset`` returns; None is all, in order."""
         return None
 
 
 class WindowCache(LayerCache):
-    """Remembers the last tokens only, as many as its tensors have room for: token t lies in place ``t % size``.
+    """Holds the last tokens only, as many as its tensors have room for: token t is in slot ``t % size``.
 
     Source: the rolling buffer cache of Mistral 7B (Jiang et al. 2023, arXiv 2310.06825, section 2).
     """
@@ -49,17 +49,17 @@ class WindowCache(LayerCache):
             return self.tensors
         # The first of several queries sees tokens that the last ones are about to overwrite: copy before writing.
         before = torch.arange(self._begin(offset), offset, device=device) % self.size
-        kept = min(time, self.size)
-        after = torch.arange(offset + time - kept, offset + time, device=device) % self.size
-        handed = []
+        newest = min(time, self.size)
+        after = torch.arange(offset + time - newest, offset + time, device=device) % self.size
+        returned = []
         for stored, values in zip(self.tensors, new, strict=True):
             values = values.to(stored.dtype)
-            handed.append(torch.cat([stored[:, :, before], values], 2))
-            stored[:, :, after] = values[:, :, time - kept :]
-        return tuple(handed)
+            returned.append(torch.cat([stored[:, :, before], values], 2))
+            stored[:, :, after] = values[:, :, time - newest :]
+        return tuple(returned)
 
     def slots(self, offset: int, num_new: int, device: torch.device) -> Tensor | None:
-        """All while they fit; then each place's latest for one token, else the window before the first, and the new."""
+        """All while they fit; then for one token the latest of each slot, else the first query's window and the new."""
         end = offset + num_new
         if end <= self.size:
             return None
@@ -92,8 +92,8 @@ class KVCache:
         """Bytes of the layers' tensors (the document ids, 8 bytes a slot, come on top)."""
         return sum(tensor.nbytes for layer in self.layers for tensor in layer.tensors)
 
-    def note_documents(self, documents: Tensor | None, batch_size: int, num_new: int) -> Tensor | None:
-        """Remember the documents of the ``num_new`` tokens to come: those of all keys, None while there are none.
+    def add_documents(self, documents: Tensor | None, batch_size: int, num_new: int) -> Tensor | None:
+        """Record the documents of the ``num_new`` tokens to come: those of all keys, None while there are none.
 
         Tokens given without documents belong to document 0. Raises ValueError when the tokens do not fit.
         """

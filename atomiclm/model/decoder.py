@@ -7,23 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atomiclm.model.accounting import Accounted
+from atomiclm.model.accounting import Accounted, DecoderCosts
 from atomiclm.model.attention import Attention, MultiHeadAttention
+from atomiclm.model.attention_mask import CausalMask
 from atomiclm.model.block import Block, TransformerBlock
 from atomiclm.model.cache import KVCache
-from atomiclm.model.context import AttentionContext
-from atomiclm.model.decoder_costs import DecoderCosts
-from atomiclm.model.embedding import Embedding
+from atomiclm.model.components import PartError, check_dropout, check_positive, supply_part
+from atomiclm.model.embedding import Embedding, Head
 from atomiclm.model.feedforward import SwiGLU
-from atomiclm.model.head import Head
-from atomiclm.model.init import NormalInit
-from atomiclm.model.lookahead import Lookahead
-from atomiclm.model.mask import CausalMask
+from atomiclm.model.init import Initialisation, NormalInit
+from atomiclm.model.multi_token_prediction import Lookahead, Prediction
 from atomiclm.model.norm import RMSNorm
-from atomiclm.model.position import Position
+from atomiclm.model.position import AttentionContext, Position
 from atomiclm.model.rope import RotaryEmbedding
-from atomiclm.model.rules import check_dropout, check_length, check_positive
-from atomiclm.model.sizes import PartError, refuse_incomplete, supply, supply_part
 
 _FOUR_HEADS = partial(MultiHeadAttention, num_heads=4)
 
@@ -36,17 +32,20 @@ class Decoder(DecoderCosts):
     Components are classes or partials of them, and each is called with the sizes its constructor names: all get dim,
     num_layers, context_length, vocab_size and dropout, those of a block also layer (from 0), and the position scheme
     num_heads and head_dim (of the first layer's attention). What a component refuses is a ValueError that begins with
-    its place, ``attention: ...``. ``Decoder(vocab_size=512, dim=128, num_layers=4,
+    its path, ``attention: ...``. ``Decoder(vocab_size=512, dim=128, num_layers=4,
     context_length=256, attention=partial(MultiHeadAttention, num_heads=8, num_kv_heads=2))`` is a model.
 
-    What a decoder costs is in ``DecoderCosts``.
+    What a decoder costs is in ``DecoderCosts``. On torch's meta device it is built without numbers, to ask that.
 
     context_length is the length trained on; whether longer inputs work is the position scheme's affair.
     final_norm is the norm before the head, the same component as ``norm`` when None. lookahead predicts further tokens,
-    in training alone (see ``Lookahead``); it gets blocks and norms of the decoder's kinds. init fills the parameters,
-    ``NormalInit()`` when None; building leaves the global random state as it was.
+    in training alone (see ``Lookahead``); it gets blocks and norms of the decoder's kinds. init is given the built
+    decoder and returns its first weights and scales (None: those that it has), ``NormalInit()`` when None; building
+    leaves the global random state as it was.
     dropout acts on the embeddings, the attention weights and what blocks add to the stream, in training mode.
     """
+
+    head: Head
 
     def __init__(
         self,
@@ -63,13 +62,14 @@ class Decoder(DecoderCosts):
         embedding: Callable[..., nn.Embedding] = Embedding,
         final_norm: Callable[..., nn.Module] | None = None,
         lookahead: Callable[..., Lookahead] | None = None,
-        init: Callable[["Decoder"], None] | None = None,
+        init: Callable[["Decoder"], Initialisation | None] | None = None,
         tie_embeddings: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, size in (("vocab_size", vocab_size), ("dim", dim), ("num_layers", num_layers)):
-            check_positive(name, size)
+        check_positive("vocab_size", vocab_size)
+        check_positive("dim", dim)
+        check_positive("num_layers", num_layers)
         check_positive("context_length", context_length)
         check_dropout("dropout", dropout)
         self.vocab_size = vocab_size
@@ -83,22 +83,19 @@ class Decoder(DecoderCosts):
             "context_length": context_length,
             "dropout": dropout,
         }
+
+        def build_block(layer: int) -> Block:
+            # Each builder makes a new module at each call: layers share no weights.
+            builders = {
+                "attention": partial(supply_part, "attention", attention, Attention, layer=layer, **sizes),
+                "feedforward": partial(supply_part, "feedforward", feedforward, Accounted, layer=layer, **sizes),
+                "norm": partial(supply_part, "norm", norm, None, layer=layer, **sizes),
+            }
+            return _supply_builders("block", block, Block, layer=layer, **sizes, **builders)
+
         # Modules of torch draw their first weights from the global random state; init replaces them all.
         with torch.random.fork_rng(devices=_random_devices()):
             self.embedding = supply_part("embedding", embedding, **sizes)
-
-            def build_block(layer: int) -> Block:
-                # Each builder makes a new module at each call: layers share no weights.
-                parts = {
-                    part: partial(supply_part, part, component, interface, layer=layer, **sizes)
-                    for part, component, interface in (
-                        ("attention", attention, Attention),
-                        ("feedforward", feedforward, Accounted),
-                        ("norm", norm, None),
-                    )
-                }
-                return _supplied("block", block, Block, layer=layer, **sizes, **parts)
-
             self.blocks = nn.ModuleList(build_block(layer) for layer in range(num_layers))
             first = self.layers[0].attention
             heads = {"num_heads": first.num_heads, "head_dim": first.head_dim}
@@ -107,17 +104,34 @@ class Decoder(DecoderCosts):
             self.head = supply_part("head", head, Accounted, tie_embeddings=tie_embeddings, **sizes)
             self.lookahead = None
             if lookahead is not None:
-                build_norm = partial(supply_part, "norm", norm, **sizes)
-                builders = {"block": build_block, "norm": build_norm}
-                self.lookahead = _supplied("lookahead", lookahead, Lookahead, **(sizes | builders))
+                builders = {"block": build_block, "norm": partial(supply_part, "norm", norm, **sizes)}
+                self.lookahead = _supply_builders("lookahead", lookahead, Lookahead, **(sizes | builders))
             self.dropout = nn.Dropout(dropout)
         _check_positions_fit(self.position, [*self.layers, *(self.lookahead.layers if self.lookahead else [])])
-        # Factors on the learning rate by parameter name, where the parametrisation sets any.
         self.lr_multipliers: dict[str, float] = {}
-        (NormalInit() if init is None else init)(self)
+        self._initialise(init or NormalInit())
+
+    @torch.no_grad()
+    def _initialise(self, init: Callable[["Decoder"], Initialisation | None]) -> None:
+        try:
+            initial = init(self)
+        except ValueError as error:
+            raise PartError("init", error) from error
+        if initial is None:
+            return
+        for name, parameter in self.named_parameters():
+            if not parameter.is_meta and (weight := initial.weight(name)) is not None:
+                parameter.copy_(weight)
+        self.lr_multipliers = dict(initial.lr_multipliers)
+        self.head.scale *= initial.logits_scale
+        if isinstance(self.embedding, Embedding) and self.embedding.scale == "sqrt_dim":
+            self.embedding.scale = initial.embedding_scale or "sqrt_dim"
+        for name, scale in initial.score_scales.items():
+            attention: Any = self.get_submodule(name)
+            attention.scores.scale = scale
 
     def forward(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
-        """Score the next token at every place.
+        """Score the next token at every position.
 
         tokens      (batch, time) int64 in [0, vocab_size)
         cache       tokens follow those already in it, and are added to it
@@ -128,51 +142,63 @@ class Decoder(DecoderCosts):
 
     def hidden(self, tokens: Tensor, cache: KVCache | None = None, documents: Tensor | None = None) -> Tensor:
         """Features (batch, time, dim) after the final norm: all of ``forward`` but the head."""
-        return self._run(tokens, cache, documents)[0]
-
-    def features(self, tokens: Tensor, targets: Tensor, documents: Tensor | None = None) -> list[Tensor]:
-        """What a loss scores: ``hidden``, and in training mode the features of each depth of ``lookahead``.
-
-        targets (batch, time) int64 are the tokens that follow; see ``forward`` for the others.
-        """
-        hidden, contexts = self._run(tokens, None, documents)
-        if self.lookahead is None or not self.training:
-            return [hidden]
-        return [hidden, *self.lookahead(hidden, targets, self.embedding, contexts)]
-
-    def _run(
-        self, tokens: Tensor, cache: KVCache | None, documents: Tensor | None
-    ) -> tuple[Tensor, Callable[[int], AttentionContext]]:
-        """Features after the final norm, and what attention needs to know in any layer."""
-        self._check(tokens, documents)
-        batch, time = tokens.shape
-        offset = 0 if cache is None else cache.length
-        check_length(type(self.position).__name__, offset + time, self.position.max_length)
-        if cache is not None:
-            documents = cache.note_documents(documents, batch, time)
-        mask = CausalMask(time, offset + time, device=tokens.device, documents=documents)
-        # The same for a prompt and all that follows it, so that no score depends on how many tokens there are yet.
-        length = max(self.context_length, offset + time if cache is None else cache.max_length)
-        schemes = [self.position.of_layer(layer) for layer in range(self.num_layers)]
-        contexts = {scheme: AttentionContext.build(scheme, mask, length) for scheme in dict.fromkeys(schemes)}
-        hidden = self.embedding(tokens)
-        for scheme, context in contexts.items():
-            hidden = scheme.embed(hidden, context.positions)
-        hidden = self.dropout(hidden)
-        for layer, (block, scheme) in enumerate(zip(self.blocks, schemes, strict=True)):
-            hidden = block(hidden, contexts[scheme], None if cache is None else cache.layers[layer])
-        if cache is not None:
-            cache.length += time
-
-        def context_of(layer: int) -> AttentionContext:
-            scheme = self.position.of_layer(layer)
-            return contexts[scheme] if scheme in contexts else AttentionContext.build(scheme, mask, length)
-
-        return self.norm(hidden), context_of
+        return self._run(tokens, self._contexts(tokens, cache, documents), cache)
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Scores (..., vocab_size) of features (..., dim)."""
         return self.head(hidden, self.embedding.weight)
+
+    def predictions(
+        self, tokens: Tensor, targets: Tensor, mask: Tensor | None = None, documents: Tensor | None = None
+    ) -> list[Prediction]:
+        """What a loss scores: the next token's, and in training mode those of each depth of ``lookahead``.
+
+        targets (batch, time) int64 are the tokens that follow, mask (batch, time) is True where they count; see
+        ``forward`` for the others.
+        """
+        contexts = self._contexts(tokens, None, documents)
+        hidden = self._run(tokens, contexts, None)
+        first = Prediction(hidden, targets, mask, 1.0)
+        if self.lookahead is None or not self.training:
+            return [first]
+        return [
+            first,
+            *self.lookahead.predictions(hidden, targets, mask, documents, self.embedding, contexts.__getitem__),
+        ]
+
+    def _contexts(self, tokens: Tensor, cache: KVCache | None, documents: Tensor | None) -> list[AttentionContext]:
+        """What the attention of each layer needs to know; layers of one position scheme share it."""
+        self._check(tokens, documents)
+        batch, time = tokens.shape
+        end = time if cache is None else cache.length + time
+        limit = self.position.max_length
+        if limit is not None and end > limit:
+            raise ValueError(
+                f"{end} positions asked of {type(self.position).__name__}, which has {limit} (context_length); shorten "
+                "the input, train with a larger context_length, or use positions that extend (position=rope or "
+                "position=none)"
+            )
+        if cache is not None:
+            documents = cache.add_documents(documents, batch, time)
+        mask = CausalMask(time, end, device=tokens.device, documents=documents)
+        # The same for a prompt and all that follows it, so that no score depends on how many tokens there are yet.
+        length = max(self.context_length, end if cache is None else cache.max_length)
+        depth = self.lookahead.depth if self.lookahead is not None and self.training else 0
+        schemes = [self.position.of_layer(layer) for layer in range(self.num_layers + depth)]
+        contexts = {scheme: AttentionContext.build(scheme, mask, length) for scheme in dict.fromkeys(schemes)}
+        return [contexts[scheme] for scheme in schemes]
+
+    def _run(self, tokens: Tensor, contexts: list[AttentionContext], cache: KVCache | None) -> Tensor:
+        """Features after the final norm."""
+        hidden = self.embedding(tokens)
+        for scheme in dict.fromkeys([context.position for context in contexts[: self.num_layers]]):
+            hidden = scheme.embed(hidden, contexts[0].positions)
+        hidden = self.dropout(hidden)
+        for layer, block in enumerate(self.blocks):
+            hidden = block(hidden, contexts[layer], None if cache is None else cache.layers[layer])
+        if cache is not None:
+            cache.length += tokens.shape[1]
+        return self.norm(hidden)
 
     def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache for ``max_length`` tokens a row, on the model's device.
@@ -208,21 +234,21 @@ class Decoder(DecoderCosts):
         return any(getattr(module, "needs_survey", False) for module in self.modules() if module is not self)
 
     def after_survey(self) -> None:
-        """Tell the modules that ask for it that the passes since the last step were a survey of the step to come."""
-        self._tell("after_survey")
+        """Call ``after_survey`` of the modules that have it: the passes since the last step were a survey."""
+        self._call_on_modules("after_survey")
 
     def after_step(self) -> None:
-        """Tell the modules that ask for it (by a method of this name) that the optimizer has taken a step."""
-        self._tell("after_step")
+        """Call ``after_step`` of the modules that have it: the optimizer has taken a step."""
+        self._call_on_modules("after_step")
 
     def discard_step(self) -> None:
-        """Tell them in the same way that the step begun is not taken: what they counted of it is to be forgotten."""
-        self._tell("discard_step")
+        """Call ``discard_step`` of the modules that have it: the step begun is not taken, nor counted."""
+        self._call_on_modules("discard_step")
 
-    def _tell(self, name: str) -> None:
+    def _call_on_modules(self, name: str) -> None:
         for module in self.modules():
-            if module is not self and callable(act := getattr(module, name, None)):
-                act()
+            if module is not self and callable(method := getattr(module, name, None)):
+                method()
 
     def _check(self, tokens: Tensor, documents: Tensor | None) -> None:
         if tokens.ndim != 2 or tokens.shape[1] == 0:
@@ -231,7 +257,7 @@ class Decoder(DecoderCosts):
             raise ValueError(f"documents {tuple(documents.shape)} must have the shape of tokens {tuple(tokens.shape)}")
         # On an accelerator this would wait for the device, and in a compiled graph break it.
         if tokens.device.type == "cpu" and not torch.compiler.is_compiling() and tokens.numel():
-            low, high = (int(bound) for bound in tokens.aminmax())
+            low, high = map(int, tokens.aminmax())
             if low < 0 or high >= self.vocab_size:
                 raise ValueError(
                     f"token ids from {low} to {high}, but vocab_size={self.vocab_size} allows 0 to "
@@ -239,30 +265,28 @@ class Decoder(DecoderCosts):
                 )
 
 
-def _supplied[Built](part: str, component: Callable[..., Built], interface: type, /, **sizes: Any) -> Built:
-    """Build what is given builders itself: what a block's attention refuses is not laid at the block's door."""
+def _supply_builders[Built](part: str, component: Callable[..., Built], interface: type, /, **sizes: Any) -> Built:
+    """``supply_part`` for a part that is given builders of others, whose errors have paths of their own."""
     try:
-        built = supply(component, **sizes)
-        refuse_incomplete(built, interface)
-        return built
-    except PartError:
+        return supply_part(part, component, interface, **sizes)
+    except PartError as error:
+        if isinstance(error.__cause__, PartError):
+            raise error.__cause__ from None
         raise
-    except ValueError as error:
-        raise PartError(part, error) from error
 
 
 def _check_positions_fit(position: Position, layers: list[Block]) -> None:
-    """Raise unless a scheme that counts on heads of a width, or on so many, gets them in each layer that uses it."""
+    """Raise PartError unless a scheme built for heads of a width or number gets them in each layer that uses it."""
     for layer, attention in enumerate(block.attention for block in layers):
         scheme = position.of_layer(layer)
         if not attention.attended_keys(1):
             continue  # what looks at no token needs no positions
         for name in ("num_heads", "head_dim"):
             own = getattr(attention, name)
-            told = getattr(scheme, name, own)
-            if told != own:
+            expected = getattr(scheme, name, own)
+            if expected != own:
                 reason = (
-                    f"{type(scheme).__name__} was built for {name}={told}, but the attention of layer {layer} has "
+                    f"{type(scheme).__name__} was built for {name}={expected}, but the attention of layer {layer} has "
                     f"{name}={own}; give all layers the same, or each kind of layer a scheme of its own with "
                     f"PositionPattern and {name} stated"
                 )

@@ -1,16 +1,18 @@
-"""From token ids to the vectors that enter the residual stream."""
+"""The two ends of a decoder: from token ids to vectors, and from vectors to a score for every token."""
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from atomiclm.model.rules import check_positive
-from atomiclm.model.sizes import supply_part
+from atomiclm.model.accounting import Accounted
+from atomiclm.model.components import Component, Role, check_positive, supply_part
 
 
-class Embedding(nn.Embedding):
+class Embedding(Component, nn.Embedding):
     """``h = norm(scale * table[token])``: (batch, time) int64 to (batch, time, dim).
 
     scale   a factor on the vectors, or "sqrt_dim" for ``sqrt(dim)`` (Vaswani et al. 2017, arXiv 1706.03762, section
@@ -36,13 +38,70 @@ class Embedding(nn.Embedding):
         self.norm = None if norm is None else supply_part("norm", norm, dim=dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Look up tokens (batch, time)."""
         vectors = super().forward(tokens)
         factor = math.sqrt(self.dim) if self.scale == "sqrt_dim" else self.scale
         if factor != 1.0:
             vectors = vectors * factor
         return vectors if self.norm is None else self.norm(vectors)
 
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"vocab_size={self.vocab_size}, dim={self.dim}, scale={self.scale}"
+
+class Head(Accounted):
+    """``logits = scale * W hidden``: (..., dim) to (..., vocab_size), without bias.
+
+    W is the token embedding itself when tied (Press, Wolf 2016, arXiv 1608.05859): then the head has no parameter of
+    its own, and there is one tensor with one name. FLOPs a token: ``2 dim vocab_size`` either way.
+
+    scale   a constant factor: 0.0625 in Command R (Cohere's logit_scale), ``1 / 8`` in Granite 3 2B (whose
+            logits_scaling divides); an initialisation may multiply it (``MaximalUpdateInit``: by base_dim / dim)
+    """
+
+    roles: ClassVar[dict[str, Role]] = {"weight": "head"}
+
+    def __init__(self, dim: int, vocab_size: int, tie_embeddings: bool = True, scale: float = 1.0) -> None:
+        super().__init__()
+        check_positive("scale", scale)
+        self.dim = dim
+        self.vocab_size = vocab_size
+        self.tie_embeddings = tie_embeddings
+        self.scale = scale
+        self.weight: nn.Parameter | None = None
+        if not tie_embeddings:
+            self.weight = nn.Parameter(nn.init.normal_(torch.empty(vocab_size, dim), std=dim**-0.5))
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        """Score hidden (..., dim); ``embedding`` (vocab_size, dim) is used when tied."""
+        # The features are scaled and not the scores, which are more.
+        scaled = hidden if self.scale == 1.0 else hidden * self.scale
+        return F.linear(scaled, embedding if self.weight is None else self.weight)
+
+    def flops_per_token(self, context_length: int) -> int:
+        """One product with the vocabulary matrix."""
+        return 2 * self.dim * self.vocab_size
+
+    def activation_elements_per_token(self, context_length: int) -> int:
+        """The input of the product; what the loss saves of the scores is the objective's."""
+        return self.dim
+
+
+class SoftcapHead(Head):
+    """``logits = cap * tanh(scale * W hidden / cap)``: scores stay between -cap and cap.
+
+    The cap is applied in float32 or wider, and so the logits are. cap 30 in Gemma 2 (Gemma Team 2024, arXiv 2408.00118,
+    section 2, after Bello et al. 2016, arXiv 1611.09940), 15 in nanochat.
+    """
+
+    def __init__(
+        self, dim: int, vocab_size: int, tie_embeddings: bool = True, scale: float = 1.0, cap: float = 30.0
+    ) -> None:
+        super().__init__(dim, vocab_size, tie_embeddings, scale)
+        check_positive("cap", cap)
+        self.cap = cap
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        scores = super().forward(hidden, embedding)
+        wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        return self.cap * torch.tanh(wide / self.cap)
+
+    def activation_elements_per_token(self, context_length: int) -> int:
+        """The input of the product, and the tangents."""
+        return self.dim + self.vocab_size

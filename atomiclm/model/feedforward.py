@@ -1,13 +1,57 @@
 """The position-wise network of a block: plain, and gated."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted, matmul_flops
-from atomiclm.model.activation import Activation, activation_function, tensors_kept
-from atomiclm.model.linear import ResidualLinear
-from atomiclm.model.rules import check_positive
+from atomiclm.model.components import ResidualLinear, check_positive
+
+Activation = Literal["gelu", "gelu_tanh", "identity", "relu", "relu_squared", "sigmoid", "silu"]
+"""gelu           x Phi(x)                       Hendrycks, Gimpel 2016, arXiv 1606.08415
+gelu_tanh      its tanh approximation, as in GPT-2
+identity       x
+relu           max(x, 0)
+relu_squared   max(x, 0)^2                    So et al. 2021 (Primer), arXiv 2109.08668
+sigmoid        1 / (1 + exp(-x))
+silu           x sigmoid(x)                   also called swish; Ramachandran et al. 2017, arXiv 1710.05941
+"""
+
+
+def _identity(x: Tensor) -> Tensor:
+    return x
+
+
+def _relu_squared(x: Tensor) -> Tensor:
+    return F.relu(x).square()
+
+
+_FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": partial(F.gelu, approximate="tanh"),
+    "identity": _identity,
+    "relu": F.relu,
+    "relu_squared": _relu_squared,
+    "sigmoid": torch.sigmoid,
+    "silu": F.silu,
+}
+
+
+def activation_function(name: str) -> Callable[[Tensor], Tensor]:
+    """The elementwise function of that name; ValueError lists the names there are."""
+    if name not in _FUNCTIONS:
+        raise ValueError(f"activation={name!r} is not known; choose one of {', '.join(_FUNCTIONS)}")
+    return _FUNCTIONS[name]
+
+
+def tensors_saved(name: str) -> int:
+    """How many tensors of its input's size the activation saves for the backward pass, beside its output: 0 or 1."""
+    # The derivative of these is a function of their output, which the next product saves anyway.
+    return 0 if name in ("identity", "relu", "sigmoid") else 1
 
 
 class FeedForward(Accounted):
@@ -37,19 +81,35 @@ class FeedForward(Accounted):
         self.down = ResidualLinear(self.hidden_dim, dim, bias=bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Apply to (batch, time, dim)."""
         return self.down(self._activate(self.up(hidden)))
 
     def flops_per_token(self, context_length: int) -> int:
-        """Two for each weight; the context does not matter."""
         return matmul_flops(self.up, self.down)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The inputs of the two projections, and of the activation where its derivative is taken from there."""
-        return self.dim + (1 + tensors_kept(self.activation)) * self.hidden_dim
+        return self.dim + (1 + tensors_saved(self.activation)) * self.hidden_dim
 
 
-class GatedFeedForward(Accounted):
+class _Gated(Accounted):
+    """The three projections of a gated network. ``hidden_dim=None`` applies the 2/3 rule (see ``GatedFeedForward``)."""
+
+    def __init__(self, dim: int, hidden_dim: int | None, multiple_of: int, bias: bool) -> None:
+        super().__init__()
+        self.dim = dim
+        self.multiple_of = multiple_of
+        self.hidden_dim = two_thirds(dim, multiple_of) if hidden_dim is None else hidden_dim
+        check_positive("hidden_dim", self.hidden_dim)
+        self.bias = bias
+        self.gate = nn.Linear(dim, self.hidden_dim, bias=bias)
+        self.up = nn.Linear(dim, self.hidden_dim, bias=bias)
+        self.down = ResidualLinear(self.hidden_dim, dim, bias=bias)
+
+    def flops_per_token(self, context_length: int) -> int:
+        return matmul_flops(self.gate, self.up, self.down)
+
+
+class GatedFeedForward(_Gated):
     """``down(activation(gate(x)) * up(x))``, applied to each token: (batch, time, dim) to the same.
 
     ``hidden_dim=None`` applies the 2/3 rule: a gated network has three matrices where a plain one has two, so
@@ -68,29 +128,16 @@ class GatedFeedForward(Accounted):
         multiple_of: int = 8,
         bias: bool = False,
     ) -> None:
-        super().__init__()
-        self.dim = dim
-        self.multiple_of = multiple_of
-        self.hidden_dim = two_thirds(dim, multiple_of) if hidden_dim is None else hidden_dim
-        check_positive("hidden_dim", self.hidden_dim)
+        super().__init__(dim, hidden_dim, multiple_of, bias)
         self.activation = activation
         self._activate = activation_function(activation)
-        self.bias = bias
-        self.gate = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.up = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.down = ResidualLinear(self.hidden_dim, dim, bias=bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Apply to (batch, time, dim)."""
         return self.down(self._activate(self.gate(hidden)) * self.up(hidden))
-
-    def flops_per_token(self, context_length: int) -> int:
-        """Two for each weight; the context does not matter."""
-        return matmul_flops(self.gate, self.up, self.down)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input, both factors and their product, and the activation's input where its derivative needs that."""
-        return self.dim + (3 + tensors_kept(self.activation)) * self.hidden_dim
+        return self.dim + (3 + tensors_saved(self.activation)) * self.hidden_dim
 
 
 class SwiGLU(GatedFeedForward):
@@ -154,7 +201,7 @@ class Bilinear(GatedFeedForward):
         super().__init__(dim, hidden_dim, "identity", multiple_of, bias)
 
 
-class ClampedSwiGLU(Accounted):
+class ClampedSwiGLU(_Gated):
     """``down((u + 1) g sigmoid(alpha g))``, ``g = min(gate(x), limit)``, ``u = clamp(up(x), -limit, limit)``.
 
     The gated network of the experts of gpt-oss: bounded factors, and a linear part beside the product. alpha 1.702
@@ -173,29 +220,16 @@ class ClampedSwiGLU(Accounted):
         multiple_of: int = 8,
         bias: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(dim, hidden_dim, multiple_of, bias)
         check_positive("alpha", alpha)
         check_positive("limit", limit)
-        self.dim = dim
-        self.multiple_of = multiple_of
-        self.hidden_dim = two_thirds(dim, multiple_of) if hidden_dim is None else hidden_dim
-        check_positive("hidden_dim", self.hidden_dim)
         self.alpha = alpha
         self.limit = limit
-        self.bias = bias
-        self.gate = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.up = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.down = ResidualLinear(self.hidden_dim, dim, bias=bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Apply to (batch, time, dim)."""
         gate = self.gate(hidden).clamp(max=self.limit)
         up = self.up(hidden).clamp(-self.limit, self.limit)
         return self.down((up + 1) * (gate * (self.alpha * gate).sigmoid()))
-
-    def flops_per_token(self, context_length: int) -> int:
-        """Two for each weight; the context does not matter."""
-        return matmul_flops(self.gate, self.up, self.down)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input; both factors before and after clamping, the sigmoid, its product, the product of all."""

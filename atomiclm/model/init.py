@@ -3,20 +3,36 @@
 import hashlib
 import math
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from atomiclm.model.roles import Role, parameter_roles
-from atomiclm.model.rules import check_not_negative, check_positive
+from atomiclm.model.accounting import DecoderCosts
+from atomiclm.model.components import Role, check_not_negative, check_positive, parameter_roles
 
-if TYPE_CHECKING:
-    from atomiclm.model.decoder import Decoder
+
+@dataclass(frozen=True)
+class Initialisation:
+    """What an initialiser returns for a decoder, which applies it once.
+
+    weight            the first value of the parameter of that name; None leaves it as its module made it
+    lr_multipliers    factors on the learning rate by name, which optimizers apply; 1 where a name is missing
+    logits_scale      factor on the scale of the head
+    embedding_scale   scale of an ``Embedding`` in place of "sqrt_dim"; None leaves that
+    score_scales      scale of the ``Scores`` in the attention of that name
+    """
+
+    weight: Callable[[str], Tensor | None]
+    lr_multipliers: Mapping[str, float] = field(default_factory=dict)
+    logits_scale: float = 1.0
+    embedding_scale: float | None = None
+    score_scales: Mapping[str, float] = field(default_factory=dict)
 
 
 class Initialiser(ABC):
-    """Fills a model's parameters. Biases start at 0, gains as their module made them; a subclass says the rest.
+    """First values of a model's parameters. Biases are 0, gains as their module made them; a subclass says the rest.
 
     A parameter's numbers depend on the seed, its name and its shape alone: not on the other parameters, on the order of
     building, on the device (they are drawn on the CPU in float32) or on the global random state, which is neither read
@@ -26,22 +42,21 @@ class Initialiser(ABC):
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    @torch.no_grad()
-    def __call__(self, model: "Decoder") -> None:
-        """Fill the parameters of ``model`` in place; on the meta device there is nothing to fill."""
+    def __call__(self, model: DecoderCosts) -> Initialisation:
+        """What to apply to ``model``, which is only read."""
         roles = parameter_roles(model)
-        for name, parameter in model.named_parameters():
-            role = roles[name]
-            if role == "gain" or parameter.is_meta:
-                continue
-            if role == "bias":
-                parameter.zero_()
-                continue
-            std = self.deviation(model, name, parameter.shape, role)
-            parameter.copy_(self.draw(name, parameter.shape) * std if std else torch.zeros(parameter.shape))
+        shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
+
+        def weight(name: str) -> Tensor | None:
+            if roles[name] == "gain":
+                return None
+            std = 0.0 if roles[name] == "bias" else self.deviation(model, name, shapes[name], roles[name])
+            return self.draw(name, shapes[name]) * std if std else torch.zeros(shapes[name])
+
+        return Initialisation(weight)
 
     @abstractmethod
-    def deviation(self, model: "Decoder", name: str, shape: torch.Size, role: Role) -> float:
+    def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         """The factor on what ``draw`` gives for a parameter that is neither gain nor bias; 0 starts it at zero."""
 
     def draw(self, name: str, shape: torch.Size) -> Tensor:
@@ -68,8 +83,7 @@ class NormalInit(Initialiser):
         self.std = std
         self.residual_scale = residual_scale
 
-    def deviation(self, model: "Decoder", name: str, shape: torch.Size, role: Role) -> float:
-        """std, divided by sqrt(2 num_layers) for what is added to the stream."""
+    def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         return self.std / math.sqrt(2 * model.num_layers if role == "residual" and self.residual_scale else 1)
 
 
@@ -104,8 +118,7 @@ class ZeroOutputInit(NormalInit):
     def __init__(self, seed: int = 0, std: float = 0.02) -> None:
         super().__init__(seed, std, residual_scale=False)
 
-    def deviation(self, model: "Decoder", name: str, shape: torch.Size, role: Role) -> float:
-        """0 for what is added to the stream, else std."""
+    def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         return 0.0 if role == "residual" else self.std
 
 
@@ -139,8 +152,7 @@ class FanInInit(Initialiser):
         self.head_std = head_std
         self.zero_output = zero_output
 
-    def deviation(self, model: "Decoder", name: str, shape: torch.Size, role: Role) -> float:
-        """By role; matrices by their shape."""
+    def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         if role == "embedding":
             return self.embedding_std
         if role == "head":

@@ -6,15 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from atomiclm.model.accounting import matmul_flops
-from atomiclm.model.attend import attend
 from atomiclm.model.attention import Attention
+from atomiclm.model.attention_kernels import attend
+from atomiclm.model.attention_scores import SDPA, Scores, Softmax
 from atomiclm.model.cache import LayerCache
-from atomiclm.model.context import AttentionContext
-from atomiclm.model.linear import ResidualLinear
+from atomiclm.model.components import ResidualLinear, check_dropout, check_positive, supply_part
 from atomiclm.model.norm import rms_norm
-from atomiclm.model.rules import check_dropout, check_positive
-from atomiclm.model.scores import SDPA, Scores, Softmax
-from atomiclm.model.sizes import supply_part
+from atomiclm.model.position import AttentionContext
 
 
 class LatentAttention(Attention):
@@ -28,7 +26,7 @@ class LatentAttention(Attention):
         out = W_o [weights(q_h k_h^T) v_h]_h
 
     content_dim       features of a query and key that carry no position (qk_nope_head_dim in the published configs)
-    rotary_dim        those that the position scheme turns (qk_rope_head_dim); ``head_dim`` is this number
+    rotary_dim        those that the position scheme rotates (qk_rope_head_dim); ``head_dim`` is this number
     value_dim         features of a value (v_head_dim)
     latent_dim        features of the latent (kv_lora_rank)
     query_latent_dim  the same for queries (q_lora_rank); None projects them directly
@@ -61,17 +59,13 @@ class LatentAttention(Attention):
         layer: int = 0,
     ) -> None:
         super().__init__()
-        widths = {
-            "dim": dim,
-            "num_heads": num_heads,
-            "latent_dim": latent_dim,
-            "content_dim": content_dim,
-            "rotary_dim": rotary_dim,
-            "value_dim": value_dim,
-            "eps": eps,
-        }
-        for name, width in widths.items():
-            check_positive(name, width)
+        check_positive("dim", dim)
+        check_positive("num_heads", num_heads)
+        check_positive("latent_dim", latent_dim)
+        check_positive("content_dim", content_dim)
+        check_positive("rotary_dim", rotary_dim)
+        check_positive("value_dim", value_dim)
+        check_positive("eps", eps)
         if query_latent_dim is not None:
             check_positive("query_latent_dim", query_latent_dim)
         check_dropout("dropout", dropout)
@@ -101,12 +95,10 @@ class LatentAttention(Attention):
 
     @property
     def query_width(self) -> int:
-        """``content_dim + rotary_dim``."""
         return self.content_dim + self.rotary_dim
 
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
-        """Attend: hidden (batch, time, dim) to (batch, time, dim)."""
-        content, turned = self._queries(hidden, context)
+        content, rotated = self._queries(hidden, context)
         latent, shared_key = self.squeeze(hidden)[:, None].split([self.latent_dim, self.rotary_dim], -1)
         memory = torch.cat([self._normed(latent, self.latent_gain), context.rotate(shared_key)], -1)
         visible = context.visible(cache=cache)
@@ -116,14 +108,14 @@ class LatentAttention(Attention):
         dropout = self.dropout if self.training else 0.0
         if cache is not None and hidden.shape[1] == 1:
             to_keys, to_values = self._by_head(self.expand.weight.to(memory.dtype))
-            query = torch.cat([content @ to_keys, turned], -1)
-            read = attend(query, memory, memory[..., : self.latent_dim], visible, self.scores, scale, dropout)
+            query = torch.cat([content @ to_keys, rotated], -1)
+            read = attend(query, memory, memory[..., : self.latent_dim], visible, self.scores, dropout, scale)
             mixed = read @ to_values.mT
         else:
             # Joined as projections lie, (batch, time, heads, width), so that the output projection need not copy.
-            query = torch.cat([content.transpose(1, 2), turned.transpose(1, 2)], -1).transpose(1, 2)
+            query = torch.cat([content.transpose(1, 2), rotated.transpose(1, 2)], -1).transpose(1, 2)
             key, value = self._expanded(memory)
-            mixed = attend(query, key, value, visible, self.scores, scale, dropout)
+            mixed = attend(query, key, value, visible, self.scores, dropout, scale)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _queries(self, hidden: Tensor, context: AttentionContext) -> tuple[Tensor, Tensor]:
@@ -131,8 +123,8 @@ class LatentAttention(Attention):
         if self.query_squeeze is not None and self.query_gain is not None:
             hidden = self._normed(self.query_squeeze(hidden), self.query_gain)
         query = self.query(hidden).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-        content, turned = query.split([self.content_dim, self.rotary_dim], -1)
-        return content, context.rotate(turned)
+        content, rotated = query.split([self.content_dim, self.rotary_dim], -1)
+        return content, context.rotate(rotated)
 
     def _expanded(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all heads, from latents and shared keys (batch, 1, keys, latent_dim + rotary_dim)."""
@@ -148,7 +140,7 @@ class LatentAttention(Attention):
         return to_keys, to_values
 
     def _normed(self, latent: Tensor, gain: Tensor) -> Tensor:
-        """In the wider of the two dtypes; returned in the latent's own, as the cache keeps what projections give."""
+        """In the wider of the two dtypes; returned in the latent's own, as the cache stores what projections give."""
         return rms_norm(latent, gain, self.eps).to(latent.dtype)
 
     def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype) -> LayerCache:
@@ -169,7 +161,7 @@ class LatentAttention(Attention):
         squeezed = 2 * (latent + self.rotary_dim) + latent + 1 + (0 if query_latent is None else 3 * query_latent + 1)
         if SDPA not in self.scores.kernels:
             expanded = 2 * width + 2 * self.value_dim
-            return self.dim + squeezed + self.num_heads * (expanded + self.scores.kept_per_score() * context_length)
+            return self.dim + squeezed + self.num_heads * (expanded + self.scores.saved_per_score() * context_length)
         if self.value_dim == width:
             # Values are a view of what was expanded, contents and all.
             expanded = 2 * width + self.content_dim + 2 * self.value_dim

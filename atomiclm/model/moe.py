@@ -1,16 +1,16 @@
-"""A feed-forward network made of experts."""
+"""A feed-forward network made of experts, of which each token passes through a few."""
 
 from collections.abc import Callable
+from typing import ClassVar
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted
-from atomiclm.model.activation import Activation
-from atomiclm.model.experts import Experts
-from atomiclm.model.feedforward import GatedFeedForward, two_thirds
+from atomiclm.model.components import Role, check_not_negative, check_positive, supply_part
+from atomiclm.model.feedforward import Activation, GatedFeedForward, activation_function, tensors_saved, two_thirds
 from atomiclm.model.router import Router, Routing, SoftmaxTopK
-from atomiclm.model.rules import check_not_negative, check_positive
-from atomiclm.model.sizes import supply_part
 
 
 class MixtureOfExperts(Accounted):
@@ -22,7 +22,7 @@ class MixtureOfExperts(Accounted):
     hidden_dim          features within one expert. None makes the experts that one token meets, routed and shared,
                         as wide together as a dense gated network by the 2/3 rule, each rounded up to multiple_of: then
                         a token costs what it costs there, and the parameters are more
-    num_shared_experts  experts that every token passes through, with weight 1; 0 for none. They are kept as one gated
+    num_shared_experts  experts that every token passes through, with weight 1; 0 for none. They are one gated
                         network of num_shared_experts times the width, which is the same function
     shared_hidden_dim   features within one shared expert; None = hidden_dim
     router              a ``Router``, given dim, num_experts and experts_per_token
@@ -32,7 +32,7 @@ class MixtureOfExperts(Accounted):
     In training mode ``auxiliary`` holds the weighted losses of the last forward pass, as ``Decoder.auxiliary_losses``
     reads them. The balance loss is a product of two means, of the load and of the scores. In micro-batches the load is
     that of the whole step, from a survey (see ``Decoder.needs_survey``). With gradient checkpointing use the
-    non-reentrant kind, whose first pass keeps their gradient. Under torch.compile the graph breaks here, since how many
+    non-reentrant kind, whose first pass has their gradient. Under torch.compile the graph breaks here, since how many
     tokens an expert gets is known only when it runs.
 
     Source: Shazeer et al. 2017, arXiv 1701.06538; Mixtral, Jiang et al. 2024, arXiv 2401.04088; shared experts: Dai et
@@ -85,7 +85,6 @@ class MixtureOfExperts(Accounted):
         self.auxiliary: dict[str, Tensor] = {}
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Apply to (batch, time, dim)."""
         tokens = hidden.flatten(0, -2)
         routing = self.router(tokens)
         # Outside training there is none, so that an evaluation cannot add the loss of an older batch.
@@ -109,18 +108,17 @@ class MixtureOfExperts(Accounted):
         return losses
 
     def after_step(self) -> None:
-        """Let go of the losses of the last pass, which hold on to its graph."""
+        """Drop the losses of the last pass, and with them its graph."""
         self.auxiliary = {}
 
     def discard_step(self) -> None:
-        """The same."""
         self.after_step()
 
     @property
     def load(self) -> Tensor:
         """(num_experts,) tokens of each expert in the last whole step, over their mean: 1 everywhere is balance.
 
-        Before the first ``after_step`` it is not a number.
+        NaN before the first ``after_step``.
         """
         return self.router.last_load / self.router.last_load.mean()
 
@@ -136,11 +134,85 @@ class MixtureOfExperts(Accounted):
         return sum(part.flops_per_token(context_length) for part in parts)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The input, once; what the router, the experts, the shared network and the losses keep."""
+        """The input, once; what the router, the experts, the shared network and the losses save."""
         of_shared = 0 if self.shared is None else self.shared.activation_elements_per_token(context_length) - self.dim
         of_router = self.router.activation_elements_per_token(context_length)
         of_losses = (1 if self.balance_weight else 0) + (self.num_experts + 1 if self.router_z_weight else 0)
         return of_router + self.experts.activation_elements_per_token(context_length) + of_shared + of_losses
+
+
+class Experts(Accounted):
+    """``y = sum_i weights_i down_e(activation(gate_e(x)) * up_e(x))``, e the i-th expert chosen for the token.
+
+    The weights of all experts are stacks of matrices: gate and up (num_experts, hidden_dim, dim), down
+    (num_experts, dim, hidden_dim), without biases.
+
+    Tokens are sorted by expert, so that an expert does one product a matrix for all its tokens. Nothing is dropped and
+    nothing padded: there is no capacity. A token's terms are added in the order of its own choices, best expert first,
+    so the sum does not depend on the batch. What can differ with the batch is the rounding inside a matrix product,
+    whose kernel is chosen by the number of rows: an output is the same bits while each expert gets the same number of
+    tokens, and equal to rounding otherwise.
+
+    Source: Shazeer et al. 2017, arXiv 1701.06538, equation 1; without capacity or dropping as in MegaBlocks (Gale et
+    al. 2022, arXiv 2211.15841).
+    """
+
+    roles: ClassVar[dict[str, Role]] = {"gate": "matrix", "up": "matrix", "down": "residual"}
+
+    def __init__(
+        self, dim: int, hidden_dim: int, num_experts: int, experts_per_token: int, activation: Activation = "silu"
+    ) -> None:
+        super().__init__()
+        check_positive("hidden_dim", hidden_dim)
+        self.dim = dim
+        self.hidden_dim = hidden_dim
+        self.num_experts = num_experts
+        self.experts_per_token = experts_per_token
+        self.activation = activation
+        self._activate = activation_function(activation)
+        self.gate = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))
+        self.up = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))
+        self.down = nn.Parameter(torch.empty(num_experts, dim, hidden_dim))
+        # As nn.Linear starts: a decoder's init replaces it.
+        for weight, inputs in ((self.gate, dim), (self.up, dim), (self.down, hidden_dim)):
+            nn.init.uniform_(weight, -(inputs**-0.5), inputs**-0.5)
+
+    def forward(self, hidden: Tensor, routing: Routing) -> Tensor:
+        """Pass tokens (tokens, dim) through the experts chosen for them."""
+        # A slot is one choice of one token: slot token * k + i. Sorting is stable, so runs repeat bit for bit.
+        order = routing.experts.flatten().argsort(stable=True)
+        token = order.div(self.experts_per_token, rounding_mode="floor")
+        rows = hidden[token].split(routing.load.tolist())
+        # unbind, not indexing: the gradients of the slices are then stacked once, not padded to full size one by one.
+        stacks = zip(rows, self.gate.unbind(), self.up.unbind(), self.down.unbind(), strict=True)
+        outputs = torch.cat(
+            [
+                F.linear(self._activate(F.linear(own, gate)) * F.linear(own, up), down)
+                for own, gate, up, down in stacks
+                if own.shape[0]
+            ]
+        )
+        slots = torch.empty_like(order).scatter(0, order, torch.arange(order.shape[0], device=order.device))
+        chosen = outputs[slots].unflatten(0, routing.experts.shape)
+        return (chosen * routing.weights.unsqueeze(-1)).sum(1).to(outputs.dtype)
+
+    def flops_per_token(self, context_length: int) -> int:
+        """Two for each weight of the experts that a token passes through."""
+        return 2 * self.num_active_parameters()
+
+    def num_active_parameters(self) -> int:
+        """Weights that one token meets."""
+        return 3 * self.dim * self.hidden_dim * self.experts_per_token
+
+    def num_inactive_parameters(self) -> int:
+        """Weights of the experts that one token does not meet."""
+        return 3 * self.dim * self.hidden_dim * (self.num_experts - self.experts_per_token)
+
+    def activation_elements_per_token(self, context_length: int) -> int:
+        """For each chosen expert: a copy of the input, what a gated network saves, the output, its weight, slots."""
+        of_one = 2 * self.dim + (3 + tensors_saved(self.activation)) * self.hidden_dim
+        # The weight; the token of the slot and the index it went to, int64 and so two numbers each.
+        return self.experts_per_token * (of_one + 5)
 
 
 def load_balance_loss(routing: Routing, batch_load: Tensor | None = None) -> Tensor:

@@ -2,19 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
 import torch
 
+from atomiclm.model.accounting import DecoderCosts
 from atomiclm.model.attention import Attention
-from atomiclm.model.embedding import Embedding
-from atomiclm.model.init import NormalInit
-from atomiclm.model.roles import Role, parameter_roles
-from atomiclm.model.rules import check_positive
-from atomiclm.model.scores import Scores
-
-if TYPE_CHECKING:
-    from atomiclm.model.decoder import Decoder
+from atomiclm.model.attention_scores import Scores
+from atomiclm.model.components import Role, check_positive, parameter_roles
+from atomiclm.model.init import Initialisation, NormalInit
 
 
 class MaximalUpdateInit(NormalInit):
@@ -47,12 +43,10 @@ class MaximalUpdateInit(NormalInit):
                     have ``fan_in * base_dim / dim`` there (a hidden_dim that was rounded differs by the rounding).
                     Fan-in is a weight's last dimension, also of stacked experts
 
-    Besides filling parameters it sets ``head.scale``, the ``scores.scale`` of every attention that has scores, an
-    ``embedding.scale`` of "sqrt_dim" (to the base's: multipliers of inputs do not grow with width) and the model's
-    ``lr_multipliers`` (1 where a name is missing), which optimizers apply; so it runs once on a model. The learning
-    rates are Adam's: an optimizer whose updates scale otherwise, such as Muon, wants others. A decay that is multiplied
-    by the learning rate shrinks with it. Projections to a fixed number of outputs (a router's scores, a gate for each
-    head) are treated as hidden ones.
+    The scale of an embedding that is "sqrt_dim" becomes the base's: multipliers of inputs do not grow with width. The
+    learning rates are Adam's: an optimizer whose updates scale otherwise, such as Muon, wants others. A decay that is
+    multiplied by the learning rate shrinks with it. Projections to a fixed number of outputs (a router's scores, a gate
+    for each head) are treated as hidden ones.
     """
 
     def __init__(
@@ -75,32 +69,32 @@ class MaximalUpdateInit(NormalInit):
         self.zero_head = zero_head
         self.base_fan_in = base_fan_in
 
-    @torch.no_grad()
-    def __call__(self, model: "Decoder") -> None:
-        """Fill the parameters of ``model`` and set its multipliers; on the meta device the latter alone."""
+    def __call__(self, model: DecoderCosts) -> Initialisation:
+        roles = parameter_roles(model)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
         for part in self.base_fan_in or {}:
             if not any(_is_part(part, name) for name in shapes):
                 raise ValueError(
                     f"base_fan_in.{part}: no parameter's name has it, such as {min(shapes)}; see state_dict"
                 )
-        super().__call__(model)
-        for name, role in parameter_roles(model).items():
-            growth = self.growth(model, name, shapes[name])
-            if role in ("matrix", "residual") and growth != 1.0:
-                model.lr_multipliers[name] = 1.0 / growth
-        model.head.scale *= self.base_dim / model.dim
-        embedding = model.embedding
-        if isinstance(embedding, Embedding) and embedding.scale == "sqrt_dim" and model.dim != self.base_dim:
-            embedding.scale = math.sqrt(self.base_dim)
-        for module in model.modules():
+        hidden = [name for name, role in roles.items() if role in ("matrix", "residual")]
+        growth = {name: self.growth(model, name, shapes[name]) for name in hidden}
+        score_scales = {}
+        for name, module in model.named_modules():
             scores = getattr(module, "scores", None)
             if not isinstance(module, Attention) or not isinstance(scores, Scores):
                 continue
             if module.query_width != self.base_head_dim:
-                scores.scale = scores.factor(self.base_head_dim) * self.base_head_dim / module.query_width
+                score_scales[name] = scores.factor(self.base_head_dim) * self.base_head_dim / module.query_width
+        return replace(
+            super().__call__(model),
+            lr_multipliers={name: 1.0 / factor for name, factor in growth.items() if factor != 1.0},
+            logits_scale=self.base_dim / model.dim,
+            embedding_scale=None if model.dim == self.base_dim else math.sqrt(self.base_dim),
+            score_scales=score_scales,
+        )
 
-    def deviation(self, model: "Decoder", name: str, shape: torch.Size, role: Role) -> float:
+    def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         """That of ``NormalInit``, divided by the root of the fan-in's growth in hidden layers."""
         if role == "head" and self.zero_head:
             return 0.0
@@ -109,7 +103,7 @@ class MaximalUpdateInit(NormalInit):
             return deviation
         return deviation / math.sqrt(self.growth(model, name, shape))
 
-    def growth(self, model: "Decoder", name: str, shape: torch.Size) -> float:
+    def growth(self, model: DecoderCosts, name: str, shape: torch.Size) -> float:
         """Fan-in of a parameter over what it is in the base model."""
         for part, base in (self.base_fan_in or {}).items():
             if _is_part(part, name):

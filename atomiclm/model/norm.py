@@ -1,13 +1,14 @@
-"""Normalisation of each token's features."""
+"""Normalisation of each token's features, and of queries and keys."""
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted
-from atomiclm.model.rules import check_positive
+from atomiclm.model.components import Component, check_positive
 
 
 class Norm(Accounted):
@@ -22,7 +23,6 @@ class Norm(Accounted):
         """Normalise (..., dim)."""
 
     def flops_per_token(self, context_length: int) -> int:
-        """No matrix product."""
         return 0
 
 
@@ -43,16 +43,11 @@ class RMSNorm(Norm):
         self.weight = nn.Parameter(torch.ones(dim)) if gain else None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Normalise (..., dim)."""
         return rms_norm(hidden, self.weight, self.eps)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input and the root; with a gain also the normalised features (torch's fused GPU kernel: not those)."""
         return (2 if self.gain else 1) * self.dim + 1
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"dim={self.dim}, eps={self.eps}, gain={self.gain}"
 
 
 class OffsetRMSNorm(Norm):
@@ -72,16 +67,11 @@ class OffsetRMSNorm(Norm):
         self.weight = nn.Parameter(torch.zeros(dim))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Normalise (..., dim)."""
         return rms_norm(hidden, 1 + self.weight, self.eps)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input, the root and the normalised features, as in ``RMSNorm``."""
         return 2 * self.dim + 1
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"dim={self.dim}, eps={self.eps}"
 
 
 class LayerNorm(Norm):
@@ -103,17 +93,12 @@ class LayerNorm(Norm):
         self.bias = nn.Parameter(torch.zeros(dim)) if bias else None
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Normalise (..., dim)."""
-        widest = self.bias if self.weight is None else self.weight
-        return F.layer_norm(_as_wide_as(widest, hidden), (self.dim,), self.weight, self.bias, self.eps)
+        hidden = _widened(hidden, self.bias if self.weight is None else self.weight)
+        return F.layer_norm(hidden, (self.dim,), self.weight, self.bias, self.eps)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input, its mean and its deviation."""
         return self.dim + 2
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"dim={self.dim}, eps={self.eps}, gain={self.gain}, bias={self.bias is not None}"
 
 
 class NoNorm(Norm):
@@ -123,21 +108,120 @@ class NoNorm(Norm):
         super().__init__()
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """The features themselves."""
         return hidden
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """Nothing."""
         return 0
 
 
 def rms_norm(vectors: Tensor, gain: Tensor | None, eps: float) -> Tensor:
     """``x / sqrt(mean(x^2) + eps) * gain`` over the last dimension, in the wider of the two dtypes."""
-    return F.rms_norm(_as_wide_as(gain, vectors), vectors.shape[-1:], gain, eps)
+    if gain is not None and gain.dtype != vectors.dtype:
+        vectors = _widened(vectors, gain)
+    return F.rms_norm(vectors, vectors.shape[-1:], gain, eps)
 
 
-def _as_wide_as(parameter: Tensor | None, hidden: Tensor) -> Tensor:
-    """Features in the dtype of the parameters they meet, if that is wider: torch's fused kernels want one dtype."""
-    if parameter is None or parameter.dtype == hidden.dtype:
-        return hidden
-    return hidden.to(torch.promote_types(parameter.dtype, hidden.dtype))
+def _widened(hidden: Tensor, parameter: Tensor | None) -> Tensor:
+    """In the dtype of the parameter it meets, if that is wider: torch's fused kernels want one dtype."""
+    return hidden if parameter is None else hidden.to(torch.promote_types(parameter.dtype, hidden.dtype))
+
+
+class QueryKeyNorm(Component):
+    """Queries (batch, num_heads, time, head_dim) and keys (batch, num_kv_heads, time, head_dim) to the same.
+
+    after_rotation   whether it acts after the position scheme has rotated them, or before
+
+    Constructors are offered num_heads, num_kv_heads, head_dim and dim by name.
+    """
+
+    after_rotation: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalise both; each stays in its dtype."""
+
+    @abstractmethod
+    def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
+        """Numbers that autograd saves for one token, beyond the queries and keys that come out."""
+
+
+class HeadNorm(QueryKeyNorm):
+    """``x / sqrt(mean(x^2) + eps) * gain`` in each head, before the rotation.
+
+    One gain of head_dim features serves all query heads, another all key heads.
+
+    Source: Henry et al. 2020, arXiv 2010.04245 (there an L2 norm and a learned temperature); in this form Qwen3, arXiv
+    2505.09388.
+    """
+
+    def __init__(self, head_dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        check_positive("eps", eps)
+        self.head_dim = head_dim
+        self.eps = eps
+        self.query = nn.Parameter(torch.ones(head_dim))
+        self.key = nn.Parameter(torch.ones(head_dim))
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        return _rms_by_head(query, self.query, self.eps), _rms_by_head(key, self.key, self.eps)
+
+    def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
+        """The projections before and after the division, and one root for each head."""
+        return (num_heads + num_kv_heads) * (2 * head_dim + 1)
+
+
+class WidthNorm(QueryKeyNorm):
+    """``x / sqrt(mean(x^2) + eps) * gain`` over the features of all heads together, before the rotation.
+
+    Source: OLMo 2, arXiv 2501.00656.
+    """
+
+    def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int, eps: float = 1e-6) -> None:
+        super().__init__()
+        check_positive("eps", eps)
+        self.num_heads = num_heads
+        self.num_kv_heads = num_kv_heads
+        self.head_dim = head_dim
+        self.eps = eps
+        self.query = nn.Parameter(torch.ones(num_heads * head_dim))
+        self.key = nn.Parameter(torch.ones(num_kv_heads * head_dim))
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        return self._across(query, self.query), self._across(key, self.key)
+
+    def _across(self, vectors: Tensor, gain: Tensor) -> Tensor:
+        normed = rms_norm(vectors.transpose(1, 2).flatten(2), gain, self.eps).to(vectors.dtype)
+        return normed.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
+
+    def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
+        """The projections before and after the division, and two roots."""
+        return 2 * (num_heads + num_kv_heads) * head_dim + 2
+
+
+class PlainHeadNorm(QueryKeyNorm):
+    """``x / sqrt(mean(x^2) + eps)`` in each head, with nothing to learn, after the rotation.
+
+    Source: nanochat (Karpathy 2025, github.com/karpathy/nanochat). A rotation leaves the mean square as it is, so the
+    order matters only to a position scheme that also stretches (YaRN's factor on cosine and sine is undone here).
+    """
+
+    after_rotation = True
+
+    def __init__(self, eps: float = 1e-6) -> None:
+        super().__init__()
+        check_positive("eps", eps)
+        self.eps = eps
+
+    def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:
+        return _rms_by_head(query, None, self.eps), _rms_by_head(key, None, self.eps)
+
+    def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
+        """The rotated vectors, and one root for each head."""
+        return (num_heads + num_kv_heads) * (head_dim + 1)
+
+
+def _rms_by_head(vectors: Tensor, gain: Tensor | None, eps: float) -> Tensor:
+    """Over the last dimension of (batch, heads, time, head_dim)."""
+    # As the projections lay them out, (batch, time, heads, head_dim): so is then what attention makes of them, and its
+    # output projection need not copy it.
+    return rms_norm(vectors.transpose(1, 2), gain, eps).to(vectors.dtype).transpose(1, 2)

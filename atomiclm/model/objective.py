@@ -2,16 +2,12 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from atomiclm.model.chunked_loss import chunked_loss
-from atomiclm.model.loss import summed_loss
-from atomiclm.model.rules import check_not_negative, check_positive
-
-if TYPE_CHECKING:
-    from atomiclm.model.decoder import Decoder
+from atomiclm.model.components import check_not_negative, check_positive
+from atomiclm.model.decoder import Decoder
+from atomiclm.model.loss import chunked_loss, summed_loss
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,7 @@ class Objective(ABC):
     @abstractmethod
     def __call__(
         self,
-        model: "Decoder",
+        model: Decoder,
         tokens: Tensor,
         targets: Tensor,
         mask: Tensor | None = None,
@@ -81,28 +77,25 @@ class NextToken(Objective):
 
     def __call__(
         self,
-        model: "Decoder",
+        model: Decoder,
         tokens: Tensor,
         targets: Tensor,
         mask: Tensor | None = None,
         documents: Tensor | None = None,
     ) -> Loss:
-        """Run the model and its head; see ``Objective``."""
-        hidden, *ahead = model.features(tokens, targets, documents)
-        total, nats = self._score(model, hidden, targets, mask, self.z_loss)
+        first, *ahead = model.predictions(tokens, targets, mask, documents)
+        total, nats = self._score(model, first.features, first.targets, first.mask, self.z_loss)
         terms: dict[str, Tensor] = {}
         if self.z_loss:
             terms["z_loss"] = total.detach() - nats
-        if model.lookahead is not None and ahead:
-            for depth, features in enumerate(ahead, start=1):
-                later, counted = model.lookahead.targets(depth, targets, mask, documents)
-                weighted = self._score(model, features, later, counted, 0.0)[0] * model.lookahead.weight_of_one
-                total = total + weighted
-                terms["lookahead"] = terms.get("lookahead", 0) + weighted.detach()
+        for later in ahead:
+            weighted = self._score(model, later.features, later.targets, later.mask, 0.0)[0] * later.weight
+            total = total + weighted
+            terms["lookahead"] = terms.get("lookahead", 0) + weighted.detach()
         return Loss(nats, total, terms, model.auxiliary_losses() if model.training else {})
 
     def _score(
-        self, model: "Decoder", hidden: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float
+        self, model: Decoder, hidden: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float
     ) -> tuple[Tensor, Tensor]:
         """Total with z-loss, and nats (detached)."""
         if self.chunk_tokens is None:

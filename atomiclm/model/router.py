@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted, matmul_flops
-from atomiclm.model.rules import check_not_negative, check_positive
+from atomiclm.model.components import check_not_negative, check_positive
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Router(Accounted):
             experts = self.choose(scores.detach())
             weights = scores.gather(-1, experts)
             if self.normalize:
-                # Sigmoids may all underflow; their weights are then 0 rather than not a number.
+                # Sigmoids may all underflow; their weights are then 0 rather than NaN.
                 weights = weights / (weights.sum(-1, keepdim=True) + 1e-20)
             if self.scale != 1:
                 weights = weights * self.scale
@@ -117,17 +117,12 @@ class Router(Accounted):
         self.batch_load = None
 
     def flops_per_token(self, context_length: int) -> int:
-        """Those of the projection."""
         return matmul_flops(self.projection)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The input, the scores, the places of the chosen ones (two numbers each), and what the division needs."""
+        """The input, the scores, the indices of the chosen ones (two numbers each), and what the division needs."""
         division = self.experts_per_token + 1 if self.normalize else 0
         return self.dim + self.num_experts + 2 * self.experts_per_token + division
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"experts_per_token={self.experts_per_token}, normalize={self.normalize}, scale={self.scale}"
 
 
 class SoftmaxTopK(Router):
@@ -139,7 +134,6 @@ class SoftmaxTopK(Router):
     """
 
     def score(self, logits: Tensor) -> Tensor:
-        """Probabilities."""
         return logits.softmax(-1)
 
 

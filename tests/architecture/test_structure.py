@@ -82,6 +82,6 @@ def test_constants_that_two_packages_keep_agree():
 
     from typing import get_args
 
-    from atomiclm.model.roles import Role
+    from atomiclm.model.components import Role
 
     assert set(get_args(Role)) == set(ROLES)

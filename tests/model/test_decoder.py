@@ -276,7 +276,7 @@ class _Stranger(nn.Module):
     ({"attention": _Stranger}, "attention: _Stranger lacks", ["num_heads: Heads,", "attended_keys: "]),
     ({"attention": LayerPattern({"a": _Stranger}, ["a"])}, "attention: _Stranger lacks", ["num_heads: Heads,"]),
     ({"attention": partial(MultiHeadAttention, num_heads=2, query_key_norm=_HalfDoneNorm)},
-     "attention.query_key_norm: _HalfDoneNorm lacks members of QueryKeyNorm", ["kept_per_token: Numbers"]),
+     "attention.query_key_norm: _HalfDoneNorm lacks members of QueryKeyNorm", ["saved_per_token: Numbers"]),
     ({"position": _Stranger}, "position: _Stranger lacks members of Position", ["max_length: Number", "bias: Added"]),
     ({"position": partial(PositionPattern, schemes={"a": _Stranger}, pattern=["a"])}, "position.schemes.a: ",
      ["embed: Token"]),

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from atomiclm.model import AttentionContext, CausalMask, NoPosition, WindowCache
-from atomiclm.model.visible import Visible
+from atomiclm.model.attention_mask import Visible
 
 CPU = torch.device("cpu")
 

@@ -19,7 +19,7 @@ from atomiclm.model import (
     Scores,
 )
 from atomiclm.model.accounting import matmul_flops
-from atomiclm.model.linear import ResidualLinear
+from atomiclm.model.components import ResidualLinear
 
 VOCAB = 29
 TOKENS = torch.randint(VOCAB, (2, 12), generator=torch.Generator().manual_seed(0))

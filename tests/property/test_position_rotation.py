@@ -19,7 +19,7 @@ from atomiclm.model import (
     RotaryEmbedding,
     YaRN,
 )
-from atomiclm.model.rope import turn_neighbours, turn_neighbours_real
+from atomiclm.model.rope import rotate_adjacent, rotate_adjacent_real
 
 CONTEXT = 16
 ROTARY = {
@@ -105,7 +105,7 @@ def test_complex_and_real_arithmetic_agree(pairs, offset, extra, wide, by_row):
     table = rope.rotation(positions, 5)
     whole = normal(2, 5, 3, offset + 2 * pairs + extra).to(dtype)
     results = []
-    for turn in (turn_neighbours, turn_neighbours_real):
+    for turn in (rotate_adjacent, rotate_adjacent_real):
         leaf = whole.clone().requires_grad_()
         turned = turn(leaf.transpose(1, 2)[..., offset : offset + 2 * pairs], table)
         (turned * torch.arange(2 * pairs, dtype=dtype)).sum().backward()

@@ -4,8 +4,7 @@ import pytest
 import torch
 from small_model import PRESET_SIZES, groups, small_decoder, small_preset
 
-from atomiclm.model import NextToken
-from atomiclm.model.attend import attention_kernel
+from atomiclm.model import NextToken, attention_kernel
 
 OPTIONS = [f"{group}={option}" for group, options in groups().items() for option in options]
 

@@ -208,7 +208,7 @@ def by_the_paper(model, tokens, targets, mask):
         index = k - 1
         read = model.embedding(text[:, k : k + length])
         both = torch.cat([ahead.hidden_norms[index](hidden[:, :length]), ahead.embedding_norms[index](read)], dim=-1)
-        context = model._run(tokens[:, :length], None, None)[1](model.num_layers + index)
+        context = model._contexts(tokens[:, :length], None, None)[model.num_layers + index]
         hidden = ahead.blocks[index](both @ ahead.projections[index].weight.T, context)
         logits = model.logits(ahead.output_norms[index](hidden))
         wanted, counted = text[:, k + 1 : k + 1 + length], mask[:, k:]
@@ -253,11 +253,12 @@ def test_parallel_prediction_is_blocks_on_the_decoders_features():
     model = build(lookahead=partial(ParallelPrediction, depth=2, weight=2.0))
     tokens, targets, mask = batch(masked=True)
     loss = NextToken()(model, tokens, targets, mask)
-    hidden, contexts = model._run(tokens, None, None)
+    contexts = model._contexts(tokens, None, None)
+    hidden = model.hidden(tokens)
     expected = 0.0
     for k in (1, 2):
         logits = model.logits(
-            model.lookahead.output_norms[k - 1](model.lookahead.blocks[k - 1](hidden, contexts(1 + k)))
+            model.lookahead.output_norms[k - 1](model.lookahead.blocks[k - 1](hidden, contexts[1 + k]))
         )
         each = F.cross_entropy(logits[:, :-k].flatten(0, 1), targets[:, k:].flatten(), reduction="none")
         expected = expected + each[mask[:, k:].flatten()].sum()

@@ -76,7 +76,6 @@ def test_leaves_no_trace():
     in_a_process("""
 import sys
 import atomiclm.model
-from atomiclm.model.rules import check_heads
 from atomiclm.sketch import sketching
 before = dict(sys.modules)
 for _ in range(2):

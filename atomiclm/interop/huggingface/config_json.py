@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from atomiclm.model.activation import Activation
+from atomiclm.model.feedforward import Activation
 from atomiclm.user_error import UserError
 
 MAX_SIZE = 1 << 24

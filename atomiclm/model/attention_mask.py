@@ -1,29 +1,73 @@
-"""The keys that the queries of a layer see, in the form that each attention kernel asks for."""
+"""Which keys a query sees: causality, documents, windows and caches, in the form each kernel asks for."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from atomiclm.model.mask import CausalMask
-
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
 
 FLEX_BLOCK = 128
-"""What FlexAttention skips is whole blocks of this many queries and keys."""
+"""FlexAttention skips whole blocks of this many queries and keys."""
+
+
+@dataclass(frozen=True)
+class CausalMask:
+    """The queries of one forward pass and the keys they meet: cached ones first, then their own.
+
+    num_queries   tokens of this pass
+    num_keys      cached tokens plus num_queries; query i sits in slot num_keys - num_queries + i
+    documents     (batch, num_keys) document of every key, or None when every row is one document
+    offset        slot of the first query: the number of keys cached before it
+    """
+
+    num_queries: int
+    num_keys: int
+    device: torch.device
+    documents: Tensor | None = None
+    offset: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offset", self.num_keys - self.num_queries)
+
+    def distances(self) -> Tensor:
+        """(queries, keys) int64: slots from key to query; 0 is the token itself, negative lies in the future."""
+        keys = torch.arange(self.num_keys, device=self.device)
+        return keys[self.offset :, None] - keys
+
+    def allowed(self, window: int | None = None, slots: Tensor | None = None) -> Tensor:
+        """Boolean (queries, keys), or (batch, 1, queries, keys) with documents: True where a query may look.
+
+        A query sees itself and what came before it in its own document; it always sees itself, so no row is empty.
+
+        window   a query sees no further than ``window`` slots, itself the first: ``0 <= distance < window``, as in
+                 Mistral (arXiv 2310.06825) and Gemma 2 in transformers
+        slots    (keys,) int64 slots of the keys in question; None is all of them in order
+        """
+        keys = torch.arange(self.num_keys, device=self.device)
+        queries = keys[self.offset :]
+        slots = keys if slots is None else slots
+        distances = queries[:, None] - slots
+        near = distances >= 0 if window is None else (distances >= 0) & (distances < window)
+        if self.documents is None:
+            return near
+        same = self.documents[:, self.offset :, None] == self.documents[:, slots][:, None, :]
+        return (near & same)[:, None]
 
 
 class Visible:
     """What is seen through one window in one forward pass; layers with the same window share it.
 
-    Each form is made when it is first asked for, and at most once.
-
-    mask     the queries and keys of the pass
-    window   slots that a query sees, its own the first; None is all
-    slots    (keys,) int64 slot of each key that the layer brings, or None: all keys of the pass in order
-    bias     added to the scores, broadcastable to (batch, heads, queries, keys of the pass); None is none
+    mask            the queries and keys of the pass
+    window          slots that a query sees, its own the first; None is all
+    slots           (keys,) int64 slot of each key that the layer brings, or None: all keys of the pass in order
+    bias            added to the scores, broadcastable to (batch, heads, queries, keys of the pass); None is none
+    num_keys        keys that the layer brings
+    is_causal       whether plain causality from the first token says it all
+    is_everything   whether a single query sees every key there is, so that there is nothing to mask or add
     """
 
     def __init__(self, mask: CausalMask, window: int | None, slots: Tensor | None, bias: Tensor | None) -> None:
@@ -32,29 +76,17 @@ class Visible:
         self.window = None if window is None or window >= mask.num_keys else window
         self.slots = slots
         self.bias = bias if bias is None or slots is None else bias[..., slots]
+        self.num_keys = mask.num_keys if slots is None else len(slots)
+        plain = mask.documents is None and bias is None
+        self.is_causal = plain and mask.offset == 0 and self.window is None
+        self.is_everything = plain and mask.num_queries == 1 and (self.window is None or self.num_keys <= self.window)
         self._additive: dict[torch.dtype, Tensor] = {}
         self._blocks: BlockMask | None = None
-
-    @property
-    def num_keys(self) -> int:
-        """Keys that the layer brings."""
-        return self.mask.num_keys if self.slots is None else len(self.slots)
-
-    @property
-    def is_causal(self) -> bool:
-        """Whether plain causality from the first token says it all."""
-        return self.mask.offset == 0 and self.window is None and self.mask.documents is None and self.bias is None
-
-    @property
-    def is_everything(self) -> bool:
-        """Whether a single query sees every key there is, so that there is nothing to mask or add."""
-        within = self.window is None or self.num_keys <= self.window
-        return self.mask.num_queries == 1 and within and self.mask.documents is None and self.bias is None
 
     def additive(self, dtype: torch.dtype) -> Tensor:
         """(..., queries, keys) to add to scores: the bias, or 0, where a query sees a key, and -inf where not.
 
-        Shared by the layers, where a boolean mask would be turned into one of these in each of them.
+        Made once and shared by the layers, each of which would make one of a boolean mask.
         """
         if dtype not in self._additive:
             allowed = self.mask.allowed(self.window, self.slots)
@@ -63,11 +95,11 @@ class Visible:
         return self._additive[dtype]
 
     def blocks(self) -> "BlockMask":
-        """The blocks of queries and keys that FlexAttention need not skip.
+        """The blocks of queries and keys that FlexAttention need not skip; made once.
 
-        Told from the least and greatest slot and document of each block, where torch's `create_block_mask` makes the
-        whole (batch, queries, keys) mask and more of its size. Where documents come back, a block may be kept in which
-        nothing is seen; the kernel asks `_sees` of every pair in it.
+        Found from the least and greatest slot and document of each block, where torch's `create_block_mask` makes the
+        whole (batch, queries, keys) mask and more of its size. Where documents come back, a block may be computed in
+        which nothing is seen; the kernel asks `_sees` of every pair in it.
         """
         if self._blocks is None:
             from torch.nn.attention.flex_attention import BlockMask
@@ -119,17 +151,17 @@ class Visible:
 
 def _bounds(values: Tensor) -> tuple[Tensor, Tensor]:
     """The least and the greatest of each block, (..., n) to (..., blocks)."""
-    places = torch.arange(-(-values.shape[-1] // FLEX_BLOCK) * FLEX_BLOCK, device=values.device)
-    blocks = values[..., places.clamp(max=values.shape[-1] - 1).view(-1, FLEX_BLOCK)]
+    indices = torch.arange(-(-values.shape[-1] // FLEX_BLOCK) * FLEX_BLOCK, device=values.device)
+    blocks = values[..., indices.clamp(max=values.shape[-1] - 1).view(-1, FLEX_BLOCK)]
     return blocks.amin(-1), blocks.amax(-1)
 
 
 def _complete(values: Tensor) -> Tensor:
-    """Which blocks of (n,) have all their places."""
+    """Which blocks of (n,) are full."""
     ends = torch.arange(0, values.shape[-1], FLEX_BLOCK, device=values.device) + FLEX_BLOCK
     return ends <= values.shape[-1]
 
 
 def _ordered(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """How many blocks of each row are meant, and their numbers, those that are meant first."""
+    """How many blocks of each row are True, and the numbers of all blocks, those first."""
     return blocks.sum(-1, dtype=torch.int32), blocks.byte().argsort(dim=-1, descending=True, stable=True).int()

@@ -6,24 +6,21 @@
     flex       FlexAttention (Dong et al. 2024, arXiv 2412.05496), which skips what the mask hides block by block
 
 ``auto``, unless ``with attention_kernel(name):`` says otherwise, takes sdpa for a plain softmax and explicit for the
-rest; on CUDA, flex where a window, documents or the scores call for it and it can (see ``_flex_pays``).
+rest; on CUDA, flex where it can compute them and has blocks to skip or scores to fuse (see ``_kernel``).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from atomiclm.model.scores import EXPLICIT, FLEX, SDPA, Scores
-from atomiclm.model.visible import FLEX_BLOCK, Visible
-
-if TYPE_CHECKING:
-    from torch.nn.attention.flex_attention import AuxOutput
+from atomiclm.model.attention_mask import FLEX_BLOCK, Visible
+from atomiclm.model.attention_scores import EXPLICIT, FLEX, SDPA, Scores
 
 Kernel = Literal["auto", "explicit", "sdpa", "flex"]
 AUTO: Kernel = "auto"
@@ -37,9 +34,9 @@ _chosen: Kernel = AUTO
 
 @contextmanager
 def attention_kernel(kernel: Kernel) -> Iterator[None]:
-    """Compute all attention in one kernel for the while, in this process: ``with attention_kernel("explicit"): ...``.
+    """Compute all attention of this process in one kernel inside: ``with attention_kernel("explicit"): ...``.
 
-    Raises ValueError for a kernel that is not there; ``attend`` raises it where the kernel cannot do what is asked.
+    Raises ValueError for an unknown kernel; ``attend`` raises it where the kernel cannot do what is asked.
     """
     global _chosen
     if kernel not in get_args(Kernel):
@@ -58,8 +55,8 @@ def attend(
     value: Tensor,
     visible: Visible,
     scores: Scores,
-    scale: float,
     dropout: float = 0.0,
+    scale: float | None = None,
 ) -> Tensor:
     """``weights(transform(scale * q k^T) + bias + mask) v``: (batch, num_heads, queries, width of value).
 
@@ -67,7 +64,10 @@ def attend(
     key       (batch, num_kv_heads, keys, width); query head h reads key head ``h // (num_heads / num_kv_heads)``
     value     (batch, num_kv_heads, keys, any width)
     dropout   probability with which a weight is dropped; 0 outside training
+    scale     factor on the products; None is that of ``scores``
     """
+    if scale is None:
+        scale = query.shape[-1] ** -0.5 if scores.scale is None else scores.scale
     kernel = _kernel(query, value, visible, scores, dropout)
     if kernel == SDPA:
         return _sdpa(query, key, value, visible, scale, dropout)
@@ -77,27 +77,30 @@ def attend(
 
 
 def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, dropout: float) -> str:
-    name = type(scores).__name__
-    if _chosen == AUTO:
-        if _flex_pays(query, value, visible, scores, dropout):
-            return FLEX
-        return SDPA if SDPA in scores.kernels else EXPLICIT
-    if _chosen not in scores.kernels:
-        raise ValueError(f"kernel={_chosen} cannot compute {name}; use one of auto, {', '.join(scores.kernels)}")
-    if _chosen == FLEX and dropout:
-        raise ValueError(f"kernel=flex cannot drop attention weights (dropout={dropout}); use auto, or dropout=0")
-    return _chosen
-
-
-def _flex_pays(query: Tensor, value: Tensor, visible: Visible, scores: Scores, dropout: float) -> bool:
-    """Whether FlexAttention can do this, and has blocks to skip or scores to fuse."""
-    can = FLEX in scores.kernels and query.is_cuda and _has_triton() and not dropout
-    can = can and query.dtype in (torch.float32, torch.bfloat16, torch.float16)
-    can = can and min(query.shape[-1], value.shape[-1]) >= _FLEX_MIN_WIDTH
-    # A decoding step has one query, and new shapes at every length: nothing to skip, and a compilation each.
-    can = can and visible.mask.offset == 0 and visible.slots is None and query.shape[2] >= FLEX_BLOCK
-    masked = visible.window is not None or visible.mask.documents is not None
-    return can and (masked or SDPA not in scores.kernels)
+    """The kernel to use: the chosen one, or on auto the fastest that can."""
+    if _chosen != AUTO:
+        if _chosen not in scores.kernels:
+            able = ", ".join(scores.kernels)
+            raise ValueError(f"kernel={_chosen} cannot compute {type(scores).__name__}; use one of auto, {able}")
+        if _chosen == FLEX and dropout:
+            raise ValueError(f"kernel=flex cannot drop attention weights (dropout={dropout}); use auto, or dropout=0")
+        return _chosen
+    flex_can = (
+        FLEX in scores.kernels
+        and query.is_cuda
+        and _has_triton()
+        and not dropout
+        and query.dtype in (torch.float32, torch.bfloat16, torch.float16)
+        and min(query.shape[-1], value.shape[-1]) >= _FLEX_MIN_WIDTH
+        # A decoding step has one query, and new shapes at every length: nothing to skip, and a compilation each.
+        and visible.mask.offset == 0
+        and visible.slots is None
+        and query.shape[2] >= FLEX_BLOCK
+    )
+    has_blocks_to_skip = visible.window is not None or visible.mask.documents is not None
+    if flex_can and (has_blocks_to_skip or SDPA not in scores.kernels):
+        return FLEX
+    return SDPA if SDPA in scores.kernels else EXPLICIT
 
 
 def _explicit(
@@ -135,7 +138,7 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: fl
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scores: Scores, scale: float) -> Tensor:
-    from torch.nn.attention.flex_attention import AuxRequest
+    from torch.nn.attention.flex_attention import AuxRequest, flex_attention
 
     bias = visible.bias
     if bias is not None:
@@ -145,7 +148,9 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scores: S
         transformed = scores.transform(product)
         return transformed if bias is None else transformed + bias[batch, head, query_at, key_at].to(product.dtype)
 
-    mixed, aux = _flex_attention(query.is_cuda)(
+    # It is a fused kernel only when compiled, by us or around us.
+    compute: Any = flex_attention if torch.compiler.is_compiling() else _standalone_flex(query.is_cuda)
+    mixed, aux = compute(
         query,
         key,
         value,
@@ -160,17 +165,8 @@ def _flex(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scores: S
     return mixed if share is None else mixed * share[..., None].to(mixed.dtype)
 
 
-def _flex_attention(fused: bool) -> Callable[..., "tuple[Tensor, AuxOutput]"]:
-    """FlexAttention as it should be called here: it is a fused kernel only when compiled, by us or around us."""
-    from torch.nn.attention.flex_attention import flex_attention
-
-    if torch.compiler.is_compiling():
-        return flex_attention
-    return _apart(fused)
-
-
 @cache
-def _apart(fused: bool) -> Callable[..., Any]:
+def _standalone_flex(fused: bool) -> Callable[..., Any]:
     """FlexAttention outside a compiled model: compiled by itself, or unfused on the CPU."""
     from torch._dynamo import config
     from torch.nn.attention.flex_attention import flex_attention

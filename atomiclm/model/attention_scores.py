@@ -6,13 +6,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from atomiclm.model.roles import Role
-from atomiclm.model.rules import check_positive
+from atomiclm.model.components import Component, Role, check_positive
 
 EXPLICIT, SDPA, FLEX = "explicit", "sdpa", "flex"
 
 
-class Scores(nn.Module):
+class Scores(Component):
     """``weights(transform(scale * q k^T) + bias + mask)``: what stands between the products and the weighted mean.
 
     A new kind overrides ``transform``, ``weights`` or both, and runs in the explicit kernel. Fused kernels never see
@@ -21,7 +20,7 @@ class Scores(nn.Module):
 
     scale     factor on the products; None is ``width^-0.5`` of a query's width (Vaswani et al. 2017, arXiv
               1706.03762, section 3.2.1)
-    kernels   kernels (see ``attend``) that can compute it
+    kernels   kernels (see ``attention_kernels``) that can compute it
     """
 
     kernels: ClassVar[Sequence[str]] = (EXPLICIT,)
@@ -54,13 +53,9 @@ class Scores(nn.Module):
         """Factor (batch, heads, queries) on a softmax's outcome by the log-sum-exp of its scores; None is one."""
         return None
 
-    def kept_per_score(self) -> int:
-        """Numbers that the explicit kernel keeps for the backward pass for each query, head and key: the weights."""
+    def saved_per_score(self) -> int:
+        """Numbers that the explicit kernel saves for the backward pass for each query, head and key: the weights."""
         return 1
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"scale={self.scale}"
 
 
 class Softmax(Scores):
@@ -70,9 +65,6 @@ class Softmax(Scores):
     """
 
     kernels = (SDPA, FLEX, EXPLICIT)
-
-    def __init__(self, scale: float | None = None) -> None:
-        super().__init__(scale)
 
 
 class CappedSoftmax(Scores):
@@ -90,16 +82,11 @@ class CappedSoftmax(Scores):
         self.cap = cap
 
     def transform(self, products: Tensor) -> Tensor:
-        """Press into (-cap, cap)."""
         return self.cap * (products / self.cap).tanh()
 
-    def kept_per_score(self) -> int:
+    def saved_per_score(self) -> int:
         """The weights, and the tanh."""
         return 2
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"cap={self.cap}, scale={self.scale}"
 
 
 class SinkSoftmax(Scores):
@@ -129,7 +116,3 @@ class SinkSoftmax(Scores):
     def share(self, log_sum: Tensor) -> Tensor:
         """``sum_k exp(s_k) / (exp(sink) + sum_k exp(s_k))``, which is ``sigmoid(log_sum - sink)``."""
         return (log_sum - self.sink[:, None]).sigmoid()
-
-    def extra_repr(self) -> str:
-        """What ``print`` shows."""
-        return f"num_heads={self.num_heads}, scale={self.scale}"

@@ -2,19 +2,34 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from atomiclm.model.accounting import Accounted, matmul_flops
 from atomiclm.model.block import Block
-from atomiclm.model.context import AttentionContext
-from atomiclm.model.rules import check_positive
+from atomiclm.model.components import check_positive
+from atomiclm.model.position import AttentionContext
+
+
+class Prediction(NamedTuple):
+    """Features that the head scores, and what they are to predict.
+
+    features   (batch, time, dim)
+    targets    (batch, time) int64
+    mask       (batch, time) bool, True where a target counts; None counts all
+    weight     factor on the loss
+    """
+
+    features: Tensor
+    targets: Tensor
+    mask: Tensor | None
+    weight: float
 
 
 class Lookahead(Accounted):
-    """Predictions at depth 1 to ``depth``: at depth k the token k places after the next one.
+    """Predictions at depth 1 to ``depth``: at depth k the token k positions after the next one.
 
     They share the decoder's embedding and head, and their loss is ``weight / depth * sum_k nats_k``, summed over the
     targets that count, added to that of the next token (arXiv 2412.19437, section 2.2, where too each depth is divided
@@ -22,8 +37,8 @@ class Lookahead(Accounted):
 
     Constructors take ``block``, a function of a layer's number that builds one of the decoder's blocks, and ``norm``, a
     function that builds one of its norms. The blocks here are layers num_layers, num_layers + 1, ... of the same
-    pattern. They run on whole windows: at its last k places depth k reads tokens that it has not been given, which by
-    causality reach no other place, and which are not scored.
+    pattern. They run on whole windows: at its last k positions depth k reads tokens that it has not been given,
+    which by causality reach no other position, and which are not scored.
     """
 
     def __init__(self, depth: int, weight: float, num_layers: int) -> None:
@@ -40,11 +55,6 @@ class Lookahead(Accounted):
         """The blocks, one for each depth."""
         return cast(list[Block], list(self.blocks))
 
-    @property
-    def weight_of_one(self) -> float:
-        """What the loss of each depth is multiplied by."""
-        return self.weight / self.depth
-
     @abstractmethod
     def forward(
         self,
@@ -56,33 +66,42 @@ class Lookahead(Accounted):
         """Features for the head, (batch, time, dim) for each depth.
 
         hidden      (batch, time, dim): the decoder's features after its final norm
-        targets     (batch, time) int64: the token that follows each place
+        targets     (batch, time) int64: the token that follows each position
         embedding   the decoder's token embedding
         contexts    what attention needs, for a layer's number
         """
 
-    def targets(
-        self, depth: int, targets: Tensor, mask: Tensor | None, documents: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        """What depth ``depth`` is to predict, and where that counts: both (batch, time).
+    def predictions(
+        self,
+        hidden: Tensor,
+        targets: Tensor,
+        mask: Tensor | None,
+        documents: Tensor | None,
+        embedding: Callable[[Tensor], Tensor],
+        contexts: Callable[[int], AttentionContext],
+    ) -> list[Prediction]:
+        """What ``forward`` computes, with the targets of each depth; mask and documents as for an ``Objective``.
 
-        A place counts when its later token is in the window, is a target that counts for the decoder itself, and when
-        every token read up to there is of the place's own document.
+        A position counts when its later token is in the window, is a target that counts for the decoder itself, and
+        when every token read up to there is of the position's own document.
         """
         time = targets.shape[1]
-        inside = torch.arange(time, device=targets.device) < time - depth
-        counted = inside.expand_as(targets)
-        if mask is not None:
-            counted = counted & mask.roll(-depth, 1)
-        if documents is not None:
-            counted = counted & (documents.roll(-depth, 1) == documents)
-        return targets.roll(-depth, 1), counted
+        found = []
+        for depth, features in enumerate(self(hidden, targets, embedding, contexts), start=1):
+            inside = torch.arange(time, device=targets.device) < time - depth
+            counted = inside.expand_as(targets)
+            if mask is not None:
+                counted = counted & mask.roll(-depth, 1)
+            if documents is not None:
+                counted = counted & (documents.roll(-depth, 1) == documents)
+            found.append(Prediction(features, targets.roll(-depth, 1), counted, self.weight / self.depth))
+        return found
 
 
 class SequentialPrediction(Lookahead):
     """One module a depth, each reading what the one before computed and the token that lies between.
 
-    ``h_k = block_k(projection_k [norm(h_{k-1}); norm(embedding(token k places ahead))])``; the head reads
+    ``h_k = block_k(projection_k [norm(h_{k-1}); norm(embedding(token k ahead))])``; the head reads
     ``norm(h_k)``. h_0 are the decoder's final features; each norm is one of its own, of the decoder's kind.
 
     Source: DeepSeek-AI 2024 (DeepSeek-V3), arXiv 2412.19437, section 2.2: depth 1, weight 0.3, later 0.1. The paper
@@ -116,7 +135,6 @@ class SequentialPrediction(Lookahead):
         embedding: Callable[[Tensor], Tensor],
         contexts: Callable[[int], AttentionContext],
     ) -> list[Tensor]:
-        """Features for the head, (batch, time, dim) for each depth; see ``Lookahead``."""
         features = []
         for index, block in enumerate(self.layers):
             read = embedding(targets.roll(-index, 1))
@@ -138,7 +156,7 @@ class SequentialPrediction(Lookahead):
 class ParallelPrediction(Lookahead):
     """One module a depth, all reading the decoder's features: ``h_k = block_k(h_0)``, the head reads ``norm(h_k)``.
 
-    Source: Gloeckle et al. 2024, arXiv 2404.19737, section 2. There the next token has such a module too; here it keeps
+    Source: Gloeckle et al. 2024, arXiv 2404.19737, section 2. There the next token has such a module too; here it has
     the decoder itself, so that a model without lookahead is the same but for what is left out. The paper's losses are
     added with equal weight: ``weight = depth``.
     """
@@ -162,7 +180,6 @@ class ParallelPrediction(Lookahead):
         embedding: Callable[[Tensor], Tensor],
         contexts: Callable[[int], AttentionContext],
     ) -> list[Tensor]:
-        """Features for the head, (batch, time, dim) for each depth; see ``Lookahead``."""
         return [
             self.output_norms[index](block(hidden, contexts(self.num_layers + index)))
             for index, block in enumerate(self.layers)

@@ -1,0 +1,259 @@
+"""What all components share: how they print, what their parameters are for, and how a model's sizes reach them."""
+
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+
+import torch
+from torch import nn
+
+from atomiclm.user_error import UserError
+
+
+class Component(nn.Module):
+    """A module that keeps its constructor's arguments in attributes of the same names, and prints them."""
+
+    def extra_repr(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        # Modules and parameters are not among these: torch keeps them apart, and prints the former.
+        return ", ".join(f"{name}={value}" for name, value in vars(self).items() if name in names)
+
+
+def check_positive(name: str, value: int | float) -> None:
+    """Raise ValueError unless the value is greater than zero."""
+    if not value > 0:
+        raise ValueError(f"{name}={value} must be greater than 0")
+
+
+def check_not_negative(name: str, value: int | float) -> None:
+    """Raise ValueError unless the value is zero or greater."""
+    if not value >= 0:
+        raise ValueError(f"{name}={value} must be at least 0; 0 switches it off")
+
+
+def check_dropout(name: str, value: float) -> None:
+    """Raise ValueError unless the value is a dropout probability, 0 <= value < 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}={value} must be at least 0 and below 1; 0 switches dropout off")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# What parameters are for.
+
+Role = Literal["embedding", "head", "matrix", "residual", "gain", "bias"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class ResidualLinear(nn.Linear):
+    """``nn.Linear`` whose output is added to the residual stream.
+
+    Initialisation scales it with depth and optimizers may treat it apart, so it has the role "residual".
+    """
+
+    roles: ClassVar[dict[str, Role]] = {"weight": "residual"}
+
+
+def parameter_roles(model: nn.Module) -> dict[str, Role]:
+    """Role of every parameter, by its name in ``model.named_parameters()``.
+
+    embedding   weights of ``nn.Embedding``: tokens, and learned positions (a tied head is this same parameter)
+    head        the output matrix of an untied head
+    residual    projections that write to the residual stream (``ResidualLinear``)
+    matrix      every other parameter of two or more dimensions
+    bias        what is called "bias"
+    gain        every other vector
+
+    Initialisation, weight decay and the parameter count by role are decided from this. A module may state roles of its
+    own parameters in a class attribute ``roles: dict[str, Role]``, which takes precedence.
+    """
+    roles: dict[str, Role] = {}
+    for prefix, module in model.named_modules():
+        stated: Mapping[str, Role] = getattr(module, "roles", {})
+        for name, parameter in module.named_parameters(prefix="", recurse=False):
+            role = stated.get(name) or _role(module, name, parameter)
+            roles[f"{prefix}.{name}" if prefix else name] = role
+    # A parameter reached by two names is listed under its first, as in named_parameters().
+    return {name: roles[name] for name, _ in model.named_parameters()}
+
+
+def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> Role:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if name == "bias":
+        return "bias"
+    return "matrix" if parameter.ndim >= 2 else "gain"
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# How a component gets the sizes that its constructor names, and no others. This is what lets a new attention ask for
+# ``layer`` or ``context_length`` without an edit of the decoder.
+
+
+class PartError(UserError):
+    """What a component refused, with its path in the model: ``attention.query_key_norm: ...``.
+
+    path     names of the arguments that lead from the decoder to the component, the same as in a configuration
+    reason   what the component said
+    """
+
+    def __init__(self, part: str, error: ValueError) -> None:
+        inner = error if isinstance(error, PartError) else None
+        self.path: str = f"{part}.{inner.path}" if inner else part
+        self.reason: str = inner.reason if inner else str(error)
+        super().__init__(f"{self.path}: {self.reason}")
+
+
+def supply_part[Built](
+    part: str, component: Callable[..., Built], interface: type | None = None, /, **sizes: Any
+) -> Built:
+    """``supply`` for the argument called ``part``.
+
+    interface   the abstract class whose members the result needs to have
+
+    Raises PartError, with the path of the part, for what it refuses and for members that it lacks.
+    """
+    try:
+        built = supply(component, **sizes)
+        if interface is not None:
+            _check_complete(built, interface)
+        return built
+    except ValueError as error:
+        raise PartError(part, error) from error
+
+
+def supply[Built](component: Callable[..., Built], /, **sizes: Any) -> Built:
+    """Call ``component`` with those of ``sizes`` that its signature names and that it does not already hold.
+
+    ``component`` is a class, a function or a ``functools.partial`` of one (a Hydra ``_partial_`` node is such a
+    partial). A value bound in the partial wins over the one offered here. A function, or an object with a ``__call__``,
+    that takes ``**sizes`` is given everything: it may stand for several components and choose among them by ``layer``.
+
+    Raises ValueError when the signature needs an argument that is neither bound nor offered, and for a class that
+    leaves methods abstract.
+    """
+    function = component.func if isinstance(component, partial) else component
+    if inspect.isclass(function) and (abstract := getattr(function, "__abstractmethods__", None)):
+        raise ValueError(_lack(function, abstract, function))
+    bound = set(component.keywords) if isinstance(component, partial) else set()
+    parameters = inspect.signature(component).parameters.values()
+    # A class without a constructor of its own shows nn.Module's, which names **kwargs only to refuse them.
+    takes_all = not inspect.isclass(function) and any(
+        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters
+    )
+    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    named = {parameter.name: parameter for parameter in parameters if parameter.kind in by_name}
+    offered = {name: size for name, size in sizes.items() if (takes_all or name in named) and name not in bound}
+    missing = [
+        name
+        for name, parameter in named.items()
+        if parameter.default is inspect.Parameter.empty and name not in bound | offered.keys()
+    ]
+    if missing:
+        name = getattr(function, "__name__", type(function).__name__)
+        raise ValueError(
+            f"{name} needs {', '.join(missing)}: the decoder supplies {', '.join(sorted(sizes))}; "
+            f"give the rest yourself, as in partial({name}, {missing[0]}=...)"
+        )
+    return component(**offered)
+
+
+def _check_complete(built: object, interface: type) -> None:
+    """Raise ValueError, with their meaning, for public members of an abstract class of ours that ``built`` lacks."""
+    if lacking := [name for name in _members(interface) if not _has(built, name)]:
+        raise ValueError(_lack(type(built), lacking, interface))
+
+
+def _lack(component: type, names: Collection[str], interface: type) -> str:
+    ours = next(base for base in interface.__mro__ if _is_ours(base))
+    meanings = (f"\n      {name}: {meaning}" for name, meaning in _members(interface).items() if name in names)
+    return f"{component.__name__} lacks members of {ours.__name__} that a model needs:{''.join(meanings)}"
+
+
+def _members(interface: type) -> dict[str, str]:
+    """Public methods, properties and annotated attributes of an abstract class of ours, each with its meaning."""
+    members = {}
+    for base in filter(_is_ours, reversed(interface.__mro__)):
+        for name, annotation in inspect.get_annotations(base).items():
+            if get_origin(annotation) is Annotated:
+                members[name] = annotation.__metadata__[0]
+        for name, member in vars(base).items():
+            if not name.startswith(("_", "extra_repr")) and (
+                inspect.isfunction(member) or isinstance(member, property)
+            ):
+                members[name] = " ".join((inspect.getdoc(member) or "").partition("\n\n")[0].split()).rstrip(".:")
+    return members
+
+
+def _is_ours(base: type) -> bool:
+    return base.__module__.startswith("atomiclm.model.")
+
+
+def _has(built: object, name: str) -> bool:
+    if not (hasattr(type(built), name) or hasattr(built, name)):
+        return False
+    found, default = getattr(type(built), name, None), getattr(nn.Module, name, None)
+    # Every module has a forward, which raises; and only classes with ABC's metaclass refuse to leave methods abstract.
+    return not getattr(found, "__isabstractmethod__", False) and (default is None or found is not default)
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+# Layers that differ.
+
+
+class LayerPattern:
+    """Stands for an attention or a feed-forward network and chooses among several by the layer.
+
+    components   by name; each is a class or a partial of one, given the sizes its constructor names
+    pattern      names, one a layer, repeated to the last layer: five times "local", then "global", say
+    first        names of the first layers, before the pattern begins (dense layers before experts, as in DeepSeek-V2)
+    """
+
+    def __init__(
+        self,
+        components: Mapping[str, Callable[..., nn.Module]],
+        pattern: Sequence[str],
+        first: Sequence[str] = (),
+    ) -> None:
+        check_pattern("components", components, pattern, first)
+        self.components = components
+        self.pattern = pattern
+        self.first = first
+
+    def __call__(self, layer: int, **sizes: Any) -> nn.Module:
+        """Build the component of layer ``layer`` (from 0)."""
+        name = name_of_layer(layer, self.pattern, self.first)
+        return supply_part(f"components.{name}", self.components[name], layer=layer, **sizes)
+
+
+def name_of_layer(layer: int, pattern: Sequence[str], first: Sequence[str] = ()) -> str:
+    """The name that stands for layer ``layer`` (from 0)."""
+    return first[layer] if layer < len(first) else pattern[(layer - len(first)) % len(pattern)]
+
+
+def check_pattern(argument: str, known: Mapping[str, Any], pattern: Sequence[str], first: Sequence[str]) -> None:
+    """Raise ValueError unless the pattern has a name, and only names that are there."""
+    if not pattern:
+        raise ValueError("pattern=[] is empty; give one name a layer, repeated to the last layer")
+    for argument_of_names, names in (("first", first), ("pattern", pattern)):
+        for name in names:
+            if name not in known:
+                known_names = ", ".join(known) or "nothing"
+                raise ValueError(f"{argument_of_names}={list(names)} names {name!r}; {argument} has {known_names}")
+
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; each module's own mode is restored afterwards."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        for module in training:
+            module.training = True
