@@ -15,7 +15,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from atomiclm.model.rope import RotaryEmbedding, rotate_halves, rotate_adjacent, rotate_adjacent_real
+from atomiclm.model.rope import RotaryEmbedding, rotate_adjacent, rotate_adjacent_real, rotate_halves
 
 BATCH_SIZE, NUM_HEADS, LENGTH, REPEATS = 8, 8, 256, 5
 Turn = Callable[[Tensor, Tensor], Tensor]
