@@ -20,7 +20,7 @@ from atomiclm.config.cautions import cautions
 from atomiclm.config.compose import compose, job_overrides
 from atomiclm.config.counting import cost_of
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
-from atomiclm.sweep.cost_table import Arm, Rate, full, table
+from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
 from atomiclm.training.machine import read_machine
 from atomiclm.user_error import UserError
@@ -54,7 +54,7 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
     rate = machine_rate(values)
     if len(runs) == 1:
         print(f"{values['name']}/{runs[0].folder.name}" if isinstance(runs[0], RunConfig) else values["name"])
-        for label, text in full(costs[0], rate):
+        for label, text in describe_cost(costs[0], rate):
             print(f"  {label:22} {text}")
     else:
         print(
@@ -62,8 +62,8 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> Non
         )
         differing = settings_that_differ(overrides)
         solved = [run.matched.solution if run.matched else None for run in runs]
-        arms = [Arm(*parts) for parts in zip(differing, costs, solved, strict=True)]
-        for line in table(arms, rate):
+        rows = [CostRow(*parts) for parts in zip(differing, costs, solved, strict=True)]
+        for line in cost_table(rows, rate):
             print(f"  {line}")
         print(f"  time of steps: at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}, to what like runs here reached")
     for matched in dict.fromkeys(str(run.matched) for run in runs if run.matched):

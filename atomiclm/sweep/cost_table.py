@@ -25,7 +25,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Arm:
+class CostRow:
     """One row of the table: the settings that tell it apart, its cost, and the size that its match was solved to."""
 
     settings: Mapping[str, str]
@@ -33,7 +33,7 @@ class Arm:
     matched: str | None = None
 
 
-def full(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
+def describe_cost(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
     """Yield (label, text) for every figure of one configuration."""
     total = cost.parameters
     yield "parameters", f"{total:,}"
@@ -66,32 +66,32 @@ def full(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
         yield "  at most", f"at {reached:.2e} FLOP/s, as the slowest run of about this size here"
 
 
-def table(arms: Sequence[Arm], rate: Rate) -> Iterator[str]:
-    """Yield the lines of a table, one row an arm; percentages are differences to the first arm."""
-    names = list(dict.fromkeys(name for arm in arms for name in arm.settings))
-    has_match = any(arm.matched for arm in arms)
-    rows = [[*(_short(name, names) for name in names), *(["matched by"] if has_match else [])]]
-    rows[0] += ["parameters", "", "non-embedding", "", "FLOPs/token", ""]
-    rows[0] += [f"cache B/token ({CACHE_DTYPE})", "", "memory", "time"]
-    first = arms[0].cost
-    for arm in arms:
-        cost = arm.cost
+def cost_table(rows: Sequence[CostRow], rate: Rate) -> Iterator[str]:
+    """Yield the lines of a table, percentages are differences to the first row."""
+    names = list(dict.fromkeys(name for row in rows for name in row.settings))
+    has_match = any(row.matched for row in rows)
+    lines = [[*(_short(name, names) for name in names), *(["matched by"] if has_match else [])]]
+    lines[0] += ["parameters", "", "non-embedding", "", "FLOPs/token", ""]
+    lines[0] += [f"cache B/token ({CACHE_DTYPE})", "", "memory", "time"]
+    first = rows[0].cost
+    for row in rows:
+        cost = row.cost
         against = residuals(cost, first)
         training = cost.training_flops_per_token
-        row = [arm.settings.get(name, "") for name in names]
+        line = [row.settings.get(name, "") for name in names]
         if has_match:
-            row.append(arm.matched or "")
-        row += [
+            line.append(row.matched or "")
+        line += [
             f"{cost.parameters:,}", _share(against["parameters"]),
             f"{cost.non_embedding_parameters:,}", _share(against["non_embedding_parameters"]),
             f"{training:,}", _share(training / first.training_flops_per_token - 1),
             f"{cost.cache_bytes_per_token:,}", _share(against["cache_bytes"]),
             _bytes(cost.memory_bytes), _time(cost, rate),
         ]  # fmt: skip
-        rows.append(row)
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        cells = (text.rjust(width) for text, width in zip(row, widths, strict=True) if width)
+        lines.append(line)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    for line in lines:
+        cells = (text.rjust(width) for text, width in zip(line, widths, strict=True) if width)
         yield "  ".join(cells).rstrip()
 
 
