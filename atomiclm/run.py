@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.branch import Trunk
@@ -24,13 +23,12 @@ from atomiclm.config.run import RunConfig
 from atomiclm.config.signals import Request, deferred
 from atomiclm.config.user_code_hash import user_code_hash
 from atomiclm.data import Batch, training_batches
-from atomiclm.evaluation import Evaluation, validation_protocol, validation_row
-from atomiclm.evaluation.baselines import NGRAM_TRAIN_BYTES, baselines, notes
-from atomiclm.generation import Sampler, generate
+from atomiclm.evaluation import validation_protocol
+from atomiclm.evaluation.baselines import notes
 from atomiclm.model import Decoder, parameter_roles
+from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.sweep.run_status import refuse_other_text, summary_of
-from atomiclm.tokenizer import END_OF_TEXT
 from atomiclm.tracking import (
     Console,
     Record,
@@ -39,7 +37,6 @@ from atomiclm.tracking import (
     code_of,
     environment,
     read_metrics,
-    read_summary,
     write_summary,
 )
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
@@ -51,7 +48,7 @@ from atomiclm.training.out_of_memory import advice
 from atomiclm.training.recovery import FolderRecovery
 from atomiclm.training.runtime import best_device
 from atomiclm.training.saving import SaveCheckpoints
-from atomiclm.training.step import Diverged, Interrupted
+from atomiclm.training.step import Diverged
 from atomiclm.user_error import UserError
 
 _STOP_SECONDS = 8.0
@@ -76,7 +73,6 @@ class Run:
         self.folder = RunFolder(config.folder)
         self.stop = Request()
         self.anchors: dict[str, float] = {}
-        self.decode_tokens_per_second: float | None = None
         self.summary: dict[str, Any] = {}
         self.error: BaseException | None = None
 
@@ -116,7 +112,16 @@ class Run:
                 raise UserError(f"trainer.{error}") from error
             order, separate_documents = self.trainer.order, self.trainer.separate_documents
             self.batches = training_batches(self.corpus, self.model.context_length, order, separate_documents)
-            self.evaluation: Evaluation = _build(values, "evaluation")
+            self.evaluation = RunEvaluation(
+                _build(values, "evaluation"),
+                self.model,
+                self.corpus,
+                self.trainer,
+                self.runtime,
+                values["seed"],
+                self.console,
+                lambda: bool(self.stop),
+            )
             self.mirror: WeightsAndBiases = _build(values, "tracking")
             self.state = TrainState(self.model, optimizer)
             if self.trunk is not None:
@@ -154,7 +159,10 @@ class Run:
                 with _memory_advice(self.config):
                     with deferred() as self.stop:
                         self._train(record, log)
-                    self._add_anchors(log)
+                    self.anchors = self.evaluation.anchors()
+                    if self.anchors and not read_metrics(folder.metrics, "anchors"):  # a run killed here has them
+                        named = {f"anchor/{name}": value for name, value in self.anchors.items()}
+                        log({"event": "anchors", **self.state.position(), **named})
             except KeyboardInterrupt as stopped:
                 state, self.error = "interrupted", stopped
             except Diverged as diverged:
@@ -250,15 +258,20 @@ class Run:
             record,
             self._conditions(),
         )
+        settings = self.evaluation.settings
         hooks: list[Hook] = [
             LogMetrics(
                 log, runtime.log_every_steps, self.corpus.bytes_per_training_token, flops_per_token, peak.utilization
             ),
-            Validate(log, self._validation(), self.evaluation.times),
-            Sample(log, self._sample, self.evaluation.sample_times if self.evaluation.samples else 0),
+            Validate(log, self.evaluation.validate, settings.times),
+            Sample(log, self.evaluation.sample, settings.sample_times if settings.samples else 0),
             saver,  # last, so that a step's rows are in the record when it is saved
         ]
-        recovery = FolderRecovery(folder.bad_steps, saver, log, console.say, self._as_text)
+
+        def as_text(batch: Batch) -> list[str]:
+            return [self.corpus.tokenizer.decode(row) for row in batch.inputs.tolist()]
+
+        recovery = FolderRecovery(folder.bad_steps, saver, log, console.say, as_text)
         schedule = build(self.config.values["schedule"])
         try:
             saver.begin(state)
@@ -277,74 +290,6 @@ class Run:
                 raise Stopped(self.stop.signal or 0)
         finally:
             saver.wait()
-
-    def _add_anchors(self, log: Log) -> None:
-        """Note what simpler models reach on this validation split; computed once a corpus, saved beside its shards."""
-        self.anchors = dict(self.corpus.anchors)
-        if self.evaluation.anchors:
-            self.anchors |= self._computed_anchors()
-        if self.anchors and not read_metrics(self.folder.metrics, "anchors"):  # a run killed here has them already
-            named = {f"anchor/{name}": value for name, value in self.anchors.items()}
-            log({"event": "anchors", **self.state.position(), **named})
-
-    def _computed_anchors(self) -> dict[str, float]:
-        cached = self.corpus.folder / "anchors.json"
-        if cached.is_file():
-            with suppress(ValueError):  # damaged: computed again
-                return read_summary(cached)
-        self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
-        found = baselines(
-            self.corpus.raw_bytes("train", NGRAM_TRAIN_BYTES),
-            self.corpus.raw_bytes("validation"),
-            lambda name: self.console.still(f"computing the anchors: {name}"),
-        )
-        write_summary(cached, found)
-        return found
-
-    # -----------------------------------------------------------------------------------------------------------------
-    # What the hooks ask of the model.
-
-    def _refuse_if_stopped(self, *_: int) -> None:
-        """Raise `Interrupted` once a stop was requested: what is given up is made again when the run goes on."""
-        if self.stop:
-            raise Interrupted
-
-    def _as_text(self, batch: Batch) -> list[str]:
-        return [self.corpus.tokenizer.decode(row) for row in batch.inputs.tolist()]
-
-    def _validation(self) -> Any:
-        """Return what computes a row of the validation split's figures."""
-        model_forward = self.trainer.forward(self.model, self.runtime)
-
-        def forward(tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
-            self._refuse_if_stopped()
-            self.console.still("validating")
-            return model_forward(tokens, documents=documents)
-
-        batch_size, separate_documents = self.evaluation.batch_size, self.trainer.separate_documents
-        return lambda: validation_row(
-            self.model, forward, self.corpus, batch_size, self.runtime.device, separate_documents
-        )
-
-    def _sample(self) -> list[dict[str, str]]:
-        tokenizer, settings = self.corpus.tokenizer, self.evaluation
-        end_of_text = tokenizer.special_tokens[END_OF_TEXT]
-        prompt = tokenizer.encode(settings.sample_prompt) or [end_of_text]
-        begun = time.perf_counter()
-        drawn = generate(
-            self.model,
-            [prompt] * settings.samples,
-            settings.sample_tokens,
-            Sampler(settings.sample_temperature),
-            seed=self.config.values["seed"],
-            stop_tokens=frozenset([end_of_text]),
-            on_token=self._refuse_if_stopped,
-            never=tokenizer.unused_ids(self.model.vocab_size),
-        )
-        # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
-        self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)
-        texts = [tokenizer.decode([token for token in ids if token != end_of_text]) for ids in drawn]
-        return [{"prompt": settings.sample_prompt, "text": text} for text in texts]
 
     def _save_speed[T, R](self, save: Callable[[Path, T], R], seen: T) -> R | None:
         """Save for `plan` what was seen of this machine; None, and said, where that cannot be."""
@@ -392,8 +337,8 @@ class Run:
         figures: dict[str, Any] = {**state.position(), **state.latest}
         if "train/tokens_per_second" in state.latest and state.seconds:
             figures["tokens_per_second"] = round(state.tokens / state.seconds, 1)
-        if self.decode_tokens_per_second is not None:
-            figures["decode_tokens_per_second"] = self.decode_tokens_per_second
+        if self.evaluation.decode_tokens_per_second is not None:
+            figures["decode_tokens_per_second"] = self.evaluation.decode_tokens_per_second
         if state.best is not None:
             figures["best"] = {"step": state.best[0], "bits_per_byte": state.best[1]}
         if state.bad_steps:
@@ -474,7 +419,7 @@ class Run:
         if self.anchors:
             values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
             yield f"anchors     {values}  (bits per byte on the same bytes)"
-            if self.evaluation.anchors:
+            if self.evaluation.settings.anchors:
                 yield from (f"            {note}" for note in notes(self.corpus.train.num_bytes))
         yield f"run         {path}"
         yield f'next        python -m atomiclm.generate {shlex.quote(str(path))} --prompt "..."'

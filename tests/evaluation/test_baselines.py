@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from atomiclm.evaluation import baselines as module
 from atomiclm.evaluation import ngram_bits_per_byte
 from atomiclm.evaluation.baselines import baselines, notes
-from atomiclm.run import Run
+from atomiclm.run_evaluation import RunEvaluation
 
 
 def slow_witten_bell(train, validation, order):
@@ -152,10 +152,10 @@ def test_saved_anchors_that_are_damaged_are_computed_anew(tmp_path):
     text = b"the cat sat on the mat, and the cat sat still. " * 50
     corpus = SimpleNamespace(folder=tmp_path, raw_bytes=lambda part, limit=None: text)
     said = []
-    session = SimpleNamespace(corpus=corpus, console=SimpleNamespace(say=said.append, still=lambda doing: None))
-    found = Run._computed_anchors(session)
-    assert Run._computed_anchors(session) == found
+    evaluation = SimpleNamespace(corpus=corpus, console=SimpleNamespace(say=said.append, still=lambda doing: None))
+    found = RunEvaluation._computed_anchors(evaluation)
+    assert RunEvaluation._computed_anchors(evaluation) == found
     assert len(said) == 1
     (tmp_path / "anchors.json").write_text('{"bigram": ')
-    assert Run._computed_anchors(session) == found
+    assert RunEvaluation._computed_anchors(evaluation) == found
     assert len(said) == 2
