@@ -41,11 +41,11 @@ from atomiclm.tracking import (
 )
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.checkpoint import Retention
-from atomiclm.training.conditions import conditions, reasons_inexact
 from atomiclm.training.hooks import Hook, Log, LogMetrics, Sample, Validate
 from atomiclm.training.machine import Peak, Reached, keep_rate, keep_run
 from atomiclm.training.out_of_memory import advice
 from atomiclm.training.recovery import FolderRecovery
+from atomiclm.training.reproducibility import conditions, reasons_inexact
 from atomiclm.training.runtime import best_device
 from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged

@@ -1,11 +1,9 @@
-"""Averages of the weights over a run: what is evaluated and kept, in place of the last step's weights."""
+"""Averages of the weights over a run: what is evaluated and saved, in place of the last step's weights."""
 
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-
-from atomiclm.training.rules import check_average
 
 
 class ExponentialAverage:
@@ -26,8 +24,8 @@ class ExponentialAverage:
     """
 
     def __init__(self, decay: float = 0.999) -> None:
-        for argument, message in check_average({"decay": decay}):
-            raise ValueError(f"{argument}: {message}")
+        if not 0.0 <= decay < 1.0:
+            raise ValueError(f"decay: {decay} is not in [0, 1); 0.999 looks back over about 1000 steps")
         self.decay = decay
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a run does about a step that cannot be taken: its loss or gradient is no number, or its loss is a spike.
+"""What a run does about a step that cannot be taken: its loss or gradient is not finite, or its loss is a spike.
 
 Every policy is a function of the run alone, never of when the machine happened to save: a run that was killed in
 between does the same.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Literal, Protocol
 
 from atomiclm.data import Batch
-from atomiclm.training.rules import check_bad_steps, check_spikes
+from atomiclm.training.state import TrainState
 
 Action = Literal["stop", "skip", "rewind"]
 
@@ -45,17 +45,24 @@ class BadStepPolicy(Protocol):
 
     rewind_every_steps: int | None
 
-    def action(self, bad_steps: int) -> Action:
-        """Return what to do about this one."""
+    def action(self, bad_steps: int) -> Action: ...
+
+
+class Recovery(Protocol):
+    """Where a bad step is noted, and what a run can rewind to: `recovery.FolderRecovery`."""
+
+    def note(self, state: TrainState, bad: BadStep, action: Action) -> None: ...
+
+    def rewind(self, state: TrainState) -> None:
+        """Restore the newest rewind point, in place."""
 
 
 class StopAtBadStep:
-    """The run has diverged, and that is its result: the custom of comparisons, where nothing is mended on the way."""
+    """The run has diverged, and that is its result: the custom of comparisons, where no run is repaired."""
 
     rewind_every_steps: int | None = None
 
     def action(self, bad_steps: int) -> Action:
-        """Stop."""
         return "stop"
 
 
@@ -72,8 +79,8 @@ class SkipBadSteps:
     rewind_every_steps: int | None = None
 
     def __init__(self, limit: int = 10) -> None:
-        for argument, message in check_bad_steps({"limit": limit}):
-            raise ValueError(f"{argument}: {message}")
+        if limit < 1:
+            raise ValueError(f"limit: {limit} is not positive; give at least 1 bad step")
         self.limit = limit
 
     def action(self, bad_steps: int) -> Action:
@@ -97,8 +104,10 @@ class RewindBadSteps:
     """
 
     def __init__(self, every_steps: int = 100, limit: int = 10) -> None:
-        for argument, message in check_bad_steps({"every_steps": every_steps, "limit": limit}):
-            raise ValueError(f"{argument}: {message}")
+        if every_steps < 1:
+            raise ValueError(f"every_steps: {every_steps} is not positive; give at least 1 step")
+        if limit < 1:
+            raise ValueError(f"limit: {limit} is not positive; give at least 1 bad step")
         self.every_steps = every_steps
         self.limit = limit
         self.rewind_every_steps: int | None = every_steps
@@ -124,8 +133,10 @@ class SpikeDetector:
     """
 
     def __init__(self, deviations: float = 6.0, window: int = 128, is_bad: bool = False) -> None:
-        for argument, message in check_spikes({"deviations": deviations, "window": window}):
-            raise ValueError(f"{argument}: {message}")
+        if not deviations > 0:
+            raise ValueError(f"deviations: {deviations} is not positive; 6 is far beyond the noise of a batch")
+        if window < 2:
+            raise ValueError(f"window: {window} steps have no standard deviation; give at least 2")
         self.deviations = deviations
         self.window = window
         self.is_bad = is_bad

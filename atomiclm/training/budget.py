@@ -20,9 +20,11 @@ class Budget:
         limits = {"max_steps": self.max_steps, "max_tokens": self.max_tokens, "max_seconds": self.max_seconds}
         for name, limit in limits.items():
             if limit is not None and not limit > 0:
-                raise ValueError(f"{name}={limit} is not positive; give a positive budget, or null for no such limit")
+                raise ValueError(
+                    f"{name}: {limit} is not a positive budget; give a positive number, or null for no limit"
+                )
         if all(limit is None for limit in limits.values()):
-            raise ValueError("no limit: give one of max_steps, max_tokens, max_seconds")
+            raise ValueError("max_tokens: no limit; give one of max_steps, max_tokens, max_seconds")
 
     def steps(self, tokens_per_step: int) -> int | None:
         """Return the number of steps the budget in steps and tokens allows (the last one may pass `max_tokens`)."""

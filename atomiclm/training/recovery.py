@@ -1,4 +1,4 @@
-"""What a run in a folder does about a bad step: the batch is kept, the record says so, rewinding works."""
+"""What a run folder records of a bad step, and how the run rewinds to a checkpoint."""
 
 import json
 import math
@@ -22,7 +22,7 @@ class FolderRecovery:
 
         bad_steps/batch_00000123/
             batch.safetensors       inputs, targets and, where there are any, mask and documents: (batch, time)
-            facts.json              step, reason, loss, gradient norm, whose gradients are no numbers, what was done
+            facts.json              step, reason, loss, gradient norm, which gradients are not finite, action
 
     Args:
         folder: `bad_steps` of the run.
@@ -47,17 +47,17 @@ class FolderRecovery:
         self.text = text
 
     def note(self, state: TrainState, bad: BadStep, action: Action) -> None:
-        """Keep the batch, write the row, say it."""
+        """Save the batch, write the row, report it."""
         place = self.folder / f"batch_{bad.index:08d}"
-        done = {"stop": "the run stops", "skip": "the batch is stepped over", "rewind": "the run goes back"}[action]
-        self.say(f"bad step {state.step} (batch {bad.index}): {bad}; {done}; kept in {place}")
+        done = {"stop": "the run stops", "skip": "the batch is skipped", "rewind": "the run rewinds"}[action]
+        self.say(f"bad step {state.step} (batch {bad.index}): {bad}; {done}; batch saved in {place}")
         row = {"batch": bad.index, "reason": bad.reason, "loss": bad.loss, "gradient_norm": bad.gradient_norm}
         self.log({"event": "bad_step", **state.position(), **row, "action": action})
         facts = {"step": state.step, **row, "action": action, "gradients": bad.gradients, "text": self.text(bad.batch)}
         try:
             _keep(place, bad.batch, facts)
         except OSError as error:
-            self.say(f"the batch of the bad step was not kept: {error}")
+            self.say(f"the batch of the bad step was not saved: {error}")
 
     def rewind(self, state: TrainState) -> None:
         """Go back to the newest rewind point."""

@@ -13,12 +13,12 @@ def check_trainer(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     given = {name: limit for name, limit in limits.items() if limit is not None}
     for name, limit in given.items():
         if not limit > 0:
-            yield name, f"{limit} is not a positive budget; give a positive number, or null for no such limit"
+            yield name, f"{limit} is not a positive budget; give a positive number, or null for no limit"
     if not given:
         try:
             Budget(**limits)
         except ValueError as error:
-            yield "max_tokens", str(error)
+            yield "max_tokens", str(error).removeprefix("max_tokens: ")
     if settings["batch_size"] < 1:
         yield "batch_size", f"{settings['batch_size']} is not positive; give at least 1 sequence a step"
     clip = settings.get("gradient_clip")

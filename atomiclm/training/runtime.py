@@ -5,14 +5,17 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from atomiclm.bfloat16 import has_native_bfloat16
-from atomiclm.training.activation_checkpointing import checkpointed_blocks
+from atomiclm.model.block import Block
 from atomiclm.training.machine import MatmulRate, processor_name
 
 _TORCHS_THREADS = torch.get_num_threads()
@@ -39,6 +42,9 @@ class Runtime:
         checkpoint_every_seconds: seconds between two checkpoints (one is always written at the end); null = only then.
         keep_checkpoints: how many of the newest checkpoints are kept.
         keep_best: also the checkpoint whose validation was the best so far.
+
+    Raises:
+        ValueError: a setting is out of range, or the machine has no such device.
     """
 
     def __init__(
@@ -64,8 +70,20 @@ class Runtime:
         self.checkpoint_every_seconds = checkpoint_every_seconds
         self.keep_checkpoints = keep_checkpoints
         self.keep_best = keep_best
+        counts = {"num_threads": num_threads, "micro_batch_size": micro_batch_size,
+                  "log_every_steps": log_every_steps, "keep_checkpoints": keep_checkpoints}  # fmt: skip
+        for argument, count in counts.items():
+            if count is not None and count < 1:
+                raise ValueError(f"{argument}: {count} is not positive; give at least 1")
+        cores = os.cpu_count() or 1
+        if num_threads is not None and num_threads > cores:
+            raise ValueError(f"num_threads: {num_threads} is more than this machine's {cores} cores")
+        if checkpoint_every_seconds is not None and checkpoint_every_seconds < 0:
+            raise ValueError(
+                f"checkpoint_every_seconds: {checkpoint_every_seconds} is negative; give 0 to save after every step"
+            )
         if not _is_available(self.device):
-            raise ValueError(f"device={device} is not available on this machine; device=auto takes {best_device()}")
+            raise ValueError(f"device: {device} is not available on this machine; device=auto takes {best_device()}")
 
     def prepare(self) -> None:
         """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
@@ -76,7 +94,7 @@ class Runtime:
         torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
         # The mode also overwrites every fresh buffer with NaN, which guards against reads nothing here makes.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        _keep_freed_memory()
+        _reuse_freed_memory()
         if self.compile:
             # A sweep's cells share a process, and after eight shapes of one function the compiler silently gives up.
             torch.compiler.reset()
@@ -147,7 +165,39 @@ class Runtime:
         return processor_name() if self.device.type == "cpu" else self.device.type
 
 
-def _keep_freed_memory() -> None:
+@contextmanager
+def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
+    """While open, each block of `model` keeps only its input in a training pass, and recomputes the rest backwards.
+
+    Memory falls from the activations of all blocks to one block's and the inputs of the others, for one more forward
+    pass of the blocks. The same random numbers are drawn again (dropout), so nothing changes but the order in which
+    things are computed, and on a CPU not a bit of the result.
+
+    The hook is the block's `forward`, replaced on the instance: parameters keep their names and blocks know nothing of
+    it. A component with effects in its forward pass must not repeat them when that runs within a backward pass, as
+    `Router` does not. Passes without gradients, and those with a cache, are left as they are.
+
+    Source: Chen et al. (2016), arXiv:1604.06174, with blocks as the segments; torch's non-reentrant kind.
+    """
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    for block in blocks:
+        block.__dict__["forward"] = partial(_forward, block.forward)
+    try:
+        yield
+    finally:
+        for block in blocks:
+            del block.__dict__["forward"]
+
+
+def _forward(forward: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+    has_cache = len(arguments) > 2 and arguments[2] is not None
+    if has_cache or not torch.is_grad_enabled():
+        return forward(*arguments)
+    recomputed: torch.Tensor = checkpoint(forward, *arguments, use_reentrant=False)
+    return recomputed
+
+
+def _reuse_freed_memory() -> None:
     """Tell glibc to reuse large blocks instead of giving them back to the kernel.
 
     A step's large tensors are freed and made again every step; as fresh mappings, the kernel zeroes each of their pages

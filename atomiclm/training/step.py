@@ -24,7 +24,7 @@ class StepResult:
     Attributes:
         loss: cross-entropy in nats for each counted target, over the whole batch, before the update.
         gradient_norm: before clipping.
-        tokens: places in the batch, whether they count or not.
+        tokens: positions in the batch, whether they count or not.
         targets: how many targets counted.
         seconds: that the step took.
         progress_before: fraction of the budget used before it.
@@ -52,7 +52,7 @@ class MeanLoss:
 
 
 class Diverged(RuntimeError):
-    """The loss or the gradient is no longer a number."""
+    """The loss or the gradient is no longer finite."""
 
 
 class Interrupted(Exception):
@@ -121,7 +121,7 @@ def _pieces(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor,
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
     """Scale all gradients by min(1, limit / norm), where norm is their joint Euclidean norm; return the norm.
 
-    Where there is no gradient the norm is 0. Where it is no number the gradients are left as they are: scaled by it,
+    Where there is no gradient the norm is 0. Where it is not finite the gradients are left as they are: scaled by it,
     one bad element would spoil all of them, and nobody could say which it was.
 
     Source: Pascanu, Mikolov and Bengio (2012), arXiv:1211.5063, algorithm 1.

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -12,10 +12,9 @@ from atomiclm.data import Batch, Order
 from atomiclm.model import Decoder, Loss, NextToken, Objective
 from atomiclm.optim.schedule import Schedule
 from atomiclm.training.averaging import Averaging, ExponentialAverage
-from atomiclm.training.bad_steps import Action, BadStep, BadStepPolicy, SpikeDetector, StopAtBadStep
+from atomiclm.training.bad_steps import BadStep, BadStepPolicy, Recovery, SpikeDetector, StopAtBadStep
 from atomiclm.training.budget import Budget
 from atomiclm.training.hooks import Hook
-from atomiclm.training.rules import check_trainer
 from atomiclm.training.runtime import Precision, Runtime
 from atomiclm.training.state import TrainState, Unfinished, random_state, restore_random_state
 from atomiclm.training.step import Diverged, Interrupted, LossFunction, StepResult, accumulate, clip_gradient
@@ -30,34 +29,6 @@ class Batches(Protocol):
         """Return the batch of an index: that of the step, where no batch was stepped over."""
 
 
-class Recovery(Protocol):
-    """What a run has to fall back on, and where it notes that it had to."""
-
-    def note(self, state: TrainState, bad: BadStep, action: Action) -> None:
-        """Record a bad step, whose batch is in `bad`, and what will be done about it."""
-
-    def rewind(self, state: TrainState) -> None:
-        """Restore the newest rewind point, in place."""
-
-
-class NoRecovery:
-    """Of a training without a folder: it can stop and skip."""
-
-    def note(self, state: TrainState, bad: BadStep, action: Action) -> None:
-        """Nothing is kept."""
-
-    def rewind(self, state: TrainState) -> None:
-        """Raise ValueError: there is nothing to rewind to."""
-        raise ValueError("bad_steps: RewindBadSteps needs a recovery that keeps rewind points; give fit one, or skip")
-
-
-class Forward(Protocol):
-    """Tokens (batch, time), and documents of the same shape where they are kept apart, to logits."""
-
-    def __call__(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
-        """Score the next token at every place."""
-
-
 class Trainer:
     """The budget of a run, its batches, and the loop that spends it.
 
@@ -70,13 +41,13 @@ class Trainer:
         gradient_clip: largest joint norm of the gradient; null = no clipping.
         precision: of matrix products; auto = bfloat16 where the hardware has it, else float32.
         objective: what is minimised; null = next-token cross-entropy and what the model adds to it.
-        separate_documents: attention and positions stay within documents, in training and in validation. The trainer
-            itself is given batches that say so; whoever makes them reads this setting.
+        separate_documents: attention and positions stay within documents, in training and in validation. Read by
+            `Run`, which makes the batches.
         weight_average: an average of the weights that the run is judged by; null = the last weights.
-        bad_steps: what is done about a loss or a gradient that is no number; null = the run stops, it has diverged.
-        spikes: what a spike of the loss is, and whether it is a bad step too; null = nobody looks.
-        branch_from: a run (its id, a part of it, or its folder) or a checkpoint in one, whose state this run goes on
-            from; null = from the start. Read by whoever prepares the state.
+        bad_steps: what is done about a loss or a gradient that is not finite; null = the run stops, it has diverged.
+        spikes: what a spike of the loss is, and whether it is a bad step too; null = no detection.
+        branch_from: a run (its id, a part of it, or its folder) or a checkpoint in one, whose state this run continues
+            from; null = from the start. Read by `Run`, which makes the state.
 
     Raises:
         ValueError: no limit is given, or a setting is out of range.
@@ -98,10 +69,12 @@ class Trainer:
         spikes: SpikeDetector | None = None,
         branch_from: str | None = None,
     ) -> None:
-        settings = {"batch_size": batch_size, "max_steps": max_steps, "max_tokens": max_tokens,
-                    "max_seconds": max_seconds, "gradient_clip": gradient_clip, "branch_from": branch_from}  # fmt: skip
-        for argument, message in check_trainer(settings):
-            raise ValueError(f"{argument}: {message}")
+        if batch_size < 1:
+            raise ValueError(f"batch_size: {batch_size} is not positive; give at least 1 sequence a step")
+        if gradient_clip is not None and not gradient_clip > 0:
+            raise ValueError(f"gradient_clip: {gradient_clip} is not positive; give a norm such as 1, or null for none")
+        if branch_from == "":
+            raise ValueError("branch_from: empty; give a run or a checkpoint in one, or null for a run from the start")
         self.batch_size = batch_size
         self.order = order
         self.budget = Budget(max_steps, max_tokens, max_seconds)
@@ -112,7 +85,6 @@ class Trainer:
         self.weight_average = weight_average
         self.bad_steps: BadStepPolicy = bad_steps or StopAtBadStep()
         self.spikes = spikes
-        self.branch_from = branch_from
 
     def fit(
         self,
@@ -134,7 +106,7 @@ class Trainer:
             Diverged: a bad step, and the policy is to stop.
             ValueError: see `refuse_two_averages`; or a batch in which no target counts.
         """
-        runtime, recovery = runtime or Runtime(), recovery or NoRecovery()
+        runtime = runtime or Runtime()
         model = state.model
         assert isinstance(model, Decoder)
         self.refuse_two_averages(state.optimizer)
@@ -195,7 +167,14 @@ class Trainer:
             norm = float(clip_gradient(model.parameters(), self.gradient_clip))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
             limit = self.spikes.limit(state.recent_losses) if self.spikes else math.inf
-            self._refuse_bad_step(model, batch, state.batch, nats, norm, terms.values(), limit)
+            if not math.isfinite(nats) or not all(map(math.isfinite, terms.values())):
+                raise BadStep("the loss is not finite", batch, state.batch, nats, norm)
+            if not math.isfinite(norm):
+                gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+                bad = [name for name, gradient in gradients.items() if not bool(gradient.isfinite().all())]
+                raise BadStep("the gradient is not finite", batch, state.batch, nats, norm, bad)
+            if self.spikes is not None and self.spikes.is_bad and nats > limit:
+                raise BadStep(f"the loss is a spike, beyond {limit:.4g}", batch, state.batch, nats, norm)
         except (BadStep, Interrupted):
             state.optimizer.zero_grad(set_to_none=True)
             model.discard_step()
@@ -219,27 +198,17 @@ class Trainer:
         state.flops += tokens * model.training_flops_per_token(batches.context_length)
         return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, limit if nats > limit else None)
 
-    def _refuse_bad_step(
-        self, model: nn.Module, batch: Batch, index: int, nats: float, norm: float, terms: Iterable[float], limit: float
-    ) -> None:
-        """Raise BadStep where the loss, a term added to it or the gradient is no number, or is a spike to avoid."""
-        if not math.isfinite(nats) or not all(map(math.isfinite, terms)):
-            raise BadStep("the loss is no number", batch, index, nats, norm)
-        if not math.isfinite(norm):
-            bad = [n for n, p in model.named_parameters() if p.grad is not None and not bool(p.grad.isfinite().all())]
-            raise BadStep("the gradient is no number", batch, index, nats, norm, bad)
-        if self.spikes is not None and self.spikes.is_bad and nats > limit:
-            raise BadStep(f"the loss is a spike, beyond {limit:.4g}", batch, index, nats, norm)
-
-    def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery) -> None:
-        """Do about a bad step what the policy says. It costs no budget.
+    def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery | None) -> None:
+        """Stop, skip the batch or rewind, as the policy says; none of the three costs budget.
 
         Raises:
-            Diverged: that is to stop.
+            Diverged: the policy is to stop.
+            ValueError: it is to rewind, and there is no recovery.
         """
         count = state.bad_steps + 1
         action = self.bad_steps.action(count)
-        recovery.note(state, bad, action)
+        if recovery is not None:
+            recovery.note(state, bad, action)
         if action == "stop":
             earlier = f", after {count - 1} bad steps before" if count > 1 else ""
             raise Diverged(
@@ -248,6 +217,8 @@ class Trainer:
         if action == "skip":
             state.batch = bad.index + 1
         else:
+            if recovery is None:
+                raise ValueError("bad_steps: RewindBadSteps needs checkpoints to rewind to; give fit a recovery")
             skipped = sorted({*state.skipped, bad.index})
             recovery.rewind(state)
             state.skipped = skipped
@@ -274,7 +245,7 @@ class Trainer:
 
         return loss
 
-    def forward(self, model: nn.Module, runtime: Runtime) -> Forward:
+    def forward(self, model: nn.Module, runtime: Runtime) -> Callable[..., Tensor]:
         """Return tokens -> logits in the precision of the run, compiled if the runtime says so; for validation."""
         call, dtype = runtime.compiled(model), runtime.dtype(self.precision)
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_run import runtime
 
-from atomiclm.training.conditions import conditions, reasons_inexact
+from atomiclm.training.reproducibility import conditions, reasons_inexact
 
 HASHES = {"corpus_sha256": "a" * 64, "tokenizer_sha256": "b" * 64, "code_sha256": "c" * 64}
 
