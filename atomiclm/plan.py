@@ -16,9 +16,8 @@ from omegaconf import DictConfig
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.app import run_app, while_read
 from atomiclm.config.arms import arms_of_experiment, settings_that_differ
-from atomiclm.config.cautions import cautions
 from atomiclm.config.compose import compose, job_overrides
-from atomiclm.config.counting import cost_of
+from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
@@ -49,6 +48,8 @@ def main() -> None:
 
 
 def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> None:
+    from atomiclm.config.cost import cost_of
+
     values: dict[str, Any] = runs[0].values
     costs = [cost_of(run.values) for run in runs]
     rate = machine_rate(values)

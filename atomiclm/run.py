@@ -18,10 +18,10 @@ from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.cost import CACHE_DTYPE
 from atomiclm.config.errors import RunFailed, Stopped
+from atomiclm.config.identity import user_code_hash
 from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig
 from atomiclm.config.signals import Request, deferred
-from atomiclm.config.user_code_hash import user_code_hash
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import validation_protocol
 from atomiclm.evaluation.baselines import notes

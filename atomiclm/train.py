@@ -16,8 +16,8 @@ from typing import Any
 from omegaconf import DictConfig
 
 from atomiclm.config.app import beside_others, in_sweep, run_app
-from atomiclm.config.cautions import cautions
 from atomiclm.config.errors import TRY_AGAIN
+from atomiclm.config.rules import cautions
 from atomiclm.config.run import read_config
 from atomiclm.sweep.run_status import ended, refuse_other_texts, summary_of
 from atomiclm.tracking import Console, Locked, RunFolder, run_lock

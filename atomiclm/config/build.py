@@ -1,4 +1,4 @@
-"""From a validated configuration to objects: every `_target_` that is called is called here.
+"""From a validated configuration to objects.
 
 Hydra's `instantiate` is not used. It looks the name up anew, along a path of its own, among whatever is importable, so
 the object that it calls need not be the one that was checked; it resolves interpolations in what it is given, and with
@@ -9,10 +9,8 @@ microseconds a call. Nothing else of it is needed.
 import functools
 from typing import Any
 
-from hydra.errors import InstantiationException
-
 from atomiclm.config.allowed import component
-from atomiclm.user_error import UserError
+from atomiclm.user_error import from_user
 
 TARGET, PARTIAL = "_target_", "_partial_"
 
@@ -26,7 +24,6 @@ def build(node: Any) -> Any:
 
     Raises:
         UserError: what the constructor refused, or a `_target_` that is not allowed (see `allowed.py`).
-        InstantiationException: whatever else the constructor raised.
     """
     if isinstance(node, list):
         return [build(entry) for entry in node]
@@ -38,11 +35,5 @@ def build(node: Any) -> Any:
     made = component(str(node[TARGET]))
     if node.get(PARTIAL, False):
         return functools.partial(made, **arguments)
-    try:
+    with from_user():
         return made(**arguments)
-    except ValueError as error:
-        raise error if isinstance(error, UserError) else UserError(str(error)) from error
-    except (TypeError, OSError, MemoryError, InstantiationException):
-        raise
-    except Exception as error:
-        raise InstantiationException(f"{node[TARGET]}: {type(error).__name__}: {error}") from error

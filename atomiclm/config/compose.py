@@ -15,7 +15,7 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.hydra_node import hydra_faults
@@ -66,8 +66,7 @@ def compose_hydra(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
             followed, see `interpolation.py`.
     """
     composition = _load(overrides)
-    if faults := interpolation_faults(unresolved(composition.config)):
-        raise ConfigError(faults)
+    resolved(composition.config)  # Hydra would follow its references first
     config = OmegaConf.create({"hydra": copy.deepcopy(composition.hydra)})
     repository = groups()
     typed = [one for one in parsed(overrides) if one.is_hydra_override() and not chooses(one, repository)]
@@ -139,11 +138,14 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     """Return plain containers with interpolations followed; values that are still required stay "???".
 
     Raises:
-        ConfigError: an interpolation that is not to be followed, see `interpolation.py`.
+        ConfigError: an interpolation that is not to be followed, see `interpolation.py`, or that cannot be.
     """
     if faults := interpolation_faults(unresolved(config)):
         raise ConfigError(faults)
-    container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except InterpolationResolutionError as error:
+        raise ConfigError([Fault(error.full_key or "config", str(error).splitlines()[0])]) from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 

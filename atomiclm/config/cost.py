@@ -1,11 +1,19 @@
-"""What a run costs: parameters, FLOPs, bytes, counted from its components before anything is allocated."""
+"""What a run costs: parameters, FLOPs, bytes, asked of its decoder before anything is allocated."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_bytes", "seconds"]
+from atomiclm.config.allowed import component
+
+if TYPE_CHECKING:
+    from atomiclm.model import Decoder
+
+Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_bytes"]
 
 _FLOAT32_BYTES = 4
+_BYTES = {"float32": 4, "bfloat16": 2}
+_WIDEST_BYTES = 4  # for precision=auto: which it is depends on the machine that trains
 
 CACHE_DTYPE = "bfloat16"
 """What bytes of the cache are counted in, whatever a run's precision is: its arms' figures then meet everywhere."""
@@ -71,7 +79,7 @@ class Cost:
         return self.cache_bytes // self.context_length
 
     def quantity(self, name: Quantity) -> int:
-        """The figure that a match compares. `seconds` is measured, not counted, and not here."""
+        """The figure that a match compares."""
         figure: int = getattr(self, name)
         return figure
 
@@ -86,3 +94,46 @@ def residuals(cost: Cost, baseline: Cost) -> dict[Quantity, float]:
         ours, theirs = cost.quantity(name), baseline.quantity(name)
         found[name] = ours / theirs - 1.0 if theirs else float(ours != theirs)
     return found
+
+
+def cost_of(values: Mapping[str, Any]) -> Cost:
+    """Count the run of a configuration whose interpolations are resolved.
+
+    Raises:
+        UserError: what a constructor of the model refused.
+    """
+    from atomiclm.config.shapes import decoder_of_shapes
+    from atomiclm.training import Budget
+
+    trainer, model = values["trainer"], values["model"]
+    length: int = model["context_length"]
+    decoder = decoder_of_shapes(model)
+    budget = Budget(*(trainer.get(name) for name in ("max_steps", "max_tokens", "max_seconds")))
+    tokens_per_step = trainer["batch_size"] * length
+    steps = budget.steps(tokens_per_step)
+    micro_batch_size = values["runtime"].get("micro_batch_size") or trainer["batch_size"]
+    width = _BYTES.get(trainer.get("precision", "auto"), _WIDEST_BYTES)
+    return Cost(
+        context_length=length,
+        parameters_by_role={**decoder.num_parameters_by_role()},
+        active_parameters=decoder.num_active_parameters(),
+        forward_flops_per_token=decoder.flops_per_token(length),
+        training_flops_per_token=decoder.training_flops_per_token(length),
+        needed_flops_per_token=decoder.needed_training_flops_per_token(length),
+        cache_bytes=decoder.cache_bytes(length),
+        activation_bytes=micro_batch_size * decoder.activation_bytes(1, length, width),
+        optimizer_bytes=_optimizer_bytes(decoder, values["optim"]),
+        steps=steps,
+        tokens=None if steps is None else steps * tokens_per_step,
+    )
+
+
+def _optimizer_bytes(decoder: "Decoder", optim: Mapping[str, Any]) -> int | None:
+    from atomiclm.model import parameter_roles
+
+    state_elements = getattr(component(optim["_target_"]), "state_elements", None)
+    if state_elements is None:
+        return None
+    roles = parameter_roles(decoder)
+    elements = (state_elements(tuple(each.shape), roles[name], optim) for name, each in decoder.named_parameters())
+    return 4 * sum(elements)

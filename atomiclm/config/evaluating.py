@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from atomiclm.config.build import build
-from atomiclm.config.load import TrainedModel, load_run, prepare_corpus, say_aloud
+from atomiclm.config.load import TrainedModel, checked_model, load_run, prepare_corpus, say_aloud
 from atomiclm.config.model_overrides import changed_settings, with_model_settings, with_weights_of
-from atomiclm.config.untrusted_run import checked_model
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder

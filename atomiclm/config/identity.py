@@ -7,7 +7,9 @@ alone is that cell, and runs are never told apart by the clock.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 IDENTITY = ("tokenizer", "data", "model", "optim", "schedule", "trainer", "seed")
@@ -128,3 +130,27 @@ def _differences(path: str, value: Any, base: Any) -> dict[str, Any]:
 def _short(value: Any) -> Any:
     """A file is known by its name; the hash tells two of the same name apart."""
     return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The code of components that a user has written: part of what a run is, though no configuration holds it.
+
+
+def user_code_hash(values: Any) -> dict[str, str]:
+    """Return the sha256 of the source file of each module that a built configuration names and we have not written."""
+    hashes = {}
+    for module in sorted(set(_modules(values))):
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file is not None and module.split(".")[0] not in ("atomiclm", "torch"):
+            hashes[module] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
+    return hashes
+
+
+def _modules(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(target := node.get("_target_"), str):
+            yield target.rpartition(".")[0]
+        node = list(node.values())
+    if isinstance(node, list):
+        for value in node:
+            yield from _modules(value)

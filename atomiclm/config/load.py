@@ -1,4 +1,8 @@
-"""From a run's configuration to the objects of training, and back from a run folder to its model."""
+"""From a run's configuration to the objects of training, and back from a run folder to its model.
+
+The folder may come from a stranger: its configuration is held against its classes, and the shapes of its weights
+against the model, before memory for either is taken.
+"""
 
 import sys
 from collections.abc import Callable
@@ -6,12 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hydra.errors import InstantiationException
-
 from atomiclm import data
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
-from atomiclm.config.untrusted_run import check_weights_fit, checked_model
+from atomiclm.config.validate import node_faults
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.progress import Progress
 from atomiclm.tokenizer import Tokenizer
@@ -114,6 +116,58 @@ def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device")
         check_weights_fit(node, path / "model.safetensors")
         model: Decoder = build(node)
         load_tensors(model, read_model(path))
-    except (OSError, UserError, TypeError, InstantiationException) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
     return TrainedModel(model.to(device).eval(), tokenizer, values, path)
+
+
+MAX_HEADER_BYTES = 10_000_000
+"""Of a safetensors file: names and shapes of some 80,000 tensors. The library itself accepts ten times as much."""
+
+
+def checked_model(model: Any) -> dict[str, Any]:
+    """Return the `model` of a config.yaml, held against its classes as one that was composed is.
+
+    Raises:
+        ValueError: its faults, each with its path.
+    """
+    from atomiclm.config.shapes import size_faults
+
+    if not isinstance(model, dict):
+        raise UserError("model: is no mapping, and so no component")
+    faults = node_faults("model", model) or size_faults(model)
+    if faults:
+        raise UserError("; ".join(map(str, faults[:8])))
+    return model
+
+
+def check_weights_fit(model: dict[str, Any], weights: Path) -> None:
+    """Hold the shapes of a safetensors file against those of a `model`, with neither of them in memory.
+
+    Raises:
+        ValueError: names or shapes differ, or the file is damaged.
+    """
+    from atomiclm.config.shapes import decoder_of_shapes
+    from atomiclm.training.state import load_tensors
+
+    try:
+        load_tensors(decoder_of_shapes(model), _shapes(weights))
+    except UserError as error:
+        raise UserError(f"model: {error}") from error
+
+
+def _shapes(weights: Path) -> "dict[str, torch.Tensor]":
+    """The tensors of a safetensors file, with shapes and no numbers."""
+    import safetensors
+    import torch
+
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER_BYTES:
+        raise UserError(f"{weights.name} is damaged: its header has {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
+    try:
+        with safetensors.safe_open(weights, "pt") as stored:
+            names = stored.keys()
+            return {name: torch.empty(stored.get_slice(name).get_shape(), device="meta") for name in names}
+    except safetensors.SafetensorError as error:
+        raise UserError(f"{weights.name} is damaged: {error}") from error

@@ -3,19 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.cost import Cost, Quantity, residuals
-from atomiclm.config.counting import cost_of
+from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.identity import digest
-from atomiclm.config.match_seconds import solve_seconds
 from atomiclm.config.matching import Match, Unmatched, solve
 from atomiclm.config.overrides import overridden
 from atomiclm.config.validate import node_faults
@@ -61,7 +56,7 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
         return None
     given = resolved(config)
     if any(node_faults(group, given[group]) for group in ("model", "optim", "trainer")):
-        return None  # nothing to count; validation, which follows, tells these faults with all others
+        return None  # nothing to count; validation, which follows, reports these faults with all others
     node = given["match"]
     faults = node_faults("match", node)
     if faults:
@@ -70,43 +65,36 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
         match: Match = build(node)
     except ValueError as error:
         raise ConfigError([Fault("match", str(error))]) from error
-    assert match.quantity is not None
-    free = str(match.free)
+    quantity, free = match.quantity, str(match.free)
+    assert quantity is not None
     if not isinstance(OmegaConf.select(config, free, default="absent"), int | None):
         raise ConfigError([Fault("match.free", f"'{free}' is no whole number of this configuration")])
-    baseline = _baseline(tuple(overridden(overrides, [*match.baseline, "match=none"])))
-    target_cost = _counted(baseline)
-    # Seconds are measured; FLOPs are where the search for them begins.
-    quantity: Quantity = "flops" if match.quantity == "seconds" else match.quantity
-    same = digest(resolved(config)) == digest(baseline) if match.quantity == "seconds" else False
-    target = target_cost.quantity(quantity)
-    if same or (match.quantity != "seconds" and cost_of(resolved(config)).quantity(quantity) == target):
-        return None  # the baseline itself, or its equal: it stays the run that it is without a match
+    target = _counted(_baseline(tuple(overridden(overrides, [*match.baseline, "match=none"]))))
+    try:
+        if cost_of(given).quantity(quantity) == target.quantity(quantity):
+            return None  # the baseline itself, or its equal: it stays the run that it is without a match
+    except (ValueError, TypeError, RuntimeError):
+        return None  # validation says what is wrong with the model
 
-    def values_at(value: int) -> dict[str, Any]:
+    def cost_at(value: int) -> Cost:
         OmegaConf.update(config, free, value)  # in the composed configuration, so that what refers to it follows
-        return resolved(config)
+        return cost_of(resolved(config))
 
     try:
-        value = solve(lambda value: cost_of(values_at(value)).quantity(quantity), target, match.multiple_of)
-        found = residuals(cost_of(values_at(value)), target_cost)
-        if match.quantity == "seconds":
-            values = resolved(config)
-            cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
-            value, excess = solve_seconds(values_at, value, baseline, match, cache_dir)
-            found = {**residuals(cost_of(values_at(value)), target_cost), "seconds": excess}
+        value = solve(lambda value: cost_at(value).quantity(quantity), target.quantity(quantity), match.multiple_of)
+        found = residuals(cost_at(value), target)
     except Unmatched as error:
-        message = f"no {free} gives the {match.quantity} of {' '.join(match.baseline)}: {error}"
+        message = f"no {free} gives the {quantity} of {' '.join(match.baseline)}: {error}"
         raise ConfigError([Fault("match", message)]) from error
     except UserError as error:
         raise ConfigError([Fault("match", f"while looking for {free}: {error}")]) from error
-    if abs(found[match.quantity]) > match.tolerance:
+    if abs(found[quantity]) > match.tolerance:
         raise ConfigError(
             [
                 Fault(
                     "match",
-                    f"the nearest {free}={value} misses the {match.quantity} of {' '.join(match.baseline)} by "
-                    f"{found[match.quantity]:+.2%}, more than match.tolerance={match.tolerance}; choose a finer "
+                    f"the nearest {free}={value} misses the {quantity} of {' '.join(match.baseline)} by "
+                    f"{found[quantity]:+.2%}, more than match.tolerance={match.tolerance}; choose a finer "
                     f"match.multiple_of than {match.multiple_of}, another match.free, or a larger tolerance",
                 )
             ]
@@ -126,5 +114,5 @@ def _baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
 def _counted(baseline: dict[str, Any]) -> Cost:
     try:
         return cost_of(baseline)
-    except (UserError, TypeError) as error:
+    except (UserError, TypeError, RuntimeError) as error:
         raise ConfigError([Fault("match.baseline", f"cannot be counted: {str(error).splitlines()[0]}")]) from error

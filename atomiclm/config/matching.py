@@ -1,4 +1,4 @@
-"""Matching: give an arm the parameters, the FLOPs, the cache or the seconds of a baseline by turning one size.
+"""Matching: give an arm the parameters, the FLOPs or the cache of a baseline by turning one size.
 
 A comparison of two components means little when one of them also has more parameters. Which quantity is to be equal is
 the researcher's choice, and can turn the conclusion around; so it is a value of the configuration, the size that pays

@@ -14,8 +14,7 @@ from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, unresolved
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.paths import CONF
-from atomiclm.config.rules import broken_rules
-from atomiclm.config.validate import node_faults, with_numbers_as_annotated
+from atomiclm.config.validate import Check
 from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
@@ -50,12 +49,10 @@ def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> 
         changed = resolved(config)
     except OmegaConfBaseException as error:
         raise ConfigError([Fault("--set", str(error).splitlines()[0])]) from error
-    faults = node_faults(_GROUP, changed[_GROUP])
-    judged = {group: changed[group] for group in (_GROUP, "tokenizer")}  # rules of the groups that evaluation uses
-    faults += broken_rules(judged, [fault.path for fault in faults])
-    if faults:
-        raise ConfigError(faults)
-    return {**changed, _GROUP: with_numbers_as_annotated(changed[_GROUP])}
+    check = Check()
+    check.node(_GROUP, changed[_GROUP])
+    check.end()
+    return changed
 
 
 def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,187 +1,52 @@
-"""Rules about values: what each component demands of its own, and what ties components together.
+"""Rules that tie several groups of a configuration together; those of one component stand in its constructor."""
 
-The demands themselves live with the components, in modules that do not import torch; this file only says at which
-config path each is asked, and turns their `ValueError`s into faults.
-"""
-
-import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from hydra.errors import InstantiationException
-
-from atomiclm.config.bounds import model_size_faults, source_size_faults
+from atomiclm.config.build import build
 from atomiclm.config.errors import Fault
 
-Config = dict[str, Any]
-Rule = Callable[[Config], Iterator[Fault]]
+_SHOWN = 3
 
 
-def broken_rules(config: Config, faulty_paths: Sequence[str]) -> Iterator[Fault]:
-    """Yield the faults of every rule whose groups passed the signature check.
+def broken_rules(values: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong between groups.
 
-    A rule that reads a node already known to be wrong would only report the same mistake again, or trip over it.
+    Args:
+        values: the configuration.
+        made: the components of its groups; those that were refused are left out, and the rules they are part of.
     """
-    for groups, rule in _RULES:
-        if any(_concerns(path, group) for path in faulty_paths for group in groups):
-            continue
-        if all(isinstance(config.get(group.split(".")[0]), dict) for group in groups):
-            yield from rule(config)
+    if "tokenizer" in made:
+        yield from _separator(made["tokenizer"])
+    if "data" in made:
+        yield from (Fault(f"data.{argument}", message) for argument, message in made["data"].faults())
+    if {"tokenizer", "model"} <= made.keys():
+        needed, available = values["tokenizer"].get("vocab_size"), values["model"].get("vocab_size")
+        if needed and available and available < needed:
+            rule = f"{available} is less than tokenizer.vocab_size={needed}; give at least {needed}"
+            yield Fault("model.vocab_size", rule)
+    if {"trainer", "runtime"} <= made.keys():
+        micro, batch_size = values["runtime"].get("micro_batch_size"), values["trainer"]["batch_size"]
+        if micro and batch_size % micro:
+            yield Fault("runtime.micro_batch_size", f"{micro} does not divide trainer.batch_size={batch_size}")
+    if {"model", "optim", "trainer"} <= made.keys():
+        yield from _incompatible_choices(values)
 
 
-def _concerns(path: str, group: str) -> bool:
-    return path == group or path.startswith((f"{group}.", f"{group}["))
-
-
-_REFUSALS = (ValueError, TypeError, InstantiationException)
-"""What a constructor raises when it refuses its arguments."""
-
-
-def _construction(group: str) -> Rule:
-    """Make a component; its constructor speaks for itself."""
-    return lambda config: _refusals(group, config[group], [])
-
-
-def _refusals(path: str, node: Config, known: Sequence[Fault]) -> Iterator[Fault]:
-    """Yield the `known` faults of a node and what its parts refuse; where there are none, what it refuses itself."""
-    parts = [(key, value) for key, value in node.items() if isinstance(value, dict) and "_target_" in value]
-    faults = [*known, *(fault for key, part in parts for fault in _refusals(f"{path}.{key}", part, []))]
-    yield from faults
-    if faults:
-        return
-    from atomiclm.config.build import build
-    from atomiclm.config.counting import on_shapes
-
-    try:
-        made = on_shapes(lambda: build(node))
-    except _REFUSALS as error:
-        yield _refusal(path, node, error)
-        return
-    method = _METHODS.get(path)
-    if method and not callable(getattr(made, method, None)):
-        rule = f"{type(made).__name__} is none of {path}'s components, which have a method {method}"
-        yield Fault(f"{path}._target_", f"{rule}; choose an option of the group")
-
-
-_METHODS = {
-    "tokenizer": "train_from_iterator",
-    "data": "faults",
-    "schedule": "multiplier",
-    "trainer": "fit",
-    "trainer.order": "dataset",
-    "trainer.objective": "__call__",
-    "trainer.bad_steps": "action",
-    "trainer.spikes": "limit",
-    "trainer.weight_average": "update",
-    "tracking": "start",
-}
-"""A method by which a component of the group is known, whatever its class: one of another group lacks it."""
-
-
-def _refusal(path: str, node: Config, error: Exception) -> Fault:
-    """The fault of a node whose constructor has refused; at the argument, where the message begins with its name."""
-    argument, colon, message = str(error).partition(": ")
-    if colon and argument.partition(".")[0] in node:
-        return Fault(f"{path}.{argument}", message)
-    return Fault(path, str(error))
-
-
-def _tokenizer(config: Config) -> Iterator[Fault]:
-    node = config["tokenizer"]
-    faults = list(_refusals("tokenizer", node, []))
-    yield from faults
-    if faults:
-        return
-    from atomiclm.config.build import build
+def _separator(tokenizer: Any) -> Iterator[Fault]:
     from atomiclm.data import check_separator
 
     try:
-        check_separator(build(node))
+        check_separator(tokenizer)
     except ValueError as error:
-        yield _refusal("tokenizer", node, error)
+        argument, _, message = str(error).partition(": ")
+        yield Fault(f"tokenizer.{argument}", message)
 
 
-def _model(config: Config) -> Iterator[Fault]:
-    """Make the decoder, with shapes and no numbers: every constructor in it speaks for itself."""
-    from atomiclm.config.counting import check_model
-
-    if any(True for _ in _model_sizes(config)):
-        return
-    try:
-        check_model(config["model"])
-    except _REFUSALS as error:
-        path = getattr(error, "path", None)
-        yield Fault(f"model.{path}" if path else "model", getattr(error, "reason", str(error)))
-
-
-def _model_sizes(config: Config) -> Iterator[Fault]:
-    model = config["model"]
-    yield from model_size_faults(model)
-    for key in ("vocab_size", "dim", "num_layers", "context_length"):
-        if isinstance(model.get(key), int) and model[key] < 1:
-            yield Fault(f"model.{key}", f"{model[key]} is not positive; give at least 1")
-    dropout = model.get("dropout", 0.0)
-    if not 0.0 <= dropout < 1.0:
-        yield Fault("model.dropout", f"{dropout} is not in [0, 1)")
-
-
-def _vocabulary(config: Config) -> Iterator[Fault]:
-    needed, available = config["tokenizer"].get("vocab_size"), config["model"].get("vocab_size")
-    if needed and available and available < needed:
-        yield Fault(
-            "model.vocab_size", f"{available} is less than tokenizer.vocab_size={needed}; give at least {needed}"
-        )
-
-
-def _data(config: Config) -> Iterator[Fault]:
-    from atomiclm.config.build import build
-
-    if too_large := list(source_size_faults(config["data"])):
-        yield from too_large
-        return
-    faults = list(_refusals("data", config["data"], []))
-    yield from faults
-    if faults:
-        return
-    source = build(config["data"])
-    for argument, message in source.faults():
-        yield Fault(f"data.{argument}", message)
-
-
-def _optimizer(config: Config) -> Iterator[Fault]:
-    """Its settings; where these and the model are sound, it is made for the model's parameters."""
-    from atomiclm.optim.rules import check_optimizer as check_settings
-
-    faults = [Fault(f"optim.{argument}", message) for argument, message in check_settings(config["optim"])]
-    yield from faults
-    if faults or any(True for rule in (_model_sizes, _model) for _ in rule(config)):
-        return
-    from atomiclm.config.counting import check_optimizer
-
-    try:
-        check_optimizer(json.dumps(config["model"]), json.dumps(config["optim"]))
-    except _REFUSALS as error:
-        yield _refusal("optim", config["optim"], error)
-
-
-def _trainer(config: Config) -> Iterator[Fault]:
-    from atomiclm.training.rules import check_trainer
-
-    known = [Fault(f"trainer.{argument}", message) for argument, message in check_trainer(config["trainer"])]
-    yield from _refusals("trainer", config["trainer"], known)
-
-
-def _runtime(config: Config) -> Iterator[Fault]:
-    from atomiclm.training.rules import check_runtime
-
-    for argument, message in check_runtime(config["runtime"], batch_size=config["trainer"]["batch_size"]):
-        yield Fault(f"runtime.{argument}", message)
-
-
-def _incompatible_choices(config: Config) -> Iterator[Fault]:
+def _incompatible_choices(values: Mapping[str, Any]) -> Iterator[Fault]:
     """Choices that are each sound and together are not; known by the shipped classes, whatever option named them."""
-    model, trainer, optimizer = config["model"], config["trainer"], _class_name(config["optim"])
-    if _class_name(model.get("init")) == "MaximalUpdateInit" and optimizer not in _ADAM_LIKE:
+    model, trainer, optimizer = values["model"], values["trainer"], _class_name(values["optim"])
+    if _class_name(model.get("init")) == "MaximalUpdateInit" and optimizer not in ("AdamW", "ScheduleFreeAdamW"):
         yield Fault(
             "model.init",
             f"muP's learning rates are those of Adam (table 8 of arXiv 2203.03466) and {optimizer} needs others; use "
@@ -189,33 +54,53 @@ def _incompatible_choices(config: Config) -> Iterator[Fault]:
         )
     if optimizer == "ScheduleFreeAdamW" and trainer.get("weight_average") is not None:
         yield Fault("trainer.weight_average", f"{optimizer} averages the weights itself; give null, or another optim")
-    lookahead = model.get("lookahead")
-    depth = lookahead.get("depth") if isinstance(lookahead, dict) else None
-    if isinstance(depth, int) and isinstance(model.get("context_length"), int) and depth >= model["context_length"]:
-        yield Fault(
-            "model.lookahead.depth",
-            f"{depth} tokens ahead do not fit model.context_length={model['context_length']}; give fewer",
-        )
+    depth = (model.get("lookahead") or {}).get("depth")
+    if isinstance(depth, int) and depth >= model["context_length"]:
+        rule = f"{depth} tokens ahead do not fit model.context_length={model['context_length']}; give fewer"
+        yield Fault("model.lookahead.depth", rule)
 
 
 def _class_name(node: Any) -> str:
     return str(node.get("_target_", "")).rpartition(".")[2] if isinstance(node, dict) else ""
 
 
-_ADAM_LIKE = ("AdamW", "ScheduleFreeAdamW")
+# ---------------------------------------------------------------------------------------------------------------------
+# What a configuration may say and its author probably did not mean: printed before the run, which goes on.
 
-_RULES: tuple[tuple[tuple[str, ...], Rule], ...] = (
-    (("tokenizer",), _tokenizer),
-    (("schedule",), _construction("schedule")),
-    (("tracking",), _construction("tracking")),
-    (("match",), _construction("match")),
-    (("data",), _data),
-    (("model",), _model_sizes),
-    (("model",), _model),
-    (("tokenizer", "model"), _vocabulary),
-    (("model", "optim"), _optimizer),
-    (("trainer",), _trainer),
-    (("trainer", "runtime"), _runtime),
-    (("evaluation",), _construction("evaluation")),
-    (("model", "optim", "trainer"), _incompatible_choices),
-)
+
+def cautions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Yield a line for each setting that is doubtful, once for all runs.
+
+    Args:
+        runs: name and validated configuration of each; a name may come several times, for seeds of one arm.
+    """
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, values in runs:
+        for path, message in _doubts(values):
+            found.setdefault(path, []).append((name, message))
+    for path, told in found.items():
+        names = list(dict.fromkeys(name for name, _ in told))
+        shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+        where = f"  [{len(told)} of {len(runs)} runs: {shown}]" if len(runs) > 1 else ""
+        yield f"warning: {path}: {told[0][1]}{where}"
+
+
+def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from atomiclm.optim import Schedule
+    from atomiclm.optim.rules import unusual_rates
+    from atomiclm.training import Budget
+    from atomiclm.training.rules import too_short_for
+
+    for argument, message in unusual_rates(values["optim"]):
+        yield f"optim.{argument}", message
+    trainer = values["trainer"]
+    budget = Budget(*(trainer[limit] for limit in ("max_steps", "max_tokens", "max_seconds")))
+    steps = budget.steps(trainer["batch_size"] * values["model"]["context_length"])
+    if steps is None:  # a budget in seconds; how many steps that is, training will show
+        return
+    schedule = build(values["schedule"])
+    if isinstance(schedule, Schedule):
+        for argument, message in schedule.cautions(steps, values["optim"].get("lr")):
+            yield f"schedule.{argument}", message
+    for argument, message in too_short_for(trainer, steps):
+        yield f"trainer.{argument}", message

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.compose import compose, compose_base, job_overrides, resolved, root_keys, unresolved
 from atomiclm.config.declared import declared_overrides
-from atomiclm.config.held_out import apply_held_out
 from atomiclm.config.identity import digest, slug
-from atomiclm.config.match import Matched, apply_match
-from atomiclm.config.validate import validate, with_numbers_as_annotated
+from atomiclm.config.validate import validate
 from atomiclm.tracking import find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
+
+if TYPE_CHECKING:
+    from atomiclm.config.match import Matched
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ArmConfig:
 
     values: dict[str, Any]
     variant: str
-    matched: Matched | None
+    matched: "Matched | None"
 
 
 @dataclass(frozen=True)
@@ -95,6 +96,8 @@ def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
     Raises:
         ConfigError: with every fault found.
     """
+    from atomiclm.config.match import apply_match  # imports torch, which a composition fault is not worth
+
     matched = apply_match(config, overrides)
     apply_held_out(config)
     return ArmConfig(validate(resolved(config), root_keys()), _variant(config), matched)
@@ -105,4 +108,23 @@ def _variant(config: DictConfig) -> str:
     seedless = OmegaConf.merge(config, {"seed": 0})
     assert isinstance(seedless, DictConfig)
     # As many digits as of earlier runs: seeds that are added to them are of the same arm.
-    return digest(with_numbers_as_annotated(resolved(seedless)))[:EARLIER_DIGITS]
+    return digest(resolved(seedless))[:EARLIER_DIGITS]
+
+
+_DEV_SPLIT = "atomiclm.data.DevSplit"
+_MIXTURE = "atomiclm.data.Mixture"
+
+
+def apply_held_out(config: DictConfig) -> None:
+    """Wrap the corpus of `config` in a DevSplit where the dev split is asked for; each source of a mixture."""
+    if config.get("held_out") == "dev" and isinstance(config.get("data"), DictConfig):
+        data = OmegaConf.to_container(config.data, resolve=False)
+        OmegaConf.update(config, "data", _wrapped(data), merge=False)
+
+
+def _wrapped(node: Any) -> Any:
+    if not isinstance(node, dict) or node.get("_target_") == _DEV_SPLIT:
+        return node
+    if node.get("_target_") == _MIXTURE and isinstance(node.get("sources"), dict):
+        return {**node, "sources": {name: _wrapped(source) for name, source in node["sources"].items()}}
+    return {"_target_": _DEV_SPLIT, "source": node}

@@ -46,6 +46,8 @@ class Markov(SyntheticSource):
     ) -> None:
         super().__init__(seed, num_documents, validation_fraction)
         check_symbols("num_symbols", num_symbols)
+        if order > 64:  # their number alone would take long to compute
+            raise ValueError(f"order: {order} makes more than {MAX_CONTEXTS} contexts; give at most 10")
         if order < 1 or num_symbols**order > MAX_CONTEXTS:
             raise ValueError(
                 f"order: {order} with {num_symbols} symbols makes {num_symbols ** max(order, 0)} contexts; "

@@ -1,5 +1,6 @@
 """What all optimizers here share: groups by role, a step over the parameters that have a gradient, and their memory."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -29,6 +30,9 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
         settings: RoleSettings,
     ) -> None:
         super().__init__(parameter_groups(named_parameters, roles, lr_multipliers or {}, settings), {})
+
+    # As torch has it, without the wrapper that loads torch's compiler at the first call, which takes a second.
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]

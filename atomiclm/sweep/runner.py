@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from atomiclm.config.cautions import cautions
 from atomiclm.config.declared import FILE_PROFILE
 from atomiclm.config.errors import FailedCells
 from atomiclm.config.overrides import override_key, value_of
+from atomiclm.config.rules import cautions
 from atomiclm.sweep.board import Board
 from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
 from atomiclm.sweep.plan import PlannedCell, pending_tuning, plan_cells, plan_sweep

@@ -23,7 +23,6 @@ ALLOWED = {
     "training": {"model", "optim", "data", "tracking"},
     "comparison": {"tracking", "sweep", "config"},
     "sweep": {"config", "tracking", "comparison"},  # a sequential study asks for its verdicts
-    "sketch": set(),
     "interop": {"model", "tokenizer"},
 }
 """What each package may import of the others; `config` and the commands may import everything."""

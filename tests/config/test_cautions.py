@@ -3,8 +3,8 @@
 import pytest
 from cli import TINY, corpus, run
 
-from atomiclm.config.cautions import cautions
 from atomiclm.config.compose import compose, resolved
+from atomiclm.config.rules import cautions
 
 SHORT = "trainer.max_steps=20"
 

@@ -5,9 +5,8 @@ import pytest
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.held_out import apply_held_out
 from atomiclm.config.identity import IDENTITY, NOT_IDENTITY, digest
-from atomiclm.config.run import read_cell
+from atomiclm.config.run import apply_held_out, read_cell
 from atomiclm.data import DevSplit
 
 SMALL = ["model=tiny", "tokenizer=bytes"]

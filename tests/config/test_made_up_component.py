@@ -71,7 +71,7 @@ def test_trains_plans_sweeps_and_is_checked(tmp_path, monkeypatch):
     assert "did you mean 'frequency'" in typo.stderr
     wrong = run(tmp_path, "train", *chosen, "model.feedforward.frequency=-1")
     assert wrong.returncode == 2
-    assert "model.feedforward: frequency=-1 must be greater than 0" in wrong.stderr
+    assert "model.feedforward.frequency: frequency=-1.0 must be greater than 0" in wrong.stderr
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import torch
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.counting import cost_of
+from atomiclm.config.cost import cost_of
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.identity import digest
 from atomiclm.config.match import apply_match
@@ -96,18 +96,3 @@ def test_what_cannot_be_matched_is_refused_with_the_reason(overrides, words):
     assert isinstance(refused.value, ConfigError) or "tolerence" in str(refused.value)
     for word in words:
         assert word in str(refused.value)
-
-
-@pytest.mark.slow
-def test_seconds_are_measured_once_and_kept(tmp_path, capsys):
-    """The same question gets the same answer, so that the same command is the same run."""
-    arguments = ("match=seconds", "match.baseline=['model/feedforward=swiglu']", "match.tolerance=0.9", "model=tiny",
-                 "model/feedforward=gelu", "tokenizer=bytes", "trainer.batch_size=2",
-                 f"cache_dir={tmp_path}")  # fmt: skip
-    first, values = matched(*arguments)
-    assert "measuring" in capsys.readouterr().out
-    assert values["model"]["feedforward"]["hidden_dim"] == first.value
-    again, same_values = matched(*arguments)
-    assert "measuring" not in capsys.readouterr().out
-    assert (again.value, again.residuals) == (first.value, first.residuals)
-    assert digest(same_values) == digest(values)

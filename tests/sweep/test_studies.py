@@ -7,7 +7,7 @@ import pytest
 from cli import run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
-from atomiclm.config.counting import cost_of
+from atomiclm.config.cost import cost_of
 from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.identity import digest
