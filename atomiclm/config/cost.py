@@ -115,7 +115,7 @@ def cost_of(values: Mapping[str, Any]) -> Cost:
     width = _BYTES.get(trainer.get("precision", "auto"), _WIDEST_BYTES)
     return Cost(
         context_length=length,
-        parameters_by_role={**decoder.num_parameters_by_role()},
+        parameters_by_role={str(role): count for role, count in decoder.num_parameters_by_role().items()},
         active_parameters=decoder.num_active_parameters(),
         forward_flops_per_token=decoder.flops_per_token(length),
         training_flops_per_token=decoder.training_flops_per_token(length),
