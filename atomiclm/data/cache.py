@@ -1,9 +1,9 @@
 """Folders that are built once, by one process, and are either whole or not there.
 
 A build writes into a temporary folder beside its target; a manifest with the size and sha256 of every file is written
-last; everything is fsynced; one rename publishes it. Who dies in between leaves a temporary folder, which the
-next builder of the same thing sweeps away. The lock only saves doing it twice: where two machines share a disk on which
-locks hold within each machine alone, both build, and what the first publishes is taken by both.
+last; everything is fsynced; one rename publishes it. A process that dies in between leaves a temporary folder, which
+the next builder of the same thing removes. The lock only saves building it twice: where two machines share a disk on
+which locks hold within each machine alone, both build, and both use what the first publishes.
 
 On load the sizes are always compared with the manifest, and the hashes of files up to 1 GiB (about 1.5 GB/s); larger
 ones would cost more than the fault is likely, `verify=True` includes them.
@@ -26,13 +26,13 @@ from typing import Any
 
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
-from atomiclm.atomic_io import fsync, write_atomic
+from atomiclm.atomic_io import fsync, read_json, write_atomic
 from atomiclm.data.progress import Progress
 from atomiclm.user_error import UserError
 
 MANIFEST = "manifest.json"
 HASH_LIMIT_BYTES = 1 << 30
-JSON_LIMIT_BYTES = 1 << 24
+MAX_MANIFEST_BYTES = 1 << 24
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 """What flock(2) says on a file system that has no locks."""
@@ -40,11 +40,10 @@ NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSU
 NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR})
 """What the system says where a folder cannot be made, or not be written to."""
 
-
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 """What the system says where a folder would take the place of one that is not empty."""
 
-_FORSAKEN_SECONDS = 7 * 24 * 3600.0
+_ABANDONED_SECONDS = 7 * 24 * 3600.0
 
 
 def content_key(**parts: Any) -> str:
@@ -99,13 +98,13 @@ def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
 
 
 def _sweep(folder: Path, prefix: str) -> None:
-    """Remove what builds that were killed have left: on this machine, whose lock we hold, and those of old."""
+    """Remove what killed builds have left: those of this machine, whose lock is ours, and any that are a week old."""
     for left in folder.parent.glob(f".{folder.name}-*"):
         try:
             touched = max(path.stat().st_mtime for path in [left, *left.iterdir()])
         except OSError:  # being built, or swept, elsewhere
             continue
-        if left.name.startswith(prefix) or time.time() - touched > _FORSAKEN_SECONDS:
+        if left.name.startswith(prefix) or time.time() - touched > _ABANDONED_SECONDS:
             shutil.rmtree(left, ignore_errors=True)
 
 
@@ -142,26 +141,19 @@ def damage(folder: Path, *, verify: bool = False) -> str | None:
         return f"{folder.name} is not a folder"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a pipe, a device
+            raise
+        return f"{MANIFEST} is not a plain file"
     return None
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of a published folder. Raises ValueError when it is none, OSError when it cannot be read."""
-    manifest = read_small_json(folder / MANIFEST)
+    manifest = read_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
     if not isinstance(manifest, dict):
-        raise UserError(f"{folder / MANIFEST} is not a JSON object; remove {folder}, and it is built again")
+        raise UserError(f"{folder / MANIFEST} is not a JSON object; it is built again once you remove {folder}")
     return manifest
-
-
-def read_small_json(path: Path) -> Any:
-    """The value in a JSON file of the cache. Raises ValueError when it is none, OSError when it cannot be read."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode) or status.st_size > JSON_LIMIT_BYTES:
-        raise UserError(f"{path} is not a file of at most {JSON_LIMIT_BYTES:,} bytes; remove it, and it is made again")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not JSON ({error!s:.200}); remove it, and it is made again") from error
 
 
 def file_sha256(path: Path) -> str:

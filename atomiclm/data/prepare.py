@@ -215,9 +215,9 @@ def _encode(
             for writer in writers.values():
                 writer.begin_source()
             _encode_source(text, tokenizer, writers, meter)
-            facts = by_part[text.part.name] = {split: writer.source_facts() for split, writer in writers.items()}
+            facts = by_part[text.part.name] = {split: writer.source.facts() for split, writer in writers.items()}
             assert sum(count["bytes"] for count in facts.values()) == text.survey.num_bytes
-        whole: dict[str, Any] = {split: writer.facts() for split, writer in writers.items()}
+        whole: dict[str, Any] = {split: writer.whole.facts() for split, writer in writers.items()}
     return {
         "num_documents": sum(text.survey.num_documents for text in texts),
         "tokenizer": {"digest": tokenizer.digest(), "vocab_size": tokenizer.vocab_size},

@@ -32,25 +32,17 @@ class PythonStandardLibrary(TextSource):
         super().__init__(validation_fraction)
 
     def describe(self) -> str:
-        """Where the sources are and how many."""
         files = self._files()
         size = sum(path.stat().st_size for _, path in files) / 1e6
         return f"Python {sysconfig.get_python_version()} standard library ({len(files):,} files, {size:,.1f} MB)"
 
     def source_faults(self) -> list[tuple[str, str]]:
-        """An interpreter that came without its sources."""
-        if any(True for _ in self._walk()):
+        if self._files():
             return []
-        return [
-            (
-                "_target_",
-                f"this Python keeps no library sources at {_library_folder()}; use another corpus, "
-                f"e.g. data=text data.path=FILE",
-            )
-        ]
+        message = f"this Python has no library sources at {_library_folder()}; use another corpus"
+        return [("_target_", f"{message}, e.g. data=text data.path=FILE")]
 
     def documents(self) -> Iterator[Document]:
-        """Each source file, in the order of their names."""
         left_out = 0
         for name, path in self._files():
             try:
@@ -60,14 +52,10 @@ class PythonStandardLibrary(TextSource):
         self.left_out = left_out
 
     def stamp(self) -> str | None:
-        """Names, sizes and times of the files."""
         return stamp_of(self._files(), type(self).__qualname__)
 
     def _files(self) -> list[tuple[str, Path]]:
-        return sorted(self._walk(), key=lambda pair: pair[0])
-
-    def _walk(self) -> Iterator[tuple[str, Path]]:
-        root = _library_folder()
+        root, found = _library_folder(), []
         for folder, subfolders, names in os.walk(root):
             subfolders[:] = [name for name in subfolders if name not in EXCLUDED_FOLDERS]
             for name in names:
@@ -75,7 +63,8 @@ class PythonStandardLibrary(TextSource):
                 relative = path.relative_to(root).as_posix()
                 wanted = name.endswith(".py") and not name.startswith("_sysconfigdata")
                 if wanted and relative not in EXCLUDED_FILES and path.is_file() and path.stat().st_size > 0:
-                    yield relative, path
+                    found.append((relative, path))
+        return sorted(found)
 
 
 def _library_folder() -> Path:

@@ -12,8 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
-from atomiclm.atomic_io import write_atomic
-from atomiclm.data.cache import NOT_OURS, content_key, read_small_json
+from atomiclm.atomic_io import read_json, write_atomic
+from atomiclm.data.cache import NOT_OURS, content_key
 from atomiclm.data.progress import Meter, Progress
 from atomiclm.data.source import Document, SourceError, SourcePart, fraction_faults
 from atomiclm.data.split import Survey, check_split, digest_document, document_bytes, survey
@@ -91,10 +91,10 @@ class SourceText:
             return self._surveyed(progress)
         path = self._root / "surveys" / f"{content_key(stamp=stamp, format=FORMAT)}.json"
         try:
-            body, digest = read_small_json(path)
+            body, digest = read_json(path)
             if hashlib.sha256(body.encode()).hexdigest() == digest:
                 return Survey(**json.loads(body))
-        except (FileNotFoundError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError, TypeError, AttributeError):
             pass  # not there, or damaged: the corpus is read, which is always right
         found = self._surveyed(progress)
         if self.source.stamp() == stamp:

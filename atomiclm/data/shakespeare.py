@@ -10,7 +10,6 @@ from pathlib import Path
 from atomiclm.atomic_io import write_atomic
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.data.cache import exclusive
-from atomiclm.data.file_formats import decode
 from atomiclm.data.progress import silent
 from atomiclm.data.source import Document, SourceError, TextSource
 
@@ -37,63 +36,58 @@ class Shakespeare(TextSource):
         self.path = path
 
     def describe(self) -> str:
-        """The name and size."""
         return f"tinyshakespeare ({SIZE_BYTES / 1e6:.1f} MB)"
 
     def source_faults(self) -> list[tuple[str, str]]:
-        """A given file that is missing or another text. Whether a download will work is not tried."""
-        if self.path is None:
+        if self.path is None:  # whether a download will work is not tried
             return []
         try:
-            self._check(self._given(self.path), self.path)
+            _read(self.path)
         except SourceError as error:
             return [(error.argument, error.message)]
         return []
 
     def documents(self) -> Iterator[Document]:
-        """The whole text as one document; fetched first where it has to be."""
-        raw = self._fetched() if self.path is None else self._given(self.path)
-        origin = self.path or URL
-        self._check(raw, origin)
-        yield Document("tinyshakespeare", decode(raw, Path(origin)))
-
-    def _given(self, path: str) -> bytes:
-        try:
-            return Path(path).expanduser().read_bytes()
-        except OSError as error:
-            raise SourceError(
-                "path", f"cannot read {path} (from {Path.cwd()}): {error.strerror or error}; correct data.path"
-            ) from error
-
-    def _check(self, raw: bytes, origin: str) -> None:
-        digest = hashlib.sha256(raw).hexdigest()
-        if digest != SHA256:
-            raise SourceError(
-                "path",
-                f"{origin} is not tinyshakespeare: {len(raw):,} bytes with sha256 {digest[:16]}..., expected "
-                f"{SIZE_BYTES:,} with {SHA256[:16]}...; for another text use data=text data.path=FILE",
-            )
-
-    def _fetched(self) -> bytes:
-        target = default_cache_dir() / "downloads" / "tinyshakespeare.txt"
-        with exclusive(target, silent):
-            if target.is_file():
-                raw = target.read_bytes()
-                if hashlib.sha256(raw).hexdigest() == SHA256:
-                    return raw
-            raw = _download()
-            self._check(raw, URL)
-            write_atomic(target, raw)
-            return raw
+        raw = _fetch() if self.path is None else _read(self.path)
+        yield Document("tinyshakespeare", raw.decode("utf-8"))
 
 
-def _download() -> bytes:
+def _read(path: str) -> bytes:
+    """A copy of the file."""
     try:
-        with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
-            body: bytes = response.read(2 * SIZE_BYTES)  # bounded: a page of another kind need not end
-    except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        return _checked(Path(path).expanduser().read_bytes(), path)
+    except OSError as error:
         raise SourceError(
-            "path", f"could not fetch {URL} ({reason}); without a network, give a copy of the file: data.path=FILE"
+            "path", f"cannot read {path} (from {Path.cwd()}): {error.strerror or error}; correct data.path"
         ) from error
-    return body
+
+
+def _fetch() -> bytes:
+    """The file from the cache folder, or from its address."""
+    target = default_cache_dir() / "downloads" / "tinyshakespeare.txt"
+    with exclusive(target, silent):
+        if target.is_file():
+            raw: bytes = target.read_bytes()
+            if hashlib.sha256(raw).hexdigest() == SHA256:
+                return raw
+        try:
+            with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
+                raw = response.read(2 * SIZE_BYTES)  # bounded: a page of another kind need not end
+        except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
+            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            raise SourceError(
+                "path", f"could not fetch {URL} ({reason}); without a network, give a copy of the file: data.path=FILE"
+            ) from error
+        write_atomic(target, _checked(raw, URL))
+        return raw
+
+
+def _checked(raw: bytes, origin: str) -> bytes:
+    digest = hashlib.sha256(raw).hexdigest()
+    if digest != SHA256:
+        raise SourceError(
+            "path",
+            f"{origin} is not tinyshakespeare: {len(raw):,} bytes with sha256 {digest[:16]}..., expected "
+            f"{SIZE_BYTES:,} with {SHA256[:16]}...; for another text use data=text data.path=FILE",
+        )
+    return raw

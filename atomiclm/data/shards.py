@@ -1,11 +1,12 @@
 """Token ids on disk: flat little-endian arrays, read through the page cache."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,8 +16,7 @@ from atomiclm.data.cache import MANIFEST
 from atomiclm.data.source import SourceError
 from atomiclm.user_error import UserError
 
-CHECK_TOKENS = 1 << 22  # looked at together
-COUNTS = ("bytes", "tokens", "documents")
+CHECK_TOKENS = 1 << 22  # checked at a time
 _REMEDY = "it is built again once you remove"
 
 
@@ -57,7 +57,7 @@ class TokenShard:
         return int(np.diff(self.document_starts(), append=self.num_tokens).max())
 
     def part(self, first_token: int, facts: dict[str, Any], has_answers: bool) -> "TokenShard":
-        """The stretch of this shard that one source wrote, given what `ShardWriter.facts` said of it."""
+        """The stretch of this shard that one source wrote, given what `Written.facts` said of it."""
         stretch = slice(first_token, first_token + facts["tokens"])
         answers = self.answers[stretch] if has_answers and self.answers is not None else None
         return TokenShard(
@@ -74,59 +74,41 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any], known: Mapping[str
     known: fields and their values: the corpus and its split, the tokenizer (digest, vocab_size), the separator
     parts: names of the sources
 
-    Raises ValueError: names the file and the field.
+    Raises UserError.
     """
-    for field, value in known.items():
-        if manifest.get(field) != value or type(manifest[field]) is not type(value):
-            _refuse(folder, field, f"must be {value!r:.200}")
-    for split in ("train", "validation"):
-        _check_facts(folder, split, manifest.get(split))
-    _check_files(folder, manifest, token_dtype(known["tokenizer"]["vocab_size"]).itemsize)
-    if manifest.get("dtype") != token_dtype(known["tokenizer"]["vocab_size"]).str:
-        _refuse(folder, "dtype", f"must be {token_dtype(known['tokenizer']['vocab_size']).str!r}")
-    if manifest.get("validation_sha256") != manifest["validation"]["sha256"]:
-        _refuse(folder, "validation_sha256", "must be the sha256 of the validation split")
-    if type(manifest.get("num_documents")) is not int:
-        _refuse(folder, "num_documents", "must be a count")
-    by_part = manifest.get("parts")
-    if not isinstance(by_part, dict) or by_part.keys() != set(parts):
-        _refuse(folder, "parts", f"must have {', '.join(map(repr, parts))}")
-    for split in ("train", "validation"):
-        for name, facts in by_part.items():
-            _check_facts(folder, f"parts.{name}.{split}", facts.get(split) if isinstance(facts, dict) else None)
-        for count in COUNTS:
-            if sum(facts[split][count] for facts in by_part.values()) != manifest[split][count]:
-                _refuse(folder, f"parts.*.{split}.{count}", "must add up to the count of the split")
-
-
-def _check_facts(folder: Path, field: str, facts: Any) -> None:
-    if not isinstance(facts, dict) or facts.keys() != {*COUNTS, "sha256"}:
-        _refuse(folder, field, f"must have {', '.join(COUNTS)} and sha256")
-    for count in COUNTS:
-        if type(facts[count]) is not int or not 0 <= facts[count] < 1 << 62:
-            _refuse(folder, f"{field}.{count}", "must be a count")
-    if not isinstance(facts["sha256"], str) or len(facts["sha256"]) != 64:
-        _refuse(folder, f"{field}.sha256", "must be 64 hex digits")
-
-
-def _check_files(folder: Path, manifest: Mapping[str, Any], token_bytes: int) -> None:
-    """Which files there are, and that their sizes are those of the tokens; `damage` has held them against the disk."""
-    sizes = {f"{split}.bin": token_bytes * manifest[split]["tokens"] for split in ("train", "validation")}
-    flags = {f"{split}.answers.bin": manifest[split]["tokens"] for split in ("train", "validation")}
-    files = manifest.get("files")
-    found = {name: facts["bytes"] for name, facts in files.items()} if isinstance(files, dict) else {}
-    if found not in (sizes, sizes | flags):
-        _refuse(folder, "files", f"must be {', '.join(sizes)} (and answers), of the sizes that the tokens take")
-
-
-def _refuse(folder: Path, field: str, rule: str) -> NoReturn:
-    raise UserError(f"{folder / MANIFEST}: {field!a:.100} {rule}; it is built again once you remove {folder}")
+    dtype = token_dtype(known["tokenizer"]["vocab_size"])
+    try:
+        for field, value in {**known, "dtype": dtype.str}.items():
+            if json.dumps(manifest[field], sort_keys=True) != json.dumps(value, sort_keys=True):
+                raise ValueError(f"{field} must be {value!r:.200}")
+        sizes, flags = {}, {}
+        for split in ("train", "validation"):
+            whole, facts = manifest[split], [manifest["parts"][name][split] for name in parts]
+            for count in ("bytes", "tokens", "documents"):
+                numbers = [each[count] for each in facts]
+                if not all(type(number) is int and 0 <= number < 1 << 62 for number in numbers):
+                    raise ValueError(f"{split}.{count} must be a count")
+                if type(whole[count]) is not int or sum(numbers) != whole[count]:
+                    raise ValueError(f"{split}.{count} must be the sum over its parts")
+            if not all(isinstance(each["sha256"], str) and len(each["sha256"]) == 64 for each in (whole, *facts)):
+                raise ValueError(f"{split}.sha256 must be 64 hex digits")
+            sizes[f"{split}.bin"] = dtype.itemsize * whole["tokens"]
+            flags[f"{split}.answers.bin"] = whole["tokens"]
+        if len(manifest["parts"]) != len(parts) or type(manifest["num_documents"]) is not int:
+            raise ValueError(f"parts must be {', '.join(map(repr, parts))}, and num_documents their count")
+        if manifest["validation_sha256"] != manifest["validation"]["sha256"]:
+            raise ValueError("validation_sha256 must be the sha256 of the validation split")
+        if {name: file["bytes"] for name, file in manifest["files"].items()} not in (sizes, sizes | flags):
+            raise ValueError(f"files must be {', '.join(sizes)} (and answers), of the sizes that the tokens take")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        wrong = str(error) if isinstance(error, ValueError) else f"not what prepare writes ({error!a:.100})"
+        raise UserError(f"{folder / MANIFEST}: {wrong}; it is built again once you remove {folder}") from error
 
 
 def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard:
     """The shard that `ShardWriter` wrote, given the manifest of its folder, which `check_manifest` has passed.
 
-    Every id is looked at once: a shard whose manifest fits it may still hold ids that no model has, and would fail
+    Every id is checked: a shard whose manifest fits it may still hold ids that no model has, and would fail
     somewhere in training, on an accelerator without a word of why. That takes about 0.3 s for each GiB in memory.
 
     Raises ValueError for a shard that is not what its manifest says, OSError when it cannot be read.
@@ -166,8 +148,23 @@ def _mapped(path: Path, dtype: np.dtype[Any], length: int) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=dtype, mode="r")
 
 
+@dataclass
+class Written:
+    """What a writer has written."""
+
+    bytes: int = 0
+    tokens: int = 0
+    documents: int = 0
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def facts(self) -> dict[str, Any]:
+        """As the manifest has it."""
+        counts = {"bytes": self.bytes, "tokens": self.tokens, "documents": self.documents}
+        return {**counts, "sha256": self.digest.hexdigest()}
+
+
 class ShardWriter:
-    """Writes one split, holding none of it, and keeps the account of bytes.
+    """Writes one split, holding none of it, and accounts for every byte: in all (`whole`) and by `source`.
 
     folder, split: where, and which: `<split>.bin`, and `<split>.answers.bin` beside it when has_answers
     token_bytes: (vocab_size,) bytes that each id stands for
@@ -181,9 +178,8 @@ class ShardWriter:
         self._dtype = token_dtype(len(token_bytes))
         self._separator = np.asarray([separator], dtype=self._dtype).tobytes()
         self._token_bytes = token_bytes
-        self._digest = hashlib.sha256()
-        self._bytes = self._tokens = self._documents = 0
-        self.begin_source()
+        self.whole = Written()
+        self.source = Written()
 
     def __enter__(self) -> Self:
         return self
@@ -196,17 +192,17 @@ class ShardWriter:
             self._answers_file.close()
 
     def begin_source(self) -> None:
-        """What follows is of another source: `source_facts` counts from here."""
-        self._source_digest = hashlib.sha256()
-        self._before = (self._bytes, self._tokens, self._documents)
+        """What follows is of another source."""
+        self.source = Written()
 
     def begin_document(self) -> None:
         """Write the separator that stands before each document, so that its first byte is a target like any other."""
         self._file.write(self._separator)
         if self._answers_file is not None:
             self._answers_file.write(b"\0")
-        self._tokens += 1
-        self._documents += 1
+        for written in (self.whole, self.source):
+            written.tokens += 1
+            written.documents += 1
 
     def write(self, ids: Sequence[int] | npt.NDArray[np.uint32], raw: bytes, answers: Flags | None) -> None:
         """Append the ids of `raw`. Their bytes must add up to it: bits per byte divides by them.
@@ -221,29 +217,10 @@ class ShardWriter:
         if self._answers_file is not None:
             flags = np.zeros(len(array), dtype=np.bool_) if answers is None else _answer_tokens(lengths, answers)
             self._answers_file.write(flags.tobytes())
-        self._digest.update(raw)
-        self._source_digest.update(raw)
-        self._tokens += len(array)
-        self._bytes += len(raw)
-
-    def facts(self) -> dict[str, Any]:
-        """What has been written."""
-        return {
-            "bytes": self._bytes,
-            "tokens": self._tokens,
-            "documents": self._documents,
-            "sha256": self._digest.hexdigest(),
-        }
-
-    def source_facts(self) -> dict[str, Any]:
-        """What has been written since `begin_source`."""
-        num_bytes, tokens, documents = self._before
-        return {
-            "bytes": self._bytes - num_bytes,
-            "tokens": self._tokens - tokens,
-            "documents": self._documents - documents,
-            "sha256": self._source_digest.hexdigest(),
-        }
+        for written in (self.whole, self.source):
+            written.digest.update(raw)
+            written.tokens += len(array)
+            written.bytes += len(raw)
 
 
 def _answer_tokens(lengths: npt.NDArray[np.int64], answers: Flags) -> Flags:

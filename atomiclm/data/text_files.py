@@ -36,7 +36,7 @@ class TextFiles(TextSource):
 
     A text file is one document, and so is each row of .jsonl and .parquet. Files are taken in the order of their names.
     A folder or glob leaves out files whose suffix is not readable and counts empty ones in `left_out`; a single file
-    must be readable and hold text. Text must be UTF-8 (`file_formats.py` says what happens to byte order marks).
+    must be readable and hold text. Text must be UTF-8 (`file_bytes.py` says what happens to byte order marks).
     """
 
     def __init__(self, path: str, validation_fraction: float = 0.1, text_key: str = "text") -> None:

@@ -67,7 +67,7 @@ def test_each_line_of_jsonl_is_a_document(tmp_path, suffix, pack):
 
 
 def test_jsonl_lines_may_lie_across_the_pieces_a_file_is_read_in(tmp_path, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.file_formats.CHUNK_BYTES", 5)
+    monkeypatch.setattr("atomiclm.data.file_bytes.CHUNK_BYTES", 5)
     (tmp_path / "rows.jsonl").write_bytes(jsonl({"text": TEXT}, {"text": "b"}))
     assert texts(tmp_path / "rows.jsonl") == [TEXT, "b"]
 
@@ -329,7 +329,7 @@ def test_several_faults_are_all_reported(tmp_path):
 
 def test_a_quick_look_at_a_large_file_sees_its_head_and_the_full_pass_the_rest(tmp_path, monkeypatch):
     monkeypatch.setattr("atomiclm.data.text_files.QUICK_CHECK_BYTES", 100)
-    monkeypatch.setattr("atomiclm.data.file_formats.CHUNK_BYTES", 64)
+    monkeypatch.setattr("atomiclm.data.file_bytes.CHUNK_BYTES", 64)
     late = tmp_path / "late.txt"
     late.write_bytes(
         b"x" + "ü".encode() * 100 + b"\xff"
