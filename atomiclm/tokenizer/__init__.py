@@ -29,35 +29,22 @@ cross:
 >>> tokenizer.encode("hug<|endoftext|>", allowed_special="all")
 [257, 259]
 
-Read on in this order. First what a tokenizer is and how it is trained:
+Read on in this order:
 
 | file | its one idea |
 |---|---|
 | `bpe_ops` | the two operations: count neighbours, merge a pair |
-| `train_basic`, `tie_break` | the algorithm, as one would say it; which of two equally frequent pairs is merged first |
+| `train_basic`, `tie_break` | the algorithm, as one would explain it; which of two equally frequent pairs comes first |
 | `base` | what every tokenizer promises |
-
-then what text is cut at, and what it is as bytes:
-
-| file | its one idea |
-|---|---|
 | `patterns`, `unicode_table` | a regular expression cuts text into pretokens; what it takes for a letter is pinned |
-| `utf8`, `special` | text that is not UTF-8; tokens that stand for no text |
-| `pretokens` | a stream, cut anywhere, becomes counted pretokens |
-
-then how ids come of it, simply and without waste, and all of it together:
-
-| file | its one idea |
-|---|---|
-| `encode_pretoken`, `encode_plain` | merges applied to one pretoken, and remembered; the same for a text |
+| `utf8`, `special_tokens` | text that is not UTF-8; tokens that stand for no text |
+| `pretokenize` | a stream, cut anywhere, becomes counted pretokens |
+| `encode` | merges applied to one pretoken, and remembered |
 | `train_heap` | the merges of `train_basic`, without ever reading the corpus twice |
 | `tokenizer` | `BasicTokenizer`: all of it put together |
-| `content`, `file_format` | what a trained tokenizer is, as a value that has checked itself; one JSON file of it |
-| `incremental`, `report` | decoding while ids still arrive; what was learned, in figures |
-
-and last the same once more, compiled. The drivers `split_compiled`, `count_compiled`, `train_compiled`, `train_stream`
-and `encode_compiled` own the arrays; the kernels, in the folder `compiled`, do the work; `encoders` shares them out
-among threads. The plain files are what the kernels are held to by the tests, and what runs where kernels cannot.
+| `tokenizer_state`, `file_format` | what was learned, as a value that has checked itself; one JSON file of it |
+| `streaming_decoder`, `report` | decoding while ids still arrive; what was learned, in figures |
+| `fast/` | counting, training and encoding once more, compiled; the plain files are its oracle and its substitute |
 """
 
 from atomiclm.tokenizer.base import Tokenizer

@@ -68,50 +68,33 @@ class Tokenizer(ABC):
         """
 
     def encode_array(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> "Ids":
-        """The ids of `encode` as an array of uint32, which is quicker to make and a tenth of the size of a list."""
+        """As `encode`, in an array of uint32, which is quicker to make and a tenth of the size of a list."""
         return self.encode_arrays([text], allowed_special)[0]
 
     @abstractmethod
     def encode_batch(
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
     ) -> list[list[int]]:
-        """The ids of each text; see `encode`.
-
-        Args:
-            texts: the texts, each by itself.
-            allowed_special: see `encode`.
-            threads: how many work at the same time; changes no id.
-        """
+        """The ids of each text, as `encode` gives them; `threads` work at the same time, which changes no id."""
 
     @abstractmethod
     def encode_arrays(
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
     ) -> list["Ids"]:
-        """The ids of each text, each in an array of uint32; see `encode_batch`."""
+        """As `encode_batch`, in arrays of uint32."""
 
     @abstractmethod
     def encode_stream(
         self, chunks: Iterable[str | bytes], allowed_special: AllowedSpecial = frozenset()
     ) -> Iterator["Ids"]:
-        """The ids of one text that comes in chunks, in arrays of uint32, block by block and in bounded memory.
-
-        Joined they are the ids of the whole text, wherever the chunks are cut.
-        """
+        """The ids of one text that comes in chunks, in blocks and bounded memory; joined they are those of the text."""
 
     @abstractmethod
     def encode_file(self, path: str | Path, allowed_special: AllowedSpecial = frozenset()) -> Iterator["Ids"]:
-        """The ids of all bytes of a file; see `encode_stream`.
-
-        Raises:
-            OSError: the file cannot be read.
-        """
+        """The ids of all bytes of a file, block by block; see `encode_stream`."""
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Ids to text. Bytes that are not UTF-8, such as a character cut in half, become U+FFFD.
-
-        Raises:
-            ValueError: an id is not in the vocabulary.
-        """
+        """Ids to text. Bytes that are not UTF-8, such as a character cut in half, become U+FFFD; see `decode_bytes`."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     @abstractmethod

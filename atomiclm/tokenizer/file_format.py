@@ -24,11 +24,10 @@ that go beyond the shape of the JSON are those of `tokenizer_state.py`.
 
 import hashlib
 import json
-import stat
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from atomiclm.atomic_io import write_atomic
+from atomiclm.atomic_io import from_json, read_file, write_atomic
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.patterns import split_pattern
@@ -97,21 +96,17 @@ def read_bounded(path: Path) -> bytes:
     """The bytes of a file that is not larger than a tokenizer can be.
 
     Raises:
-        ValueError: it is larger, or a pipe, a socket or a device, which may never end or never begin.
-        OSError: it cannot be read.
+        ValueError: it is larger.
+        OSError: it cannot be read, or is a pipe, a socket or a device, which may never end or never begin.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder is an OSError that says so
-        raise UserError(f"{path}: not a file but a pipe, a socket or a device; give the path of a file")
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise UserError(f"{path}: larger than {MAX_FILE_BYTES} bytes, so not a tokenizer; check the path")
-    return data
+    try:
+        return read_file(path, MAX_FILE_BYTES)
+    except UserError as error:
+        raise UserError(f"{path}: larger than {MAX_FILE_BYTES} bytes, so not a tokenizer; check the path") from error
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file, read more strictly than `json` does: UTF-8 only, no key twice, no NaN, bounded.
+    """The value in a JSON file of bounded size; see `atomic_io.from_json`.
 
     Raises:
         ValueError: the file is not such a file; the message names it.
@@ -119,21 +114,9 @@ def read_json(path: Path) -> Any:
     """
     data = read_bounded(path)
     try:
-        # Decoded here, because from bytes `json` would accept UTF-16 and UTF-32 too.
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_unique_keys, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a JSON file ({error!s:.200}); check the path or write the file again") from error
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) != len(pairs):
-        raise UserError("a key is written twice")
-    return fields
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise UserError(f"{name} is not a JSON value")
+        return from_json(data)
+    except UserError as error:
+        raise UserError(f"{path}: {error}; check the path or write the file again") from error
 
 
 def _render(fields: dict[str, Any]) -> str:
@@ -157,10 +140,18 @@ def _state(fields: Any) -> TokenizerState:
         refuse("version", f"must be {FORMAT_VERSION}, is {version!r:.80} ({why})")
     for key in sorted(FIELDS ^ fields.keys()):
         refuse(key, "is missing" if key in FIELDS else "is unknown")
-
-    pattern = fields["pattern"]
-    _check_texts("pattern", pattern, {"name", "text"})
-    _check_unicode(fields["unicode"])
+    for field, keys in (("pattern", {"name", "text"}), ("unicode", {"version", "sha256"})):
+        texts = fields[field]
+        if not isinstance(texts, dict) or texts.keys() != keys or not all(isinstance(v, str) for v in texts.values()):
+            refuse(field, f"must be an object of the texts {sorted(keys)}")
+    pattern, table = fields["pattern"], fields["unicode"]
+    if table != {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256}:
+        refuse(
+            "unicode",
+            f"the text was split by Unicode {ascii(table['version'])[1:-1]:.20} "
+            f"(table {ascii(table['sha256'])[1:-1]:.12}), "
+            f"here it is {UNICODE_VERSION} (table {UNICODE_SHA256:.12}), which may give other ids",
+        )
     byte_ids = fields["byte_ids"]
     if not isinstance(byte_ids, list) or not all(map(is_int, byte_ids)):
         refuse("byte_ids", "must be a list of integers")
@@ -182,28 +173,11 @@ def _state(fields: Any) -> TokenizerState:
         fields["whole_pretokens"],
         fields["trained_on"],
     )
-    name = split_pattern(state.pattern).name
-    if pattern["name"] != name:
+    if pattern["name"] != (name := split_pattern(state.pattern).name):
         refuse("pattern", f"'name' must be {name!r} for this 'text', is {pattern['name']!r:.80}")
     if fields["sha256"] != sha256_of({key: value for key, value in fields.items() if key != "sha256"}):
         refuse("sha256", "does not fit the content (the file was changed or damaged)")
     return state
-
-
-def _check_texts(field: str, value: Any, keys: set[str]) -> None:
-    if not isinstance(value, dict) or value.keys() != keys or not all(isinstance(v, str) for v in value.values()):
-        refuse(field, f"must be an object of the texts {sorted(keys)}")
-
-
-def _check_unicode(table: Any) -> None:
-    _check_texts("unicode", table, {"version", "sha256"})
-    if table != {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256}:
-        refuse(
-            "unicode",
-            f"the text was split by Unicode {ascii(table['version'])[1:-1]:.20} "
-            f"(table {ascii(table['sha256'])[1:-1]:.12}), "
-            f"here it is {UNICODE_VERSION} (table {UNICODE_SHA256:.12}), which may give other ids",
-        )
 
 
 def _merges(rows: Any, byte_ids: list[int]) -> tuple[list[Pair], tuple[int, ...]]:

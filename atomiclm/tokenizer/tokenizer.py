@@ -317,9 +317,10 @@ class BasicTokenizer(Tokenizer):
 
     def _pool(self) -> "EncoderPool":
         if self._encoders is None:
-            from atomiclm.tokenizer.fast.encoder import EncoderPool
+            from atomiclm.tokenizer.fast.encoder import CompiledEncoder, EncoderPool
 
-            self._encoders = EncoderPool(self._tokens, self.merges, self._ids, self.whole_pretokens, self._split)
+            vocabulary = self._tokens, self.merges, self._ids, self.whole_pretokens
+            self._encoders = EncoderPool(lambda: CompiledEncoder(*vocabulary, self._split))
         return self._encoders
 
     def _allowed(self, allowed_special: AllowedSpecial) -> AbstractSet[str]:

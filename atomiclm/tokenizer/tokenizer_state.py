@@ -173,16 +173,16 @@ def _check_ids(state: TokenizerState) -> None:
     if len(state.merge_ids) != len(state.merges):
         refuse("merges", f"must have an id each: {len(state.merges)} merges, {len(state.merge_ids)} ids")
     seen: set[int] = set()
-    special_ids = tuple(state.special_tokens.values())
-    for field, ids in (("byte_ids", state.byte_ids), ("merges", state.merge_ids), ("special_tokens", special_ids)):
-        for index, token in enumerate(ids):
-            if not is_int(token) or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
-                refuse(
-                    f"{field}[{index}]" if field != "special_tokens" else field,
-                    f"must have an id of its own, an integer from 0 to {MAX_VOCAB_SIZE - 1}, is {token!r:.80}"
-                    + (", the id of another token" if is_int(token) and token in seen else ""),
-                )
-            seen.add(token)
+    named = [(f"byte_ids[{index}]", token) for index, token in enumerate(state.byte_ids)]
+    named += [(f"merges[{index}]", token) for index, token in enumerate(state.merge_ids)]
+    named += [("special_tokens", token) for token in state.special_tokens.values()]
+    for field, token in named:
+        if not is_int(token) or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
+            taken = ", the id of another token" if is_int(token) and token in seen else ""
+            refuse(
+                field, f"must have an id of its own, an integer from 0 to {MAX_VOCAB_SIZE - 1}, is {token!r:.80}{taken}"
+            )
+        seen.add(token)
 
 
 def _check_merges(merges: list[Pair]) -> None:

@@ -289,7 +289,7 @@ def test_one_changed_merge_is_noticed(path: Path) -> None:
 )
 def test_what_is_not_json_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "t.json").write_bytes(data)
-    with pytest.raises(ValueError, match=r"t\.json: not a JSON file"):
+    with pytest.raises(ValueError, match=r"t\.json: (not JSON|nested too deep)"):
         BasicTokenizer.load(tmp_path / "t.json")
 
 

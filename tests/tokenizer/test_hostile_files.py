@@ -141,11 +141,11 @@ GENERIC: dict[str, bytes] = {  # hostile whatever reads them
 }
 
 OURS: dict[str, tuple[File, str]] = {
-    "truncated": (lambda: valid()[: len(valid()) // 2], "not a JSON file"),
+    "truncated": (lambda: valid()[: len(valid()) // 2], "not JSON"),
     "key-twice": (lambda: valid()[:-1] + b', "version": 2}', "a key is written twice"),
     "bom": (lambda: b"\xef\xbb\xbf" + valid(), "BOM"),
     "utf-16": (lambda: valid().decode().encode("utf-16"), "utf-8"),
-    "utf-32-be": (lambda: valid().decode().encode("utf-32-be"), "field 'format'|not a JSON file"),
+    "utf-32-be": (lambda: valid().decode().encode("utf-32-be"), "field 'format'|not JSON"),
     "latin-1": (lambda: valid().replace(b"endoftext", b"endoft\xe9xt"), "utf-8"),
     "nan": (lambda: valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": NaN'), "NaN"),
     "infinity": (lambda: valid().replace(b'"target_vocab_size": 300', b'"target_vocab_size": -Infinity'), "-Infinity"),
@@ -203,7 +203,7 @@ OURS: dict[str, tuple[File, str]] = {
 }
 
 THEIRS: dict[str, tuple[File, str]] = {
-    "truncated": (lambda: theirs(lambda content: None)()[:5000], "not a JSON file"),
+    "truncated": (lambda: theirs(lambda content: None)()[:5000], "not JSON"),
     "key-twice": (lambda: theirs(lambda content: None)()[:-1] + b', "model": {}}', "a key is written twice"),
     "ours": (valid, "'model.type'"),
     "list": (b"[1, 2]", "'model'"),

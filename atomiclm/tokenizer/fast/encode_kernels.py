@@ -55,10 +55,8 @@ from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, bytes_at,
     BEFORE,
     AFTER,
     KEYS,
-    SPACE,  # the longest pretoken for which the working space suffices
-    DONE,  # result: how many pretokens were encoded
     NUM_FIELDS,
-) = range(26)
+) = range(24)
 """The block of int64 that is an encoder, so that a call has few arguments; `encoder.py` fills it in."""
 
 PROBES = 32
@@ -129,22 +127,15 @@ def remember(
 
 
 @inline
-def merge_bytes(data: UInt8s, start: int64, length: int64, fields: Int64s) -> int64:
-    """Merge `length` bytes from `start` on in the working space; how many tokens come of it."""
+def merge_new(data: UInt8s, start: int64, length: int64, out: UInt32s, at: int64, fields: Int64s) -> int64:
+    """Merge a pretoken that is not in the cache and write its ids to `out[at:]`; how many there are."""
     tokens = int32s_at(fields[TOKENS])
     for index in range(length):
         tokens[index] = int32(data[start + index])
-    return apply_merges(
+    count = apply_merges(
         length, tokens, int32s_at(fields[BEFORE]), int32s_at(fields[AFTER]), uint32s_at(fields[KEYS]),
         uint32s_at(fields[BYTE_RANKS]), uint64s_at(fields[PAIRS]), fields[PAIR_BITS],
     )  # fmt: skip
-
-
-@inline
-def merge_new(data: UInt8s, start: int64, length: int64, out: UInt32s, at: int64, fields: Int64s) -> int64:
-    """Merge a pretoken that is not in the cache and write its ids to `out[at:]`; how many there are."""
-    count = merge_bytes(data, start, length, fields)
-    tokens = int32s_at(fields[TOKENS])
     ids = uint32s_at(fields[IDS])
     for index in range(count):
         out[at + index] = ids[int64(tokens[index])]
@@ -167,12 +158,11 @@ def encode(
         fields: the encoder; see `NUM_FIELDS` and those before it.
 
     Returns:
-        How many ids were written. `fields[DONE]` says of how many pretokens: fewer than asked where one is longer than
-        `fields[SPACE]`.
+        How many ids were written.
     """
     rows, row_bits = uint64s_at(fields[ROWS]), fields[ROW_BITS]
     last = (int64(1) << row_bits) - 1
-    longest, space = fields[LONGEST], fields[SPACE]
+    longest = fields[LONGEST]
     start = begin
     written = int64(0)
     for index in range(num_pretokens):
@@ -221,22 +211,12 @@ def encode(
                     out[written + number] = kept_ids[int64(ids) + number]
             written += count
         else:
-            if length > space:
-                fields[DONE] = index
-                return written
             count = merge_new(data, start, length, out, written, fields)
             if length <= fields[LONGEST_NEW]:
                 remember(data, start, length, key, other, out, written, count, fields)
             written += count
         start = end
-    fields[DONE] = num_pretokens
     return written
-
-
-@Kernel
-def merge_pretoken(data: UInt8s, start: int64, length: int64, fields: Int64s) -> int64:
-    """Merge one pretoken and leave the token numbers at the front of `fields[TOKENS]`; returns how many there are."""
-    return merge_bytes(data, start, length, fields)
 
 
 @Kernel
