@@ -45,7 +45,7 @@ class Trunk:
             folder, path = find_run(trainer["branch_from"], values["output_dir"])
             summary = folder.read_summary()
             if path is None:
-                saved = checkpoint.candidates(folder.checkpoints)
+                saved = checkpoint.checkpoints_in(folder.checkpoints)
                 if summary.get("state") != "done" or not saved:
                     names = ", ".join(one.name for one in saved) or "it has none yet"
                     raise UserError(f"{folder.path} has not ended, so name one of its checkpoints: {names}")

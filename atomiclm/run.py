@@ -86,7 +86,7 @@ class Run:
         """
         values, folder = self.config.values, self.folder
         with _memory_advice(self.config):
-            is_begun = bool(checkpoint.candidates(folder.checkpoints))
+            is_begun = bool(checkpoint.checkpoints_in(folder.checkpoints))
             self.trunk = Trunk.find(values) if values["trainer"]["branch_from"] and not is_begun else None
 
             def judge_text(corpus_sha256: str) -> None:

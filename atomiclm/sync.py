@@ -13,8 +13,7 @@ from atomiclm.command import VERSION, command, told
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
-from atomiclm.tracking.wandb_mirror import Mirrored
-from atomiclm.tracking.wandb_mode import choose_mode, import_wandb
+from atomiclm.tracking.wandb_mirror import Mirrored, choose_mode, import_wandb
 from atomiclm.user_error import UserError, from_user
 
 KEPT = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")

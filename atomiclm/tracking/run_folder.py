@@ -1,6 +1,7 @@
 """Where the parts of one run lie on disk, and how a run is found from what a person types."""
 
 import difflib
+import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from typing import Any
 from atomiclm.tracking.config_file import read_config_file
 from atomiclm.tracking.record import DamagedRow, read_metrics, read_summary
 from atomiclm.user_error import UserError
+
+CHECKPOINT_NAME = re.compile(r"step_(\d{8,18})")
 
 EARLIER_DIGITS = 8
 """Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
@@ -164,6 +167,17 @@ class RunFolder:
         if command := self.command():
             return f"to write it again, type: {remove}{' && ' if remove else ''}{command}"
         return f"{remove}{', then ' if remove else ''}the command that trained the run writes it again"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The checkpoints in a run's folder of them, newest first; only reading one says whether it is sound.
+
+    One without a manifest is among them: a folder gets its name when it is whole, so it has lost the manifest since.
+    """
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if CHECKPOINT_NAME.fullmatch(path.name) and path.is_dir()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
 
 
 def runs_in(folder: Path) -> list[RunFolder]:

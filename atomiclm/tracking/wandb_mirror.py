@@ -1,19 +1,30 @@
 """The thread that follows one run's `metrics.jsonl` and shows its rows in W&B."""
 
 import contextlib
+import netrc
+import os
 import shlex
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
+from atomiclm.atomic_io import read_json, to_json
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_artifacts import Artifacts, log_artifacts, within
-from atomiclm.tracking.wandb_description import described, exit_code, final_figures, goes_on
-from atomiclm.tracking.wandb_mode import Mode, choose_mode, import_wandb
-from atomiclm.tracking.wandb_rows import NewRows, Outgoing
-from atomiclm.tracking.wandb_segments import Segments
+from atomiclm.tracking.wandb_run import (
+    Artifacts,
+    Rows,
+    described,
+    exit_code,
+    final_figures,
+    is_interrupted,
+    log_artifacts,
+    within,
+)
 
 POLL_SECONDS = 1.0
 """How far the mirror may lag behind the record."""
@@ -26,6 +37,20 @@ QUIET_SECONDS = 3.0
 
 ARTIFACT_SHARE = 0.5
 """The part of the finish timeout that artifacts may take; the rest is left for the rows."""
+
+ROOM_BYTES = 1 << 18
+"""What must fit into `wandb/` before rows are passed on: several times what wandb collects before it writes."""
+
+Mode = Literal["online", "offline", "disabled"]
+
+FROM_VARIABLE: Mapping[str, Mode] = {
+    "online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
+    "disabled": "disabled",
+}  # fmt: skip
+"""Values of WANDB_MODE, older spellings included."""
+
+PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""The two names of the public service: a login made under one is valid under the other."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +110,7 @@ class Mirror(threading.Thread):
         self.init_timeout_seconds, self.finish_timeout_seconds = timeouts
         self.say = say
         self.result: Mirrored | None = None
+        self._segments = Segments(folder.wandb)
         self._segment = ""
         self._opened = threading.Event()
         self._ending = threading.Event()
@@ -118,42 +144,35 @@ class Mirror(threading.Thread):
         stop_service()  # otherwise the end of the process waits for it
         if self._segment:
             with contextlib.suppress(OSError, ValueError):  # a full disk is no reason to fail either
-                Segments(self.folder.wandb).forget(self._segment)  # nobody knows how far it came; the server will say
+                self._segments.forget(self._segment)  # nobody knows how far it came; the server will say
         self.say(f"W&B: {'not done' if limit else 'skipped'}; {self._later()}")
         return None
 
     def run(self) -> None:
         """Try online, then offline, until one lasts to the end of the run."""
         try:
-            self._run()
-        finally:
-            self._done.set()
-
-    def _run(self) -> None:
-        try:
             wandb = import_wandb()
             mode, reason = choose_mode(self.mode, wandb.setup().settings.base_url)
+            if reason:
+                self.say(f"W&B: {mode}; {reason}")
         except Exception as error:  # whatever is wrong with an optional mirror is no reason to stop a run
             self.say(f"W&B: off, wandb cannot be used ({first_line(error)}); metrics.jsonl has every row")
+            self._done.set()
             return
-        if reason:
-            self.say(f"W&B: {mode}; {reason}")
-        while True:
+        for attempt in dict.fromkeys([mode, "offline"] if self.live else [mode]):
             try:
-                self.result = self._follow(mode)
-                return
+                self.result = self._follow(attempt)
+                break
             except Exception as error:
                 if self._abandoned:  # another run may be using wandb by now
-                    return
-                # wandb still holds the run's id and refuses it to the next attempt until it is torn down.
+                    break
+                # wandb still has the run's id and refuses it to the next attempt until it is torn down.
                 with contextlib.suppress(Exception):
                     wandb.teardown(exit_code=1)
-                last = mode == "offline" or not self.live
-                then = "off from here; metrics.jsonl has every row" if last else "going on offline"
-                self.say(f"W&B: {mode} failed ({first_line(error)}); {then}")
-                if last:
-                    return
-                mode = "offline"
+                is_last = attempt == "offline" or not self.live
+                then = "off from here; metrics.jsonl has every row" if is_last else "going on offline"
+                self.say(f"W&B: {attempt} failed ({first_line(error)}); {then}")
+        self._done.set()
 
     def _follow(self, mode: Mode) -> Mirrored:
         """Open the W&B run, pass rows on until the end is announced, close it."""
@@ -162,7 +181,7 @@ class Mirror(threading.Thread):
         arguments = described(self.folder, self.arm)
         arguments["tags"] = [*arguments["tags"], *self.settings["tags"]]
         online = mode == "online"
-        segments = Segments(self.folder.wandb)
+        segments = self._segments
         artifact_seconds = ARTIFACT_SHARE * self.finish_timeout_seconds if online and self.artifacts != "none" else 0.0
         run = wandb.init(
             **{**arguments, "project": self.settings["project"], "entity": self.settings["entity"]},
@@ -186,39 +205,36 @@ class Mirror(threading.Thread):
         )
         self._segment = segment = Path(run.dir).parent.name
         held = run.starting_step if online else segments.held()
-        segments.discard_unsynced(keep=segment)
+        segments.discard_unsynced(but=segment)
         self._opened.set()
         where = str(run.url) if online else str(self.folder.wandb / segment)
         self.say(f"W&B: {where}" if online else f"W&B: offline, in {self.folder.wandb} ({self._later()})")
-        rows, outgoing = NewRows(self.folder.metrics), Outgoing(run, held)
-        ending = False
-        full = ""
+        rows = Rows(self.folder.metrics, run, held)
+        ending, full = False, ""
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
-            before_full, full = full, segments.no_room()
+            was_full, full = full, segments.no_room()
             if full:  # wandb would lose rows in the middle and not say so; those that wait can be sent later
-                if not before_full:
+                if not was_full:
                     self.say(f"W&B: rows wait for room in {self.folder.wandb} ({full})")
                 continue
-            before = outgoing.number
+            before = rows.number
             try:
-                for row in rows.read():
-                    outgoing.put(row)
-            finally:  # so that an attempt that takes over from this one knows where to go on
-                if outgoing.number > max(before, held):
-                    segments.note(segment, outgoing.number)
-            outgoing.settle()
+                rows.send()
+            finally:  # so that an attempt that takes over from this one knows where to continue
+                if rows.number > max(before, held):
+                    segments.note(segment, rows.number)
         summary = self.folder.read_summary()
         run.summary.update(final_figures(summary))
         missing = [f"rows: {full}"] if full else []
-        if artifact_seconds and not goes_on(summary):
+        if artifact_seconds and not is_interrupted(summary):
             try:
                 within(artifact_seconds, lambda: log_artifacts(run, self.folder, self.artifacts))
             except Exception as error:
                 missing.append(f"artifacts: {first_line(error)}")
-        if not outgoing.send_samples():
+        if not rows.send_samples():
             missing.append("table of samples")
-        if goes_on(summary):
+        if is_interrupted(summary):
             run.mark_preempting()
         try:
             run.finish(exit_code=exit_code(summary))
@@ -227,10 +243,116 @@ class Mirror(threading.Thread):
             missing.append(f"rows: not all uploaded within {self.finish_timeout_seconds:g} s")
         if missing:
             self.say(f"W&B: incomplete ({'; '.join(missing)}); {self._later()}")
-        return Mirrored(mode, where, held, outgoing.sent, "; ".join(missing))
+        return Mirrored(mode, where, held, rows.sent, "; ".join(missing))
 
     def _later(self) -> str:
         return f"`python -m atomiclm.sync {shlex.quote(str(self.folder.path))}` sends what is missing"
+
+
+class Segments:
+    """Which rows of a run W&B already has, or will get from a folder that is still to be synced.
+
+    Each process that mirrors a run makes one segment: a folder `wandb/run-*` (online) or `wandb/offline-run-*`. wandb
+    numbers the rows of each offline segment from 0 and loses the last ones of a killed process, so `wandb sync` of two
+    would repeat rows or leave a hole. Therefore segments that never left this machine are removed and written again
+    from the record, and rows that did leave it are skipped. `rows.json` says how many rows each segment and those
+    before it hold together.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._path = folder / "rows.json"
+
+    def held(self) -> int:
+        """Rows that are on the server as far as this machine knows: passed to an online run, or synced since."""
+        return max((rows for name, rows in self._read().items() if not self._is_unsynced(name)), default=0)
+
+    def note(self, segment: str, rows: int) -> None:
+        """Note that `segment` reaches as far as the first `rows` rows of the record."""
+        self._write({**self._read(), segment: rows})
+
+    def forget(self, segment: str) -> None:
+        """Drop the note of a segment whose upload was given up: its rows may be nowhere but here."""
+        self._write({name: rows for name, rows in self._read().items() if name != segment})
+
+    def discard_unsynced(self, but: str) -> None:
+        """Remove the offline segments that were never synced, except the one that holds their rows again."""
+        for path in self.folder.glob("offline-run-*"):
+            if path.name != but and self._is_unsynced(path.name):
+                shutil.rmtree(path)
+
+    def no_room(self) -> str:
+        """Return why wandb could not write to a segment now; "" when it can."""
+        try:
+            with tempfile.TemporaryFile(dir=self.folder) as probe:
+                probe.write(bytes(ROOM_BYTES))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
+
+    def _is_unsynced(self, segment: str) -> bool:
+        # `wandb sync` leaves a `.synced` file beside the log.
+        return segment.startswith("offline-run-") and not any((self.folder / segment).glob("*.synced"))
+
+    def _write(self, rows: dict[str, int]) -> None:
+        # Written often, and only ever an estimate after a kill: no fsync.
+        partial = self._path.with_name("rows.json.partial")
+        partial.write_bytes(to_json(rows))
+        partial.replace(self._path)
+
+    def _read(self) -> dict[str, int]:
+        return read_json(self._path) if self._path.exists() else {}
+
+
+def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
+    """Resolve a configured mode to what can be done here, without asking anybody.
+
+    Args:
+        mode: "auto" (WANDB_MODE when it is set, else online exactly if a key is found, else offline), "online",
+            "offline" or "disabled".
+        base_url: the server; WANDB_BASE_URL or the public service when None.
+
+    Returns:
+        The mode, and why the user did not get what was asked for ("" when they did). Online without a key becomes
+        offline, because wandb would stop the run to prompt for one.
+    """
+    wanted: str = mode
+    if mode == "auto":
+        variable = os.environ.get("WANDB_MODE", "")
+        if not variable:
+            return ("online" if has_key(base_url) else "offline"), ""
+        wanted = FROM_VARIABLE.get(variable, "")
+        if not wanted:
+            return "offline", f"WANDB_MODE={variable} is none of {', '.join(FROM_VARIABLE)}"
+    if wanted == "online" and not has_key(base_url):
+        return "offline", "online was asked for, but no key was found (set WANDB_API_KEY or run `wandb login`)"
+    return FROM_VARIABLE[wanted], ""
+
+
+def has_key(base_url: str | None = None) -> bool:
+    """Whether wandb would find credentials for the server: an environment variable, or a netrc entry for its host."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(base_url or os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOSTS[0]}").netloc
+    try:
+        if named := os.environ.get("NETRC"):
+            path = Path(named).expanduser()
+        else:
+            path = next(path for name in (".netrc", "_netrc") if (path := Path.home() / name).is_file())
+        entries = netrc.netrc(path)
+    except (netrc.NetrcParseError, OSError, RuntimeError, StopIteration):  # RuntimeError: a user without a home folder
+        return False  # wandb cannot read one either
+    hosts = PUBLIC_HOSTS if host in PUBLIC_HOSTS else (host,)
+    return any(entry[2] for name in hosts if (entry := entries.authenticators(name)))
+
+
+def import_wandb() -> Any:
+    """Import wandb so that it prints nothing; Any, because it may be half installed."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    return wandb
 
 
 def stop_service() -> None:

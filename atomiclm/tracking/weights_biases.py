@@ -5,10 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_artifacts import Artifacts
-from atomiclm.tracking.wandb_description import LONGEST_TAG
-from atomiclm.tracking.wandb_mirror import Mirror, Mirrored
-from atomiclm.tracking.wandb_mode import choose_mode
+from atomiclm.tracking.wandb_mirror import Mirror, Mirrored, choose_mode
+from atomiclm.tracking.wandb_run import LONGEST_TAG, Artifacts
 
 _LOG = logging.getLogger(__name__)
 
@@ -26,7 +24,7 @@ class WeightsAndBiases:
     a resumed run writes the rows again that it had written before; resumed with another logging interval, only the
     mirror of the repeated stretch is off. Each run is closed with its own exit code, and several runs in one process,
     one after the other, stay several. What W&B is told of the run is read from its folder as well
-    (`wandb_description.py`), so `python -m atomiclm.sync` can do all of this again, later and elsewhere. While wandb
+    (`wandb_run.py`), so `python -m atomiclm.sync` can do all of this again, later and elsewhere. While wandb
     has no room for its files, rows wait in the record: it would lose some in the middle, and say nothing.
 
     wandb's own error reporting (telemetry to its makers) is switched off unless WANDB_ERROR_REPORTING is set: with a

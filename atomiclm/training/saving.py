@@ -81,7 +81,7 @@ class SaveCheckpoints:
 
     def begin(self, state: TrainState) -> None:
         """Before the first step: where the run may rewind, there must be a point to rewind to from the start."""
-        if self.rewind_every_steps and not checkpoint.candidates(self.folder):
+        if self.rewind_every_steps and not checkpoint.checkpoints_in(self.folder):
             self.save(state, rewind_point=True)
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:

@@ -107,7 +107,7 @@ MUTANTS = (
     Mutant(
         "older ones are removed before the new one is published", f"{_CHECKPOINT}/writing.py",
         "        before_publishing()\n",
-        "        before_publishing()\n        for old in layout.candidates(folder):\n            shutil.rmtree(old)\n",
+        "        before_publishing()\n        for old in folder.glob('step_*'):\n            shutil.rmtree(old)\n",
         _CUT,
     ),
     Mutant(

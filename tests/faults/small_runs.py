@@ -175,7 +175,7 @@ def outcome(folder: Path) -> dict[str, str]:
 
     Not the content itself: where `CI` is set, pytest explains a difference in full, which takes hours for megabytes.
     """
-    newest = checkpoint.candidates(folder / "checkpoints")[0]
+    newest = checkpoint.checkpoints_in(folder / "checkpoints")[0]
     content = {name: (newest / name).read_bytes() for name in ("model.safetensors", "optimizer.safetensors")}
     rows = [row for row in read_metrics(folder / "metrics.jsonl") if row["event"] != "checkpoint"]
     for place, row in enumerate(rows):

@@ -124,7 +124,7 @@ class Checkpoints(RuleBasedStateMachine):
         return True
 
     def _steps(self) -> list[int]:
-        return sorted(map(checkpoint.stored_step, checkpoint.candidates(self.folder)))
+        return sorted(map(checkpoint.stored_step, checkpoint.checkpoints_in(self.folder)))
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step_{step:08d}"

@@ -52,7 +52,7 @@ def branch(trunk):
 
 
 def _state(run: Path) -> tuple[dict, dict, dict]:
-    content = checkpoint.read(checkpoint.candidates(run / "checkpoints")[0])
+    content = checkpoint.read(checkpoint.checkpoints_in(run / "checkpoints")[0])
     measured = ("seconds", "interval", "latest", "record_rows", "best")
     scalars = {key: value for key, value in content.scalars.items() if key not in measured}
     return scalars, content.model, content.optimizer
@@ -80,7 +80,7 @@ def test_trunk_and_decay_are_the_run_planned_so_from_the_start(trunk, branch):
 def test_a_branch_needs_its_trunk_only_to_begin(trunk, branch):
     folder = trunk.parents[2]
     final = _state(branch)
-    newest = checkpoint.candidates(branch / "checkpoints")[0]
+    newest = checkpoint.checkpoints_in(branch / "checkpoints")[0]
     shutil.rmtree(newest)
     summary = json.loads((branch / "summary.json").read_text())
     (branch / "summary.json").write_text(json.dumps({**summary, "state": "interrupted"}))

@@ -11,8 +11,8 @@ from fake_wandb import serving
 from wandb_driver import drive, loss_rows, make_run, read_segment, segments
 
 from atomiclm.tracking import RunFolder, read_metrics, write_summary
-from atomiclm.tracking.wandb_description import exit_code
-from atomiclm.tracking.wandb_segments import ROOM_BYTES, Segments
+from atomiclm.tracking.wandb_mirror import ROOM_BYTES, Segments
+from atomiclm.tracking.wandb_run import exit_code
 
 STATUS = 75
 LIMIT_SECONDS = 300
@@ -119,7 +119,7 @@ def test_rows_wait_for_room_and_arrive_without_a_gap(tmp_path, server):
     """wandb would lose rows in the middle of a full disk, and never say so."""
     folder = make_run(tmp_path / "run")
     fill = (
-        "import atomiclm.tracking.wandb_segments as segments, tempfile, errno, os\n"
+        "import tempfile, errno, os\n"
         "def full(**arguments):\n    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))\n"
         "tempfile.TemporaryFile, temporary = full, tempfile.TemporaryFile"
     )

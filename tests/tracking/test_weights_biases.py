@@ -9,7 +9,7 @@ import pytest
 from wandb_driver import FACTS, drive, history, loss_rows, make_run, read_segment, row, segments, steps
 
 from atomiclm.tracking import WeightsAndBiases
-from atomiclm.tracking.wandb_segments import Segments
+from atomiclm.tracking.wandb_mirror import Segments
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_only_the_newest_are_kept_and_saving_a_step_twice_is_one(tmp_path):
     for steps in (1, 2, 3):
         save(_trained(steps), tmp_path, keep=2)
         save(_trained(steps), tmp_path, keep=2)
-    assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000003", "step_00000002"]
+    assert [path.name for path in checkpoint.checkpoints_in(tmp_path)] == ["step_00000003", "step_00000002"]
     assert not list(tmp_path.glob(".tmp-*"))
 
 
@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, name
     assert checkpoint.resume(state, tmp_path, said.append)
     assert state.step == 2
     assert "step_00000003" in said[0]
-    assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000002"]
+    assert [path.name for path in checkpoint.checkpoints_in(tmp_path)] == ["step_00000002"]
     assert (tmp_path / "damaged_step_00000003").is_dir()
 
 
@@ -135,7 +135,7 @@ def test_weights_that_are_no_numbers_take_no_good_checkpoints_place(tmp_path):
         next(iter(state.model.parameters())).view(-1)[5] = float("nan")
     with pytest.raises(checkpoint.NotFinite, match="step 3"):
         save(state, tmp_path, keep=1)
-    assert [path.name for path in checkpoint.candidates(tmp_path)] == ["step_00000002"]
+    assert [path.name for path in checkpoint.checkpoints_in(tmp_path)] == ["step_00000002"]
 
 
 def test_format_2_is_read_as_what_it_was(tmp_path):
@@ -181,7 +181,7 @@ def test_the_best_and_the_points_to_rewind_to_stay_beside_the_newest(tmp_path):
         about["rewind_point"] = step in (1, 3, 4)
         checkpoint.write(Snapshot.take(_trained(step), about), tmp_path)
         checkpoint.prune(tmp_path, Retention(newest=1, best=True))
-    steps = [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)]
+    steps = [checkpoint.stored_step(path) for path in checkpoint.checkpoints_in(tmp_path)]
     assert steps == [8, 4, 3, 2]  # the newest, two points, the best
 
 
@@ -191,7 +191,7 @@ def test_a_rewound_run_leaves_nothing_of_the_way_it_left(tmp_path):
     state = fresh_state()
     checkpoint.rewind(state, tmp_path, _silent)
     assert state.step == 4
-    assert [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)] == [4, 2]
+    assert [checkpoint.stored_step(path) for path in checkpoint.checkpoints_in(tmp_path)] == [4, 2]
 
 
 def test_a_replacement_that_is_killed_half_way_brings_the_old_one_back(tmp_path):
@@ -208,7 +208,7 @@ def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     for step, score in ((1, 1.5), (2, float("nan")), (3, float("inf"))):
         checkpoint.write(Snapshot.take(_trained(step), {"bits_per_byte": score}), tmp_path)
         checkpoint.prune(tmp_path, Retention(newest=1, best=True))
-    assert [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)] == [3, 1]
+    assert [checkpoint.stored_step(path) for path in checkpoint.checkpoints_in(tmp_path)] == [3, 1]
 
 
 def test_a_checkpoint_becomes_a_rewind_point_when_it_is_to_be_one(tmp_path):

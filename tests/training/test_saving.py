@@ -151,7 +151,7 @@ def test_weights_that_are_no_numbers_at_the_end_are_a_divergence(tmp_path):
 
     with pytest.raises(Diverged, match="step 6"):
         _fit(fresh_state(), _saver(tmp_path, Rows(), [], every_seconds=None), hooks=[Spoil()])
-    assert checkpoint.candidates(tmp_path) == []
+    assert checkpoint.checkpoints_in(tmp_path) == []
 
 
 def test_the_record_is_on_disk_before_a_checkpoint_that_counts_its_rows(tmp_path):
@@ -163,7 +163,7 @@ def test_the_record_is_on_disk_before_a_checkpoint_that_counts_its_rows(tmp_path
             rows.append({"event": "train", "step": state.step})
 
     _fit(fresh_state(), saver, hooks=[Note()])
-    for path in checkpoint.candidates(tmp_path):
+    for path in checkpoint.checkpoints_in(tmp_path):
         content = checkpoint.read(path)
         assert content.scalars["record_rows"] == content.scalars["step"]
         assert content.manifest["conditions"] == {"threads": 1}
@@ -181,5 +181,5 @@ def test_the_best_is_saved_when_it_is_the_best(tmp_path):
     rows, state = Rows(), fresh_state()
     saver = SaveCheckpoints(rows.append, print, tmp_path, Retention(1, True), None, None, rows, {})
     _fit(state, saver, hooks=[Score()])
-    assert [checkpoint.stored_step(path) for path in checkpoint.candidates(tmp_path)] == [6, 4]
+    assert [checkpoint.stored_step(path) for path in checkpoint.checkpoints_in(tmp_path)] == [6, 4]
     assert state.best == (4, 1.0)

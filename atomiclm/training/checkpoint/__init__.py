@@ -16,7 +16,8 @@
 sound one or the one before; `retention`: which are removed. Nothing in the folder can execute code.
 """
 
-from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, candidates, had_some, stored_step
+from atomiclm.tracking.run_folder import checkpoints_in
+from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, had_some, stored_step
 from atomiclm.training.checkpoint.reading import Content, newest_sound, read, read_manifest, read_model, resume, rewind
 from atomiclm.training.checkpoint.retention import Retention, prune
 from atomiclm.training.checkpoint.writing import NotFinite, Snapshot, write
@@ -28,7 +29,7 @@ __all__ = [
     "NotFinite",
     "Retention",
     "Snapshot",
-    "candidates",
+    "checkpoints_in",
     "had_some",
     "newest_sound",
     "prune",

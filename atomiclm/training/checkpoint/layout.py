@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from atomiclm.atomic_io import fsync, to_json
+from atomiclm.tracking.run_folder import CHECKPOINT_NAME
 from atomiclm.user_error import UserError
 
 FORMAT_VERSION = 3
@@ -17,7 +17,6 @@ FILES = (MODEL, OPTIMIZER, STATE)
 """What a manifest vouches for."""
 
 TEMPORARY, RETIRED, REPLACED, DAMAGED = ".tmp-", ".old-", ".replaced-", "damaged_"
-_NAME = re.compile(r"step_(\d{8,18})")
 
 
 class DamagedCheckpoint(UserError):
@@ -31,21 +30,10 @@ def name_of(step: int) -> str:
 
 def stored_step(path: Path) -> int:
     """Return the step that the name of a checkpoint's folder says."""
-    found = _NAME.fullmatch(path.name)
+    found = CHECKPOINT_NAME.fullmatch(path.name)
     if found is None:
         raise UserError(f"{path} is not the folder of a checkpoint; they are called {name_of(1000)}")
     return int(found[1])
-
-
-def candidates(folder: Path) -> list[Path]:
-    """Return the checkpoints under `folder`, newest first; only `read` says whether one is sound.
-
-    One without a manifest is among them: a folder gets its name when it is whole, so it has lost the manifest since.
-    """
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path.is_dir()]
-    return sorted(found, key=stored_step, reverse=True)
 
 
 def had_some(folder: Path) -> bool:

@@ -13,9 +13,9 @@ import safetensors.torch
 from torch import Tensor
 
 from atomiclm.atomic_io import from_json, read_file
-from atomiclm.tracking import RunFolder
+from atomiclm.tracking.run_folder import RunFolder, checkpoints_in
 from atomiclm.training.checkpoint import layout
-from atomiclm.training.checkpoint.layout import DamagedCheckpoint, candidates
+from atomiclm.training.checkpoint.layout import DamagedCheckpoint
 from atomiclm.training.state import OtherModel, TrainState
 from atomiclm.user_error import UserError
 
@@ -105,7 +105,7 @@ def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
     def check(path: Path) -> None:
         _verified(path, read_manifest(path), layout.MODEL)
 
-    path, damaged = _newest(candidates(folder), check)
+    path, damaged = _newest(checkpoints_in(folder), check)
     if path is not None:
         for error in damaged.values():
             say(f"{error}; taking {path.name}")
@@ -132,7 +132,7 @@ def resume(state: TrainState, folder: Path, say: Callable[[str], None]) -> Conte
         OtherModel: a sound checkpoint is of another model; the message names what differs.
     """
     layout.clean_up(folder)
-    return _restore_newest(state, candidates(folder), folder, say)
+    return _restore_newest(state, checkpoints_in(folder), folder, say)
 
 
 def rewind(state: TrainState, folder: Path, say: Callable[[str], None]) -> Content:
@@ -148,10 +148,10 @@ def rewind(state: TrainState, folder: Path, say: Callable[[str], None]) -> Conte
         except DamagedCheckpoint:
             return True  # to be reported as damaged, not passed over
 
-    content = _restore_newest(state, filter(may_be_rewind_point, candidates(folder)), folder, say)
+    content = _restore_newest(state, filter(may_be_rewind_point, checkpoints_in(folder)), folder, say)
     if content is None:
         raise DamagedCheckpoint(f"{folder} has no checkpoint to rewind to")
-    for path in candidates(folder):
+    for path in checkpoints_in(folder):
         if layout.stored_step(path) > state.step:
             layout.remove(path)
     return content

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atomiclm.tracking.run_folder import checkpoints_in
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.reading import read_manifest
 
@@ -46,7 +47,7 @@ class Retention:
 def prune(folder: Path, retention: Retention) -> None:
     """Remove what need not stay. Call it when the newest checkpoint is on disk, never before."""
     found = []
-    for path in layout.candidates(folder):
+    for path in checkpoints_in(folder):
         try:
             found.append((path, read_manifest(path)))
         except layout.DamagedCheckpoint:
