@@ -1,4 +1,4 @@
-"""`python -m atomiclm.evaluate RUN...`: finished runs looked at by one protocol or several.
+"""`python -m atomiclm.evaluate RUN...`: finished runs evaluated by one protocol or several.
 
     bits_per_byte           windows end to end, as the run's own validation; also by source, and answers that are right
     sliding                 windows that overlap (--stride), so that every token has nearly a full context
@@ -7,8 +7,9 @@
     induction               copying a random string from so many tokens ago (--distances)
     recall                  answers that are right, of sources that know theirs
 
-With --save what is found is kept in RUN/evaluations, where the page of `compare` shows it, and printed from there when
-it is asked for again. Figures of unlike protocols are not to be compared; each file says what its figures hang on.
+With --save the results are saved in RUN/evaluations, where the page of `compare` shows them, and printed from there
+when they are asked for again. Figures of unlike protocols are not to be compared; each file says what its figures
+depend on.
 """
 
 import argparse
@@ -30,8 +31,8 @@ PROTOCOLS = ("bits_per_byte", "sliding", "by_position", "length_extrapolation", 
 
 @command("evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0; 1 where a result came to nothing or could not be kept; 2 where a run
-    could not be evaluated as asked. The others are.
+    """Run the command. Returns the exit status: 0; 1 where a figure is not finite or could not be saved; 2 where a run
+    could not be evaluated as asked. The others are evaluated all the same.
     """
     arguments = _parser().parse_args(argv)
     from atomiclm.training.openmp import wait_briefly
@@ -62,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m atomiclm.evaluate",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Exit codes: 0, 1 no usable figures or they could not be kept, 2 a run cannot be evaluated as asked.",
+        epilog="Exit codes: 0, 1 no usable figures or they could not be saved, 2 a run cannot be evaluated as asked.",
     )
     add = parser.add_argument
     add("--version", action="version", version=VERSION)
@@ -75,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--source", default="", metavar="NAME", help="one source of a mixture alone")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the model changed for the evaluation: "
         "model/position=yarn model.position.factor=4; the weights must fit")  # fmt: skip
-    add("--save", action="store_true", help="keep what is found in RUN/evaluations")
-    add("--again", action="store_true", help="measure even what is kept; with --save, replace it")
+    add("--save", action="store_true", help="save the results in RUN/evaluations")
+    add("--again", action="store_true", help="measure even what is saved; with --save, replace it")
     add("--format", choices=("terminal", "json", "csv"), default="terminal", help="(default terminal)")
     add("--batch-size", type=_positive, default=32, help="windows in one forward pass (default 32); long ones fewer")
     add("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
@@ -95,7 +96,7 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
     try:
         return tuple(int(part) for part in text.split(","))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers; give them as 1,2,4") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; give them as 1,2,4") from None
 
 
 def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["EvaluationProtocol"]:
@@ -126,32 +127,32 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
     conditions = examined.conditions
     protocols = _protocols(arguments, any(part.validation.answers is not None for part in conditions.parts))
     questions = [(protocol, examined.path_of(protocol)) for protocol in protocols]  # all refused before one is measured
-    unkept: list[OSError] = []
+    unsaved: list[OSError] = []
     for protocol, path in questions:
-        kept = path.is_file() and not arguments.again
-        result = read_result(path) if kept else examined.measured(protocol, arguments.batch_size)
-        answer = Answer(str(folder.path), result, kept)
+        saved = path.is_file() and not arguments.again
+        result = read_result(path) if saved else examined.measured(protocol, arguments.batch_size)
+        answer = Answer(str(folder.path), result, saved)
         if arguments.format == "terminal":
             for line in to_terminal(answer, conditions.validation_bytes):
                 print(line, flush=True)
         yield answer
         try:
-            if not kept:
-                data = result.to_json()  # refuses figures that are no numbers, to be kept or not
+            if not saved:
+                data = result.to_json()  # refuses figures that are not finite, saved or not
                 if arguments.save:
-                    _keep(path, data)
+                    _save(path, data)
         except OSError as error:
-            unkept.append(error)
-    if unkept:  # all have been shown
-        raise unkept[0]
+            unsaved.append(error)
+    if unsaved:  # all have been shown
+        raise unsaved[0]
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _save(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         write_atomic(path, data)
     except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: the figures were not kept", error.filename) from error
+        raise OSError(error.errno, f"{error.strerror}: the figures were not saved", error.filename) from error
 
 
 if __name__ == "__main__":

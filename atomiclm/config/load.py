@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 
 def prepare_corpus(
-    values: dict[str, Any], progress: Progress | None = None, judge: Callable[[str], None] | None = None
+    values: dict[str, Any], progress: Progress | None = None, check_text: Callable[[str], None] | None = None
 ) -> PreparedCorpus:
-    """Return the corpus as token shards, from the cache or made now; see `atomiclm.data.prepare` for `judge`.
+    """Return the corpus as token shards, from the cache or made now; see `atomiclm.data.prepare` for `check_text`.
 
     Raises:
         ValueError: the text cannot be read; or a source is too short for one window of the model's context, or has
             answers in documents that are too long for it.
     """
     source, tokenizer = build(values["data"]), build(values["tokenizer"])
-    corpus = prepare(source, tokenizer, _cache_dir(values), progress=progress, judge=judge)
+    corpus = prepare(source, tokenizer, _cache_dir(values), progress=progress, check_text=check_text)
     for part in corpus.parts:
         _check_context_length(part, values["model"]["context_length"])
     return corpus

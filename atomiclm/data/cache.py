@@ -35,13 +35,13 @@ HASH_LIMIT_BYTES = 1 << 30
 MAX_MANIFEST_BYTES = 1 << 24
 
 NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
-"""What flock(2) says on a file system that has no locks."""
+"""Errors of flock(2) on a file system without locks."""
 
 NOT_OURS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR})
-"""What the system says where a folder cannot be made, or not be written to."""
+"""Errors where a folder cannot be made or written to."""
 
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
-"""What the system says where a folder would take the place of one that is not empty."""
+"""Errors where a folder would replace one that is not empty."""
 
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
 
@@ -166,8 +166,8 @@ def file_sha256(path: Path) -> str:
 def exclusive(folder: Path, progress: Progress) -> Iterator[None]:
     """Hold the lock of `folder` (or file); the kernel releases it when its holder dies.
 
-    Where a file system has no locks, a lease stands in: void once its process is gone, or, that being on another
-    machine, once it was not renewed for half a minute.
+    On a file system without locks it is a lease: void once its process is gone or, on another machine, once it was not
+    renewed for half a minute.
     """
     path = folder.parent / f"{folder.name}.lock"
     lock: BaseFileLock

@@ -69,7 +69,7 @@ def whole_file(path: Path, compression: Compression | None) -> bytes:
     for chunk in file_chunks(path, compression):
         chunks.append(chunk)
         total += len(chunk)
-        if total > limit:  # the sizes of compressed files say nothing, and those of files in /proc are 0
+        if total > limit:  # a compressed file's size does not show it, and that of a file in /proc is 0
             raise too_long
     return b"".join(chunks)
 
@@ -198,6 +198,6 @@ def _decompressed(path: Path, compression: Compression) -> Iterator[bytes]:
                 if decoder.eof:
                     chunk, fed = decoder.unused_data, False
                     decoder = begin()
-        # The libraries' own stream readers may end in silence where a file is cut off, so the end is looked at here.
+        # The libraries' own stream readers may end in silence where a file is cut off, so the end is checked here.
         if fed:
             raise SourceError("path", f"{path} is damaged or cut off (it ends within); fetch or compress it again")

@@ -56,7 +56,7 @@ class Markov(SyntheticSource):
         if not 0.0 < sharpness <= 4.0:
             raise ValueError(f"sharpness: {sharpness} is not above 0 and at most 4")
         if document_bytes <= order:
-            raise ValueError(f"document_bytes: {document_bytes} hold no symbol after the first {order}; give more")
+            raise ValueError(f"document_bytes: {document_bytes} bytes are all context, order is {order}; give more")
         self.order = order
         self.num_symbols = num_symbols
         self.sharpness = sharpness

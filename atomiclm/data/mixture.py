@@ -29,7 +29,7 @@ class Mixture(CorpusSource):
 
     def __init__(self, sources: dict[str, CorpusSource], weights: dict[str, float]) -> None:
         if not sources:
-            raise ValueError("sources: holds none; name at least one, e.g. data.sources.mine._target_=...")
+            raise ValueError("sources: is empty; name at least one, e.g. data.sources.mine._target_=...")
         for name, source in sources.items():
             if not isinstance(source, CorpusSource):
                 raise ValueError(

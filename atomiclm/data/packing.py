@@ -56,7 +56,7 @@ class PackedDataset(Dataset):
     follow, and at the last of them the separator that would begin the next document. One longer than T is cut into
     pieces of T and a rest; a piece's last target is the first token of the next piece. So every token is an input
     exactly once an epoch, and a target exactly once (separators as the ends of documents), cut or not; what a cut
-    costs is context, and only of documents longer than a row. Rows are filled by `best_fit`, pieces in a row stand in
+    costs is context, and only of documents longer than a row. Rows are filled by `best_fit`, pieces in a row are in
     the order of the stream, and what is left is filled up with the separator, where the mask is False.
 
     Memory is three numbers a piece. Which documents share a row does not depend on seed or epoch.

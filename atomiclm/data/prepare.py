@@ -33,15 +33,15 @@ def prepare[T: TrainableTokenizer](
     cache_dir: Path | None = None,
     *,
     progress: Progress | None = None,
-    judge: Callable[[str], None] | None = None,
+    check_text: Callable[[str], None] | None = None,
 ) -> PreparedCorpus[T]:
     """The corpus, split and tokenized, from the cache or built into it.
 
     source: what to read; documents are streamed, one at a time in memory
     tokenizer: says what to train; it is not touched itself (`PreparedCorpus.tokenizer` is a trained copy)
     cache_dir: default `default_cache_dir()`
-    progress: told what is being done, and of a damaged cache that is built anew
-    judge: told `corpus_sha256` of the text before anything is made of it; what it raises ends the preparation
+    progress: called with what is being done, and with a damaged cache that is rebuilt
+    check_text: called with `corpus_sha256` before anything is made of the text; what it raises ends the preparation
 
     Cached by content: the tokenizer by (corpus, split, its settings), shards by (corpus, split, tokenizer digest).
     Whether the corpus is a known one is decided by the stamp of its files where they have one, else by reading them.
@@ -57,8 +57,8 @@ def prepare[T: TrainableTokenizer](
     check_separator(tokenizer)
     texts = [SourceText(part, root, report) for part in source.parts()]
     identity = _identity(texts)
-    if judge is not None:
-        judge(identity["corpus_sha256"])
+    if check_text is not None:
+        check_text(identity["corpus_sha256"])
     num_bytes = sum(text.survey.num_bytes for text in texts)
 
     def train_tokenizer(folder: Path) -> Mapping[str, Any]:
@@ -271,9 +271,9 @@ def _document_pieces(
 
 
 def pieces(text: str, size: int = PIECE_CHARACTERS) -> Iterator[str]:
-    """`text` in pieces of `size` characters or somewhat more, so that memory and progress do not hang on its length.
+    """`text` in pieces of `size` characters or somewhat more, so that memory and progress do not depend on its length.
 
-    Cut where the common patterns cut anyway. Under another pattern, or in a text without such places within another
+    Cut where the common patterns cut anyway. Under another pattern, or in a text without such cuts within another
     `size` characters, the merge at a cut may differ from the whole text's; the bytes never do.
     """
     start = 0

@@ -109,7 +109,7 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
     """The shard that `ShardWriter` wrote, given the manifest of its folder, which `check_manifest` has passed.
 
     Every id is checked: a shard whose manifest fits it may still hold ids that no model has, and would fail
-    somewhere in training, on an accelerator without a word of why. That takes about 0.3 s for each GiB in memory.
+    somewhere in training, on an accelerator without a clear message. That takes about 0.3 s for each GiB in memory.
 
     Raises ValueError for a shard that is not what its manifest says, OSError when it cannot be read.
     """

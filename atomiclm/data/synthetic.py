@@ -13,7 +13,7 @@ import numpy.typing as npt
 from atomiclm.data.permutation import derived_uint64
 from atomiclm.data.source import Document, TextSource
 
-GENERATOR = 1  # of the text that equal settings stand for: to be raised when any source here writes another text
+GENERATOR = 1  # version of the text: to be raised when any source here writes another text for equal settings
 
 MARK = "|"  # between what is asked and what answers it
 SYMBOLS = string.ascii_letters + string.digits + "!#$%&()*+,-./:;<=>?@[]^_{}~"
@@ -61,7 +61,7 @@ class QuestionSource(SyntheticSource):
 class Draws:
     """Random numbers that depend on `parts` alone: Philox-4x64 (Salmon et al., SC 2011) keyed by their hash.
 
-    Only its raw numbers are used: NumPy keeps those the same for ever, and its distributions not.
+    Only its raw numbers are used: NumPy promises those, and not its distributions, for all versions.
     """
 
     def __init__(self, *parts: int | str) -> None:
@@ -182,7 +182,7 @@ FILLER = (
     "The lamp burns all night.",
     "Two birds sit on a wall.",
 )
-# The digits stand behind a sign, so that no common pretoken pattern joins them with a space.
+# The digits follow a sign, so that no common pretoken pattern joins them with a space.
 NEEDLE = "The pass key is #{key}. Keep it in mind."
 QUESTION = "What is the pass key? It is #"
 

@@ -63,7 +63,7 @@ class TextFiles(TextSource):
                 read, found = check_file(file.path, file.kind, self.text_key, budget)
             except SourceError as error:
                 faults.append((error.argument, error.message))
-                read, found = 0, True  # it is reported already; whether it holds text is beside the point
+                read, found = 0, True  # reported already; it need not hold text
             holds_text = holds_text or found
             budget -= read
             if budget <= 0 or len(faults) >= 3:  # three show the pattern

@@ -48,13 +48,13 @@ def validation_windows(
     columns = np.arange(context_length)
     for first in range(0, num_windows, batch_size):
         windows = np.arange(first, min(first + batch_size, num_windows))[:, None]
-        places = windows * stride + columns
-        in_text = places < num_targets
+        positions = windows * stride + columns
+        in_text = positions < num_targets
         # All of the first window is new; of the others what lies beyond the window before.
         mask = in_text & ((windows == 0) | (columns >= context_length - stride))
-        places = np.minimum(places, num_targets)
-        inputs = np.where(in_text, tokens[places], 0).astype(np.int64)
-        targets = np.where(in_text, tokens[np.minimum(places + 1, num_targets)], 0).astype(np.int64)
+        positions = np.minimum(positions, num_targets)
+        inputs = np.where(in_text, tokens[positions], 0).astype(np.int64)
+        targets = np.where(in_text, tokens[np.minimum(positions + 1, num_targets)], 0).astype(np.int64)
         yield Batch(inputs, targets, mask, None if separator is None else document_ids(inputs, separator))
 
 

@@ -1,4 +1,4 @@
-"""How good a model is: protocols whose figures say how they came about, and the baselines a figure is held against."""
+"""How good a model is: protocols whose figures say how they came about, and the baselines to compare them with."""
 
 from atomiclm.evaluation.baselines import compressor_bits_per_byte, ngram_bits_per_byte
 from atomiclm.evaluation.bits_per_byte import BitsPerByte, Sliding, Validation, validate

@@ -55,7 +55,7 @@ def baselines(train: bytes, validation: bytes, working_on: Callable[[str], None]
 
 
 def notes(num_train_bytes: int) -> list[str]:
-    """What to say beside the baselines of a training text of that size; empty when all of it was used."""
+    """What to report beside the baselines of a training text of that size; empty when all of it was used."""
     caps = {"bigram and 5-gram": NGRAM_TRAIN_BYTES, "bz2": BZ2_TRAIN_BYTES, "xz": XZ_TRAIN_BYTES}
     return [
         f"{name}: given the last {cap >> 20} MiB of {num_train_bytes / (1 << 20):,.0f} MiB of training text"
@@ -112,7 +112,7 @@ def ngram_bits_per_byte(train: bytes, validation: bytes, orders: tuple[int, ...]
     probability = np.full(len(validation), 1 / 256)
     found: dict[int, float] = {}
     for order in range(1, max(orders) + 1):
-        # The first bytes have no context of this length when the training text is shorter than it: they keep theirs.
+        # Where the training text is shorter than the context, the first bytes keep their shorter one.
         lacking = max(0, order - 1 - len(history))
         keys = _keys(stream[max(0, len(history) - (order - 1)) :], order)
         probability[lacking:] = _interpolated(_counts(train, order), keys, probability[lacking:])

@@ -45,7 +45,7 @@ class Induction(EvaluationProtocol):
 
     Random tokens repeated are the test for induction heads of Olsson et al. 2022, arXiv 2209.11895; there the
     repetition follows at once. Here the distance is what varies, across the context and beyond it. Documents are not
-    told apart: the row is one. Sequences that the model cannot read (learned positions) are left out and noted.
+    told apart: a row is one. Sequences that the model cannot read (learned positions) are left out and noted.
     """
 
     name = "induction"
@@ -72,11 +72,11 @@ class Induction(EvaluationProtocol):
         distances = self.distances or _powers_of_two(self.string_tokens, FARTHEST * conditions.trained_length)
         vocabulary = len(_text_tokens(conditions))
         if vocabulary < self.string_tokens:
-            raise UserError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most so many")
+            raise UserError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most that many")
         if not distances:
             raise UserError(
                 f"string_tokens: {self.string_tokens} are too many for a context of {conditions.trained_length}; give "
-                "fewer, or say at what distances"
+                "fewer, or set --distances"
             )
         needed, available = distances[-1] - self.string_tokens, len(_text(conditions))
         if needed > available:

@@ -46,7 +46,7 @@ class LengthExtrapolation(EvaluationProtocol):
     """
 
     name = "length_extrapolation"
-    counts_tokens = True  # which targets are beyond T hangs on the tokenizer
+    counts_tokens = True  # which targets are beyond T depends on the tokenizer
 
     def __init__(self, lengths: Sequence[int] = (1, 2, 4, 8)) -> None:
         if not lengths or min(lengths) < 1:

@@ -165,7 +165,7 @@ class Subject:
         limit = self.model.position.max_length
         if limit is None or length <= limit:
             return None
-        return f"{type(self.model.position).__name__} has {limit} positions, and {length} tokens are asked for"
+        return f"{type(self.model.position).__name__} has {limit} positions, and {length} tokens are needed"
 
 
 Curve = Mapping[str, Sequence[float]]

@@ -16,7 +16,7 @@ from atomiclm.user_error import UserError
 class Recall(EvaluationProtocol):
     """Share of the answer tokens that are the likeliest next token, over the validation documents with answers.
 
-    Rows hold whole documents, so every answer stands behind its question (`data.answer_batches`). Of a mixture also the
+    Rows hold whole documents, so every answer follows its question (`data.answer_batches`). Of a mixture also the
     share of each source that knows its answers, its name behind a slash.
     """
 
@@ -36,7 +36,7 @@ class Recall(EvaluationProtocol):
         if not answered.answers:
             raise UserError(
                 "protocol recall: no source of this run knows its answers (copy, recall and passkey do); protocol "
-                "induction asks any model"
+                "induction is for any model"
             )
         return Measured({"accuracy": answered.share, **figures})
 

@@ -3,8 +3,8 @@
     RUN/evaluations/<protocol>-<hash>.json
 
 The hash is over all that decides the figures: the protocol's description (both halves), the weights, and the settings
-of the model that were changed for the evaluation. So the same question asked again finds its answer, another checkpoint
-or another setting is another file, and none is ever out of date.
+of the model that were changed for the evaluation. So an evaluation that is asked for again is found, another checkpoint
+or setting is another file, and none is ever out of date.
 """
 
 import csv

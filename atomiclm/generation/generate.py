@@ -131,7 +131,7 @@ def _prefill(model: Decoder, rows: list[_Row], tokens_to_come: int) -> tuple[lis
         documents = torch.where(columns < starts, _PADDING_DOCUMENT, 0)
     # The last token chosen is never fed back.
     cache = model.make_cache(len(batch), min(model.context_length, longest + tokens_to_come - 1))
-    # Only the last place is scored: the head is the largest product of all.
+    # Only the last position is scored: the head is the largest product of all.
     return batch, cache, model.logits(model.hidden(tokens, cache, documents)[:, -1])
 
 

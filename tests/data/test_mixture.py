@@ -137,7 +137,7 @@ def test_mistakes_name_the_source(sources, byte_tokenizer, tmp_path):
     ):
         with pytest.raises(ValueError, match=words):
             Mixture(sources, weights)
-    with pytest.raises(ValueError, match="sources: holds none"):
+    with pytest.raises(ValueError, match="sources: is empty"):
         Mixture({}, {})
     with pytest.raises(ValueError, match=r"sources\.a: is not a source of text"):
         Mixture({"a": {"path": "x"}}, {"a": 1.0})

@@ -197,7 +197,10 @@ def test_a_token_that_joins_an_answer_with_other_text_is_refused(tmp_path):
         (lambda: Markov(order=0), "order: 0"),
         (lambda: Markov(num_symbols=1), "num_symbols: 1 is not between 2 and"),
         (lambda: Markov(sharpness=0.0), r"sharpness: 0\.0 is not above 0"),
-        (lambda: Markov(order=2, num_symbols=4, document_bytes=2), "document_bytes: 2 hold no symbol"),
+        (
+            lambda: Markov(order=2, num_symbols=4, document_bytes=2),
+            "document_bytes: 2 bytes are all context, order is 2",
+        ),
         (lambda: Markov(num_documents=1), "num_documents: 1 cannot be split"),
         (lambda: Copy(min_length=5, max_length=4), "min_length: 5 is not between 1 and max_length=4"),
         (lambda: AssociativeRecall(num_pairs=9, num_keys=8), "num_pairs: 9 is not between 1 and num_keys=8"),

@@ -124,7 +124,7 @@ def test_figures_that_cannot_be_kept_are_shown_all_the_same(folder, capsys, monk
     assert status == 1
     assert "bits per byte" in printed.out
     assert "from position" in printed.out
-    assert "Read-only file system: the figures were not kept" in printed.err
+    assert "Read-only file system: the figures were not saved" in printed.err
     assert str(folder / "evaluations") in printed.err
     status, printed = evaluated(capsys, *asked, "--format", "json")
     assert (status, len(json.loads(printed.out))) == (1, 2)
@@ -176,7 +176,7 @@ MISUSE = [
     (["--set", "model/positions=yarn"], "model has no such part"),
     (["--set", "model/position=learned"], "position.embedding.weight is missing"),
     (["--set", "model.dim=64"], "blocks.0.attention.key.weight is [16, 32]"),
-    (["--set", "model.position.theta=0.5"], "  model.position: theta=0.5 must be greater than 1"),
+    (["--set", "model.position.theta=0.5"], "  model.position.theta: theta=0.5 must be greater than 1"),
     (["--set", "optim.lr=3"], "optim.lr: is no setting of the model"),
     (["--set", "model=tiny"], "would be another model"),
     (["--set", "~model.position"], "sets no single value"),

@@ -108,7 +108,7 @@ def test_distances_follow_the_context_trained_on_unless_given(corpus):
 def test_what_learned_positions_cannot_read_is_noted(corpus):
     measured = ASKED.measure(subject(decoder(position=LearnedPosition)), conditions(corpus))
     assert sorted(measured.figures) == ["copy_accuracy/4", "copy_loss/4", "loss_drop/4"]
-    assert measured.notes[0] == "7 tokens back: LearnedPosition has 8 positions, and 11 tokens are asked for"
+    assert measured.notes[0] == "7 tokens back: LearnedPosition has 8 positions, and 11 tokens are needed"
     assert len(measured.notes) == 2
 
 

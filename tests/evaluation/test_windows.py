@@ -168,7 +168,7 @@ def test_what_learned_positions_cannot_read_is_noted_and_the_rest_measured(corpu
     model = decoder(position=LearnedPosition)
     measured = LengthExtrapolation((1, 2)).measure(subject(model), conditions(corpus))
     assert sorted(measured.figures) == ["beyond_bits_per_byte/1x", "beyond_loss/1x", "bits_per_byte/1x", "loss/1x"]
-    assert measured.notes == ["2x: LearnedPosition has 8 positions, and 16 tokens are asked for"]
+    assert measured.notes == ["2x: LearnedPosition has 8 positions, and 16 tokens are needed"]
 
 
 def test_short_documents_apart_reach_nowhere_and_that_is_noted(mixture):
