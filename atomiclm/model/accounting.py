@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from atomiclm.model.components import ROLES, Component, Role, parameter_roles
+from atomiclm.model.components import Component, parameter_roles
+from atomiclm.roles import ROLES, Role
 
 
 class Accounted(Component, ABC):

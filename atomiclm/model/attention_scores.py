@@ -6,7 +6,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from atomiclm.model.components import Component, Role, check_positive
+from atomiclm.model.components import Component, check_positive
+from atomiclm.roles import Role
 
 EXPLICIT, SDPA, FLEX = "explicit", "sdpa", "flex"
 

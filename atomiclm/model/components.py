@@ -4,11 +4,12 @@ import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, get_origin
 
 import torch
 from torch import nn
 
+from atomiclm.roles import Role
 from atomiclm.user_error import UserError
 
 
@@ -41,9 +42,6 @@ def check_dropout(name: str, value: float) -> None:
 
 # ----------------------------------------------------------------------------------------------------------------------
 # What parameters are for.
-
-Role = Literal["embedding", "head", "matrix", "residual", "gain", "bias"]
-ROLES: tuple[Role, ...] = get_args(Role)
 
 
 class ResidualLinear(nn.Linear):

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted
-from atomiclm.model.components import Component, Role, check_positive, supply_part
+from atomiclm.model.components import Component, check_positive, supply_part
+from atomiclm.roles import Role
 
 
 class Embedding(Component, nn.Embedding):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from atomiclm.model.accounting import DecoderCosts
-from atomiclm.model.components import Role, check_not_negative, check_positive, parameter_roles
+from atomiclm.model.components import check_not_negative, check_positive, parameter_roles
+from atomiclm.roles import Role
 
 
 @dataclass(frozen=True)

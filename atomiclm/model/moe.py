@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted
-from atomiclm.model.components import Role, check_not_negative, check_positive, supply_part
+from atomiclm.model.components import check_not_negative, check_positive, supply_part
 from atomiclm.model.feedforward import Activation, GatedFeedForward, activation_function, tensors_saved, two_thirds
 from atomiclm.model.router import Router, Routing, SoftmaxTopK
+from atomiclm.roles import Role
 
 
 class MixtureOfExperts(Accounted):

@@ -9,8 +9,9 @@ import torch
 from atomiclm.model.accounting import DecoderCosts
 from atomiclm.model.attention import Attention
 from atomiclm.model.attention_scores import Scores
-from atomiclm.model.components import Role, check_positive, parameter_roles
+from atomiclm.model.components import check_positive, parameter_roles
 from atomiclm.model.init import Initialisation, NormalInit
+from atomiclm.roles import Role
 
 
 class MaximalUpdateInit(NormalInit):

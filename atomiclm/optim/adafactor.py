@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atomiclm.optim.base import RoleOptimizer
-from atomiclm.optim.groups import RoleSettings
-from atomiclm.optim.rules import require_sound
+from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check, check_eps
 
 
 class Adafactor(RoleOptimizer):
@@ -27,22 +25,13 @@ class Adafactor(RoleOptimizer):
     min(lr, 1 / sqrt(t)); here it is the learning rate the schedule gives (schedule=inverse_square_root falls as
     theirs). Equal to torch.optim.Adafactor step by step while its min takes the lr (tests/reference).
 
-    Args:
-        named_parameters: as `model.named_parameters()` gives them.
-        roles: the role of each name, see `atomiclm.optim.rules.ROLES`.
-        lr_multipliers: factor on the learning rate by name, from the model's parametrisation; 1 where not named.
+    Args, beside those of `RoleOptimizer`:
         lr: peak learning rate a, relative to the size of the weights where `scale_by_weight`.
         decay_exponent: how fast the decay rate of the second moment goes to 1.
         eps: added to the squared gradient.
         least_scale: size that weights are taken to have at least, so that zeros can move.
         clip_threshold: largest root mean square of an update, before the learning rate.
         scale_by_weight: steps in proportion to the root mean square of the weights.
-        weight_decay: d, applied to `decayed_roles` only.
-        decayed_roles: roles that decay.
-        lr_scales: factor on the learning rate by role; 1 where a role is not named.
-
-    Raises:
-        ValueError: a setting out of range, or a parameter without a role.
     """
 
     def __init__(
@@ -58,27 +47,22 @@ class Adafactor(RoleOptimizer):
         clip_threshold: float = 1.0,
         scale_by_weight: bool = True,
         weight_decay: float = 0.0,
-        decayed_roles: Sequence[str] = ("matrix", "residual"),
+        decayed_roles: Sequence[str] = HIDDEN_ROLES,
         lr_scales: dict[str, float] | None = None,
     ) -> None:
-        require_sound(
-            lr=lr, decay_exponent=decay_exponent, eps=eps, least_scale=least_scale, clip_threshold=clip_threshold,
-            weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales,
-        )  # fmt: skip
-        self.lr = lr
+        check("decay_exponent", decay_exponent, decay_exponent > 0, "is not positive; the usual value is 0.8")
+        check_eps("eps", eps)
+        check("least_scale", least_scale, least_scale > 0, "is not positive; the usual value is 1e-3")
+        check("clip_threshold", clip_threshold, clip_threshold > 0, "is not positive; the usual value is 1")
         self.decay_exponent = decay_exponent
         self.eps = eps
         self.least_scale = least_scale
         self.clip_threshold = clip_threshold
         self.scale_by_weight = scale_by_weight
-        self.weight_decay = weight_decay
-        self.decayed_roles = decayed_roles
-        self.lr_scales = lr_scales
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales or {})
+        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
         super().__init__(named_parameters, roles, lr_multipliers, settings)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of Adafactor."""
         squared = gradient.square().add_(self.eps)
         if not state:
             state["step"] = 0

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atomiclm.optim.base import RoleOptimizer
-from atomiclm.optim.groups import RoleSettings
-from atomiclm.optim.rules import require_sound
+from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check_betas, check_eps
 
 
 class AdamW(RoleOptimizer):
@@ -23,19 +21,10 @@ class AdamW(RoleOptimizer):
     Source: Loshchilov and Hutter (2017), arXiv:1711.05101, algorithm 2, with the decay multiplied by the learning rate
     as in torch.optim.AdamW, which this equals step by step (tests/reference).
 
-    Args:
-        named_parameters: as `model.named_parameters()` gives them.
-        roles: the role of each name, see `atomiclm.optim.rules.ROLES`.
-        lr_multipliers: factor on the learning rate by name, from the model's parametrisation; 1 where not named.
+    Args, beside those of `RoleOptimizer`:
         lr: peak learning rate.
         betas: decay rates of the two moments.
         eps: added to the root of the second moment.
-        weight_decay: d, applied to `decayed_roles` only.
-        decayed_roles: roles that decay.
-        lr_scales: factor on the learning rate by role; 1 where a role is not named.
-
-    Raises:
-        ValueError: a setting out of range, or a parameter without a role.
     """
 
     def __init__(
@@ -48,23 +37,17 @@ class AdamW(RoleOptimizer):
         betas: tuple[float, float] = (0.9, 0.95),
         eps: float = 1e-8,
         weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = ("matrix", "residual"),
+        decayed_roles: Sequence[str] = HIDDEN_ROLES,
         lr_scales: dict[str, float] | None = None,
     ) -> None:
-        require_sound(
-            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales
-        )
-        self.lr = lr
+        check_betas("betas", betas)
+        check_eps("eps", eps)
         self.betas = betas
         self.eps = eps
-        self.weight_decay = weight_decay
-        self.decayed_roles = decayed_roles
-        self.lr_scales = lr_scales
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales or {})
+        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
         super().__init__(named_parameters, roles, lr_multipliers, settings)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of AdamW."""
         adamw_update(weight, gradient, state, group["lr"], group["weight_decay"], self.betas, self.eps)
 
     @classmethod

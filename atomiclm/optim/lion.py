@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atomiclm.optim.base import RoleOptimizer
-from atomiclm.optim.groups import RoleSettings
-from atomiclm.optim.rules import require_sound
+from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check_betas
 
 
 class Lion(RoleOptimizer):
@@ -22,18 +20,9 @@ class Lion(RoleOptimizer):
     Source: Chen et al. (2023), arXiv:2302.06675, algorithm 2. The authors advise a learning rate 3 to 10 times smaller
     than AdamW's and a decay as much larger, so that their product stays.
 
-    Args:
-        named_parameters: as `model.named_parameters()` gives them.
-        roles: the role of each name, see `atomiclm.optim.rules.ROLES`.
-        lr_multipliers: factor on the learning rate by name, from the model's parametrisation; 1 where not named.
+    Args, beside those of `RoleOptimizer`:
         lr: peak learning rate a.
         betas: b1, how much of the update is momentum; b2, decay rate of the momentum.
-        weight_decay: d, applied to `decayed_roles` only.
-        decayed_roles: roles that decay.
-        lr_scales: factor on the learning rate by role; 1 where a role is not named.
-
-    Raises:
-        ValueError: a setting out of range, or a parameter without a role.
     """
 
     def __init__(
@@ -45,20 +34,15 @@ class Lion(RoleOptimizer):
         lr: float = 1e-4,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 1.0,
-        decayed_roles: Sequence[str] = ("matrix", "residual"),
+        decayed_roles: Sequence[str] = HIDDEN_ROLES,
         lr_scales: dict[str, float] | None = None,
     ) -> None:
-        require_sound(lr=lr, betas=betas, weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales)
-        self.lr = lr
+        check_betas("betas", betas)
         self.betas = betas
-        self.weight_decay = weight_decay
-        self.decayed_roles = decayed_roles
-        self.lr_scales = lr_scales
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales or {})
+        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
         super().__init__(named_parameters, roles, lr_multipliers, settings)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of Lion."""
         if not state:
             state["momentum"] = torch.zeros_like(weight)
         momentum = state["momentum"]

@@ -9,11 +9,17 @@ from torch import Tensor, nn
 
 from atomiclm.bfloat16 import has_native_bfloat16
 from atomiclm.optim.adamw import adamw_update
-from atomiclm.optim.base import RoleOptimizer
-from atomiclm.optim.groups import RoleSettings
-from atomiclm.optim.rules import ROLES, require_sound
-
-_HIDDEN = ("matrix", "residual")
+from atomiclm.optim.base import (
+    HIDDEN_ROLES,
+    RoleOptimizer,
+    RoleSettings,
+    check,
+    check_betas,
+    check_eps,
+    check_rate,
+    check_roles,
+)
+from atomiclm.roles import ROLES
 
 
 class Muon(RoleOptimizer):
@@ -33,10 +39,7 @@ class Muon(RoleOptimizer):
     Equal to torch.optim.Muon step by step (tests/reference). An embedding, a head, a gain or a bias is no
     linear map between hidden features, and is left to AdamW at `adamw_lr`.
 
-    Args:
-        named_parameters: as `model.named_parameters()` gives them.
-        roles: the role of each name, see `atomiclm.optim.rules.ROLES`.
-        lr_multipliers: factor on the learning rate by name, from the model's parametrisation; 1 where not named.
+    Args, beside those of `RoleOptimizer`:
         lr: peak learning rate a of the orthogonalized matrices.
         momentum: u.
         nesterov: look ahead by one step of momentum.
@@ -48,12 +51,9 @@ class Muon(RoleOptimizer):
         adamw_lr: peak learning rate of the others; null = lr.
         adamw_betas: decay rates of their two moments.
         adamw_eps: added to the root of their second moment.
-        weight_decay: d, applied to `decayed_roles` only, of both kinds.
-        decayed_roles: roles that decay.
-        lr_scales: factor on the learning rate by role, of both kinds; 1 where a role is not named.
 
     Raises:
-        ValueError: a setting out of range, a parameter without a role, or a vector in an orthogonalized role.
+        ValueError: also for a vector in an orthogonalized role.
     """
 
     def __init__(
@@ -69,21 +69,35 @@ class Muon(RoleOptimizer):
         newton_schulz_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
         eps: float = 1e-7,
         adjust_lr: Literal["original", "match_rms_adamw"] = "original",
-        orthogonalized_roles: Sequence[str] = _HIDDEN,
+        orthogonalized_roles: Sequence[str] = HIDDEN_ROLES,
         adamw_lr: float | None = None,
         adamw_betas: tuple[float, float] = (0.9, 0.95),
         adamw_eps: float = 1e-8,
         weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = _HIDDEN,
+        decayed_roles: Sequence[str] = HIDDEN_ROLES,
         lr_scales: dict[str, float] | None = None,
     ) -> None:
-        require_sound(
-            lr=lr, momentum=momentum, newton_schulz_steps=newton_schulz_steps,
-            newton_schulz_coefficients=newton_schulz_coefficients, eps=eps, adjust_lr=adjust_lr,
-            orthogonalized_roles=orthogonalized_roles, adamw_lr=adamw_lr, adamw_betas=adamw_betas, adamw_eps=adamw_eps,
-            weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales,
-        )  # fmt: skip
-        self.lr = lr
+        check("momentum", momentum, 0.0 <= momentum < 1.0, "must lie in [0, 1); the usual value is 0.95")
+        check(
+            "newton_schulz_steps",
+            newton_schulz_steps,
+            0 < newton_schulz_steps < 100,
+            "is not between 1 and 99; 5 is usual, more gain nothing",
+        )
+        check(
+            "newton_schulz_coefficients",
+            newton_schulz_coefficients,
+            len(newton_schulz_coefficients) == 3 and all(abs(each) < math.inf for each in newton_schulz_coefficients),
+            "must be three numbers; usual values are [3.4445, -4.775, 2.0315]",
+        )
+        check_eps("eps", eps)
+        if adjust_lr not in ("original", "match_rms_adamw"):
+            raise ValueError(f"adjust_lr: {adjust_lr!r} is not one of: original, match_rms_adamw")
+        check_roles("orthogonalized_roles", orthogonalized_roles)
+        if adamw_lr is not None:
+            check_rate("adamw_lr", adamw_lr)
+        check_betas("adamw_betas", adamw_betas)
+        check_eps("adamw_eps", adamw_eps)
         self.momentum = momentum
         self.nesterov = nesterov
         self.newton_schulz_steps = newton_schulz_steps
@@ -94,12 +108,9 @@ class Muon(RoleOptimizer):
         self.adamw_lr = adamw_lr
         self.adamw_betas = adamw_betas
         self.adamw_eps = adamw_eps
-        self.weight_decay = weight_decay
-        self.decayed_roles = decayed_roles
-        self.lr_scales = lr_scales
         rest = [role for role in ROLES if role not in orthogonalized_roles]
         settings = RoleSettings(
-            lr, weight_decay, decayed_roles, lr_scales or {}, dict.fromkeys(rest, lr if adamw_lr is None else adamw_lr)
+            lr, weight_decay, decayed_roles, lr_scales, dict.fromkeys(rest, lr if adamw_lr is None else adamw_lr)
         )
         super().__init__(named_parameters, roles, lr_multipliers, settings)
         for group in self.param_groups:
@@ -153,12 +164,12 @@ class Muon(RoleOptimizer):
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
         """One momentum for an orthogonalized matrix, two moments for the rest."""
-        orthogonal = role in settings.get("orthogonalized_roles", _HIDDEN)
+        orthogonal = role in settings.get("orthogonalized_roles", HIDDEN_ROLES)
         return (1 if orthogonal else 2) * math.prod(shape)
 
 
 def orthogonalized(matrices: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
-    """Each matrix (..., rows, columns) with its singular values moved near 1 and its singular vectors kept.
+    """Each matrix (..., rows, columns) with its singular values moved near 1 and its singular vectors as they are.
 
     X = G / max(|G|, eps), Frobenius norm; then `steps` times, with (a, b, c) the coefficients,
 

@@ -4,9 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-ROLES = ("embedding", "head", "matrix", "residual", "gain", "bias")
-"""What a parameter is for: token and position tables, an untied output head, the matrices inside blocks, those that
-write to the residual stream, the gains of norms, and biases."""
+from atomiclm.roles import ROLES
 
 _GREATEST_FLOAT32 = (2.0 - 2.0**-23) * 2.0**127
 _LEAST_FLOAT32 = 2.0**-126

@@ -7,9 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from atomiclm.optim.base import RoleOptimizer
-from atomiclm.optim.groups import RoleSettings
-from atomiclm.optim.rules import require_sound
+from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check_betas, check_eps
 
 _LEAST_BETA1 = 0.01
 
@@ -27,19 +25,10 @@ class ScheduleFreeAdamW(RoleOptimizer):
     Source: Defazio et al. (2024), arXiv:2405.15682, algorithm 1; the warmup is the schedule's. Use schedule=constant:
     the averaging takes the place of the decay. Only y and z are kept, x follows from them (`averaged_weights`).
 
-    Args:
-        named_parameters: as `model.named_parameters()` gives them.
-        roles: the role of each name, see `atomiclm.optim.rules.ROLES`.
-        lr_multipliers: factor on the learning rate by name, from the model's parametrisation; 1 where not named.
+    Args, beside those of `RoleOptimizer`:
         lr: peak learning rate.
         betas: b1, where y lies between z and x; b2, decay rate of the second moment.
         eps: added to the root of the second moment.
-        weight_decay: d, applied to `decayed_roles` only.
-        decayed_roles: roles that decay.
-        lr_scales: factor on the learning rate by role; 1 where a role is not named.
-
-    Raises:
-        ValueError: a setting out of range, or a parameter without a role.
     """
 
     def __init__(
@@ -52,24 +41,19 @@ class ScheduleFreeAdamW(RoleOptimizer):
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-8,
         weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = ("matrix", "residual"),
+        decayed_roles: Sequence[str] = HIDDEN_ROLES,
         lr_scales: dict[str, float] | None = None,
     ) -> None:
-        require_sound(
-            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales
-        )
+        check_betas("betas", betas)
+        check_eps("eps", eps)
         if betas[0] < _LEAST_BETA1:
             raise ValueError(
                 f"betas: {list(betas)} begins with less than {_LEAST_BETA1}: gradients would ignore the average, and "
                 "dividing by it would lose the average to rounding; usual is 0.9"
             )
-        self.lr = lr
         self.betas = betas
         self.eps = eps
-        self.weight_decay = weight_decay
-        self.decayed_roles = decayed_roles
-        self.lr_scales = lr_scales
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales or {})
+        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
         super().__init__(named_parameters, roles, lr_multipliers, settings)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

@@ -8,9 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atomiclm.optim.adamw import adamw_update
-from atomiclm.optim.base import RoleOptimizer
-from atomiclm.optim.groups import RoleSettings
-from atomiclm.optim.rules import require_sound
+from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check, check_betas, check_eps
 
 _SIDES = ("left", "right")
 
@@ -31,21 +29,12 @@ class SOAP(RoleOptimizer):
     columns of a basis are put in the order of falling eigenvalues, and the entries of V with them; a side longer than
     `largest_side` keeps the identity as its basis. A vector, and a matrix with two such sides, gets plain AdamW.
 
-    Args:
-        named_parameters: as `model.named_parameters()` gives them.
-        roles: the role of each name, see `atomiclm.optim.rules.ROLES`.
-        lr_multipliers: factor on the learning rate by name, from the model's parametrisation; 1 where not named.
+    Args, beside those of `RoleOptimizer`:
         lr: peak learning rate a.
         betas: decay rates of the two moments; the second also of L and R.
         eps: added to the root of the second moment.
         refresh_every_steps: steps between two refreshments of the bases.
         largest_side: rows or columns up to which a side is rotated; a basis costs their square in memory.
-        weight_decay: d, applied to `decayed_roles` only.
-        decayed_roles: roles that decay.
-        lr_scales: factor on the learning rate by role; 1 where a role is not named.
-
-    Raises:
-        ValueError: a setting out of range, or a parameter without a role.
     """
 
     def __init__(
@@ -60,22 +49,18 @@ class SOAP(RoleOptimizer):
         refresh_every_steps: int = 10,
         largest_side: int = 10_000,
         weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = ("matrix", "residual"),
+        decayed_roles: Sequence[str] = HIDDEN_ROLES,
         lr_scales: dict[str, float] | None = None,
     ) -> None:
-        require_sound(
-            lr=lr, betas=betas, eps=eps, refresh_every_steps=refresh_every_steps, largest_side=largest_side,
-            weight_decay=weight_decay, decayed_roles=decayed_roles, lr_scales=lr_scales,
-        )  # fmt: skip
-        self.lr = lr
+        check_betas("betas", betas)
+        check_eps("eps", eps)
+        check("refresh_every_steps", refresh_every_steps, refresh_every_steps >= 1, "is not positive; give at least 1")
+        check("largest_side", largest_side, largest_side >= 1, "is not positive; give at least 1")
         self.betas = betas
         self.eps = eps
         self.refresh_every_steps = refresh_every_steps
         self.largest_side = largest_side
-        self.weight_decay = weight_decay
-        self.decayed_roles = decayed_roles
-        self.lr_scales = lr_scales
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales or {})
+        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
         super().__init__(named_parameters, roles, lr_multipliers, settings)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:

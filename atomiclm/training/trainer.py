@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from atomiclm.data import Batch, Order
 from atomiclm.model import Decoder, Loss, NextToken, Objective
-from atomiclm.optim.schedule import Schedule
+from atomiclm.optim.schedules import Schedule
 from atomiclm.training.averaging import Averaging, ExponentialAverage
 from atomiclm.training.bad_steps import BadStep, BadStepPolicy, Recovery, SpikeDetector, StopAtBadStep
 from atomiclm.training.budget import Budget
