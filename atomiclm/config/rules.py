@@ -86,8 +86,7 @@ def cautions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 
 def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    from atomiclm.optim import Schedule
-    from atomiclm.optim.rules import unusual_rates
+    from atomiclm.optim import Schedule, unusual_rates
     from atomiclm.training import Budget
     from atomiclm.training.rules import too_short_for
 

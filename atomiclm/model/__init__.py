@@ -1,171 +1,76 @@
-"""A decoder-only transformer built from components, each one class in one file.
+"""A decoder-only transformer built from components, each variant one class."""
 
-Names are loaded on first use, so that nothing but their use costs an import of torch.
-"""
-
-from typing import TYPE_CHECKING
-
-from atomiclm.lazy import on_first_use
-
-if TYPE_CHECKING:
-    from atomiclm.model.attention import Attention, MultiHeadAttention, NoAttention, OutputGate
-    from atomiclm.model.attention_kernels import attention_kernel
-    from atomiclm.model.attention_mask import CausalMask, Visible
-    from atomiclm.model.attention_scores import CappedSoftmax, Scores, SinkSoftmax, Softmax
-    from atomiclm.model.block import (
-        Block,
-        ParallelBlock,
-        PostNormBlock,
-        ReorderedNormBlock,
-        ResidualBlock,
-        SandwichNormBlock,
-        TransformerBlock,
-    )
-    from atomiclm.model.cache import KVCache, LayerCache, WindowCache
-    from atomiclm.model.components import LayerPattern, PartError, ResidualLinear, parameter_roles, supply
-    from atomiclm.model.decoder import Decoder
-    from atomiclm.model.embedding import Embedding, Head, SoftcapHead
-    from atomiclm.model.feedforward import (
-        GEGLU,
-        GLU,
-        Bilinear,
-        ClampedSwiGLU,
-        FeedForward,
-        GatedFeedForward,
-        ReGLU,
-        SwiGLU,
-    )
-    from atomiclm.model.init import (
-        FanInInit,
-        Initialisation,
-        Initialiser,
-        NormalInit,
-        TruncatedNormalInit,
-        ZeroOutputInit,
-    )
-    from atomiclm.model.latent_attention import LatentAttention
-    from atomiclm.model.loss import cross_entropy
-    from atomiclm.model.moe import Experts, MixtureOfExperts
-    from atomiclm.model.multi_token_prediction import Lookahead, ParallelPrediction, Prediction, SequentialPrediction
-    from atomiclm.model.mup import MaximalUpdateInit
-    from atomiclm.model.norm import (
-        HeadNorm,
-        LayerNorm,
-        NoNorm,
-        Norm,
-        OffsetRMSNorm,
-        PlainHeadNorm,
-        QueryKeyNorm,
-        RMSNorm,
-        WidthNorm,
-    )
-    from atomiclm.model.objective import Loss, NextToken, Objective
-    from atomiclm.model.position import (
-        Alibi,
-        AttentionContext,
-        LearnedPosition,
-        NoPosition,
-        Position,
-        PositionPattern,
-        Sinusoidal,
-    )
-    from atomiclm.model.rope import RotaryEmbedding
-    from atomiclm.model.rope_scaling import (
-        DynamicNTK,
-        Llama3Scaling,
-        NTKAware,
-        PositionInterpolation,
-        ProportionalRotary,
-        YaRN,
-    )
-    from atomiclm.model.router import GroupLimitedSoftmax, Router, Routing, SigmoidTopK, SoftmaxTopK
-
-_MODULE_OF = {
-    "Alibi": "position",
-    "Attention": "attention",
-    "AttentionContext": "position",
-    "Bilinear": "feedforward",
-    "Block": "block",
-    "CappedSoftmax": "attention_scores",
-    "CausalMask": "attention_mask",
-    "ClampedSwiGLU": "feedforward",
-    "Decoder": "decoder",
-    "DynamicNTK": "rope_scaling",
-    "Embedding": "embedding",
-    "Experts": "moe",
-    "FanInInit": "init",
-    "FeedForward": "feedforward",
-    "GEGLU": "feedforward",
-    "GLU": "feedforward",
-    "GatedFeedForward": "feedforward",
-    "GroupLimitedSoftmax": "router",
-    "Head": "embedding",
-    "HeadNorm": "norm",
-    "Initialisation": "init",
-    "Initialiser": "init",
-    "KVCache": "cache",
-    "LatentAttention": "latent_attention",
-    "LayerCache": "cache",
-    "LayerNorm": "norm",
-    "LayerPattern": "components",
-    "LearnedPosition": "position",
-    "Llama3Scaling": "rope_scaling",
-    "Lookahead": "multi_token_prediction",
-    "Loss": "objective",
-    "MaximalUpdateInit": "mup",
-    "MixtureOfExperts": "moe",
-    "MultiHeadAttention": "attention",
-    "NTKAware": "rope_scaling",
-    "NextToken": "objective",
-    "NoAttention": "attention",
-    "NoNorm": "norm",
-    "NoPosition": "position",
-    "Norm": "norm",
-    "NormalInit": "init",
-    "Objective": "objective",
-    "OffsetRMSNorm": "norm",
-    "OutputGate": "attention",
-    "ParallelBlock": "block",
-    "ParallelPrediction": "multi_token_prediction",
-    "PartError": "components",
-    "PlainHeadNorm": "norm",
-    "Position": "position",
-    "PositionInterpolation": "rope_scaling",
-    "PositionPattern": "position",
-    "PostNormBlock": "block",
-    "Prediction": "multi_token_prediction",
-    "ProportionalRotary": "rope_scaling",
-    "QueryKeyNorm": "norm",
-    "RMSNorm": "norm",
-    "ReGLU": "feedforward",
-    "ReorderedNormBlock": "block",
-    "ResidualBlock": "block",
-    "ResidualLinear": "components",
-    "RotaryEmbedding": "rope",
-    "Router": "router",
-    "Routing": "router",
-    "SandwichNormBlock": "block",
-    "Scores": "attention_scores",
-    "SequentialPrediction": "multi_token_prediction",
-    "SigmoidTopK": "router",
-    "SinkSoftmax": "attention_scores",
-    "Sinusoidal": "position",
-    "SoftcapHead": "embedding",
-    "Softmax": "attention_scores",
-    "SoftmaxTopK": "router",
-    "SwiGLU": "feedforward",
-    "TransformerBlock": "block",
-    "TruncatedNormalInit": "init",
-    "Visible": "attention_mask",
-    "WidthNorm": "norm",
-    "WindowCache": "cache",
-    "YaRN": "rope_scaling",
-    "ZeroOutputInit": "init",
-    "attention_kernel": "attention_kernels",
-    "cross_entropy": "loss",
-    "parameter_roles": "components",
-    "supply": "components",
-}
+from atomiclm.model.attention import Attention, MultiHeadAttention, NoAttention, OutputGate
+from atomiclm.model.attention_kernels import attention_kernel
+from atomiclm.model.attention_mask import CausalMask, Visible
+from atomiclm.model.attention_scores import CappedSoftmax, Scores, SinkSoftmax, Softmax
+from atomiclm.model.block import (
+    Block,
+    ParallelBlock,
+    PostNormBlock,
+    ReorderedNormBlock,
+    ResidualBlock,
+    SandwichNormBlock,
+    TransformerBlock,
+)
+from atomiclm.model.cache import KVCache, LayerCache, WindowCache
+from atomiclm.model.components import LayerPattern, PartError, ResidualLinear, parameter_roles, supply
+from atomiclm.model.decoder import Decoder
+from atomiclm.model.embedding import Embedding, Head, SoftcapHead
+from atomiclm.model.feedforward import (
+    GEGLU,
+    GLU,
+    Bilinear,
+    ClampedSwiGLU,
+    FeedForward,
+    GatedFeedForward,
+    ReGLU,
+    SwiGLU,
+)
+from atomiclm.model.init import (
+    FanInInit,
+    Initialisation,
+    Initialiser,
+    NormalInit,
+    TruncatedNormalInit,
+    ZeroOutputInit,
+)
+from atomiclm.model.latent_attention import LatentAttention
+from atomiclm.model.loss import cross_entropy
+from atomiclm.model.moe import Experts, MixtureOfExperts
+from atomiclm.model.multi_token_prediction import Lookahead, ParallelPrediction, Prediction, SequentialPrediction
+from atomiclm.model.mup import MaximalUpdateInit
+from atomiclm.model.norm import (
+    HeadNorm,
+    LayerNorm,
+    NoNorm,
+    Norm,
+    OffsetRMSNorm,
+    PlainHeadNorm,
+    QueryKeyNorm,
+    RMSNorm,
+    WidthNorm,
+)
+from atomiclm.model.objective import Loss, NextToken, Objective
+from atomiclm.model.position import (
+    Alibi,
+    AttentionContext,
+    LearnedPosition,
+    NoPosition,
+    Position,
+    PositionPattern,
+    Sinusoidal,
+)
+from atomiclm.model.rope import RotaryEmbedding
+from atomiclm.model.rope_scaling import (
+    DynamicNTK,
+    Llama3Scaling,
+    NTKAware,
+    PositionInterpolation,
+    ProportionalRotary,
+    YaRN,
+)
+from atomiclm.model.router import GroupLimitedSoftmax, Router, Routing, SigmoidTopK, SoftmaxTopK
 
 __all__ = [
     "GEGLU",
@@ -253,5 +158,3 @@ __all__ = [
     "parameter_roles",
     "supply",
 ]
-
-__getattr__, __dir__ = on_first_use(__name__, _MODULE_OF)
