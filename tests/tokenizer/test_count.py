@@ -107,14 +107,6 @@ def test_the_most_frequent_come_first() -> None:
     assert counts_of(count([])) == {}
 
 
-def test_words_and_counts_are_the_same_thing() -> None:
-    counts = {b"b": 2, b"a": 2, b"long " * 9: 7, b"": 5}
-    words = Words.from_counts(counts)
-    assert len(words) == 3
-    assert list(counts_of(words).items()) == [(b"long " * 9, 7), (b"a", 2), (b"b", 2)]
-    assert words.total_bytes == 45 * 7 + 4
-
-
 def test_counts_are_of_64_bits() -> None:
     assert counts_of(count([([b"ab"], 2**60), ([b"ab"], 2**60)])) == {b"ab": 2**61}
 
@@ -125,8 +117,6 @@ def test_more_than_64_bits_are_refused() -> None:
     counter.add(data, ends, weight=2**62 - 1)
     with pytest.raises(ValueError, match=r"weight: .* bytes are counted, more than 2\^63 - 1; divide all weights"):
         counter.add(data, ends)
-    with pytest.raises(ValueError, match=r"pretokens: .* bytes are counted"):
-        Words.from_counts({b"ab": 2**62 - 1, b"c": 2})
     assert counts_of(counter.words()) == {b"ab": 2**62 - 1}  # what was refused was not counted
 
 

@@ -1,7 +1,9 @@
 """How much text is worth a kernel: the sizes are for users, tests choose their own. And what kernels counted."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 if TYPE_CHECKING:
@@ -20,3 +22,13 @@ def counts_of(words: "Words") -> dict[bytes, int]:
     return {
         data[start:end]: count for start, end, count in zip(starts, starts[1:], words.counts.tolist(), strict=False)
     }
+
+
+def words_of(counts: Mapping[bytes, int]) -> "Words":
+    """The same from a dictionary."""
+    from atomiclm.tokenizer.fast.count import PretokenCounter
+
+    counter = PretokenCounter()
+    for pretoken, count in counts.items():
+        counter.add(pretoken, np.array([len(pretoken)]), count)
+    return counter.words()

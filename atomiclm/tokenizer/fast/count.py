@@ -9,9 +9,7 @@ A short word is its own key (see `pretoken_keys.py`). The second number of a lon
 `long_words` at which its length and its bytes are stored.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,29 +229,6 @@ class Words:
     def __len__(self) -> int:
         return len(self.counts)
 
-    @classmethod
-    def from_counts(cls, pretokens: Mapping[bytes, int]) -> Self:
-        """The same from a mapping from pretoken to count. Empty pretokens hold nothing to learn and are left out.
-
-        Raises:
-            ValueError: a count is less than 1, or the bytes counted are more than 2^63 - 1.
-        """
-        for pretoken, count in pretokens.items():
-            if count < 1:
-                raise ValueError(
-                    f"pretokens: {pretoken!r:.80} has the count {count}, which must be at least 1; "
-                    f"leave out what is not to be counted"
-                )
-        total = sum(len(pretoken) * count for pretoken, count in pretokens.items())
-        _check_total(total, "pretokens")
-        words = sorted((pretoken for pretoken in pretokens if pretoken), key=lambda each: (-pretokens[each], each))
-        return cls(
-            np.frombuffer(b"".join(words), np.uint8),
-            np.cumsum([len(word) for word in words], dtype=np.int64),
-            np.array([pretokens[word] for word in words], np.int64),
-            total,
-        )
-
 
 class PretokenCounter:
     """Counts pretokens, in 64 bits; memory grows with the different pretokens alone."""
@@ -289,7 +264,10 @@ class PretokenCounter:
         assert 0 <= ends[-1] <= len(data)
         assert ends.dtype == np.int64 and ends.flags.c_contiguous, "a kernel gets the bare address"
         total = self.total_bytes + int(ends[-1]) * weight
-        _check_total(total, "weight")
+        if total > MAX_COUNT:
+            raise UserError(
+                f"weight: {total} bytes are counted, more than 2^63 - 1; divide all weights by a common number"
+            )
         self._fields[BEGIN] = done = 0
         while True:
             done = count(
@@ -319,11 +297,6 @@ class PretokenCounter:
         data, ends = np.empty(int(self._fields[NUM_BYTES]), np.uint8), np.empty(len(self), np.int64)
         write_words(self._keys, order, len(self), self._long_words, data, ends)
         return Words(data, ends, counts[order], self.total_bytes)
-
-
-def _check_total(total: int, name: str) -> None:
-    if total > MAX_COUNT:
-        raise UserError(f"{name}: {total} bytes are counted, more than 2^63 - 1; divide all weights by a common number")
 
 
 def _longer[T: np.generic](array: NDArray[T], size: int) -> NDArray[T]:

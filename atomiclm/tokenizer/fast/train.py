@@ -4,7 +4,7 @@ How merges are found is explained in `corpus.py`, `scan.py` and `merge_loop.py`,
 arrays, chooses the threshold and makes room.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,7 +65,7 @@ def train_stream(
 
 
 def train_compiled(
-    pretokens: Words | Mapping[bytes, int],
+    words: Words,
     num_merges: int,
     tie_break: TieBreak = "bytes",
     thresholds: Iterable[int] | None = None,
@@ -76,17 +76,16 @@ def train_compiled(
     the former: 20 to 30 bytes for each.
 
     Args:
-        pretokens: the different pretokens and their counts.
+        words: the different pretokens and their counts.
         num_merges: how many merges to learn.
         tie_break: see `tie_break.py`.
         thresholds: pairs rarer than the first of them are left out until no other is left, then those rarer than the
             next, and so on; then all are taken. They change the time and never the result; None chooses well.
 
     Raises:
-        ValueError: counts or lengths are beyond what 64 and 31 bits hold, or `tie_break` is no rule.
+        ValueError: the pretokens are longer than 31 bits can number, or `tie_break` is no rule.
     """
     order = byte_order(tie_break)
-    words = pretokens if isinstance(pretokens, Words) else Words.from_counts(pretokens)
     num_merges = min(num_merges, len(words.data))  # more there cannot be
     if num_merges <= 0:
         return []
