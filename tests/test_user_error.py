@@ -53,7 +53,7 @@ def test_a_fault_of_the_program_is_not_told_as_the_users(name, trained, tmp_path
 
 COMPOSING = {
     "train": ("atomiclm.data.prepare._encode_source", []),
-    "train a step": ("atomiclm.session.Session.facts", []),
+    "train a step": ("atomiclm.run.Run._facts", []),
     "prepare": ("atomiclm.data.prepare._encode_source", []),
     "plan": ("atomiclm.plan.machine_rate", []),
 }

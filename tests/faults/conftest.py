@@ -15,5 +15,5 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     folder.mkdir(exist_ok=True)
     shop = Workshop(folder)
     # The second is what torch imports when an optimizer is first made.
-    with WarmParent(shop.environment, ("atomiclm.session", "torch._inductor.config")) as shop.warm:
+    with WarmParent(shop.environment, ("atomiclm.run", "torch._inductor.config")) as shop.warm:
         yield shop

@@ -1,6 +1,5 @@
 """A setting is chosen for every arm by equal trials on a dev split; an optimum at the end of the grid is said to be."""
 
-import json
 import math
 from types import SimpleNamespace
 
@@ -13,6 +12,7 @@ from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
 from atomiclm.sweep.plan import plan_cells, validate_cells
 from atomiclm.sweep.study import Study, Tuning
 from atomiclm.sweep.tuning import Trial, choose, trial_overrides, tune
+from atomiclm.tracking import write_summary
 
 GRID = [0.01, 0.02, 0.04]
 
@@ -64,7 +64,7 @@ class Trainer:
             folder.mkdir(parents=True)
             state = "diverged" if found == "diverged" else "done"
             body = {"state": state, self.study.metric: 9.9 if found == "diverged" else found}
-            (folder / "summary.json").write_text(json.dumps(body))
+            write_summary(folder / "summary.json", body)
 
     def tune(self):
         return tune(self.study, self.plan, self.train)
