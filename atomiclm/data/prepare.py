@@ -37,7 +37,7 @@ def prepare[T: TrainableTokenizer](
 ) -> PreparedCorpus[T]:
     """The corpus, split and tokenized, from the cache or built into it.
 
-    source: what to read; documents are streamed, one at a time in memory
+    source: what to read, once; documents are streamed, by way of a temporary file in the cache folder
     tokenizer: says what to train; it is not touched itself (`PreparedCorpus.tokenizer` is a trained copy)
     cache_dir: default `default_cache_dir()`
     progress: called with what is being done, and with a damaged cache that is rebuilt

@@ -123,13 +123,17 @@ class _Spool:
 
     def append(self, document: Document, raw: bytes) -> None:
         answers = [border for answer in document.answers for border in answer]
-        self._file.writelines((_HEAD.pack(len(raw), len(answers)), raw, struct.pack(f"<{len(answers)}Q", *answers)))
-        if isinstance(self._file, BytesIO) and self._file.tell() > MEMORY_BYTES:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            file = TemporaryFile(dir=self._folder if os.access(self._folder, os.W_OK) else None)  # noqa: SIM115
-            weakref.finalize(self, file.close)
-            file.write(self._file.getbuffer())
-            self._file = file
+        record = (_HEAD.pack(len(raw), len(answers)), raw, struct.pack(f"<{len(answers)}Q", *answers))
+        try:
+            self._file.writelines(record)
+            if isinstance(self._file, BytesIO) and self._file.tell() > MEMORY_BYTES:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                file = TemporaryFile(dir=self._folder if os.access(self._folder, os.W_OK) else None)  # noqa: SIM115
+                weakref.finalize(self, file.close)
+                file.write(self._file.getbuffer())
+                self._file = file
+        except OSError as error:  # a full disk: which one
+            raise OSError(error.errno, error.strerror, error.filename or str(self._folder)) from error
 
     def documents(self) -> Iterator[tuple[Document, bytes]]:
         self._file.seek(0)

@@ -1,9 +1,6 @@
 """The classic small corpus of char-rnn and nanoGPT."""
 
 import hashlib
-import http.client
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +61,10 @@ def _read(path: str) -> bytes:
 
 def _fetch() -> bytes:
     """The file from the cache folder, or from its address."""
+    import http.client  # only a download pays for these
+    import urllib.error
+    import urllib.request
+
     target = default_cache_dir() / "downloads" / "tinyshakespeare.txt"
     with exclusive(target, silent):
         if target.is_file():

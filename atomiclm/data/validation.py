@@ -23,48 +23,19 @@ from atomiclm.data.packing import PackedDataset
 from atomiclm.user_error import UserError
 
 
-def validation_windows(
-    tokens: Tokens, context_length: int, batch_size: int, separator: int | None = None, stride: int | None = None
-) -> Iterator[Batch]:
-    """A full pass over `tokens` (num_tokens,) under the protocol of this module.
+@dataclass(frozen=True, eq=False)
+class ValidationWindows:
+    """A full pass over a stream under the protocol of this module, as often as it is iterated over.
 
+    tokens: (num_tokens,) ids
+    context_length: tokens a window feeds to the model
+    batch_size: windows of a batch; the last one may have fewer
     separator: the token that begins each document, to keep documents apart; None: a window is one document
     stride: tokens from the start of one window to that of the next, 1 to context_length; None: context_length
 
-    Each batch has at most batch_size rows and always a mask: the last window is filled up with id 0, where it is
-    False; a causal model's other predictions do not see the filling.
+    Each batch has a mask: the last window is filled up with id 0, where it is False; a causal model's other predictions
+    do not see the filling.
     """
-    num_targets = len(tokens) - 1
-    if num_targets < 1:
-        raise UserError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
-    if context_length < 1 or batch_size < 1:
-        raise ValueError(f"context_length and batch_size must be at least 1, they are {context_length}, {batch_size}")
-    stride = context_length if stride is None else stride
-    if not 1 <= stride <= context_length:
-        raise ValueError(
-            f"stride: {stride} is not between 1 and context_length={context_length}; tokens would be left out"
-        )
-    num_windows = _num_windows(num_targets, context_length, stride)
-    columns = np.arange(context_length)
-    for first in range(0, num_windows, batch_size):
-        windows = np.arange(first, min(first + batch_size, num_windows))[:, None]
-        positions = windows * stride + columns
-        in_text = positions < num_targets
-        # All of the first window is new; of the others what lies beyond the window before.
-        mask = in_text & ((windows == 0) | (columns >= context_length - stride))
-        positions = np.minimum(positions, num_targets)
-        inputs = np.where(in_text, tokens[positions], 0).astype(np.int64)
-        targets = np.where(in_text, tokens[np.minimum(positions + 1, num_targets)], 0).astype(np.int64)
-        yield Batch(inputs, targets, mask, None if separator is None else document_ids(inputs, separator))
-
-
-def _num_windows(num_targets: int, context_length: int, stride: int) -> int:
-    return 1 + -(-max(0, num_targets - context_length) // stride)
-
-
-@dataclass(frozen=True, eq=False)
-class ValidationWindows:
-    """`validation_windows` that can be gone through again and knows how many batches it has."""
 
     tokens: Tokens
     context_length: int
@@ -73,11 +44,48 @@ class ValidationWindows:
     stride: int | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        return validation_windows(self.tokens, self.context_length, self.batch_size, self.separator, self.stride)
+        tokens, context_length, batch_size = self.tokens, self.context_length, self.batch_size
+        stride = context_length if self.stride is None else self.stride
+        num_targets = len(tokens) - 1
+        if num_targets < 1:
+            raise UserError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
+        if context_length < 1 or batch_size < 1:
+            raise ValueError(
+                f"context_length and batch_size must be at least 1, they are {context_length}, {batch_size}"
+            )
+        if not 1 <= stride <= context_length:
+            raise ValueError(
+                f"stride: {stride} is not between 1 and context_length={context_length}; tokens would be left out"
+            )
+        num_windows = self.num_windows
+        columns = np.arange(context_length)
+        for first in range(0, num_windows, batch_size):
+            windows = np.arange(first, min(first + batch_size, num_windows))[:, None]
+            positions = windows * stride + columns
+            in_text = positions < num_targets
+            # All of the first window is new; of the others what lies beyond the window before.
+            mask = in_text & ((windows == 0) | (columns >= context_length - stride))
+            positions = np.minimum(positions, num_targets)
+            inputs = np.where(in_text, tokens[positions], 0).astype(np.int64)
+            targets = np.where(in_text, tokens[np.minimum(positions + 1, num_targets)], 0).astype(np.int64)
+            documents = None if self.separator is None else document_ids(inputs, self.separator)
+            yield Batch(inputs, targets, mask, documents)
+
+    @property
+    def num_windows(self) -> int:
+        """Windows until the last token has been a target."""
+        stride = self.context_length if self.stride is None else self.stride
+        return 1 + -(-max(0, len(self.tokens) - 1 - self.context_length) // stride)
 
     def __len__(self) -> int:
-        stride = self.context_length if self.stride is None else self.stride
-        return -(-_num_windows(len(self.tokens) - 1, self.context_length, stride) // self.batch_size)
+        return -(-self.num_windows // self.batch_size)
+
+
+def validation_windows(
+    tokens: Tokens, context_length: int, batch_size: int, separator: int | None = None, stride: int | None = None
+) -> Iterator[Batch]:
+    """One pass of `ValidationWindows`."""
+    return iter(ValidationWindows(tokens, context_length, batch_size, separator, stride))
 
 
 def validation_batches(
