@@ -21,7 +21,6 @@ from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
-from atomiclm.training.machine import read_machine
 from atomiclm.user_error import UserError
 
 _MEASURING_SECONDS = 0.05
@@ -96,6 +95,8 @@ def machine_rate(values: dict[str, Any]) -> Rate:
     """Return the best rate of matrix products that training here saw, or one measured now with NumPy."""
     cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
     device, precision = values["runtime"]["device"], values["trainer"]["precision"]
+    from atomiclm.training.machine import read_machine  # with torch: --help is answered without it
+
     machine = read_machine(cache_dir)
     known = machine.rate(
         kind=None if device == "auto" else device,

@@ -19,9 +19,9 @@ from atomiclm.config.app import beside_others, in_sweep, run_app
 from atomiclm.config.errors import TRY_AGAIN
 from atomiclm.config.rules import cautions
 from atomiclm.config.run import read_config
+from atomiclm.openmp import wait_briefly
 from atomiclm.sweep.run_status import ended, refuse_other_texts, summary_of
 from atomiclm.tracking import Console, Locked, RunFolder, run_lock
-from atomiclm.training.openmp import wait_briefly
 from atomiclm.user_error import UserError
 
 

@@ -87,8 +87,7 @@ def cautions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from atomiclm.optim import Schedule, unusual_rates
-    from atomiclm.training import Budget
-    from atomiclm.training.rules import too_short_for
+    from atomiclm.training import Budget, ExponentialAverage, SpikeDetector
 
     for argument, message in unusual_rates(values["optim"]):
         yield f"optim.{argument}", message
@@ -101,5 +100,8 @@ def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if isinstance(schedule, Schedule):
         for argument, message in schedule.cautions(steps, values["optim"].get("lr")):
             yield f"schedule.{argument}", message
-    for argument, message in too_short_for(trainer, steps):
-        yield f"trainer.{argument}", message
+    for part in ("weight_average", "spikes"):
+        made = build(trainer[part]) if trainer.get(part) else None
+        if isinstance(made, ExponentialAverage | SpikeDetector):
+            for argument, message in made.cautions(steps):
+                yield f"trainer.{part}.{argument}", message

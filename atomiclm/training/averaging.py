@@ -1,5 +1,6 @@
 """Averages of the weights over a run: what is evaluated and saved, in place of the last step's weights."""
 
+from collections.abc import Iterator
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -27,6 +28,17 @@ class ExponentialAverage:
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay: {decay} is not in [0, 1); 0.999 looks back over about 1000 steps")
         self.decay = decay
+
+    def cautions(self, steps: int) -> Iterator[tuple[str, str]]:
+        """Yield (argument, message) for what is doubtful in a run of `steps` steps."""
+        span = 1.0 / (1.0 - self.decay)
+        if span > steps:
+            yield (
+                "decay",
+                f"{self.decay:g} looks back over about {span:,.0f} steps and the run has {steps:,}, so it is "
+                " judged by the mean of all its weights, the first included; "
+                f"{max(0.0, 1.0 - 10.0 / steps):.3g} looks back over a tenth of it",
+            )
 
     @torch.no_grad()
     def update(self, averages: dict[str, Tensor], model: nn.Module, step: int) -> None:

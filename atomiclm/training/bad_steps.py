@@ -5,7 +5,7 @@ between does the same.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 from atomiclm.data import Batch
@@ -140,6 +140,15 @@ class SpikeDetector:
         self.deviations = deviations
         self.window = window
         self.is_bad = is_bad
+
+    def cautions(self, steps: int) -> Iterator[tuple[str, str]]:
+        """Yield (argument, message) for what is doubtful in a run of `steps` steps."""
+        if self.is_bad and self.window >= steps:
+            yield (
+                "window",
+                f"the first {self.window:,} steps are not judged and the run has {steps:,}, so no spike is found; "
+                "give fewer",
+            )
 
     def limit(self, recent: Sequence[float]) -> float:
         """Return above what a loss is a spike, given those of the last steps; infinite while they are too few."""
