@@ -14,11 +14,11 @@ from atomiclm.user_error import UserError
 
 
 class Component(nn.Module):
-    """A module that keeps its constructor's arguments in attributes of the same names, and prints them."""
+    """A module that has its constructor's arguments in attributes of the same names, and prints them."""
 
     def extra_repr(self) -> str:
         names = inspect.signature(type(self)).parameters
-        # Modules and parameters are not among these: torch keeps them apart, and prints the former.
+        # Modules and parameters are not among these: torch stores those apart, and prints the former.
         return ", ".join(f"{name}={value}" for name, value in vars(self).items() if name in names)
 
 

@@ -102,7 +102,7 @@ class LayerNorm(Norm):
 
 
 class NoNorm(Norm):
-    """``y = x``: takes a norm's place and does nothing."""
+    """``y = x``: stands in for a norm and does nothing."""
 
     def __init__(self) -> None:
         super().__init__()

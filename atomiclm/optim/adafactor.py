@@ -1,4 +1,4 @@
-"""Adafactor: Adam's second moment kept as row and column means, and no first moment."""
+"""Adafactor: Adam's second moment stored as row and column means, and no first moment."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ class Adafactor(RoleOptimizer):
         U = G / sqrt(V)        U <- U / max(1, rms(U) / clip_threshold)
         W <- (1 - a d) W - a max(least_scale, rms(W)) U
 
-    A vector keeps V whole. Without `scale_by_weight` the last line has no max(least_scale, rms(W)).
+    A vector stores V whole. Without `scale_by_weight` the last line has no max(least_scale, rms(W)).
 
     Source: Shazeer and Stern (2018), arXiv:1804.04235, algorithms 4 to 6. The relative step size there is
     min(lr, 1 / sqrt(t)); here it is the learning rate the schedule gives (schedule=inverse_square_root falls as
@@ -95,5 +95,5 @@ class Adafactor(RoleOptimizer):
 
 
 def _root_mean_square(tensor: Tensor) -> Tensor:
-    """Of each matrix, or of a vector; the dimensions are kept."""
+    """Of each matrix, or of a vector; the dimensions stay."""
     return tensor.square().mean(dim=(-2, -1) if tensor.ndim >= 2 else -1, keepdim=True).sqrt()

@@ -11,7 +11,7 @@ from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check
 
 
 class Lion(RoleOptimizer):
-    """Every entry of an update has the size of the learning rate; one moment is kept.
+    """Every entry of an update has the size of the learning rate; one moment is stored.
 
     For each parameter w with gradient g, learning rate a, decay d:
 

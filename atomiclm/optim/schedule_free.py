@@ -13,7 +13,7 @@ _LEAST_BETA1 = 0.01
 
 
 class ScheduleFreeAdamW(RoleOptimizer):
-    """The model is trained at y, between the fast iterate z and the running average x; x is what it is judged by.
+    """The model is trained at y, between the fast iterate z and the running average x; x is what is evaluated.
 
     For each parameter at step t (from 1), with learning rate a_t (warmup included), decay d:
 
@@ -23,7 +23,7 @@ class ScheduleFreeAdamW(RoleOptimizer):
         x <- (1 - c) x + c z                  c = r_t^2 / (r_1^2 + ... + r_t^2)
 
     Source: Defazio et al. (2024), arXiv:2405.15682, algorithm 1; the warmup is the schedule's. Use schedule=constant:
-    the averaging takes the place of the decay. Only y and z are kept, x follows from them (`averaged_weights`).
+    the averaging takes the place of the decay. Only y and z are stored, x follows from them (`averaged_weights`).
 
     Args, beside those of `RoleOptimizer`:
         lr: peak learning rate.
