@@ -1,4 +1,4 @@
-"""Text to ids and back: byte-pair encoding (BPE), told simply and made fast.
+"""Text to ids and back: byte-pair encoding (BPE), explained simply and made fast.
 
 The idea in one example. Text is bytes, so 256 ids say everything, one byte at a time. To say more with one id, find
 the two neighbours that occur together most often, and give the pair an id of its own. Then do it again:

@@ -1,4 +1,4 @@
-"""Byte-pair training told simply: count everything, join the best pair, start over.
+"""Byte-pair training in its simplest form: count everything, join the best pair, start over.
 
 It is slow (each round reads every pretoken again) and obviously right, which makes it the oracle of `train_heap.py` and
 `train_compiled.py`.

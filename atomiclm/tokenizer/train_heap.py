@@ -2,20 +2,20 @@
 
 Three observations carry it:
 
-1. A merge changes counts only next to the places where it happens. So we remember, for every pair, its positions, go
-   only there, and move the counts of the neighbouring pairs.
+1. A merge changes counts only next to where it happens. So we remember, for every pair, its positions, go only there,
+   and move the counts of the neighbouring pairs.
 2. A pair that contains the token `new` is born in the round that makes `new`, and from then on its count can only fall.
    So the best pair is found with a heap whose entries may be out of date: an entry never promises too little, and one
    that promises too much is put back with its true count when it comes up ("lazy invalidation").
-3. All pretokens lie one behind the other in one flat list. A token occupies as many places as it has bytes and stands
-   written in its first and its last place, so both neighbours are one step away and nothing is ever moved.
+3. All pretokens lie one behind the other in one flat list. A token has as many positions as bytes and stands written in
+   its first and its last one, so both neighbours are one step away and nothing is ever moved.
 
-        place                0  1  2  3  4  5  6
+        position             0  1  2  3  4  5  6
         the start            .  h  e  l  l  o  .      ( . is EMPTY)
         (l, l) becomes X     .  h  e  X  X  o  .
         (e, X) becomes Y     .  h  Y  .  Y  o  .
 
-The time is proportional to the bytes of the different pretokens plus the number of places merged; one pretoken of a
+The time is proportional to the bytes of the different pretokens plus the number of positions merged; one pretoken of a
 million bytes is no worse than many short ones.
 """
 
@@ -41,16 +41,16 @@ def train_heap(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBr
     """Learn up to `num_merges` merges; arguments, tie rule and result are those of `train_basic`."""
     order = byte_order(tie_break)  # bytes are numbered in this order on the way in, and back on the way out
     tokens: list[int] = [EMPTY]
-    weights: list[int] = [0]  # of each place: how often its pretoken occurs
+    weights: list[int] = [0]  # of each position: how often its pretoken occurs
     lengths = [1] * TOKENIZER_BASE_LENGTH  # of each token, in bytes
     counts: defaultdict[Pair, int] = defaultdict(int)
     positions: defaultdict[Pair, array[int]] = defaultdict(_no_positions)  # of the left token; ascending, some outdated
 
     for spelling, weight in pretokens.items():
         pretoken = spelling.translate(order)
-        for place, pair in enumerate(pairwise(pretoken), start=len(tokens)):
+        for position, pair in enumerate(pairwise(pretoken), start=len(tokens)):
             counts[pair] += weight
-            positions[pair].append(place)
+            positions[pair].append(position)
         tokens.extend(pretoken)
         tokens.append(EMPTY)
         weights.extend([weight] * (len(pretoken) + 1))
@@ -59,14 +59,14 @@ def train_heap(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBr
     heap = [(-count, *pair) for pair, count in counts.items()]
     heapq.heapify(heap)
 
-    def move(weight: int, dying: Pair, born: Pair, places: array[int]) -> None:
-        """Where `dying` stood, at `places` of total `weight`, now stands `born`, which never existed before."""
+    def move(weight: int, dying: Pair, born: Pair, found: array[int]) -> None:
+        """Where `dying` stood, at `found` of total `weight`, now stands `born`, which never existed before."""
         counts[dying] -= weight
         if not counts[dying]:
             del counts[dying]
             positions.pop(dying, None)
         counts[born] = weight
-        positions[born] = places
+        positions[born] = found
         heapq.heappush(heap, (-weight, *born))
 
     merges: list[Pair] = []
@@ -86,36 +86,36 @@ def train_heap(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBr
 
         # First write the new token everywhere, from left to right, so that overlaps (a a a) fall as in `merge`.
         merged = _no_positions()
-        for place in positions.pop((left, right)):
-            if tokens[place] != left:
+        for position in positions.pop((left, right)):
+            if tokens[position] != left:
                 continue
-            right_place = place + left_length
-            if tokens[right_place] != right:
+            right_position = position + left_length
+            if tokens[right_position] != right:
                 continue
-            tokens[right_place] = EMPTY
-            tokens[place] = tokens[place + new_length - 1] = new
-            merged.append(place)
+            tokens[right_position] = EMPTY
+            tokens[position] = tokens[position + new_length - 1] = new
+            merged.append(position)
 
-        # Then look at the neighbours, gathered by token because many places share them.
+        # Then look at the neighbours, gathered by token because many positions share them.
         weight_before: defaultdict[int, int] = defaultdict(int)
         weight_after: defaultdict[int, int] = defaultdict(int)
-        places_before: defaultdict[int, array[int]] = defaultdict(_no_positions)
-        places_after: defaultdict[int, array[int]] = defaultdict(_no_positions)
-        for place in merged:
-            weight = weights[place]
-            before = tokens[place - 1]
+        positions_before: defaultdict[int, array[int]] = defaultdict(_no_positions)
+        positions_after: defaultdict[int, array[int]] = defaultdict(_no_positions)
+        for position in merged:
+            weight = weights[position]
+            before = tokens[position - 1]
             if before not in (EMPTY, new):  # `new new` is counted once, by its left half
                 weight_before[before] += weight
-                places_before[before].append(place - lengths[before])
-            after = tokens[place + new_length]
+                positions_before[before].append(position - lengths[before])
+            after = tokens[position + new_length]
             if after != EMPTY:
                 weight_after[after] += weight
-                places_after[after].append(place)
+                positions_after[after].append(position)
 
         for before, weight in weight_before.items():
-            move(weight, (before, left), (before, new), places_before[before])
+            move(weight, (before, left), (before, new), positions_before[before])
         for after, weight in weight_after.items():
             was = left if after == new else after
-            move(weight, (right, was), (new, after), places_after[after])
+            move(weight, (right, was), (new, after), positions_after[after])
         counts.pop((left, right), None)
     return with_bytes_numbered(merges, invert(order))

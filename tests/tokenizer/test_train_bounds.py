@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ CORPORA = 300
 def test_kernels_keep_within_their_arrays() -> None:
     result = subprocess.run(
         [sys.executable, __file__],
-        env=os.environ | {"NUMBA_BOUNDSCHECK": "1"},
+        env=os.environ | {"NUMBA_BOUNDSCHECK": "1", "PYTHONPATH": str(Path(__file__).parents[1])},
         capture_output=True,
         text=True,
         check=False,

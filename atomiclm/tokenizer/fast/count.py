@@ -154,7 +154,7 @@ def count(
                 fields[NUM_WORDS] = word + 1
                 fields[NUM_BYTES] += length
                 break
-            if (entry ^ hashed) < uint64(1 << 32):  # the kept half of the hash is the same
+            if (entry ^ hashed) < uint64(1 << 32):  # the stored half of the hash is the same
                 word = int64(entry & uint64(0xFFFFFFFF)) - 1
                 other = keys[2 * word + 1]
                 same = same_long(data, start, length, other, long_words) if is_long else int64(other == high)

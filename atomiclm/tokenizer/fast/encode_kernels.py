@@ -5,9 +5,9 @@ The cache is a table with open addressing. A row is four uint64, so two rows sha
     [ key, key, ids, ids ]
 
 A pretoken of at most 15 bytes is its own key (see `pretoken_keys.py`), and nothing more is compared. A longer one has a
-hash, its length and a place in `STORED_BYTES`, and its bytes are compared. Up to three ids stand in the row with their
-number, more in `STORED_IDS`.
-Three ids are written whatever their number: writing too much and stepping back is cheaper than deciding.
+hash, its length and an offset in `STORED_BYTES`, and its bytes are compared. Up to three ids stand in the row with
+their number, more in `STORED_IDS`. Three ids are written whatever their number: writing too much and stepping back is
+cheaper than deciding.
 
 A new encoder's cache holds every token that is encoded as itself. So text made of known words needs no merging from the
 first byte on; only rarer words do, once.
@@ -103,9 +103,9 @@ def remember(
         if probes == PROBES:
             return 0
     if length > LONGEST_SHORT:
-        kept, offset = uint8s_at(fields[STORED_BYTES]), fields[STORED_BYTES_USED]
+        stored, offset = uint8s_at(fields[STORED_BYTES]), fields[STORED_BYTES_USED]
         for index in range(length):
-            kept[offset + index] = data[start + index]
+            stored[offset + index] = data[start + index]
         other |= uint64(offset)
         fields[STORED_BYTES_USED] = offset + length
     rows[4 * row] = key
@@ -116,9 +116,9 @@ def remember(
         rows[4 * row + 2] = uint64(ids[at]) | second
         rows[4 * row + 3] = third | uint64(count) << uint64(32)
     else:
-        kept_ids, offset = uint32s_at(fields[STORED_IDS]), fields[STORED_IDS_USED]
+        stored_ids, offset = uint32s_at(fields[STORED_IDS]), fields[STORED_IDS_USED]
         for index in range(count):
-            kept_ids[offset + index] = ids[at + index]
+            stored_ids[offset + index] = ids[at + index]
         rows[4 * row + 2] = uint64(offset)
         rows[4 * row + 3] = uint64(count) << uint64(32)
         fields[STORED_IDS_USED] = offset + count
@@ -186,12 +186,12 @@ def encode(
         elif length <= longest:
             key = hash_bytes(data, start, length, size)
             other = uint64(LONG) | uint64(length) << uint64(32)
-            kept = uint8s_at(fields[STORED_BYTES])
+            stored = uint8s_at(fields[STORED_BYTES])
             row = row_of(key, other, row_bits)
             for _ in range(PROBES):
                 known = rows[4 * row + 1]
                 same = known >> uint64(32) == other >> uint64(32) and rows[4 * row] == key
-                if same and same_bytes(data, start, kept, int64(known & uint64(0xFFFFFFFF)), length):
+                if same and same_bytes(data, start, stored, int64(known & uint64(0xFFFFFFFF)), length):
                     found = row
                     break
                 if known == uint64(0):
@@ -206,9 +206,9 @@ def encode(
                 out[written + 1] = uint32(ids >> uint64(32))
                 out[written + 2] = uint32(more)
             else:
-                kept_ids = uint32s_at(fields[STORED_IDS])
+                stored_ids = uint32s_at(fields[STORED_IDS])
                 for number in range(count):
-                    out[written + number] = kept_ids[int64(ids) + number]
+                    out[written + number] = stored_ids[int64(ids) + number]
             written += count
         else:
             count = merge_new(data, start, length, out, written, fields)

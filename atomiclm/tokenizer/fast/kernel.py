@@ -59,8 +59,9 @@ class Kernel:
 
     def is_cached(self) -> bool:
         """Whether machine code is at hand, so that a call compiles nothing."""
-        folder = cache_folder()
-        return self._call is not None or (folder is not None and any(folder.glob(f"*/{self.name}-*.nbc")))
+        if self._call is not None or (folder := cache_folder()) is None:
+            return self._call is not None
+        return {path.suffix for path in folder.glob(f"*/{self.name}-*.nb?")} == {".nbi", ".nbc"}  # its index, its code
 
     def _load(self) -> Callable[..., int]:
         with _lock:

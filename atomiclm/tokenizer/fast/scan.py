@@ -41,7 +41,7 @@ def number_pair(
 ) -> int64:
     """Give the next number to a pair of which `sums[2 * slot]` holds the count and the next one the number of borders.
 
-    In their place come the number of the pair and where its first border.
+    In their place come the number of the pair and where its first border is to be written.
     """
     pair = fields[NUM_PAIRS]
     pair_keys[pair] = uint64(left) << uint64(32) | uint64(right)
