@@ -15,8 +15,8 @@ from omegaconf import DictConfig
 
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.app import run_app, while_read
-from atomiclm.config.arms import arms_of_experiment, settings_that_differ
 from atomiclm.config.compose import compose, job_overrides
+from atomiclm.config.expand_overrides import arms_of_experiment, settings_that_differ, study_of
 from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
@@ -34,7 +34,7 @@ def main() -> None:
     def plan(config: DictConfig) -> None:
         """Note what was asked about: one configuration, the arms of its experiment, or a cell of a sweep."""
         overrides = job_overrides()
-        arms = arms_of_experiment(overrides)
+        arms = arms_of_experiment(overrides, study_of(config))
         for arm in arms:
             read = read_config(config) if arms == [overrides] else read_arm(compose(arm), arm)
             planned.setdefault(read.variant, (arm, read))

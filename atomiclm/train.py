@@ -15,7 +15,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from atomiclm.config.app import beside_others, in_sweep, run_app
+from atomiclm.config.app import run_app
+from atomiclm.config.compose import in_sweep
 from atomiclm.config.errors import TRY_AGAIN
 from atomiclm.config.rules import cautions
 from atomiclm.config.run import read_config
@@ -40,9 +41,11 @@ def train(config: DictConfig) -> float:
         Stopped: a signal asked the run to stop; it has saved its state, and the same command resumes it.
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
+    from atomiclm.config.sweeper import beside_others
+
     settings = read_config(config)
     folder = RunFolder(settings.folder)
-    with beside_others(folder):
+    with beside_others(folder, settings.values["study"]["fail_fast"]):
         console = Console()
         if settings.matched:
             console.say(str(settings.matched))

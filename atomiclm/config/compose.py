@@ -1,137 +1,86 @@
-"""Compose a configuration outside Hydra's own run, and take one apart into what the rest of the package reads."""
+"""Compose a configuration with Hydra, and take overrides and configurations apart.
 
-import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Overrides are the words of a command: `key=value`, `group=option`, `~group`. Inside a command Hydra is initialized with
+that command's search path, and what is composed there follows it; elsewhere with the shipped one.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
-from hydra._internal.config_repository import IConfigRepository
-from hydra._internal.config_search_path_impl import ConfigSearchPathImpl
+from hydra import initialize_config_dir
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError
 
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.hydra_node import hydra_faults
+from atomiclm.config.experiments import ExperimentsSource, SearchPath
 from atomiclm.config.interpolation import interpolation_faults
-from atomiclm.config.overrides import overridden
 from atomiclm.config.paths import CONF
-from atomiclm.config.search_path import Sources, groups, register_plugins, search_path, sources
+
+APP = "atomiclm"
+"""What Hydra calls the job, unless it is a cell of ours: that is called as its run."""
 
 PRESETS = ("experiments", "debug")
 """Groups whose options set values of other groups, and are no settings themselves."""
 
 
+@contextmanager
+def initialized(config_dir: str | None = None) -> Iterator[ConfigLoader]:
+    """Hydra's loader of configurations: that of the running command, or one for as long as the context is open.
+
+    Args:
+        config_dir: a folder of the user's to look for options in after the shipped ones.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
+    hydra = GlobalHydra.instance()
+    if hydra.is_initialized():
+        yield hydra.config_loader()
+        return
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError([Fault("--config-dir", f"{config_dir} is no folder")])
+    SearchPath.config_dir = str(Path(config_dir).absolute()) if config_dir else None
+    Plugins.instance().register(ExperimentsSource)
+    Plugins.instance().register(SearchPath)
+    with initialize_config_dir(str(CONF), job_name=APP, version_base="1.3"):
+        yield GlobalHydra.instance().config_loader()
+
+
 def compose(overrides: Sequence[str]) -> DictConfig:
     """Return the job configuration for `overrides`, as a command with these overrides would see it."""
-    return _load(overrides).config
-
-
-@dataclass(frozen=True)
-class _Composition:
-    """A composed job configuration, and the option chosen of each group."""
-
-    config: DictConfig
-    choices: dict[str, str]
-    hydra: DictConfig
-
-
-def _load(overrides: Sequence[str]) -> _Composition:
-    """Compose. Choosing options and reading their files takes a tenth of a second, so that half is done once a choice.
-
-    Values are set afterwards on a copy, by the same function of Hydra and in the same order as it would itself.
-    """
-    register_plugins()
-    parsed = OverridesParser.create().parse_overrides(without_null(overrides))
-    repository = groups()
-    of_groups = [override for override in parsed if chooses(override, repository)]
-    chosen = _choose(tuple(override.input_line or "" for override in of_groups), sources())
-    config = copy.deepcopy(chosen.config)
-    rest = [override for override in parsed if override not in of_groups and not override.is_hydra_override()]
-    ConfigLoaderImpl._apply_overrides_to_config(rest, config)
-    return _Composition(config, chosen.choices, chosen.hydra)
-
-
-def compose_hydra(overrides: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Return the `hydra` node that a command with `overrides` would act on, and which of its settings they set.
-
-    Raises:
-        ConfigError: a file sets what is not a file's to set, see `hydra_node.py`; or refers to what is not to be
-            followed, see `interpolation.py`.
-    """
-    composition = _load(overrides)
-    resolved(composition.config)  # Hydra would follow its references first
-    config = OmegaConf.create({"hydra": copy.deepcopy(composition.hydra)})
-    repository = groups()
-    typed = [one for one in parsed(overrides) if one.is_hydra_override() and not chooses(one, repository)]
-    ConfigLoaderImpl._apply_overrides_to_config(typed, config)
-    return unresolved(config)["hydra"], [one.key_or_group for one in typed]
-
-
-def parsed(overrides: Sequence[str]) -> list[Override]:
-    """Parse overrides; they can list what `group=glob(*)` stands for."""
-    register_plugins()
-    return OverridesParser.create(ConfigLoaderImpl(search_path())).parse_overrides(list(overrides))
-
-
-def without_null(overrides: Sequence[str]) -> list[str]:
-    """Return `overrides` with `group=null` in Hydra's words, `~group`: it reads null in a list of defaults only.
-
-    Raises:
-        ConfigError: a group of which one option must be chosen.
-    """
-    repository = groups()
-    words = []
-    for override in overrides:
-        group, _, option = override.partition("=")
-        if option == "null" and repository.group_exists(group):
-            if group in _load([]).choices:
-                options = ", ".join(repository.get_group_options(group))
-                raise ConfigError([Fault(group, f"null is none of its options; choose one of {options}")])
-            words.append(f"~{group}")
-        else:
-            words.append(override)
-    return words
-
-
-def chooses(override: Override, repository: IConfigRepository) -> bool:
-    """Whether an override chooses an option of a group, rather than setting a value."""
-    return override.package is not None or repository.group_exists(override.key_or_group)
-
-
-@lru_cache(maxsize=64)
-def _choose(overrides: tuple[str, ...], found_in: Sources) -> _Composition:
-    path = ConfigSearchPathImpl()
-    for provider, source in found_in:
-        path.append(str(provider), str(source))
-    try:
-        config = ConfigLoaderImpl(path).load_configuration("config", list(overrides), run_mode=RunMode.RUN)
-    except (HydraException, OmegaConfBaseException, ConfigError):
-        raise
-    except Exception as error:  # what Hydra trips over in a file: a RecursionError, a KeyError, an assertion
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
-    choices = _choices(config.hydra.runtime.choices)
-    node = config.hydra
+    with initialized():
+        config = compose_all(overrides, RunMode.RUN)
     with open_dict(config):
         del config["hydra"]
-    if faults := hydra_faults(unresolved(node)):
-        raise ConfigError(faults)
-    return _Composition(config, choices, node)
+    return config
 
 
-def _choices(recorded: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        group: str(option)
-        for group, option in recorded.items()
-        if not group.startswith("hydra/") and option not in (None, "null")
-    }
+def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
+    """The same with the node `hydra`, of a run or a sweep, where Hydra is initialized.
+
+    Raises:
+        ConfigError: `null` for a group of which one option must be chosen, or a file cannot be composed.
+        HydraException: see `explain.py`.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    words = without_null(overrides)
+    try:
+        config = loader.load_configuration("config", words, run_mode=mode)
+    except (RecursionError, AssertionError, KeyError, TypeError) as error:  # what Hydra trips over in a file
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
+    return config
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -170,31 +119,77 @@ def root_keys() -> tuple[str, ...]:
     )
 
 
-def compose_base(overrides: Sequence[str], declared: Sequence[str]) -> tuple[dict[str, str], DictConfig]:
-    """Return what to hold the configuration of `overrides` against to see what is special about it.
-
-    That is: the options it chose otherwise than its experiment (and debug preset) do, and the configuration of that
-    experiment with these options and nothing else overridden.
-
-    Args:
-        overrides: of the run.
-        declared: those of them that its experiment's profile and arm brought.
-    """
-    choices = _load(overrides).choices
-    presets = [f"{group}={choices[group]}" for group in PRESETS if group in choices]
-    presets += [override for override in overrides if override in declared]
-    base = _load(presets)
-    chosen: dict[str, str] = {}
-    # From the outside in: model=qwen3 brings its own options of model/..., and those are not choices of their own.
-    for depth in range(1 + max(group.count("/") for group in choices)):
-        here = {group: option for group, option in choices.items() if group.count("/") == depth}
-        special = {group: option for group, option in here.items() if option != base.choices.get(group)}
-        if special:
-            chosen |= special
-            base = _load(overridden(presets, [f"{group}={option}" for group, option in chosen.items()]))
-    return chosen, base.config
-
-
 def job_overrides() -> list[str]:
     """Return the overrides of the running job, those of its cell of a sweep included."""
-    return [str(override) for override in HydraConfig.get().overrides.task] if HydraConfig.initialized() else []
+    if not HydraConfig.initialized():
+        return []
+    # Not by iteration, which would follow what an override refers to.
+    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    return list(map(str, cast(list[Any], overrides)))
+
+
+def in_sweep() -> bool:
+    """Whether the running job is a cell of a sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+def parsed(overrides: Sequence[str]) -> list[Override]:
+    """Parse overrides; they can list what `group=glob(*)` stands for."""
+    with initialized() as loader:
+        return OverridesParser.create(loader).parse_overrides(list(overrides))
+
+
+def chooses(override: Override) -> bool:
+    """Whether an override chooses an option of a group, rather than setting a value."""
+    return override.package is not None or bool(_options(override.key_or_group))
+
+
+def without_null(overrides: Sequence[str]) -> list[str]:
+    """Return `overrides` with `group=null` in Hydra's words, `~group`: it reads null in a list of defaults only.
+
+    Raises:
+        ConfigError: a group of which one option must be chosen.
+    """
+    words = []
+    for override in overrides:
+        group, _, option = override.partition("=")
+        options = _options(group) if option == "null" else []
+        if options and not _takes_null(group):
+            rule = f"null is none of its options; choose one of {', '.join(options)}"
+            raise ConfigError([Fault(group, rule)])
+        words.append(f"~{group}" if options else override)
+    return words
+
+
+def _options(group: str) -> list[str]:
+    with initialized() as loader:
+        return loader.get_group_options(group)
+
+
+def _takes_null(group: str) -> bool:
+    """Whether any of the shipped options that the group is a part of leaves it out by default."""
+    parent, _, name = group.rpartition("/")
+    texts = (file.read_text(encoding="utf-8") for file in (CONF / parent).glob("*.yaml"))
+    return any(re.search(rf"^ *- {re.escape(name)}: null\b", text, re.MULTILINE) for text in texts)
+
+
+def override_key(override: str) -> str:
+    """The key that an override sets: model.dim of ++model.dim=64."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def override_value(override: str) -> str:
+    """What it sets the key to: `~group` chooses none of the group's options."""
+    return "null" if override.startswith("~") else override.partition("=")[2]
+
+
+def value_of(key: str, overrides: Sequence[str]) -> str | None:
+    """What the last of `overrides` that sets `key` sets it to; None for null, and where none does."""
+    found = [override_value(override) for override in overrides if override_key(override) == key]
+    return found[-1] if found and found[-1] not in ("null", "") else None
+
+
+def overridden(overrides: Sequence[str], later: Sequence[str]) -> list[str]:
+    """`later` after those of `overrides` that set other keys: Hydra refuses two choices of one group."""
+    keys = {override_key(override) for override in later}
+    return [*(override for override in overrides if override_key(override) not in keys), *later]

@@ -8,11 +8,10 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.build import build
-from atomiclm.config.compose import compose, resolved
+from atomiclm.config.compose import compose, overridden, resolved
 from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.matching import Match, Unmatched, solve
-from atomiclm.config.overrides import overridden
 from atomiclm.config.validate import node_faults
 from atomiclm.user_error import UserError
 

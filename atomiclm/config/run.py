@@ -7,13 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from atomiclm.config.compose import compose, compose_base, job_overrides, resolved, root_keys, unresolved
-from atomiclm.config.declared import declared_overrides
+from atomiclm.config.compose import (
+    APP,
+    PRESETS,
+    chooses,
+    compose,
+    in_sweep,
+    job_overrides,
+    parsed,
+    resolved,
+    root_keys,
+    unresolved,
+)
+from atomiclm.config.expand_overrides import declared_overrides
 from atomiclm.config.identity import digest, slug
-from atomiclm.config.validate import validate
+from atomiclm.config.validate import takes_text, validate
 from atomiclm.tracking import find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
 
@@ -64,7 +74,7 @@ def read_config(config: DictConfig) -> RunConfig:
         ConfigError: with every fault found.
     """
     overrides = job_overrides()
-    if HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN:
+    if in_sweep() and HydraConfig.get().job.name != APP:  # which a sweeper other than ours leaves as it is
         return RunConfig(**vars(read_arm(config, overrides)), run_id=HydraConfig.get().job.name)
     return _named(config, overrides)
 
@@ -84,10 +94,47 @@ def job_name(run: RunConfig) -> str:
 
 
 def _named(config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
+    options, base = _without_typed(config, overrides)
     arm = read_arm(config, overrides)
-    options, base = compose_base(overrides, declared_overrides(overrides))
-    name = slug(options, unresolved(config), unresolved(base), swept)
+    name = slug(options, unresolved(config), base, swept)
     return RunConfig(**vars(arm), run_id=f"{name}-{digest(arm.values)}")
+
+
+def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Give back as typed what Hydra read as a number, true or false where a text is wanted.
+
+    So name=1e5 is the folder 1e5, and trainer.branch_from=12e45678 a hash.
+    """
+    for one in parsed([override for override in overrides if "=" in override]):
+        text = (one.input_line or "").partition("=")[2]
+        is_number = not one.is_sweep_override() and isinstance(one.value(), int | float) and not chooses(one)
+        if is_number and takes_text(unresolved(config), one.key_or_group):
+            OmegaConf.update(config, one.key_or_group, text)
+
+
+def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """What a run is named against: the options that were typed, and the configuration without the values that were.
+
+    What a study says of the run's arm and profile was not typed.
+    """
+    declared = declared_overrides(overrides)
+    options, base = {}, unresolved(config)
+    for one in parsed([override for override in overrides if override not in declared]):
+        if chooses(one):
+            if one.key_or_group not in PRESETS and not one.is_delete():
+                options[one.key_or_group] = str(one.value())
+            continue
+        *parents, last = one.key_or_group.split(".")
+        node: Any = base
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            value = node.get(last)
+            node[last] = {} if isinstance(value, dict) and "_target_" not in value else _TYPED
+    return options, base
+
+
+_TYPED = "\0"  # no value is that
 
 
 def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
@@ -98,6 +145,7 @@ def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
     """
     from atomiclm.config.match import apply_match  # imports torch, which a composition fault is not worth
 
+    restore_texts(config, overrides)
     matched = apply_match(config, overrides)
     apply_held_out(config)
     return ArmConfig(validate(resolved(config), root_keys()), _variant(config), matched)

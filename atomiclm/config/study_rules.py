@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import OverrideParseException
 
-from atomiclm.config.composition_faults import composition_fault
+from atomiclm.config.compose import override_key
 from atomiclm.config.errors import Fault
-from atomiclm.config.overrides import override_key
+from atomiclm.config.explain import explain
 from atomiclm.sweep.study import Study
 
 _OF_NEITHER: Mapping[str, str] = {
@@ -47,7 +47,7 @@ def _faults(path: str, overrides: Sequence[str], reserved: Mapping[str, str]) ->
         try:
             (parsed,) = OverridesParser.create().parse_overrides([override])
         except OverrideParseException as error:
-            fault = composition_fault(error, overrides)
+            fault = explain(error, overrides)
             yield Fault(path, f"'{override}': {fault.message}")
             continue
         if parsed.is_sweep_override():

@@ -1,7 +1,9 @@
 """Hydra's side of a sweep: the plugins that it calls with -m, which leave the sweep to `atomiclm.sweep`."""
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
@@ -11,54 +13,70 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from atomiclm.config.errors import ConfigError, Fault
+from atomiclm.config.compose import in_sweep
+from atomiclm.config.errors import ConfigError, Fault, RunFailed
+from atomiclm.config.expand_overrides import study_of
+from atomiclm.sweep.board import failed_since_start
 from atomiclm.sweep.plan import PlannedCell, plan_sweep
 from atomiclm.sweep.runner import CellLauncher, run_sweep
+from atomiclm.tracking import RunFolder
 
 BASIC = "BasicLauncher"
 """Hydra's launcher that runs jobs in this process, one after the other."""
 
 
-class CellSweeper(Sweeper):
-    """Does with every cell what the command does with one run. Cells: a study's arms and seeds, and what is listed."""
+class StudySweeper(Sweeper):
+    """Hands the sweep to `atomiclm.sweep`: of `train` with a ledger, of other commands every cell as it is."""
+
+    trains: ClassVar[bool] = False
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
         self.params = params
         self.launcher: Launcher | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Make the launcher. Called by Hydra."""
         self.config, self.hydra_context = config, hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
-        # Composition follows the running command's search path (--config-dir), which is known from here.
-        HydraConfig.instance().set_config(config)
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the command's task on every cell. Raises ConfigError before the first, or what a cell raised."""
-        assert self.launcher is not None
-        self._refuse_params()
-        _, cells = plan_sweep(arguments)
-        for job in self.launcher.launch([one.job for one in cells], initial_job_idx=0):
-            _ = job.return_value  # raises what the job did
-
-    def _refuse_params(self) -> None:
+        """Run every cell. Raises ConfigError before the first, FailedCells after the last, or what a cell raised."""
+        assert self.launcher is not None and self.config is not None
         if self.params:
             rule = "an experiment declares study.arms and study.seeds; other axes are given on the command line"
             raise ConfigError([Fault("hydra.sweeper.params", rule)])
-
-
-class StudySweeper(CellSweeper):
-    """The sweeper of `train`: it keeps a ledger, trains what has not ended, tunes, and adds seeds."""
-
-    def sweep(self, arguments: list[str]) -> Any:
-        """Run every cell that has not ended. Raises ConfigError before the first, or FailedCells after the last."""
-        self._refuse_params()
-        # By name: Hydra's registry executes the module of its basic launcher anew, which makes another class of it.
-        run_sweep(arguments, CellLauncher(self._launch, one_by_one=type(self.launcher).__name__ == BASIC))
+        study = study_of(self.config)
+        if self.trains:
+            # By name: Hydra's registry executes the module of its basic launcher anew, and makes another class of it.
+            launcher = CellLauncher(self._launch, one_by_one=type(self.launcher).__name__ == BASIC)
+            run_sweep(arguments, study, launcher)
+            return
+        for job in self.launcher.launch([one.job for one in plan_sweep(arguments, study)], initial_job_idx=0):
+            _ = job.return_value  # raises what the job did
 
     def _launch(self, cells: Sequence[PlannedCell], first: int) -> list[BaseException | None]:
         assert self.launcher is not None
         jobs = self.launcher.launch([one.job for one in cells], initial_job_idx=first)
         return [job._return_value if job.status is JobStatus.FAILED else None for job in jobs]
+
+
+@contextmanager
+def beside_others(folder: RunFolder, fail_fast: bool) -> Iterator[None]:
+    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and heed `fail_fast`.
+
+    Raises:
+        RunFailed: another cell of the sweep has failed, and the study asked to stop then.
+    """
+    if not in_sweep() or str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}"):
+        yield
+        return
+    if fail_fast and (failed := failed_since_start(folder.path.parent)):
+        raise RunFailed(f"not begun: {failed} failed, and study.fail_fast=true")
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with (
+        (folder.path / "log.txt").open("a", encoding="utf-8") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+    ):
+        yield

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from atomiclm.config.compose import without_null
-from atomiclm.config.composition_faults import composing
-from atomiclm.config.declared import axes, expanded, read_study, single_values
+from atomiclm.config.compose import override_key, override_value, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault
+from atomiclm.config.expand_overrides import axes, expand_overrides
+from atomiclm.config.explain import composing
+from atomiclm.config.grid import product
 from atomiclm.config.identity import IDENTITY
-from atomiclm.config.overrides import override_key, override_value, value_of
 from atomiclm.config.run import RunConfig, job_name, read_cell
-from atomiclm.config.sweep_size import product
 from atomiclm.sweep.ledger import Cell
 from atomiclm.sweep.study import Study, Tuning
 
@@ -29,16 +28,15 @@ class PlannedCell:
         return [*self.overrides, job_name(self.run)]
 
 
-def plan_sweep(typed: Sequence[str]) -> tuple[Study, list[PlannedCell]]:
-    """Return the study that `typed` choose and its cells; what is yet to be tuned stands at the middle of its grid.
+def plan_sweep(typed: Sequence[str], study: Study) -> list[PlannedCell]:
+    """Return the cells of the study that `typed` choose; what is yet to be tuned stands at the middle of its grid.
 
     Raises:
-        ConfigError: the faults of the study, or those of all cells.
+        ConfigError: the faults of all cells.
     """
-    study = read_study(single_values(typed))
     tuning = pending_tuning(study, typed)
     middle = {arm: tuning.grid(arm)[len(tuning.values) // 2] for arm in study.arms} if tuning else None
-    return study, plan_cells(typed, study, study.seeds, middle)
+    return plan_cells(typed, study, study.seeds, middle)
 
 
 def pending_tuning(study: Study, typed: Sequence[str]) -> Tuning | None:
@@ -108,7 +106,7 @@ def validate_cells(
     for number, overrides in enumerate(cells, start=1):
         try:
             with composing(overrides):
-                written_out = expanded(overrides, tuned)
+                written_out = expand_overrides(overrides, tuned)
             with composing(written_out):
                 run = read_cell(written_out, swept)
         except ConfigError as error:

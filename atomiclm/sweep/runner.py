@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from atomiclm.config.declared import FILE_PROFILE
+from atomiclm.config.compose import override_key, value_of
 from atomiclm.config.errors import FailedCells
-from atomiclm.config.overrides import override_key, value_of
+from atomiclm.config.expand_overrides import FILE_PROFILE
 from atomiclm.config.rules import cautions
 from atomiclm.sweep.board import Board
 from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
@@ -53,14 +53,14 @@ class CellLauncher:
     one_by_one: bool
 
 
-def run_sweep(typed: Sequence[str], launcher: CellLauncher) -> None:
+def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher) -> None:
     """Plan the cells and train those that have not ended; tune first, and add seeds, where the study says so.
 
     Raises:
         ConfigError: the faults of all cells, before the first begins.
         FailedCells: cells failed; the others have run.
     """
-    study, cells = plan_sweep(typed)
+    cells = plan_sweep(typed, study)
     folder = cells[0].run.folder.parent
     sweep = Sweep(typed, study, folder, launcher)
     tuned: dict[str, TunedValue] = {}

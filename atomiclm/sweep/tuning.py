@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from atomiclm.config.overrides import override_key
+from atomiclm.config.compose import override_key
 from atomiclm.sweep.ledger import TunedValue
 from atomiclm.sweep.plan import PlannedCell, validate_cells
 from atomiclm.sweep.run_status import summary_of

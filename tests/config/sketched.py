@@ -5,7 +5,8 @@ from typing import Any
 
 import yaml
 
-from atomiclm.config.composition_faults import composing
+from atomiclm.config.expand_overrides import read_study
+from atomiclm.config.explain import composing
 from atomiclm.sweep.plan import PlannedCell, plan_sweep
 
 STUDY: dict[str, Any] = {
@@ -40,4 +41,4 @@ def write_experiment(
 def plan(*typed: str) -> list[PlannedCell]:
     """The cells of `python -m atomiclm.train -m ...typed`; what is to be tuned stands at the middle of its grid."""
     with composing(typed):  # as the command does
-        return plan_sweep(typed)[1]
+        return plan_sweep(typed, read_study(typed))

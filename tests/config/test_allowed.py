@@ -6,15 +6,16 @@ import pytest
 import yaml
 from cli import run
 from hostile_configurations import CODE
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from atomiclm.config.allowed import UnknownTarget, Untrusted, component
+from atomiclm.config.app import compose_hydra
 from atomiclm.config.build import build
-from atomiclm.config.compose import compose, compose_hydra, resolved, root_keys
+from atomiclm.config.compose import compose, initialized, resolved, root_keys
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.interpolation import interpolation_faults
 from atomiclm.config.paths import CONF
-from atomiclm.config.typed import check_hydra
 from atomiclm.config.validate import validate
 
 CANARY = "__import__('pathlib').Path({path!r}).touch()\nclass Canary:\n    pass\ndef make():\n    return Canary()\n"
@@ -38,7 +39,7 @@ def _targets(node):
 
 
 def test_every_shipped_option_names_a_component():
-    files = [file for file in CONF.rglob("*.yaml") if "hydra" not in file.parts]
+    files = [file for file in CONF.rglob("*.yaml") if "hydra" not in file.relative_to(CONF).parts]
     named = {target for file in files for target in _targets(yaml.safe_load(file.read_text()))}
     assert len(named) > 80
     for target in named:
@@ -102,27 +103,17 @@ def test_what_hydra_would_read_beside_the_target_is_refused():
 # What Hydra acts on.
 
 HYDRA = {
-    "hydra.callbacks.x._target_": {"callbacks": {"x": {"_target_": "canary_part.Canary"}}},
+    "hydra.callbacks": {"callbacks": {"x": {"_target_": "canary_part.Canary"}}},
     "hydra.launcher._target_": {"launcher": {"_target_": "canary_part.Canary"}},
-    "hydra.sweeper._target_": {"sweeper": {"_target_": "canary_part.Canary"}},
-    "hydra.sweeper": {"sweeper": "${data.evil}"},
-    "hydra.sweeper.params": {"sweeper": {"params": "${data.evil}"}},
-    "hydra.sweeper.params.x": {"sweeper": {"params": {"x": "${data.evil}"}}},
+    "hydra.launcher": {"launcher": "${data.evil}"},
+    "hydra.sweeper": {"sweeper": {"_target_": "canary_part.Canary"}},
     "hydra.job_logging": {"job_logging": {"handlers": {"x": {"()": "canary_part.Canary"}}}},
-    "hydra.hydra_logging": {"hydra_logging": {"handlers": {"x": {"()": "canary_part.Canary"}}}},
-    "hydra.run.dir": {"run": {"dir": "elsewhere"}},
-    "hydra.sweep.dir": {"sweep": {"dir": "/elsewhere"}},
-    "hydra.output_subdir": {"output_subdir": "x"},
+    "hydra.run": {"run": {"dir": "elsewhere"}},
     "hydra.mode": {"mode": "MULTIRUN"},
-    "hydra.job.chdir": {"job": {"chdir": True}},
-    "hydra.job.name": {"job": {"name": "../../x"}},
-    "hydra.job.env_set.ATOMICLM_TRUST": {"job": {"env_set": {"ATOMICLM_TRUST": "canary_part"}}},
-    "hydra.job.env_copy": {"job": {"env_copy": ["HOME"]}},
-    "hydra.help.template": {"help": {"template": "${oc.env:HOME}"}},
-    "hydra.launcher.backend": {"launcher": {"backend": "loky"}},
-    "hydra.launcher.pre_dispatch": {"launcher": {"pre_dispatch": "__import__('os')"}},
+    "hydra.job": {"job": {"env_set": {"ATOMICLM_TRUST": "canary_part"}}},
     "hydra.launcher.setup": {"launcher": {"setup": ["touch x"]}},
     "hydra.launcher.name": {"launcher": {"name": "two\nlines"}},
+    "hydra": "${data.evil}",
 }
 
 
@@ -134,49 +125,51 @@ def _experiment(folder, monkeypatch, content):
 
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("path", HYDRA)
-def test_a_file_may_not_set_what_hydra_acts_on(path, tmp_path, monkeypatch, canary):
-    launcher = {"hydra.launcher.setup": "submitit_slurm", "hydra.launcher.name": "submitit_local"}.get(path, "joblib")
-    content = {"defaults": [{"override /hydra/launcher": launcher}], "hydra": HYDRA[path]}
+def test_an_experiment_may_not_set_what_hydra_acts_on(path, tmp_path, monkeypatch, canary):
+    content = {"defaults": [{"override /hydra/launcher": "joblib"}], "hydra": HYDRA[path]}
     _experiment(tmp_path, monkeypatch, content)
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as caught:
         compose(["experiments=mine"])  # as a command does, and each cell of a sweep over experiments
-    assert path in [fault.path for fault in told.value.faults]
+    assert path in [fault.path for fault in caught.value.faults]
     assert not canary.exists()
 
 
 @pytest.mark.one_in(3)
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
-def test_a_file_may_choose_an_installed_launcher_and_its_plain_settings(launcher, tmp_path, monkeypatch):
+def test_an_experiment_may_choose_an_installed_launcher_and_its_plain_settings(launcher, tmp_path, monkeypatch):
     plain = {"n_jobs": 2} if launcher == "joblib" else {"timeout_min": 5, "name": "mine"}
     content = {"defaults": [{"override /hydra/launcher": launcher}], "hydra": {"launcher": plain}}
     _experiment(tmp_path, monkeypatch, content)
-    check_hydra(["experiments=mine", "hydra/job_logging=default"])
-    assert plain.items() <= compose_hydra(["experiments=mine"])[0]["launcher"].items()
+    with initialized():
+        config = compose_hydra(["experiments=mine", "hydra/job_logging=default"], RunMode.MULTIRUN)
+    assert plain.items() <= config.hydra.launcher.items()
 
 
-def test_what_is_typed_may_be_anything_but_code(canary):
-    check_hydra(["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "hydra.launcher.temp_folder=/tmp"])
-    check_hydra(["hydra.run.dir=elsewhere", "+hydra.job.env_set.OMP_NUM_THREADS=1", "hydra.verbose=true"])
-    for code in ("+hydra.callbacks.x={_target_: canary_part.Canary}", "hydra.launcher._target_=canary_part.Canary"):
-        with pytest.raises(ConfigError, match="ATOMICLM_TRUST=canary_part"):
-            check_hydra([code])
+@pytest.mark.parametrize(
+    ("typed", "path"),
+    [
+        ("+hydra.callbacks.x={_target_: canary_part.Canary}", "hydra.callbacks"),
+        ("hydra.launcher._target_=canary_part.Canary", "hydra.launcher._target_"),
+        ("+hydra.sweeper.sampler={_target_: canary_part.Canary}", "hydra.sweeper.sampler._target_"),
+    ],
+)
+def test_hydra_makes_what_is_installed_and_nothing_else(typed, path, canary):
+    with initialized():
+        compose_hydra(["hydra/launcher=joblib", "hydra.launcher.temp_folder=/tmp"], RunMode.MULTIRUN)
+        with pytest.raises(ConfigError) as caught:
+            compose_hydra([typed], RunMode.MULTIRUN)
+    assert [fault.path for fault in caught.value.faults] == [path]
     assert not canary.exists()
-
-
-def test_a_trusted_callback_may_be_set(tmp_path, monkeypatch, canary):
-    monkeypatch.setenv("ATOMICLM_TRUST", "canary_part")
-    _experiment(tmp_path, monkeypatch, {"hydra": {"callbacks": {"x": {"_target_": "canary_part.Canary", "a": 1}}}})
-    check_hydra(["experiments=mine"])
 
 
 @pytest.mark.one_in(2)
 @pytest.mark.parametrize("flags", [["-m"], ["--cfg", "job"]])
 def test_through_the_command_nothing_runs(flags, tmp_path, canary, monkeypatch):
-    content = {"hydra": HYDRA["hydra.callbacks.x._target_"], "model": {"norm": {"_target_": "canary_part.Canary"}}}
+    content = {"hydra": HYDRA["hydra.callbacks"], "model": {"norm": {"_target_": "canary_part.Canary"}}}
     _experiment(tmp_path, monkeypatch, content)
     done = run(tmp_path, "plan", *flags, "experiments=mine")
     assert done.returncode == 2, done.stderr
-    assert "hydra.callbacks.x._target_" in done.stderr
+    assert "hydra.callbacks" in done.stderr
     assert "Traceback" not in done.stderr
     assert not canary.exists()
 

@@ -1,11 +1,12 @@
 """A value that is plainly a text may be typed as it is; one that could be more is Hydra's to read."""
 
 import pytest
+from omegaconf import OmegaConf
 
-from atomiclm.config.app import _quoted
-from atomiclm.config.compose import parsed
-from atomiclm.config.composition_faults import composition_fault
-from atomiclm.config.typed import texts_quoted
+from atomiclm.config.command_line import quoted
+from atomiclm.config.compose import compose, parsed
+from atomiclm.config.explain import explain
+from atomiclm.config.run import restore_texts
 
 
 @pytest.mark.parametrize("value", [
@@ -13,24 +14,24 @@ from atomiclm.config.typed import texts_quoted
     "a\nb", "plain/text.txt", "a b", "a|b", "",
 ])  # fmt: skip
 def test_a_text_is_taken_as_it_stands(value):
-    [override] = parsed([_quoted(f"data.path={value}")])
+    [override] = parsed([quoted(f"data.path={value}")])
     assert override.value() == value
 
 
 @pytest.mark.parametrize("argument", [
     "seed=1,2", "seed=range(1,3)", "trainer.order=[1,2]", "data={a:1}", "data.path='x=y'", 'data.path="x=y"',
-    "data.path=${name}", "optim.lr=3e-4", "optim.lr=-1", "-m", "--config-dir=é", "name=null", "model=glob(*)", "~debug",
+    "data.path=${name}", "optim.lr=3e-4", "optim.lr=-1", "name=null", "model=glob(*)", "~debug",
     r"data.path=C:\x",
 ])  # fmt: skip
 def test_whatever_could_be_more_is_left_as_it_is(argument):
-    assert _quoted(argument) == argument
+    assert quoted(argument) == argument
 
 
 @pytest.mark.parametrize("argument", ["data.path=a[b]", "data.path=é,b(", "data.path=a{b}"])
 def test_for_the_rest_the_message_says_how(argument):
     with pytest.raises(Exception) as raised:  # noqa: PT011 - Hydra's own, of which composition_fault is told
-        parsed([_quoted(argument)])
-    fault = str(composition_fault(raised.value, [argument]))
+        parsed([quoted(argument)])
+    fault = str(explain(raised.value, [argument]))
     assert "a text that is to be taken as it stands: 'data.path=\"...\"'" in fault
     assert "Lexer" not in fault
 
@@ -42,15 +43,17 @@ def test_for_the_rest_the_message_says_how(argument):
     "tracking.entity", "data.path", "++data.path", "data.text_key",
 ])  # fmt: skip
 def test_a_number_is_a_text_where_text_is_wanted(key, value):
-    *_, override = parsed(texts_quoted(["data=text", f"{key}={value}"]))
-    assert override.value() == value
+    typed = ["data=text", f"{key}={value}"]
+    config = compose(typed)
+    restore_texts(config, typed)
+    assert OmegaConf.select(config, key.lstrip("+")) == value
 
 
-@pytest.mark.parametrize("overrides", [
-    ["optim.lr=1e-3"], ["seed=7"], ["trainer.max_tokens=null"], ["runtime.compile=true"], ["name=null"], ["name=1,2"],
-    ["model.attention.window=3"], ["~trainer.branch_from"], ["+nowhere.at_all=1"], ["tracking.tags=[1]"], ["arm=1"],
-    ["model/position=none", "trainer.max_steps=5"], ['name="1"'], ["name=a1"], [], ["data.num_documents=3"],
-    ["optim=adamw,lion", "seed=1"], ["model/feedforward=swiglu,gelu", "optim.lr=1e-3"],
+@pytest.mark.parametrize("typed", [
+    ["optim.lr=1e-3"], ["seed=7"], ["trainer.max_tokens=null"], ["runtime.compile=true"], ["name=null"],
+    ["model.attention.window=3"], ["+nowhere.at_all=1"], ["tracking.tags=[1]"], ["model/position=none", "name=a1"], [],
 ])  # fmt: skip
-def test_what_is_no_text_stays_what_it_is(overrides):
-    assert texts_quoted(overrides) == overrides
+def test_what_is_no_text_stays_what_it_is(typed):
+    config = compose(typed)
+    restore_texts(config, typed)
+    assert config == compose(typed)

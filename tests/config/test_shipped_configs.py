@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from atomiclm.config.arms import arms_of_experiment
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.declared import read_study
+from atomiclm.config.expand_overrides import arms_of_experiment, read_study
 from atomiclm.config.paths import CONF, EXPERIMENTS
 from atomiclm.config.validate import validate
 from atomiclm.tokenizer import BasicTokenizer

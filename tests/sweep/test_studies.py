@@ -8,8 +8,8 @@ from cli import run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
 from atomiclm.config.cost import cost_of
-from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError
+from atomiclm.config.expand_overrides import expand_overrides, read_study
 from atomiclm.config.identity import digest
 from atomiclm.config.paths import EXPERIMENTS
 from atomiclm.config.run import read_cell
@@ -66,8 +66,8 @@ def test_every_arm_of_a_shipped_study_is_sound_and_run_alone_is_the_sweeps_cell(
     assert len({one.run.variant for one in cells}) == len(cells)
     for one in cells:
         tuned = {one.cell.arm: 0.02} if study.tuning else None
-        alone = expanded(one.cell.overrides, tuned)
-        assert expanded(alone, tuned) == alone, "written out already"
+        alone = expand_overrides(one.cell.overrides, tuned)
+        assert expand_overrides(alone, tuned) == alone, "written out already"
         if study.tuning is None:
             assert alone == list(one.overrides)
             assert digest(read_cell(alone).values) == one.cell.digest
@@ -124,7 +124,7 @@ def test_what_is_typed_wins_over_the_arm_which_wins_over_the_profile_which_wins_
     working_folder(study, {"trainer": {"batch_size": 1, "max_tokens": 9000}, "optim": {"lr": 0.1}})
 
     def settings(*typed):
-        values = read_cell(expanded([MINE, *typed])).values
+        values = read_cell(expand_overrides([MINE, *typed])).values
         return values["trainer"]["batch_size"], values["trainer"]["max_tokens"], values["optim"]["lr"]
 
     assert settings() == (1, 9000, 0.1)
@@ -444,7 +444,8 @@ class NoLauncher(CellLauncher):
 
 def _sweep(launcher, *typed):
     """Run the sweep, without a training."""
-    study, cells = plan_sweep(typed)
+    study = read_study(typed)
+    cells = plan_sweep(typed, study)
     Sweep(typed, study, cells[0].run.folder.parent, launcher).run(cells)
     return read_ledger(cells[0].run.folder.parent), cells
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from config.sketched import MINE, TUNED, plan, write_experiment
 
-from atomiclm.config.declared import expanded, read_study
 from atomiclm.config.errors import ConfigError
+from atomiclm.config.expand_overrides import expand_overrides, read_study
 from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
 from atomiclm.sweep.plan import plan_cells, validate_cells
 from atomiclm.sweep.study import Study, Tuning
@@ -209,14 +209,14 @@ def test_tuned_values_are_those_of_the_cells_each_arm_its_own(tuned_study):
 def test_a_cell_run_alone_takes_its_value_from_the_ledger_and_is_the_sweeps_cell(tuned_study, tmp_path):
     (there,) = plan_cells([MINE, "arm=wide"], tuned_study, [1], {"wide": 0.0025})
     with pytest.raises(ConfigError, match=r"optim\.lr: is tuned for every arm .* no value for wide yet; run the study"):
-        expanded(there.cell.overrides)
+        expand_overrides(there.cell.overrides)
     tuned = {"wide": TunedValue(0.0025, {"0.0025": 2.0}, interior=False)}
     write_ledger(tmp_path / "outputs" / "mine", StudyLedger("mine", "", [], tuned_study, tuned=tuned))
-    assert expanded(there.cell.overrides) == list(there.overrides)
+    assert expand_overrides(there.cell.overrides) == list(there.overrides)
     with pytest.raises(ConfigError, match="no value for narrow yet"):
-        expanded([MINE, "arm=narrow"])
+        expand_overrides([MINE, "arm=narrow"])
 
 
 def test_a_value_that_is_typed_needs_no_tuning(tuned_study):
     assert {one.run.values["optim"]["lr"] for one in plan(MINE, "optim.lr=0.3", "seed=1")} == {0.3}
-    assert "optim.lr=0.3" in expanded([MINE, "arm=wide", "optim.lr=0.3"])
+    assert "optim.lr=0.3" in expand_overrides([MINE, "arm=wide", "optim.lr=0.3"])

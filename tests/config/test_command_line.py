@@ -2,10 +2,9 @@
 
 import pytest
 
-from atomiclm.config.composition_faults import composition_fault
+from atomiclm.config.command_line import read_command_line
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.search_path import register_plugins
-from atomiclm.config.typed import check_dashes, check_unknown_flags
+from atomiclm.config.explain import explain
 
 
 @pytest.mark.parametrize(("typed", "advice"), [
@@ -21,31 +20,51 @@ from atomiclm.config.typed import check_dashes, check_unknown_flags
 ])  # fmt: skip
 def test_a_setting_written_as_a_flag_is_told_how_to_write_it(typed, advice):
     with pytest.raises(ConfigError, match="1 fault") as raised:
-        check_dashes(typed)
+        read_command_line(typed)
     assert advice in str(raised.value)
 
 
 def test_every_such_setting_is_told():
     with pytest.raises(ConfigError, match="2 faults"):
-        check_dashes(["--model=tiny", "--seed=1"])
+        read_command_line(["--model=tiny", "--seed=1"])
+
+
+@pytest.mark.parametrize(("typed", "flags", "overrides"), [
+    (["-m", "seed=1,2"], [], ["seed=1,2"]), (["a=1", "--multirun", "b=2"], [], ["a=1", "b=2"]),
+    (["--cfg", "job", "a=1"], ["--cfg", "job"], ["a=1"]), (["a=1", "-c", "job"], ["--cfg", "job"], ["a=1"]),
+    (["--config-dir=mine"], [], []), (["-cd", "mine"], [], []), (["--help"], ["--help"], []),
+    (["--info", "defaults"], ["--info", "defaults"], []), (["--info"], ["--info", "all"], []),
+    (["--cfg=job", "-p", "model", "--resolve"], ["--cfg", "job", "--resolve", "--package", "model"], []),
+    (["model=tiny"], [], ["model=tiny"]), (["~debug"], [], ["~debug"]), (["+optim.x=1"], [], ["+optim.x=1"]),
+    (["-sc", "install=bash"], ["--shell-completion"], ["install=bash"]), (["name=--seed"], [], ["name=--seed"]),
+    ([], [], []),
+])  # fmt: skip
+def test_flags_and_overrides_are_told_apart(typed, flags, overrides):
+    found = read_command_line(typed)
+    assert (found.flags, found.overrides) == (flags, overrides)
+    assert found.multirun == bool({"-m", "--multirun"} & set(typed))
 
 
 @pytest.mark.parametrize("typed", [
-    ["-m", "seed=1,2"], ["--multirun"], ["--cfg", "job"], ["-c", "job"], ["--config-dir=mine"], ["-cd", "mine"],
-    ["--help"], ["--info", "defaults"], ["--nonsense=1"], ["model=tiny"], ["~debug"], ["+optim.x=1"],
-    ["-sc", "install=bash"], ["name=--seed"], [],
+    ["--config-name", "mine"], ["--config-path", "mine"], ["-cn=mine"], ["--experimental-rerun", "x.pickle"]
 ])  # fmt: skip
-def test_flags_and_settings_pass(typed):
-    check_dashes(typed)
+def test_the_primary_configuration_is_not_to_be_replaced(typed):
+    with pytest.raises(ConfigError, match="have their own primary configuration"):
+        read_command_line(typed)
+
+
+@pytest.mark.parametrize("typed", [["--nonsense=1"], ["--cfg", "jobs"], ["-m", "--cfg", "job"]])
+def test_a_flag_that_is_none_ends_the_command_with_status_2(typed):
+    with pytest.raises(SystemExit) as ended:
+        read_command_line(typed)
+    assert ended.value.code == 2
 
 
 def test_a_flag_with_the_last_name_of_a_setting_is_told_its_whole_name():
-    register_plugins()
     with pytest.raises(ConfigError, match=r"did you mean the setting optim.lr=3e-4, without dashes"):
-        check_unknown_flags(["--lr=3e-4"])
+        read_command_line(["--lr=3e-4"])
     with pytest.raises(ConfigError, match=r"did you mean the setting trainer.max_tokens=\.\.\., without"):
-        check_unknown_flags(["--max_tokens"])
-    check_unknown_flags(["--nonsense=1"])
+        read_command_line(["--max_tokens"])
 
 
 @pytest.mark.parametrize("values", ["range(1,4)", "1e-3,3e-3", "choice(1e-3,3e-3)", "interval(1,2)"])
@@ -57,6 +76,6 @@ def test_several_values_without_m_are_told_at_their_path(values):
 
     with initialize_config_dir(str(CONF), version_base="1.3"), pytest.raises(ConfigCompositionException) as raised:
         compose("config", [f"optim.lr={values}"])
-    fault = composition_fault(raised.value, [])
+    fault = explain(raised.value, [])
     assert fault.path == "optim.lr"
     assert fault.message.startswith(f"{values} lists several values; add -m for a run of each")

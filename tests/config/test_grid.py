@@ -5,14 +5,16 @@ import re
 import pytest
 from hydra.core.override_parser.types import Override
 
-from atomiclm.config import sweep_size
+from atomiclm.config import grid
 from atomiclm.config.compose import parsed
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.sweep_size import product, sweep_size_faults
+from atomiclm.config.grid import product
 
 
 def faults_of(*typed):
-    return [str(fault) for fault in sweep_size_faults(parsed(list(typed)))]
+    with pytest.raises(ConfigError) as caught:
+        product(typed)
+    return [str(fault) for fault in caught.value.faults]
 
 
 @pytest.mark.parametrize(("typed", "words"), [
@@ -34,18 +36,21 @@ def test_what_is_no_sweep_is_told(typed, words):
     assert words in told
 
 
-@pytest.mark.parametrize("typed", [
-    ["seed=range(1,101)", "optim.lr=range(1,101)"], ["seed=1,2,3"], ["model=glob(*)"], ["seed=range(5,1,-1)"],
-    ["optim.lr=range(0.1,0.3,0.1)"], ["seed=3"], ["seed=shuffle(1,2,3)"], ["data.text='range(1,1000000000)'"],
+@pytest.mark.parametrize(("typed", "number"), [
+    (["seed=range(1,101)", "optim.lr=range(1,101)"], 10_000), (["seed=1,2,3"], 3), (["seed=range(5,1,-1)"], 4),
+    (["optim.lr=range(0.1,0.3,0.1)"], 2), (["seed=3"], 1), (["seed=shuffle(1,2,3)"], 3),
+    (["data.text='range(1,1000000000)'"], 1), (["~debug", "seed=1,2"], 2), (["model=glob(*)"], None),
 ])  # fmt: skip
-def test_what_is_one_is_not(typed):
-    assert faults_of(*typed) == []
+def test_what_is_one_is_listed(typed, number):
+    swept, cells = product(typed)
+    assert len(cells) == number or (number is None and len(cells) > 5)
+    assert bool(swept) == (len(cells) > 1)
 
 
 def test_the_number_is_that_of_the_cells_hydra_makes():
     for values in ("range(1,7,2)", "range(0.1,0.35,0.1)", "range(7,1,-2)", "1,2,3", "range(0,1,0.3)"):
         [override] = parsed([f"seed={values}"])
-        assert sweep_size._length(override.value()) == len(list(override.sweep_iterator()))
+        assert grid._length(override.value()) == len(list(override.sweep_iterator()))
 
 
 def test_it_is_refused_before_anything_is_listed(monkeypatch):

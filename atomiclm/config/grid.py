@@ -1,4 +1,4 @@
-"""The axes of a sweep and their product, whose size is found before it is listed: Hydra would list 10**9 cells."""
+"""The cells of a sweep: every combination of the values that its overrides list."""
 
 import itertools
 import math
@@ -8,7 +8,6 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Overrid
 
 from atomiclm.config.compose import parsed
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.overrides import override_key
 
 MAX_CELLS = 10_000
 """Of a sweep. Each is composed and validated before the first is trained, which takes about 0.1 s."""
@@ -18,42 +17,31 @@ def product(overrides: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Return the keys that `overrides` list several values of, and the overrides of every cell, the last key fastest.
 
     Raises:
-        ConfigError: values that cannot be listed, or more cells than are run.
+        ConfigError: values that cannot be listed, or more cells than are run; found before any is listed.
     """
-    axes = parsed(overrides)
-    if faults := list(sweep_size_faults(axes)):
+    words = parsed(overrides)
+    axes = [one for one in words if one.is_sweep_override()]
+    faults = [Fault(one.key_or_group, rule) for one in axes if (rule := _rule(one.value()))]
+    if not faults:
+        lengths = {one.key_or_group: _length(one.value()) for one in axes}
+        known = {key: length for key, length in lengths.items() if length is not None}
+        if (cells := math.prod(known.values())) > MAX_CELLS:
+            axes_text = ", ".join(f"{length:,} of {key}" for key, length in known.items())
+            rule = f"the sweep has {cells:,} cells ({axes_text}), and at most {MAX_CELLS:,} are run"
+            faults = [Fault("-m", f"{rule}; list fewer values, or make several sweeps of it")]
+    if faults:
         raise ConfigError(faults)
-    listed: dict[str, list[str]] = {}
-    for axis in axes:
-        key = axis.get_key_element()
-        values = axis.sweep_string_iterator() if axis.is_sweep_override() else [axis.get_value_element_as_str()]
-        listed[key] = [f"{key}={value}" for value in values]
-    swept = [override_key(axis.input_line or "") for axis in axes if axis.is_sweep_override()]
-    return swept, [list(cell) for cell in itertools.product(*listed.values())]
+    listed = {one.get_key_element(): list(_words(one)) for one in words}  # the last of a key counts
+    return [one.key_or_group for one in axes], [list(cell) for cell in itertools.product(*listed.values())]
 
 
-def sweep_size_faults(overrides: Sequence[Override]) -> Iterator[Fault]:
-    """Yield what keeps the overrides that list values from being the axes of a sweep.
-
-    Args:
-        overrides: all of the sweep, its arms and seeds among them.
-    """
-    cells, axes = 1, []
-    for override in overrides:
-        if not override.is_sweep_override():
-            continue
-        key, value = override_key(override.input_line or ""), override.value()
-        if rule := _rule(value):
-            yield Fault(key, rule)
-        elif (length := _length(value)) is not None:
-            cells *= length
-            axes.append(f"{length:,} of {key}")
-    if cells > MAX_CELLS:
-        yield Fault(
-            "-m",
-            f"the sweep has {cells:,} cells ({', '.join(axes)}), and at most {MAX_CELLS:,} are run; list fewer values, "
-            "or make several sweeps of it",
-        )
+def _words(override: Override) -> Iterator[str]:
+    key = override.get_key_element()
+    if override.is_sweep_override():
+        return (f"{key}={value}" for value in override.sweep_string_iterator())
+    if override.is_delete() and override.value() is None:
+        return iter([override.input_line or ""])
+    return iter([f"{key}={override.get_value_element_as_str()}"])
 
 
 def _rule(value: object) -> str | None:

@@ -1,0 +1,133 @@
+"""Around every command: a user's mistake, the streams it prints to, and how an end is reported that is not its own."""
+
+import contextlib
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from atomiclm import __version__
+
+VERSION = f"atomiclm {__version__}"
+"""What `--version` prints, of every command."""
+
+type Main = Callable[[Sequence[str] | None], int]
+
+
+class UserError(ValueError):
+    """Something that the user gave is wrong: a flag, a setting, a file, a run folder. The message says how to mend it.
+
+    Commands print the message alone and end with exit status 2. Any other ValueError that reaches a command is a fault
+    of the program, and keeps its traceback. A constructor raises a plain ValueError for its arguments, since it does
+    not know who gave them; whoever passes on what a user gave does so in `from_user`.
+    """
+
+
+@contextmanager
+def from_user() -> Iterator[None]:
+    """Around constructors that get what a user gave, and nothing else: what they refuse is the user's mistake."""
+    try:
+        yield
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def command(name: str) -> Callable[[Main], Callable[..., int]]:
+    """Make of a function a command that acts on what is there, and ends without a traceback when it is interrupted.
+
+    Its exit status is what the function returns; 0 if its reader has seen enough (`| head`); 1 if what it prints, or a
+    file, cannot be written; 2 after a mistake of the user's; 130 after Ctrl-C.
+    """
+
+    def decorated(main: Main) -> Callable[..., int]:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            mend_streams()
+            try:
+                status = main(argv)
+                sys.stdout.flush()
+                return status
+            except KeyboardInterrupt:
+                return _ended(f"atomiclm.{name}: interrupted", 130)
+            except BrokenPipeError:
+                discard(sys.stdout)
+                return 0
+            except UserError as error:
+                return _ended(f"atomiclm.{name}: {error}", 2)
+            except OSError as error:
+                return _ended(f"atomiclm.{name}: {format_error(error)}", 1)
+
+        return run
+
+    return decorated
+
+
+def mend_streams() -> None:
+    """See to it that printing works: with streams that were closed, and in an encoding that lacks what is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:  # or a file of ours gets the number, and with it what libraries print
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(getattr(sys.stdout, "errors", None), str) and hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+class Lasting:
+    """Standard output of a command whose work does not end with its reader: the rest is lost, and said to be."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, if that can be done."""
+        try:
+            return self._stream.write(text)
+        except OSError as error:
+            self._lose(error)
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what waits, if that can be done."""
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _lose(self, error: OSError) -> None:
+        discard(self._stream)
+        with contextlib.suppress(OSError):
+            print(f"nothing more is printed ({error.strerror}); the command goes on", file=sys.stderr, flush=True)
+
+
+def discard(stream: Any) -> None:
+    """Let what is printed from here on, and what waits to be, vanish."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def format_error(error: Exception) -> str:
+    """What an error says; one of the system, of which file, if that is known."""
+    if not isinstance(error, OSError) or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+
+
+def _ended(message: str, status: int) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        discard(sys.stdout)
+    with contextlib.suppress(OSError):
+        print(message, file=sys.stderr, flush=True)
+    return status
