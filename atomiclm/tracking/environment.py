@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": _fact(platform.platform),
         "host_sha256": _fact(lambda: hashlib.sha256(platform.node().encode()).hexdigest()[:12]),
-        "cpu": _fact(_cpu_model),
+        "cpu": _fact(processor_name),
         "cores": os.cpu_count(),
         "usable_cores": _fact(lambda: len(os.sched_getaffinity(0))),
         "memory_bytes": _fact(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
@@ -87,14 +88,13 @@ def _fact(ask: Callable[[], Any]) -> Any:
         return None
 
 
-def _cpu_model() -> str | None:
-    """The processor's model name: from Linux's own table where there is one."""
-    table = Path("/proc/cpuinfo")
-    if table.exists():
-        for line in table.read_text(encoding="utf-8", errors="replace").splitlines():
+def processor_name() -> str:
+    """Return the name of the CPU: from Linux's own table where there is one."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.lower().startswith("model name"):
                 return line.partition(":")[2].strip()
-    return platform.processor() or None
+    return platform.processor() or platform.machine()
 
 
 def _git(root: Path, *arguments: str) -> bytes:

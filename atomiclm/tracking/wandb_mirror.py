@@ -10,13 +10,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from atomiclm.atomic_io import read_json, to_json
 from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.tracking.wandb_run import (
-    Artifacts,
     Rows,
     described,
     exit_code,
@@ -25,6 +24,9 @@ from atomiclm.tracking.wandb_run import (
     log_artifacts,
     within,
 )
+
+if TYPE_CHECKING:
+    from atomiclm.tracking.weights_biases import WeightsAndBiases
 
 POLL_SECONDS = 1.0
 """How far the mirror may lag behind the record."""
@@ -78,36 +80,27 @@ class Mirror(threading.Thread):
     A daemon thread: should wandb hang beyond its own timeouts, the process can still end.
 
     Args:
-        mode: auto, online or offline, as configured.
+        settings: mode, project, entity, tags, artifacts and timeouts.
         live: whether this process trains the run: then an online run that fails goes on offline, and W&B is shown
             what this machine is and does; a run sent later has nothing to do with either.
         folder: the run.
         arm: the arm of its study, where it is known.
-        settings: project, entity and further tags, as `wandb.init` takes them.
-        artifacts: which artifacts an online run gets.
-        timeouts: limits in seconds for reaching the server and for the last upload.
         say: called with each line meant for people.
     """
 
     def __init__(
         self,
-        mode: str,
+        settings: "WeightsAndBiases",
         live: bool,
         folder: RunFolder,
         arm: str | None,
-        settings: Mapping[str, Any],
-        artifacts: Artifacts,
-        timeouts: tuple[float, float],
         say: Callable[[str], None],
     ) -> None:
         super().__init__(name=f"wandb {folder.run_id}", daemon=True)
-        self.mode = mode
+        self.settings = settings
         self.live = live
         self.folder = folder
         self.arm = arm
-        self.settings = settings
-        self.artifacts: Artifacts = artifacts
-        self.init_timeout_seconds, self.finish_timeout_seconds = timeouts
         self.say = say
         self.result: Mirrored | None = None
         self._segments = Segments(folder.wandb)
@@ -128,8 +121,8 @@ class Mirror(threading.Thread):
             What became of it; None if wandb failed in every mode, or was left behind.
         """
         self._ending.set()
-        opening = 0 if self._opened.is_set() else self.init_timeout_seconds
-        limit = opening + self.finish_timeout_seconds + SPARE_SECONDS
+        opening = 0 if self._opened.is_set() else self.settings.init_timeout_seconds
+        limit = opening + self.settings.finish_timeout_seconds + SPARE_SECONDS
         if patience_seconds is not None:  # of which stopping wandb's process may take the last seconds
             limit = max(0.0, min(limit, patience_seconds - QUIET_SECONDS))
         try:
@@ -152,7 +145,7 @@ class Mirror(threading.Thread):
         """Try online, then offline, until one lasts to the end of the run."""
         try:
             wandb = import_wandb()
-            mode, reason = choose_mode(self.mode, wandb.setup().settings.base_url)
+            mode, reason = choose_mode(self.settings.mode, wandb.setup().settings.base_url)
             if reason:
                 self.say(f"W&B: {mode}; {reason}")
         except Exception as error:  # whatever is wrong with an optional mirror is no reason to stop a run
@@ -178,13 +171,18 @@ class Mirror(threading.Thread):
         """Open the W&B run, pass rows on until the end is announced, close it."""
         import wandb
 
+        settings = self.settings
         arguments = described(self.folder, self.arm)
-        arguments["tags"] = [*arguments["tags"], *self.settings["tags"]]
+        arguments["tags"] = [*arguments["tags"], *settings.tags]
         online = mode == "online"
         segments = self._segments
-        artifact_seconds = ARTIFACT_SHARE * self.finish_timeout_seconds if online and self.artifacts != "none" else 0.0
+        artifact_seconds = (
+            ARTIFACT_SHARE * settings.finish_timeout_seconds if online and settings.artifacts != "none" else 0.0
+        )
         run = wandb.init(
-            **{**arguments, "project": self.settings["project"], "entity": self.settings["entity"]},
+            **arguments,
+            project=settings.project,
+            entity=settings.entity,
             dir=str(self.folder.path),
             mode=mode,
             # By default a second init in one process returns the first run, and two cells of a sweep become one.
@@ -194,10 +192,10 @@ class Mirror(threading.Thread):
             settings=wandb.Settings(
                 console="off",
                 silent=True,
-                init_timeout=self.init_timeout_seconds,
-                finish_timeout=self.finish_timeout_seconds - artifact_seconds,
+                init_timeout=settings.init_timeout_seconds,
+                finish_timeout=settings.finish_timeout_seconds - artifact_seconds,
                 finish_timeout_raises=True,
-                login_timeout=self.init_timeout_seconds,
+                login_timeout=settings.init_timeout_seconds,
                 disable_git=not self.live,
                 x_disable_meta=not self.live,
                 x_disable_stats=not self.live,
@@ -229,7 +227,7 @@ class Mirror(threading.Thread):
         missing = [f"rows: {full}"] if full else []
         if artifact_seconds and not is_interrupted(summary):
             try:
-                within(artifact_seconds, lambda: log_artifacts(run, self.folder, self.artifacts))
+                within(artifact_seconds, lambda: log_artifacts(run, self.folder, settings.artifacts))
             except Exception as error:
                 missing.append(f"artifacts: {first_line(error)}")
         if not rows.send_samples():
@@ -240,7 +238,7 @@ class Mirror(threading.Thread):
             run.finish(exit_code=exit_code(summary))
         except TimeoutError:
             segments.forget(segment)  # nobody knows how far it came; the server will say
-            missing.append(f"rows: not all uploaded within {self.finish_timeout_seconds:g} s")
+            missing.append(f"rows: not all uploaded within {settings.finish_timeout_seconds:g} s")
         if missing:
             self.say(f"W&B: incomplete ({'; '.join(missing)}); {self._later()}")
         return Mirrored(mode, where, held, rows.sent, "; ".join(missing))

@@ -99,9 +99,7 @@ class WeightsAndBiases:
         assert self._mirror is None, "finish() the previous run before the next start()"
         if choose_mode(self.mode)[0] == "disabled":
             return
-        settings = {"project": self.project, "entity": self.entity, "tags": self.tags}
-        timeouts = self.init_timeout_seconds, self.finish_timeout_seconds
-        self._mirror = Mirror(self.mode, live, folder, arm, settings, self.artifacts, timeouts, say)
+        self._mirror = Mirror(self, live, folder, arm, say)
         self._mirror.start()
 
     def finish(self, patience_seconds: float | None = None) -> Mirrored | None:

@@ -36,7 +36,7 @@ class ExponentialAverage:
             yield (
                 "decay",
                 f"{self.decay:g} looks back over about {span:,.0f} steps and the run has {steps:,}, so it is "
-                " judged by the mean of all its weights, the first included; "
+                "judged by the mean of all its weights, the first included; "
                 f"{max(0.0, 1.0 - 10.0 / steps):.3g} looks back over a tenth of it",
             )
 

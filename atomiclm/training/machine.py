@@ -1,12 +1,11 @@
-"""What this machine was seen to do: rates of matrix products, and what runs reached of them. Torch-free.
+"""What this machine was seen to do: rates of matrix products, and what runs reached of them.
 
 A run measures the rate when it starts (`Runtime.matmul_rate`) and leaves the best that was ever seen here, beside the
-caches, so that `plan` can say how long a configuration takes without importing torch or measuring anything.
+caches, so that `plan` can say how long a configuration takes without measuring anything.
 """
 
 import json
 import math
-import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from atomiclm.atomic_io import write_atomic
 from atomiclm.data.cache import exclusive
 from atomiclm.data.progress import silent
+from atomiclm.tracking.environment import processor_name
 
 _FILE = "machine.json"
 _RUNS = 64
@@ -134,17 +134,6 @@ def keep_run(cache_dir: Path, run: Reached) -> None:
         OSError, ValueError: the folder cannot be written to.
     """
     _update(cache_dir, lambda known: replace(known, runs=(*known.runs, run)[-_RUNS:]))
-
-
-def processor_name() -> str:
-    """Return the name of the CPU, as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _update(cache_dir: Path, change: Callable[[Machine], Machine]) -> None:

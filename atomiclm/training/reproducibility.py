@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from atomiclm.bfloat16 import has_native_bfloat16
-from atomiclm.training.machine import processor_name
+from atomiclm.tracking.environment import processor_name
 from atomiclm.training.runtime import Runtime
 
 _HASH_CHARACTERS = 12

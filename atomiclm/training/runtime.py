@@ -16,7 +16,8 @@ from torch.utils.checkpoint import checkpoint
 
 from atomiclm.bfloat16 import has_native_bfloat16
 from atomiclm.model.block import Block
-from atomiclm.training.machine import MatmulRate, processor_name
+from atomiclm.tracking.environment import processor_name
+from atomiclm.training.machine import MatmulRate
 
 _TORCHS_THREADS = torch.get_num_threads()
 

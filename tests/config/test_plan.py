@@ -7,7 +7,8 @@ from cli import run
 
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.cost import cost_of
-from atomiclm.training.machine import MatmulRate, Reached, keep_rate, keep_run, processor_name
+from atomiclm.tracking.environment import processor_name
+from atomiclm.training.machine import MatmulRate, Reached, keep_rate, keep_run
 
 
 def test_one_configuration_in_full(tmp_path):

@@ -70,7 +70,7 @@ def test_what_cannot_be_had_is_null(monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(subprocess, "run", broken)
-    monkeypatch.setattr(module, "_cpu_model", broken)
+    monkeypatch.setattr(module, "processor_name", broken)
     monkeypatch.setattr(module.importlib.metadata, "version", broken)
     monkeypatch.setattr(module.platform, "node", broken)
     facts = environment()

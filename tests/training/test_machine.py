@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from atomiclm.tracking.environment import processor_name
 from atomiclm.training import Runtime
 from atomiclm.training.machine import (
     Machine,
@@ -15,7 +16,6 @@ from atomiclm.training.machine import (
     Reached,
     keep_rate,
     keep_run,
-    processor_name,
     read_machine,
 )
 
