@@ -1,4 +1,4 @@
-"""Where files are kept that can be made again."""
+"""The folder of files that can be made again."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ def default_cache_dir() -> Path:
     """$ATOMICLM_CACHE, else $XDG_CACHE_HOME/atomiclm, else ~/.cache/atomiclm. An empty variable counts as unset.
 
     Raises:
-        ValueError: the home folder is wanted and nobody knows it: in a container, say, whose user has no name.
+        ValueError: no variable is set and the user has no home folder, as in some containers.
     """
     if own := os.environ.get("ATOMICLM_CACHE"):
         return Path(own).expanduser()
@@ -20,6 +20,6 @@ def default_cache_dir() -> Path:
         return Path.home() / ".cache" / "atomiclm"
     except RuntimeError as error:
         raise UserError(
-            "no place for what is kept to be used again: HOME is not set, and this user has no home folder; "
+            "no folder for the cache: HOME is not set, and this user has no home folder; "
             "set ATOMICLM_CACHE to a folder you may write to"
         ) from error

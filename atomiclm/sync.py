@@ -16,8 +16,8 @@ from atomiclm.tracking.run_folder import runs_in
 from atomiclm.tracking.wandb_mirror import Mirrored, choose_mode, import_wandb
 from atomiclm.user_error import UserError, from_user
 
-KEPT = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
-"""Settings of `tracking` that count for a run sent later as they stand in its config.yaml."""
+SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
+"""Settings of `tracking` in a run's config.yaml that also hold for a run sent later."""
 
 EXIT_CODES = """\
 Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 the arguments are wrong or no key was found."""
@@ -102,9 +102,9 @@ def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
 
 def _mirror(folder: RunFolder, arm: str | None, given: dict[str, object], said: list[str]) -> Mirrored | None:
     folder.read_summary(), folder.read_environments(), folder.read_rows()  # refused before W&B hears of the run
-    kept = {key: value for key, value in folder.read_config().get("tracking", {}).items() if key in KEPT}
+    saved = {key: value for key, value in folder.read_config().get("tracking", {}).items() if key in SAVED_SETTINGS}
     with from_user():
-        mirror = WeightsAndBiases(**{**kept, **given})
+        mirror = WeightsAndBiases(**{**saved, **given})
     mirror.start(folder, arm=arm, live=False, say=said.append)
     return mirror.finish()
 

@@ -1,4 +1,4 @@
-"""What happens around the training steps: metrics, validation, samples. The loop knows none of it.
+"""What happens around the training steps: metrics, validation, samples. The loop knows nothing of them.
 
 Hooks are called in the order given, after each step. Checkpoints (`saving.py`) must come last: when one is taken after
 step s, every row of step s is already in the record, so a resumed run drops exactly the rows it will write again.

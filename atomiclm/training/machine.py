@@ -53,7 +53,7 @@ class Reached:
 
 @dataclass(frozen=True)
 class Machine:
-    """All that is kept: rates, the last one used at the end, and the newest runs, the newest at the end."""
+    """All that is saved: rates, the last one used at the end, and the newest runs, the newest at the end."""
 
     rates: tuple[MatmulRate, ...] = ()
     runs: tuple[Reached, ...] = ()
@@ -100,9 +100,9 @@ class Peak:
 def read_machine(cache_dir: Path) -> Machine:
     """Return what was seen; nothing where no run has been, or where the file is not readable."""
     try:
-        kept = json.loads((cache_dir / _FILE).read_text(encoding="utf-8"))
-        rates = tuple(MatmulRate(**row) for row in kept["rates"])
-        runs = tuple(Reached(**row) for row in kept["runs"])
+        saved = json.loads((cache_dir / _FILE).read_text(encoding="utf-8"))
+        rates = tuple(MatmulRate(**row) for row in saved["rates"])
+        runs = tuple(Reached(**row) for row in saved["runs"])
         numbers = [rate.flops_per_second for rate in rates]
         numbers += [number for run in runs for number in (run.flops_per_second, run.flops_per_token)]
         return Machine(rates, runs) if all(0 < number < math.inf for number in numbers) else Machine()

@@ -1,5 +1,5 @@
-"""What exact resuming depends on. A run continued under other conditions ends as another run, if only by its last bits;
-that is declared, never assumed.
+"""What exact resuming depends on. A run resumed under other conditions ends as another run, if only by its last bits;
+that is reported, never assumed.
 
 Measured on the CPU: eager training is repeatable across processes; another number of threads, another version of torch
 or another processor may change the order of floating-point sums, and with it everything that follows.
