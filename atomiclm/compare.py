@@ -8,12 +8,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from atomiclm.atomic_io import write_atomic
 from atomiclm.command import VERSION, command, told
-from atomiclm.comparison.comparing import compare_runs
-from atomiclm.comparison.comparison import Comparison
-from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text
-from atomiclm.comparison.markdown import to_markdown
+from atomiclm.comparison.analysis import compare_runs
+from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text, to_markdown
+from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.terminal import print_terminal
 from atomiclm.user_error import UserError
@@ -45,7 +43,12 @@ def parser() -> argparse.ArgumentParser:
         help="csv: one line an arm; runs: one line a run, every figure, as CSV (default terminal)",
     )
     command.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained page")
-    command.add_argument("--figure", metavar="FILE", type=Path, help="also write the arms with intervals as one SVG")
+    command.add_argument(
+        "--figure",
+        metavar="FILE",
+        type=Path,
+        help="also write the arms with intervals as a picture: .svg, .png or .pdf",
+    )
     command.add_argument(
         "--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)"
     )
@@ -87,13 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write_files(comparison: Comparison, html: Path | None, figure: Path | None) -> None:
     try:
         if html is not None:
-            from atomiclm.comparison.page import write_page
+            from atomiclm.comparison.page import write_page  # a second to import
 
             write_page(comparison, html)
         if figure is not None:
-            from atomiclm.comparison.page import figure_svg
+            from atomiclm.comparison import charts
 
-            write_atomic(figure, figure_svg(comparison).encode("utf-8"))
+            charts.save(charts.means(comparison), figure)
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
             raise UserError(f"{told(error)}; give a file in a folder that is there") from error

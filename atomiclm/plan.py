@@ -79,8 +79,8 @@ def _seeds(folder: Path) -> Iterator[str]:
     """How many seeds the study takes, by the noise of those of its runs that have ended."""
     if not (folder / LEDGER_FILE).is_file():
         return
-    from atomiclm.comparison.comparing import compare_folder  # statistics, for which there must be something to count
-    from atomiclm.comparison.planner import seeds_report
+    from atomiclm.comparison.analysis import compare_folder  # statistics, for which there must be something to count
+    from atomiclm.comparison.power import seeds_report
 
     try:
         report = seeds_report(compare_folder(folder))

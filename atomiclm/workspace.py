@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.command import VERSION, command
+from atomiclm.comparison.differing_keys import NOT_A_DIFFERENCE
 from atomiclm.comparison.runs import read_runs
-from atomiclm.comparison.table import NOT_A_DIFFERENCE
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tracking.record import AXES
 from atomiclm.tracking.run_result import RunResult

@@ -25,7 +25,7 @@ def trained(tmp_path_factory):
 
 
 ACTING = {
-    "compare": ("atomiclm.comparison.comparing._arm", ["RUN"]),
+    "compare": ("atomiclm.comparison.analysis._arm", ["RUN"]),
     "evaluate": ("atomiclm.evaluation.bits_per_byte.BitsPerByte.measure", ["RUN"]),
     "evaluate --set": ("atomiclm.config.evaluating.with_weights_of", ["RUN", "--set", "model.position.theta=400"]),
     "export": ("atomiclm.interop.huggingface.save.to_theirs", ["RUN", "DIR"]),

@@ -1,4 +1,4 @@
-"""A comparison for other programs: CSV with a line an arm or a line a run, and all of it as JSON."""
+"""A comparison as text for a README or another program: Markdown, CSV with a line an arm or a line a run, JSON."""
 
 import csv
 import io
@@ -8,13 +8,50 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from atomiclm.atomic_io import to_json
-from atomiclm.comparison.comparing import COSTS
-from atomiclm.comparison.comparison import Comparison
-from atomiclm.comparison.compatible import numbers_of
+from atomiclm.comparison.arms import MOST_NAMED
+from atomiclm.comparison.comparability import numbers_of
+from atomiclm.comparison.results import Comparison
+from atomiclm.comparison.tables import (
+    Field,
+    about,
+    closing,
+    cost_lines,
+    costs,
+    notes,
+    prediction_lines,
+    quality,
+    settings,
+)
+from atomiclm.comparison.wording import COSTS
 from atomiclm.sweep.study import Study
 from atomiclm.tracking.run_result import RunResult
 
 _MEASURED = ("validation/bits_per_byte", "validation/loss")
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """What is missing, the table of arms, what was predicted, the notes."""
+    lines = []
+    if comparison.study.question:
+        lines += [f"**{_markdown_text(comparison.study.question)}**", ""]
+    if comparison.unfinished:
+        lines += ["Not in the table:", ""]
+        for run in comparison.unfinished:
+            lines.append(f"- {_markdown_text('  '.join(part for part in about(run) if part))}")
+            if run.command:
+                lines.append(f"  `{run.command}`")
+        lines += [f"- all of them: `{comparison.command}`"] if comparison.command else []
+        lines.append("")
+    if not any(arm.runs for arm in comparison.arms):
+        return "\n".join([*lines, "No finished run: nothing to compare yet.", ""])
+    names = Field("arm", [arm.name for arm in comparison.arms], is_number=False)
+    lines += [*_markdown_table([names, *quality(comparison), *costs(comparison)]), ""]
+    if len(comparison.columns) > MOST_NAMED:
+        lines += [*_markdown_table([names, *settings(comparison)]), ""]
+    for block in (prediction_lines, cost_lines, notes, closing):
+        found = [f"{_markdown_text(line)}  " for line in block(comparison)]
+        lines += [*found, ""] if found else []
+    return "\n".join(lines)
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -98,3 +135,16 @@ def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
 
 def _field(value: Any) -> Any:
     return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
+
+
+def _markdown_table(columns: list[Field]) -> list[str]:
+    lines = ["| " + " | ".join(_markdown_text(column.heading) for column in columns) + " |"]
+    lines.append("|" + "".join(" ---: |" if column.is_number else " --- |" for column in columns))
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        lines.append("| " + " | ".join(_markdown_text(cell) for cell in cells) + " |")
+    return lines
+
+
+def _markdown_text(text: str) -> str:
+    """`text` inside a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from atomiclm.comparison.comparison import Arm, Comparison
-from atomiclm.comparison.looks import planned_looks
+from atomiclm.comparison.alpha_spending import planned_looks
+from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.sweep.study import Study
 
 Decision = Literal["add seeds", "resolved", "limit reached"]
@@ -47,7 +47,7 @@ def next_look(comparison: Comparison, study: Study, seeds: int) -> NextLook:
     An arm is resolved by any verdict but "inconclusive"; one that diverged is, as no further seed takes that back.
 
     Args:
-        comparison: of what has ended, its verdicts those of this look (`looks.look_shares`).
+        comparison: of what has ended, its verdicts those of this look (`alpha_spending.look_shares`).
         study: a sequential one.
     """
     assert study.sequential is not None, "only a sequential study is looked at more than once"

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atomiclm.comparison.comparison import Comparison
-from atomiclm.comparison.grouping import MOST_NAMED
-from atomiclm.comparison.report import (
+from atomiclm.comparison.arms import MOST_NAMED
+from atomiclm.comparison.results import Comparison
+from atomiclm.comparison.tables import (
     Field,
     about,
     closing,

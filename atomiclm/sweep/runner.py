@@ -79,7 +79,7 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher) -> Non
         sweep.run(cells, tuned, looks)
         if study.sequential is None or "seed" in map(override_key, typed):
             return
-        from atomiclm.comparison.comparing import compare_folder  # statistics, which only a sequential study asks for
+        from atomiclm.comparison.analysis import compare_folder  # statistics, which only a sequential study asks for
         from atomiclm.comparison.sequential import next_look
 
         looks.append(len(seeds))

@@ -75,7 +75,7 @@ def test_what_must_be_quick_imports_neither_torch_nor_wandb(module):
 
 
 def test_constants_that_two_packages_keep_agree():
-    from atomiclm.comparison.table import NOT_A_DIFFERENCE
+    from atomiclm.comparison.differing_keys import NOT_A_DIFFERENCE
     from atomiclm.config.identity import NOT_IDENTITY
     from atomiclm.data import END_OF_TEXT as SEPARATOR
     from atomiclm.tokenizer import END_OF_TEXT

@@ -66,9 +66,20 @@ class Page(HTMLParser):
         self.comments.append(data)
 
     @property
-    def curve_data(self):
-        """What the script reads."""
-        return json.loads(self.root.one("script", id="curve-data").text)
+    def charts(self):
+        """What Vega draws, by name."""
+        return json.loads(self.root.one("script", id="chart-data").text)
+
+    def rows(self, chart, field):
+        """The rows of a chart's data that has `field`, as the page's script restores them."""
+        for table in self.charts[chart]["datasets"].values():
+            if field in table["columns"]:
+                columns = {}
+                for key, column in table["columns"].items():
+                    runs = column["runs"] if isinstance(column, dict) else [[value, 1] for value in column]
+                    columns[key] = [value for value, times in runs for _ in range(times)]
+                return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        raise AssertionError(f"{chart} has no data with {field}")
 
     def table(self, label):
         """Texts of the cells of a table, row by row, the headings first; spaces made single."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from comparison.fake_runs import gqa_arms, write_study
 
-from atomiclm.comparison.comparing import compare_runs
-from atomiclm.comparison.comparison import Comparison
+from atomiclm.comparison.analysis import compare_runs
+from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.runs import read_runs
 from atomiclm.sweep.ledger import TunedValue, read_ledger
 from atomiclm.sweep.study import Tuning

@@ -15,11 +15,12 @@ from pathlib import Path
 import pytest
 from comparison.fake_runs import METRIC, FakeArm, gqa_arms, many_arms, write_run, write_study
 
+from atomiclm.atomic_io import to_json
 from atomiclm.compare import main
-from atomiclm.comparison.comparing import compare_folder
-from atomiclm.comparison.comparison import Contrast, Spread
+from atomiclm.comparison.analysis import compare_folder
+from atomiclm.comparison.differing_keys import short_names
+from atomiclm.comparison.results import Contrast, Spread
 from atomiclm.comparison.runs import read_runs
-from atomiclm.comparison.table import short_names
 from atomiclm.comparison.wording import format_difference, format_p, format_spread, format_value
 from atomiclm.sweep.study import Study
 
@@ -453,7 +454,7 @@ def test_figures_that_are_too_large_to_compute_with_are_no_numbers(value, name, 
     for summary in path.glob("*/summary.json"):
         if "num_kv_heads: 1\n" in (summary.parent / "config.yaml").read_text():
             found = json.loads(summary.read_text())
-            summary.write_text(json.dumps({**found, name: value}))
+            summary.write_bytes(to_json({**found, name: value}))
     for form in ("terminal", "json", "markdown", "csv", "runs"):
         code, out, err = run_main(capsys, path, "--format", form, "--margin", "0.01")
         assert code == (name == METRIC), err

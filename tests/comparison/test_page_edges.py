@@ -8,16 +8,14 @@ from comparison.fake_runs import FakeArm, gqa_arms, write_study
 from comparison.page_reading import Page
 from comparison.page_study import compared, eventful_study
 
-from atomiclm.comparison.page import figure_svg, page_html
+from atomiclm.comparison.charts import means, specification, svg
+from atomiclm.comparison.page import page_html
 from atomiclm.evaluation import Described, EvaluationResult, Measured
 
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory):
     return eventful_study(tmp_path_factory.mktemp("outputs") / "gqa")
-
-
-MIB = 1 << 20
 
 
 def evaluation(protocol, figures, curves=None, step=488, model=None):
@@ -47,7 +45,7 @@ def test_evaluations_of_run_folders_are_shown_as_means_over_seeds(comparison, tm
     page = Page(page_html(compared(folder)))
     assert page.table("by_position: means over the seeds")[1:] == [["kv4", "2", "2.5000", "2.0000"]]
     section = page.root.one("section", id="evaluations")
-    assert len([svg for svg in section.all("svg") if svg.attributes.get("role") == "img"]) == 2
+    assert len(section.all("div", kind="chart")) == 2
     assert "recall-1.json: JSONDecodeError" in section.text
     assert "Evaluations" not in [heading.text for heading in Page(page_html(comparison)).root.all("h2")]
 
@@ -73,7 +71,7 @@ def test_a_study_of_which_nothing_has_ended_has_a_page_and_no_figure(tmp_path):
     page = Page(page_html(comparison))
     assert "4 failed, 4 missing" in page.root.one("section", id="problems").text
     with pytest.raises(ValueError, match="no run has ended"):
-        figure_svg(comparison)
+        means(comparison)
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
@@ -84,7 +82,7 @@ def test_few_seeds_and_runs_without_a_plan_have_a_page(tmp_path, seeds):
     page = Page(page_html(comparison))
     assert len(page.table("Verdicts: one row an arm")) == 4
     assert not page.root.all("section", id="prediction")
-    ET.fromstring(figure_svg(comparison))
+    ET.fromstring(svg(specification(means(comparison))))
 
 
 def test_equal_runs_and_runs_that_never_validated_have_a_page(tmp_path):
@@ -94,8 +92,8 @@ def test_equal_runs_and_runs_that_never_validated_have_a_page(tmp_path):
     )
     comparison = compared(folder)
     page = Page(page_html(comparison))
-    assert page.curve_data["metrics"] == {"train/loss": "training loss, nats per token"}
-    ET.fromstring(figure_svg(comparison))
+    assert {row["figure"] for row in page.rows("curves", "seed0")} == {"train/loss"}
+    ET.fromstring(svg(specification(means(comparison))))
 
 
 def test_the_intervals_of_a_sequential_study_are_called_what_they_are(comparison):
@@ -116,11 +114,11 @@ def test_higher_is_better_turns_the_arrows_round(comparison):
 
 
 @pytest.mark.slow
-def test_24_arms_of_3_seeds_with_400_rows_make_less_than_a_mebibyte(tmp_path):
+def test_24_arms_of_3_seeds_with_400_rows_make_less_than_a_megabyte_and_a_half(tmp_path):
     folder = tmp_path / "outputs" / "many"
     arms = [FakeArm(f"arm-number-{index}", 0.002 * index, {"optim.lr": 0.001 * (1 + index)}) for index in range(24)]
     write_study(folder, arms, rows=400, validations=400)
     text = page_html(compared(folder))
-    assert len(text.encode()) < MIB
-    curves = Page(text).curve_data["arms"][23]["curves"]
-    assert len(curves["train/loss"]["x"]["step"]) >= 60, "small because it is thin"
+    assert len(text.encode()) < 1_500_000
+    rows = [row for row in Page(text).rows("curves", "seed0") if row["index"] == 23 and row["figure"] == "train/loss"]
+    assert len(rows) >= 60, "small because it is thin"

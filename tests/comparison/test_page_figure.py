@@ -6,10 +6,9 @@ import pytest
 from comparison.fake_runs import METRIC
 from comparison.page_study import eventful_study
 
-from atomiclm.comparison.page import figure_svg
-from atomiclm.comparison.page.figure import COLOURS, FAINT, INK, QUIET
-from atomiclm.comparison.page.palette import DARK_BACKGROUND, DARK_HUES, LIGHT_BACKGROUND, LIGHT_HUES, Look
-from atomiclm.comparison.page.words import format_mean
+from atomiclm.comparison.charts import DARK, FIGURE, LIGHT, ArmStyle, means, save
+from atomiclm.comparison.wording import format_spread
+from atomiclm.user_error import UserError
 
 
 @pytest.fixture(scope="module")
@@ -17,23 +16,29 @@ def comparison(tmp_path_factory):
     return eventful_study(tmp_path_factory.mktemp("outputs") / "gqa")
 
 
-def test_the_figure_shows_every_arm_seed_interval_and_the_margin(comparison):
-    root = ET.fromstring(figure_svg(comparison))
-    inside = "{http://www.w3.org/2000/svg}"
-    texts = [text.text for text in root.iter(f"{inside}text")]
+def test_the_figure_shows_every_arm_seed_interval_and_the_margin(comparison, tmp_path):
+    save(means(comparison), tmp_path / "figure.svg")
+    root = ET.parse(tmp_path / "figure.svg").getroot()
+    texts = [text.text for text in root.iter("{http://www.w3.org/2000/svg}text")]
     for arm in comparison.arms:
-        assert arm.name in texts
-        assert format_mean(arm.figures[METRIC]) in texts
-    dots = [float(circle.attrib["cx"]) for circle in root.iter(f"{inside}circle") if circle.attrib["r"] == "2"]
-    assert len(dots) == sum(len(arm.runs) for arm in comparison.arms)
-    means = [float(circle.attrib["cx"]) for circle in root.iter(f"{inside}circle") if circle.attrib["r"] == "4.5"]
-    bits = [arm.figures[METRIC].mean for arm in comparison.arms]
-    slope = (means[3] - means[0]) / (bits[3] - bits[0])
-    assert means == pytest.approx([means[0] + slope * (value - bits[0]) for value in bits], abs=0.02)
-    band = next(root.iter(f"{inside}rect"))
-    assert float(band.attrib["width"]) == pytest.approx(2 * comparison.margin * slope, abs=0.02)
+        assert {arm.name, format_spread(arm.figures[METRIC])} <= set(texts)
+    data = {name: rows for rows in means(comparison).to_dict()["datasets"].values() for name in rows[0]}
+    assert len(data["value"]) == sum(len(arm.runs) for arm in comparison.arms), "a dot a seed"
+    for arm, row in zip(comparison.arms, data["text"], strict=True):
+        spread = arm.figures[METRIC]
+        ends = (spread.mean - spread.half_width, spread.mean, spread.mean + spread.half_width)
+        assert (row["low"], row["mean"], row["high"]) == ends
+    (band,) = data["from"]
+    assert band["to"] - band["from"] == pytest.approx(2 * comparison.margin)
     assert root.attrib["width"] == "700"
-    assert all("style" not in element.attrib and element.tag != f"{inside}style" for element in root.iter())
+
+
+def test_the_ending_of_a_figure_says_what_it_is(comparison, tmp_path):
+    for ending, magic in ((".svg", b"<svg"), (".png", b"\x89PNG"), (".pdf", b"%PDF")):
+        save(means(comparison), tmp_path / f"figure{ending}")
+        assert (tmp_path / f"figure{ending}").read_bytes().startswith(magic)
+    with pytest.raises(UserError, match=r"\.svg, \.png or \.pdf"):
+        save(means(comparison), tmp_path / "figure.jpeg")
 
 
 def luminance(colour):
@@ -49,14 +54,14 @@ def contrast(one, other):
 
 
 def test_arms_stand_out_from_their_background_and_the_figure_from_any():
-    assert min(contrast(hue, LIGHT_BACKGROUND) for hue in LIGHT_HUES) >= 3
-    assert min(contrast(hue, DARK_BACKGROUND) for hue in DARK_HUES) >= 3
-    for colour in (INK, QUIET, *COLOURS.values()):
+    for theme in (LIGHT, DARK):
+        assert min(contrast(hue, theme.paper) for hue in theme.hues) >= 3
+    for colour in (FIGURE.ink, FIGURE.quiet, *FIGURE.verdicts):
         assert min(contrast(colour, "#ffffff"), contrast(colour, "#0d1117")) >= 4, colour
-    assert min(contrast(FAINT, "#ffffff"), contrast(FAINT, "#0d1117")) >= 2.5
+    assert min(contrast(FIGURE.faint, "#ffffff"), contrast(FIGURE.faint, "#0d1117")) >= 2.5
 
 
 def test_25_arms_differ_in_their_lines_and_again_in_their_markers():
-    looks = [Look.of(position) for position in range(25)]
-    assert len({(look.hue, look.dash) for look in looks}) == 25
-    assert len({(look.hue, look.shape, look.filling) for look in looks}) == 25
+    styles = [ArmStyle.of(position) for position in range(25)]
+    assert len({(style.hue, style.dash) for style in styles}) == 25
+    assert len({(style.hue, style.shape) for style in styles}) == 25

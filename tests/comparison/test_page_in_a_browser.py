@@ -1,10 +1,12 @@
 """The page in a real browser, where there is one: quiet, alone, no wider than a phone, and its controls work."""
 
+import time
+
 import pytest
 from comparison.fake_runs import gqa_arms, many_arms, write_study
 from comparison.page_browser import CHROMIUM, Browser
 
-from atomiclm.comparison.comparing import compare_runs
+from atomiclm.comparison.analysis import compare_runs
 from atomiclm.comparison.page import write_page
 from atomiclm.comparison.runs import read_runs
 from atomiclm.sweep.ledger import read_ledger
@@ -30,36 +32,45 @@ def browser(tmp_path_factory):
         yield browser
 
 
+def drawn(browser):
+    """Wait until Vega has taken the place of every picture."""
+    while browser.run("Object.keys(window.views).length < document.querySelectorAll('.chart').length"):
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
 @pytest.mark.parametrize("name", ["few", "many"])
 def test_the_page_is_quiet_loads_nothing_and_fits(browser, pages, name, width, scheme):
     browser.open(pages[name], width, scheme)
-    for control in ("[value=seconds]", "[value='train/loss']", "[name=log]", "[name=seeds]", "[name=zoom]"):
-        browser.run(f'document.querySelector("#curve-controls {control}").click()')
+    drawn(browser)
+    browser.run("[...document.querySelectorAll('#curves input')].forEach((input) => input.click())")
     assert browser.run("document.documentElement.scrollWidth") <= width
-    assert browser.run("document.querySelectorAll('#curve-chart .curve').length") == {"few": 4, "many": 24}[name]
+    fits = "(one) => one.clientWidth <= one.closest('.chart').clientWidth"
+    assert browser.run(f"[...document.querySelectorAll('.chart svg')].every({fits})")
     assert browser.heard == [("request", pages[name].as_uri())]
     dark = browser.run("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
+    ink = "getComputedStyle(document.querySelector('#differences .role-axis-label text')).fill"
+    before = browser.run(ink)
     browser.run("document.querySelector('#theme').click()")
     assert dark != (browser.run("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)")
+    assert browser.run(ink) != before, "the charts follow the scheme"
 
 
-def test_keys_and_pointer_read_values_off_and_the_legend_hides_an_arm(browser, pages):
+def test_controls_choose_the_axes_and_the_legend_singles_out_an_arm(browser, pages):
     browser.open(pages["few"], 1280)
-    outputs = "[...document.querySelectorAll('#curve-legend output')].map((one) => one.textContent)"
-    at_the_end = browser.run(outputs)
-    assert all(1.8 < float(value) < 2.0 for value in at_the_end)
-    press = "document.querySelector('#curve-chart').dispatchEvent(new KeyboardEvent('keydown', { key: 'ArrowLeft' }))"
-    for _ in range(10):
-        browser.run(press)
-    earlier = browser.run(outputs)
-    assert all(float(before) > float(after) for before, after in zip(earlier, at_the_end, strict=True))
-    assert "800k training tokens" in browser.run("document.querySelector('#curve-where').textContent")
-    browser.run("document.querySelectorAll('#curve-legend button')[1].click()")
-    assert browser.run(outputs)[1] == ""
-    assert browser.run("document.querySelectorAll('#curve-chart .curve').length") == 3
-    assert browser.run("document.querySelectorAll('#curve-legend button')[1].getAttribute('aria-pressed')") == "false"
+    drawn(browser)
+    texts = "[...document.querySelectorAll('#curves svg text')].map((one) => one.textContent)"
+    assert {"training tokens", "validation, bits per byte", "1M"} <= set(browser.run(texts))
+    for value in ("seconds", "train/loss"):
+        browser.run(f"document.querySelector('#curves input[value=\"{value}\"]').click()")
+    assert {"seconds of training", "training loss, nats per token", "50"} <= set(browser.run(texts))
+    opacities = (
+        "[...document.querySelectorAll('#curves .mark-line path')].map((one) => one.getAttribute('opacity') ?? '1')"
+    )
+    assert set(browser.run(opacities)) == {"1"}
+    browser.run("window.views.curves.signal('arms_arm_legend', 'kv4').run(), 1")
+    assert sorted(set(browser.run(opacities))) == ["0.1", "1"]
     assert browser.heard == [("request", pages["few"].as_uri())]
 
 

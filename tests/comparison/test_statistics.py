@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from atomiclm.comparison.looks import look_alphas, look_shares, planned_looks
+from atomiclm.comparison.alpha_spending import look_alphas, look_shares, planned_looks
 from atomiclm.comparison.statistics import (
     Estimate,
     correlation,

@@ -5,10 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from atomiclm.comparison.contrasts import Rules, contrasts
-from atomiclm.comparison.looks import look_shares, planned_looks
+from atomiclm.comparison.alpha_spending import look_shares, planned_looks
 from atomiclm.comparison.statistics import detectable_difference, seeds_needed
-from atomiclm.comparison.verdict import outcome
+from atomiclm.comparison.verdicts import Rules, contrasts, outcome
 
 SWEEPS = 1000
 DIFFERENT = ("better", "worse")

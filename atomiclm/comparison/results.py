@@ -14,7 +14,7 @@ from atomiclm.sweep.study import Expected, Study
 from atomiclm.tracking.run_result import RunResult
 
 Verdict = Literal["better", "worse", "equivalent", "inconclusive", "diverged"]
-"""Of an arm, against the baseline (`atomiclm.comparison.verdict`)."""
+"""Of an arm, against the baseline (`atomiclm.comparison.verdicts`)."""
 
 Outcome = Literal["reproduced", "contradicted", "unresolved"]
 """Of a prediction, against the verdict."""

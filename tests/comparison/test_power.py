@@ -6,8 +6,8 @@ import statistics
 import pytest
 from comparison.fake_runs import METRIC, FakeArm, gqa_arms, write_study
 
-from atomiclm.comparison.comparing import compare_folder
-from atomiclm.comparison.planner import seeds_report
+from atomiclm.comparison.analysis import compare_folder
+from atomiclm.comparison.power import seeds_report
 from atomiclm.comparison.sequential import next_look
 from atomiclm.comparison.statistics import detectable_difference, seeds_needed
 from atomiclm.sweep.study import Sequential

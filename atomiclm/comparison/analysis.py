@@ -6,8 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from atomiclm.comparison.baseline import choose_baseline
-from atomiclm.comparison.circumstances import (
+from atomiclm.comparison.alpha_spending import planned_looks
+from atomiclm.comparison.arms import Group, Grouped, by_plan, by_variant, choose_baseline, without_figures_diverged
+from atomiclm.comparison.comparability import numbers_of, refuse_unlike
+from atomiclm.comparison.provenance import (
     anchors,
     cost_differences,
     environment_differences,
@@ -15,23 +17,15 @@ from atomiclm.comparison.circumstances import (
     prediction,
     total,
 )
-from atomiclm.comparison.comparison import Arm, Column, Comparison, Contrast, Spread
-from atomiclm.comparison.compatible import numbers_of, refuse_unlike
-from atomiclm.comparison.contrasts import Rules, contrasts
-from atomiclm.comparison.grouping import Group, Grouped, by_plan, by_variant, without_figures_diverged
-from atomiclm.comparison.looks import planned_looks
+from atomiclm.comparison.results import Arm, Column, Comparison, Contrast, Spread
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.statistics import one_sample
-from atomiclm.comparison.verdict import outcome
+from atomiclm.comparison.verdicts import Rules, contrasts, outcome
+from atomiclm.comparison.wording import COSTS, larger_is_better
 from atomiclm.sweep.ledger import StudyLedger
 from atomiclm.sweep.study import Expected, Study, check_margin
 from atomiclm.tracking.run_result import RunResult
 from atomiclm.user_error import UserError
-
-COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token", "tokens_per_second")
-"""Shown of every arm, as means; all but the speed are the same for every seed."""
-
-_LARGER_IS_BETTER = ("accuracy", "per_second", "utilization")
 
 
 def compare_runs(
@@ -54,7 +48,7 @@ def compare_runs(
         baseline: an arm's name, or key=value of one; the study's, else the first of the plan.
 
     Raises:
-        ValueError: runs that cannot be compared (`compatible.refuse_unlike`), or a setting out of range.
+        ValueError: runs that cannot be compared (`comparability.refuse_unlike`), or a setting out of range.
     """
     if not 0 < alpha < 1:
         raise UserError(f"--alpha: {alpha:g} is not between 0 and 1; 0.05 makes intervals of 95 %")
@@ -68,7 +62,7 @@ def compare_runs(
     refuse_unlike([run for run in grouped.compared if run.done], metric)
     is_studys = metric == study.metric
     rules = Rules(
-        direction=study.direction if is_studys else ("higher" if _larger_is_better(metric) else "lower"),
+        direction=study.direction if is_studys else ("higher" if larger_is_better(metric) else "lower"),
         margin=margin if margin is not None else study.margin if is_studys else None,
         alpha=alpha,
         looks=_looks(ledger),
@@ -123,10 +117,6 @@ def _looks(ledger: StudyLedger | None) -> list[int]:
     sequential = ledger.study.sequential
     planned = planned_looks(len(ledger.study.seeds), sequential.step, sequential.max_seeds)
     return sorted({*planned, *ledger.looks})
-
-
-def _larger_is_better(metric: str) -> bool:
-    return any(word in metric for word in _LARGER_IS_BETTER)
 
 
 def _arm(group: Group, columns: Sequence[Column], metric: str, alpha: float) -> Arm:

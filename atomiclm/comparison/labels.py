@@ -1,11 +1,7 @@
-"""Names beside the points they belong to, none over another."""
+"""Names beside the points they belong to, none over another. Vega-Lite places no labels; here they get their pixels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-from atomiclm.comparison.page.markup import Markup, element, join
-
-ELLIPSIS = "…"
 
 
 @dataclass(frozen=True)
@@ -18,24 +14,12 @@ class Box:
     bottom: float
 
     def overlaps(self, other: "Box") -> bool:
-        """Whether the two share any area."""
         apart_x = self.right <= other.left or other.right <= self.left
         return not (apart_x or self.bottom <= other.top or other.bottom <= self.top)
 
     def within(self, other: "Box") -> bool:
-        """Whether no part of it is outside the other."""
         inside_x = other.left <= self.left and self.right <= other.right
         return inside_x and other.top <= self.top and self.bottom <= other.bottom
-
-
-@dataclass(frozen=True)
-class Placed:
-    """A label that found room: its text and box, and the point it belongs to."""
-
-    text: str
-    box: Box
-    x: float
-    y: float
 
 
 def text_width(text: str, size: float) -> float:
@@ -48,16 +32,12 @@ def text_width(text: str, size: float) -> float:
 
 def shortened(text: str, size: float, width: float) -> str:
     """`text`, cut in the middle if it is wider than `width`: names of arms differ at either end."""
-    if text_width(text, size) <= width:
-        return text
-    kept = len(text)
-    while kept > 2:
+    kept, cut = len(text), text
+    while text_width(cut, size) > width and kept > 2:
         kept -= 1
         head = (kept + 1) // 2
-        cut = text[:head] + ELLIPSIS + text[len(text) - (kept - head) :]
-        if text_width(cut, size) <= width:
-            return cut
-    return text[:1] + ELLIPSIS
+        cut = f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+    return cut
 
 
 def place(
@@ -67,34 +47,24 @@ def place(
     obstacles: Sequence[tuple[float, float]] = (),
     size: float = 11.0,
     clearance: float = 6.0,
-) -> list[Placed]:
+) -> list[tuple[int, Box]]:
     """Find room for each name near its point, the first names first; one for which there is none is left out.
 
     Greedy: positions around the point, near ones before far ones, and the first that is inside `area` and over no
     label, no point and no obstacle (another point) is taken.
+
+    Returns:
+        The index of each name that found room, and its box.
     """
     taken = [Box(x - clearance, y - clearance, x + clearance, y + clearance) for x, y in (*points, *obstacles)]
     placed = []
-    for name, (x, y) in zip(names, points, strict=True):
-        width, height = text_width(name, size), 1.25 * size
-        for box in _candidates(x, y, width, height, clearance):
+    for index, (name, (x, y)) in enumerate(zip(names, points, strict=True)):
+        for box in _candidates(x, y, text_width(name, size), 1.25 * size, clearance):
             if box.within(area) and not any(box.overlaps(other) for other in taken):
                 taken.append(box)
-                placed.append(Placed(name, box, x, y))
+                placed.append((index, box))
                 break
     return placed
-
-
-def draw(placed: Sequence[Placed], size: float = 11.0) -> Markup:
-    """The labels, with a thin line to the point where a label is not next to it."""
-    parts = []
-    for label in placed:
-        box = label.box
-        near_x, near_y = min(max(label.x, box.left), box.right), min(max(label.y, box.top), box.bottom)
-        if (near_x - label.x) ** 2 + (near_y - label.y) ** 2 > 10**2:
-            parts.append(element("path", d=f"M{label.x:.1f} {label.y:.1f}L{near_x:.1f} {near_y:.1f}", class_="leader"))
-        parts.append(element("text", label.text, x=box.left, y=box.bottom - 0.3 * size, font_size=size, class_="name"))
-    return join(*parts)
 
 
 def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
@@ -116,8 +86,7 @@ def spread_out(wanted: Sequence[float], gap: float, low: float, high: float) -> 
     bases = [total / members for total, members in blocks for _ in range(members)]
     found = [0.0] * len(wanted)
     for rank, (index, base) in enumerate(zip(order, bases, strict=True)):
-        lowest, highest = low, high - (len(wanted) - 1) * gap
-        found[index] = min(max(base, lowest), highest) + rank * gap
+        found[index] = min(max(base, low), high - (len(wanted) - 1) * gap) + rank * gap
     return found
 
 

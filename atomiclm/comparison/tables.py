@@ -1,19 +1,20 @@
-"""A comparison as headings, cells and sentences: what the terminal and Markdown lay out, each in its way."""
+"""The tables of a comparison as headings, cells and sentences; terminal and Markdown lay them out, each in its way."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from atomiclm.comparison.comparing import COSTS
-from atomiclm.comparison.comparison import Arm, Comparison, Prediction, Unfinished
-from atomiclm.comparison.grouping import MOST_NAMED
+from atomiclm.comparison.arms import MOST_NAMED
+from atomiclm.comparison.results import Arm, Comparison, Prediction, Unfinished
 from atomiclm.comparison.wording import (
-    HEADINGS,
+    COSTS,
+    confidence,
     format_cost,
     format_difference,
     format_p,
     format_relative,
     format_spread,
     format_value,
+    heading,
 )
 from atomiclm.tracking.wording import duration, printable, short_number
 
@@ -30,7 +31,7 @@ class Field:
 def quality(comparison: Comparison) -> list[Field]:
     """The columns after the arm's name: settings, seeds, the metric, the difference, the verdict."""
     arms = comparison.arms
-    named = HEADINGS.get(comparison.metric, comparison.metric)
+    named = heading(comparison.metric)
     found = settings(comparison) if len(comparison.columns) <= MOST_NAMED else []
     found.append(Field("seeds", [_seeds(arm) for arm in arms]))
     found.append(Field(named, [format_spread(arm.figures[comparison.metric]) for arm in arms]))
@@ -48,7 +49,7 @@ def quality(comparison: Comparison) -> list[Field]:
 def costs(comparison: Comparison) -> list[Field]:
     """What an arm takes."""
     return [
-        Field(HEADINGS[name], [format_cost(name, arm.figures[name].mean) for arm in comparison.arms])
+        Field(heading(name), [format_cost(name, arm.figures[name]) for arm in comparison.arms])
         for name in COSTS
         if name != comparison.metric
     ]
@@ -107,11 +108,8 @@ def cost_lines(comparison: Comparison) -> Iterator[str]:
     for arm in comparison.arms:
         open_costs = [one for one in arm.costs if not one.is_matched]
         matched = [one for one in arm.costs if one.is_matched]
-        words = [f"{HEADINGS.get(one.quantity, one.quantity)} {format_relative(one.relative)}" for one in open_costs]
-        words += [
-            f"matched in {HEADINGS.get(one.quantity, one.quantity)} to {format_relative(one.relative)}"
-            for one in matched
-        ]
+        words = [f"{heading(one.quantity)} {format_relative(one.relative)}" for one in open_costs]
+        words += [f"matched in {heading(one.quantity)} to {format_relative(one.relative)}" for one in matched]
         if words:
             yield f"{arm.name} against {comparison.baseline}: {', '.join(words)}"
 
@@ -152,7 +150,7 @@ def _legend(comparison: Comparison) -> Iterator[str]:
 
 
 def _confidence(errors: Sequence[float]) -> str:
-    return " or ".join(f"{100 * (1 - error):.4g} %" for error in errors)
+    return " or ".join(map(confidence, errors))
 
 
 def _pairing(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atomiclm.comparison.comparison import Column
+from atomiclm.comparison.results import Column
 
 NOT_A_DIFFERENCE = (
     "seed",

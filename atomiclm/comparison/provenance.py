@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from atomiclm.comparison.comparison import (
+from atomiclm.comparison.results import (
     Contrast,
     CostDifference,
     EnvironmentDifference,
@@ -16,19 +16,9 @@ from atomiclm.comparison.comparison import (
     Total,
 )
 from atomiclm.comparison.statistics import detectable_difference
+from atomiclm.comparison.wording import COUNTED
 from atomiclm.sweep.ledger import StudyLedger
 from atomiclm.tracking.run_result import RunResult
-
-COUNTED = (
-    "parameters",
-    "parameters_non_embedding",
-    "flops_per_token",
-    "cache_bytes_per_token",
-    "tokens",
-    "flops",
-    "seconds",
-)
-"""Costs that an arm can be matched in."""
 
 _LEAST_DIFFERENCE = 0.001
 _LEAST_CLOCK_DIFFERENCE = 0.05  # seconds of two equal runs differ by some per cent

@@ -1,6 +1,6 @@
 """What `evaluate --save` left in run folders, by arm: `RUN/evaluations/*.json`, whose format is its own account.
 
-Read here as plain JSON, since the study package knows nothing of evaluation: `protocol` and `compared` say what may be
+Read here as plain JSON: `protocol` and `compared` say what may be
 put side by side, `model` which settings were changed to evaluate, `figures` and `curves` what was found.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomiclm.atomic_io import read_file
-from atomiclm.comparison.comparison import Arm, Comparison
+from atomiclm.comparison.results import Arm, Comparison
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Kept:
+class SavedEvaluation:
     """Everything that was found by one protocol in the same way.
 
     Attributes:
@@ -50,7 +50,7 @@ class Kept:
     series: Sequence[Series]
 
 
-def read_kept(comparison: Comparison) -> tuple[list[Kept], list[str]]:
+def read_saved_evaluations(comparison: Comparison) -> tuple[list[SavedEvaluation], list[str]]:
     """All evaluations of the runs that ended, by protocol, and what could not be read."""
     faults: list[str] = []
     found: dict[tuple[str, str], dict[tuple[int, str], list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
@@ -58,7 +58,7 @@ def read_kept(comparison: Comparison) -> tuple[list[Kept], list[str]]:
         for key, results in _of_arm(arm, faults).items():
             protocol, compared, model = key
             found[protocol, compared][position, model] += results
-    return [_kept(comparison, protocol, by_arm) for (protocol, _), by_arm in found.items()], faults
+    return [_saved(comparison, protocol, by_arm) for (protocol, _), by_arm in found.items()], faults
 
 
 def families(figures: Mapping[str, float]) -> dict[str, list[tuple[float, float]]]:
@@ -90,7 +90,9 @@ def _of_arm(arm: Arm, faults: list[str]) -> dict[tuple[str, str, str], list[dict
     return results
 
 
-def _kept(comparison: Comparison, protocol: str, by_arm: Mapping[tuple[int, str], list[dict[str, Any]]]) -> Kept:
+def _saved(
+    comparison: Comparison, protocol: str, by_arm: Mapping[tuple[int, str], list[dict[str, Any]]]
+) -> SavedEvaluation:
     series, names = [], ("position", "bits_per_byte")
     for (position, settings), results in sorted(by_arm.items(), key=lambda item: item[0]):
         shared = set.intersection(*(set(result["figures"]) for result in results))
@@ -108,7 +110,7 @@ def _kept(comparison: Comparison, protocol: str, by_arm: Mapping[tuple[int, str]
             points = list(zip(curves[0]["position"], means, strict=True))
         name = comparison.arms[position].name + (f" ({settings})" if settings else "")
         series.append(Series(position, name, figures, points, len(results)))
-    return Kept(protocol, names, series)
+    return SavedEvaluation(protocol, names, series)
 
 
 def _farthest(curves: Mapping[str, Mapping[str, list[float]]]) -> Mapping[str, list[float]] | None:

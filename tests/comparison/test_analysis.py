@@ -9,7 +9,7 @@ import statistics
 import pytest
 from comparison.fake_runs import METRIC, FakeArm, gqa_arms, write_run, write_study
 
-from atomiclm.comparison.comparing import compare_folder, compare_runs
+from atomiclm.comparison.analysis import compare_folder, compare_runs
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.statistics import one_sample, seeds_needed
 from atomiclm.sweep.ledger import Cell, TunedValue, read_ledger, write_ledger

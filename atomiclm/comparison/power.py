@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from atomiclm.comparison.comparison import Arm, Comparison
+from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.statistics import POWER, detectable_difference, seeds_needed
 from atomiclm.sweep.study import check_margin
 from atomiclm.tracking.wording import duration
