@@ -30,15 +30,25 @@ def on_shapes[T](make: Callable[[], T]) -> T:
 
 
 def decoder_of_shapes(model: Mapping[str, Any]) -> Decoder:
-    """Return the decoder of a `model` node, on the meta device; the same one for equal nodes, so do not change it.
+    """Return the decoder of a `model` node, on the meta device; the same one whatever its seed, so do not change it.
 
     Raises:
         UserError: what a constructor refused (a `PartError` says which), or a size out of bounds.
     """
-    return _decoder(json.dumps(model))
+    return _decoder(json.dumps(_seedless(model)))
 
 
-@lru_cache(maxsize=32)
+def _seedless(node: Any) -> Any:
+    """Of a study's cells each arm is made once: a seed that is a seed changes no shape."""
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: 0 if key == "seed" and type(value) is int and value >= 0 else _seedless(value)
+        for key, value in node.items()
+    }
+
+
+@lru_cache(maxsize=64)
 def _decoder(model: str) -> Decoder:
     node = json.loads(model)
     for fault in size_faults(node):
