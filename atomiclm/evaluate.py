@@ -120,17 +120,17 @@ def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(text, arguments.outputs)
-    from atomiclm.config.evaluating import Examined
+    from atomiclm.config.evaluating import LoadedRun
     from atomiclm.evaluation.results import Answer, read_result, to_terminal
 
-    examined = Examined.open(folder, checkpoint, arguments.device, arguments.source, arguments.set)
-    conditions = examined.conditions
+    run = LoadedRun.open(folder, checkpoint, arguments.device, arguments.source, arguments.set)
+    conditions = run.conditions
     protocols = _protocols(arguments, any(part.validation.answers is not None for part in conditions.parts))
-    questions = [(protocol, examined.path_of(protocol)) for protocol in protocols]  # all refused before one is measured
+    questions = [(protocol, run.path_of(protocol)) for protocol in protocols]  # all refused before one is measured
     unsaved: list[OSError] = []
     for protocol, path in questions:
         saved = path.is_file() and not arguments.again
-        result = read_result(path) if saved else examined.measured(protocol, arguments.batch_size)
+        result = read_result(path) if saved else run.measured(protocol, arguments.batch_size)
         answer = Answer(str(folder.path), result, saved)
         if arguments.format == "terminal":
             for line in to_terminal(answer, conditions.validation_bytes):

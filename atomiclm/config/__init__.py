@@ -1,5 +1,1 @@
-"""From a composed configuration to a validated, identified and built run: the only package that imports Hydra."""
-
-from atomiclm.config.matching import Match
-
-__all__ = ["Match"]
+"""From a composed configuration to a validated and identified run: the only package that imports Hydra."""

@@ -26,8 +26,8 @@ TRUST = "ATOMICLM_TRUST"
 
 _PACKAGES = ("data", "evaluation", "interop", "model", "optim", "sweep", "tokenizer", "training")
 """Packages of atomiclm whose exported classes are all harmless to make."""
-_ALONE = {"config": ("Match",), "tracking": ("WeightsAndBiases",)}
-"""Exported classes of other packages; beside this one `tracking` exports a class that opens the file it is given."""
+_ALONE = {"config.match": "Match", "tracking": "WeightsAndBiases"}
+"""One class of each of these; `tracking`, for one, also exports a class that opens the file it is given."""
 
 
 class Untrusted(UserError):
@@ -97,11 +97,12 @@ def _is_ours(module: str) -> bool:
 def _is_component(found: Any) -> bool:
     if not isinstance(found, type) or found.__name__.startswith("_"):
         return False
-    top, package, *_ = [*found.__module__.split("."), ""]
-    if top == "torch":
+    if found.__module__.startswith("torch."):
         from torch import nn, optim
 
-        return issubclass(found, nn.Module if package == "nn" else optim.Optimizer)
-    if top != "atomiclm" or (package not in _PACKAGES and found.__name__ not in _ALONE.get(package, ())):
-        return False
-    return getattr(import_module(f"atomiclm.{package}"), found.__name__, None) is found
+        return issubclass(found, nn.Module | optim.Optimizer)
+    for package in (*_PACKAGES, *_ALONE):
+        if f"{found.__module__}.".startswith(f"atomiclm.{package}."):
+            exported = getattr(import_module(f"atomiclm.{package}"), found.__name__, None)
+            return exported is found and _ALONE.get(package, found.__name__) == found.__name__  # type: ignore[union-attr]
+    return False

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, TypeAliasType, Union, get_args, get_origin, get_type_hints
 
-from atomiclm.config.allowed import component
+from atomiclm.config.allowed import UnknownTarget, Untrusted, component
 from atomiclm.config.errors import Fault
 
 _SHOWN = 60
@@ -68,6 +68,15 @@ def read_constructor(target: str) -> Constructor:
         Untrusted, UnknownTarget: see `allowed.component`.
     """
     return _inspected(component(target))
+
+
+def takes_text(target: str, name: str) -> bool:
+    """Whether the argument `name` of what `target` names takes any text and no number."""
+    try:
+        argument = read_constructor(target).arguments.get(name)
+    except (Untrusted, UnknownTarget):
+        return False
+    return argument is not None and argument.takes("any text") and not argument.takes(1)
 
 
 @lru_cache

@@ -18,7 +18,7 @@ from atomiclm.user_error import UserError, from_user
 
 
 @dataclass(frozen=True)
-class Examined:
+class LoadedRun:
     """A run, one checkpoint of it, and the conditions of looking at it.
 
     values: its configuration, with the settings that are changed

@@ -1,6 +1,12 @@
-"""Solve a configuration's `match` at composition, and write the solution into it."""
+"""Matching: give an arm the parameters, the FLOPs or the cache of a baseline by turning one size.
 
-from collections.abc import Sequence
+A comparison of two components means little when one of them also has more parameters. Which quantity is to be equal is
+the researcher's choice, and can turn the conclusion around; so it is a value of the configuration, the size that pays
+for it is written into the run, and what was not matched is printed.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,9 +17,94 @@ from atomiclm.config.build import build
 from atomiclm.config.compose import compose, overridden, resolved
 from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.matching import Match, Unmatched, solve
 from atomiclm.config.validate import node_faults
 from atomiclm.user_error import UserError
+
+_LARGEST = 2**40
+_PLATEAU = 2**22
+"""A quantity that is the same up to here does not depend on the size; tokens are rounded up to steps of fewer."""
+_NO_INFLUENCE = "it does not depend on this size, or too little (choose another match.free)"
+
+
+@dataclass(frozen=True)
+class Match:
+    """A demand on a configuration.
+
+    Attributes:
+        quantity: what is to equal the baseline's; None matches nothing. flops are those of the whole run's training.
+        baseline: overrides that turn this configuration into its baseline, model.attention.num_kv_heads=4 for example.
+        free: path of the whole number that is solved for, model.feedforward.hidden_dim for example.
+        multiple_of: the solution is a multiple of this.
+        tolerance: largest difference accepted, as a fraction of the baseline's figure.
+
+    Raises:
+        ValueError: a setting out of range, or no baseline or no free size for a quantity.
+    """
+
+    quantity: Quantity | None
+    baseline: Sequence[str] = ()
+    free: str | None = None
+    multiple_of: int = 1
+    tolerance: float = 0.02
+
+    def __post_init__(self) -> None:
+        if self.multiple_of < 1:
+            raise ValueError(f"multiple_of={self.multiple_of} is not positive; give 1 for any whole number")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance={self.tolerance} is not in [0, 1); 0.02 accepts two per cent")
+        if self.quantity is None:
+            return
+        if not self.baseline:
+            raise ValueError(
+                "baseline is empty; list the overrides that make the configuration to match, as in "
+                "match.baseline=['model.attention.num_kv_heads=4']"
+            )
+        if not self.free:
+            raise ValueError("free is not given; name the size to solve for: match.free=model.feedforward.hidden_dim")
+
+
+class Unmatched(ValueError):
+    """No value of the free size comes within the tolerance."""
+
+
+def solve(measure: Callable[[int], float], target: float, multiple_of: int = 1) -> int:
+    """Return the positive multiple of `multiple_of` at which an increasing `measure` comes nearest to `target`.
+
+    False position on the whole numbers (most quantities are linear in the size, so it takes about four calls), with
+    halving whenever that would not shrink the interval by much. Each call counts a model, some ten milliseconds.
+
+    Raises:
+        Unmatched: `measure` is above `target` at the smallest size already, or does not reach it.
+    """
+    known: dict[int, float] = {}
+
+    def at(units: int) -> float:
+        if units not in known:
+            known[units] = measure(units * multiple_of)
+        return known[units]
+
+    low, high = 1, 64
+    if at(low) > target:
+        if at(low) == at(high):
+            raise Unmatched(f"{_NO_INFLUENCE}: it is {at(low):,.6g} at any, more than the baseline's {target:,.6g}")
+        raise Unmatched(f"even {multiple_of} gives {at(low):,.6g}, more than the baseline's {target:,.6g}")
+    while at(high) < target:
+        if high * multiple_of > _LARGEST or (high >= _PLATEAU and at(high) == at(1)):
+            raise Unmatched(f"{_NO_INFLUENCE}: {high * multiple_of} still gives {at(high):,.6g}")
+        slope = (at(high) - at(low)) / (high - low)
+        low, high = high, high + max(1, math.ceil((target - at(high)) / slope)) if slope > 0 else 4 * high
+    while high - low > 1 and at(high) != target:
+        share = (target - at(low)) / (at(high) - at(low)) if at(high) > at(low) else 0.5
+        guess = low + round(share * (high - low))
+        # Both neighbours of a linear solution are asked for, so that the interval closes at once.
+        for units in (guess, guess + 1, guess - 1, (low + high) // 2):
+            if not low < units < high:
+                continue
+            if at(units) <= target:
+                low = units
+            else:
+                high = units
+    return min((low, high), key=lambda units: (abs(at(units) - target), units)) * multiple_of
 
 
 @dataclass(frozen=True)

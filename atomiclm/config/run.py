@@ -21,9 +21,10 @@ from atomiclm.config.compose import (
     root_keys,
     unresolved,
 )
+from atomiclm.config.constructor import takes_text
 from atomiclm.config.expand_overrides import declared_overrides
 from atomiclm.config.identity import digest, slug
-from atomiclm.config.validate import takes_text, validate
+from atomiclm.config.validate import validate
 from atomiclm.tracking import find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
 
@@ -108,7 +109,11 @@ def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
     for one in parsed([override for override in overrides if "=" in override]):
         text = (one.input_line or "").partition("=")[2]
         is_number = not one.is_sweep_override() and isinstance(one.value(), int | float) and not chooses(one)
-        if is_number and takes_text(unresolved(config), one.key_or_group):
+        parent, _, name = one.key_or_group.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else None
+        target = node.get("_target_") if isinstance(node, DictConfig) else None
+        is_name = one.key_or_group in ("name", "output_dir", "cache_dir")
+        if is_number and (is_name or (isinstance(target, str) and takes_text(target, name))):
             OmegaConf.update(config, one.key_or_group, text)
 
 

@@ -313,23 +313,3 @@ _ROOT_RULES: dict[str, Callable[[Any], str | None]] = {
     "output_dir": _folder_rule,
     "cache_dir": lambda value: None if value is None else _folder_rule(value),
 }
-
-
-def takes_text(config: dict[str, Any], key: str) -> bool:
-    """Whether the setting `key`, a dotted path, takes any text and no number.
-
-    Args:
-        config: what it is a setting of, composed and not validated.
-    """
-    *parents, name = key.split(".")
-    if not parents:
-        return name in ("name", "output_dir", "cache_dir")
-    node: Any = config
-    for parent in parents:
-        node = node.get(parent) if isinstance(node, dict) else None
-    target = node.get(TARGET) if isinstance(node, dict) else None
-    try:
-        argument = read_constructor(target).arguments.get(name) if isinstance(target, str) else None
-    except (Untrusted, UnknownTarget):
-        return False
-    return argument is not None and argument.takes("any text") and not argument.takes(1)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomiclm.config.cost import Cost, residuals
-from atomiclm.config.matching import Match, Unmatched, solve
+from atomiclm.config.match import Match, Unmatched, solve
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 from cli import TINY, corpus, environment, only_run, run
 
 from atomiclm.comparison.comparability import recorded_protocol
-from atomiclm.config.evaluating import Examined
+from atomiclm.config.evaluating import LoadedRun
 from atomiclm.config.model_overrides import with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
 from atomiclm.evaluation import Described, read_evaluations
@@ -75,7 +75,7 @@ def test_what_was_asked_is_not_computed_again_unless_wanted(folder, capsys, monk
         raise NotFinite(f"measured {protocol.name}")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Examined, "measured", refuse)
+        patched.setattr(LoadedRun, "measured", refuse)
         assert figures(capsys, *asked, "--batch-size", "3") == first
         status, printed = evaluated(capsys, *asked)
         assert (status, printed.out.count("saved before")) == (0, 2)
