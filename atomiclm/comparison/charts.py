@@ -490,7 +490,10 @@ def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT) -> Any:
         for share in (-0.9, -0.6, -0.3, 0.3, 0.6, 0.9)
     ]
     area = Box(0, 0, width, height)
-    placed = place(names, [pixels[at] for at in named], area, [*pixels, *between, *whiskers], clearance=5)
+    points = [pixels[at] for at in named]
+    placed = place(names, points, area, [*pixels, *between, *whiskers], clearance=5)
+    if len(placed) < len(names):  # rather over a line than without a name
+        placed = place(names, points, area, pixels, clearance=5)
     labels: Rows = []
     leaders: Rows = []
     for position, box in placed:
