@@ -147,7 +147,7 @@ def bench_encode(names: list[str], rounds: int, vocab_size: int) -> None:
         def fresh() -> Iterator[BasicTokenizer]:
             for tokenizer in fresh_ones:
                 tokenizer._encoders = None
-                tokenizer.encode_array("The kernels are loaded and the tables built.\n" * 10_000)
+                tokenizer.encode_array("The kernels are loaded and the tables built.\n" * 30_000)
                 yield tokenizer
 
         for to, work, label in (
@@ -241,7 +241,7 @@ def bench_memory(names: list[str], stream_mb: int, vocab_size: int) -> None:
         subprocess.run([*command, "--vocab-size", str(vocab_size)], check=True)
         return
     tokenizer = BasicTokenizer(vocab_size + 1)
-    tokenizer.train("load the kernels " * 20_000)
+    tokenizer.train("load the kernels " * 80_000)
     start = _peak_mb()
     tokenizer.train_from_iterator(_blocks(paths, stream_mb))
     facts = tokenizer.trained_on
@@ -254,8 +254,8 @@ def bench_memory(names: list[str], stream_mb: int, vocab_size: int) -> None:
 
 def bench_start(rounds: int) -> None:
     code = (
-        "from atomiclm.tokenizer import BasicTokenizer; t = BasicTokenizer(300)\n"
-        "t.train('warm or cold ' * 30_000); t.encode('warm or cold ' * 30_000); t.encode_array(b'x')"
+        "from atomiclm.tokenizer import BasicTokenizer, fast; fast.COMPILING_FROM_BYTES = 0; t = BasicTokenizer(300)\n"
+        "t.train('warm or cold ' * 100_000); t.encode('warm or cold ' * 100_000); t.encode_array(b'x')"
     )
 
     def child(cache: str, code: str) -> float:
