@@ -14,7 +14,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.build import build
-from atomiclm.config.compose import compose, overridden, resolved
+from atomiclm.config.compose import compose, overridden, override_key, resolved
 from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.validate import node_faults
@@ -159,7 +159,8 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     assert quantity is not None
     if not isinstance(OmegaConf.select(config, free, default="absent"), int | None):
         raise ConfigError([Fault("match.free", f"'{free}' is no whole number of this configuration")])
-    target = _counted(_baseline(tuple(overridden(overrides, [*match.baseline, "match=none"]))))
+    seedless = [one for one in overrides if override_key(one) != "seed"]  # of all seeds of an arm once
+    target = _counted(_baseline(tuple(overridden(seedless, [*match.baseline, "match=none"]))))
     try:
         if cost_of(given).quantity(quantity) == target.quantity(quantity):
             return None  # the baseline itself, or its equal: it stays the run that it is without a match
