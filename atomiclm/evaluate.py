@@ -15,16 +15,14 @@ depend on.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.command import VERSION, command, told
 from atomiclm.user_error import UserError, from_user
 
 if TYPE_CHECKING:
-    from atomiclm.evaluation import EvaluationProtocol
-    from atomiclm.evaluation.results import Answer
+    from atomiclm.evaluation import EvaluationProtocol, EvaluationResult
 
 PROTOCOLS = ("bits_per_byte", "sliding", "by_position", "length_extrapolation", "induction", "recall")
 
@@ -40,11 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     wait_briefly()  # before torch is imported
     from atomiclm.evaluation.results import NotFinite, to_csv, to_json
 
-    answers: list[Answer] = []
+    results: list[tuple[str, EvaluationResult]] = []
     status = 0
     for run in arguments.runs:
         try:
-            answers.extend(_answers(run, arguments))
+            results.extend(_evaluated(run, arguments))
         except UserError as error:
             print(f"atomiclm.evaluate: {error}", file=sys.stderr)
             status = 2
@@ -54,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"atomiclm.evaluate: {told(error)}", file=sys.stderr)
             status = max(status, 1)
     if arguments.format != "terminal":
-        print(to_json(answers) if arguments.format == "json" else to_csv(answers), end="")
+        print(to_json(results) if arguments.format == "json" else to_csv(results), end="")
     return status
 
 
@@ -86,10 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not positive; give at least 1")
-    return number
+    if int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not positive; give at least 1")
+    return int(text)
 
 
 def _whole_numbers(text: str) -> tuple[int, ...]:
@@ -99,10 +96,39 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers; give them as 1,2,4") from None
 
 
+def _evaluated(text: str, arguments: argparse.Namespace) -> Iterator[tuple[str, "EvaluationResult"]]:
+    """The results of one run, with its path; printed as they come, if for a terminal."""
+    from atomiclm.config.evaluating import LoadedRun
+    from atomiclm.evaluation.results import read_result, to_terminal
+    from atomiclm.tracking import find_run
+
+    folder, checkpoint = find_run(text, arguments.outputs)
+    loaded = LoadedRun(folder, checkpoint, arguments.device, arguments.source, arguments.set)
+    questions = [(each, loaded.path_of(each)) for each in _protocols(arguments, loaded.knows_answers)]
+    run, unsaved = str(folder.path), list[OSError]()
+    for protocol, path in questions:  # all have been refused before one is measured
+        saved = path.is_file() and not arguments.again
+        result = read_result(path) if saved else loaded.measured(protocol, arguments.batch_size)
+        if arguments.format == "terminal":
+            for line in to_terminal(run, result, saved, loaded.conditions.validation_bytes):
+                print(line, flush=True)
+        yield run, result
+        try:
+            if not saved:
+                data = result.to_json()  # refuses figures that are not finite, saved or not
+                if arguments.save:
+                    path.parent.mkdir(exist_ok=True)
+                    write_atomic(path, data)
+        except OSError as error:
+            unsaved.append(OSError(error.errno, f"{error.strerror}: the figures were not saved", error.filename))
+    if unsaved:  # all have been shown
+        raise unsaved[0]
+
+
 def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["EvaluationProtocol"]:
     from atomiclm.evaluation import BitsPerByte, ByPosition, Induction, LengthExtrapolation, Recall, Sliding
 
-    made: dict[str, Any] = {
+    made = {
         "bits_per_byte": BitsPerByte,
         "sliding": lambda: Sliding(arguments.stride),
         "by_position": ByPosition,
@@ -113,46 +139,6 @@ def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["Eval
     names = arguments.protocol or ["bits_per_byte", *(["recall"] if knows_answers else [])]
     with from_user():
         return [made[name]() for name in dict.fromkeys(names)]
-
-
-def _answers(text: str, arguments: argparse.Namespace) -> Iterator["Answer"]:
-    """The answers of one run to all protocols; printed as they come, if for a terminal."""
-    from atomiclm.tracking import find_run
-
-    folder, checkpoint = find_run(text, arguments.outputs)
-    from atomiclm.config.evaluating import LoadedRun
-    from atomiclm.evaluation.results import Answer, read_result, to_terminal
-
-    run = LoadedRun.open(folder, checkpoint, arguments.device, arguments.source, arguments.set)
-    conditions = run.conditions
-    protocols = _protocols(arguments, any(part.validation.answers is not None for part in conditions.parts))
-    questions = [(protocol, run.path_of(protocol)) for protocol in protocols]  # all refused before one is measured
-    unsaved: list[OSError] = []
-    for protocol, path in questions:
-        saved = path.is_file() and not arguments.again
-        result = read_result(path) if saved else run.measured(protocol, arguments.batch_size)
-        answer = Answer(str(folder.path), result, saved)
-        if arguments.format == "terminal":
-            for line in to_terminal(answer, conditions.validation_bytes):
-                print(line, flush=True)
-        yield answer
-        try:
-            if not saved:
-                data = result.to_json()  # refuses figures that are not finite, saved or not
-                if arguments.save:
-                    _save(path, data)
-        except OSError as error:
-            unsaved.append(error)
-    if unsaved:  # all have been shown
-        raise unsaved[0]
-
-
-def _save(path: Path, data: bytes) -> None:
-    try:
-        path.parent.mkdir(exist_ok=True)
-        write_atomic(path, data)
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}: the figures were not saved", error.filename) from error
 
 
 if __name__ == "__main__":

@@ -96,13 +96,12 @@ class RunEvaluation:
         corpus, and saved beside its shards.
         """
         known = dict(self.corpus.anchors)
-        return {**known, **self._computed_anchors()} if self.settings.anchors else known
-
-    def _computed_anchors(self) -> dict[str, float]:
+        if not self.settings.anchors:
+            return known
         cached = self.corpus.folder / "anchors.json"
         if cached.is_file():
             with suppress(ValueError):  # damaged: computed again
-                return read_summary(cached)
+                return known | read_summary(cached)
         self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
         found = baselines(
             self.corpus.raw_bytes("train", NGRAM_TRAIN_BYTES),
@@ -110,4 +109,4 @@ class RunEvaluation:
             lambda name: self.console.still(f"computing the anchors: {name}"),
         )
         write_summary(cached, found)
-        return found
+        return known | found

@@ -1,10 +1,9 @@
 """A run opened for evaluation: what its figures hang on first, its model only when something is to be measured."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from atomiclm.config.build import build
 from atomiclm.config.load import TrainedModel, checked_model, load_run, prepare_corpus, say_aloud
@@ -17,59 +16,60 @@ from atomiclm.training.checkpoint import newest_sound, read_manifest
 from atomiclm.user_error import UserError, from_user
 
 
-@dataclass(frozen=True)
 class LoadedRun:
-    """A run, one checkpoint of it, and the conditions of looking at it.
+    """A run, one checkpoint of it, and the conditions of evaluating it.
 
-    values: its configuration, with the settings that are changed
-    changed: those, by dotted name below `model`
-    weights_sha256: of the checkpoint's weights, as its manifest says
+    checkpoint: None: the newest that is whole
+    device: "auto", "cpu", ...
+    source: of a mixture, the one to look at alone; "" = all
+    overrides: of settings of the model, see `with_model_settings`
+
+    Raises ValueError where the run cannot be used, the device is not there, its text is no longer what it was, or the
+    overrides are refused.
     """
 
-    folder: RunFolder
-    checkpoint: Path
-    runtime: Runtime
-    trainer: Trainer
-    conditions: Conditions
-    values: dict[str, Any]
-    weights_sha256: str
-    changed: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def open(
-        cls, folder: RunFolder, checkpoint: Path | None, device: Any, source: str = "", overrides: Sequence[str] = ()
-    ) -> Self:
-        """Read what decides figures. device: "auto", "cpu", ...; overrides: see `with_model_settings`.
-
-        Raises:
-            ValueError: the run cannot be used, the device is not there, its text is no longer what it was, or the
-                overrides are refused.
-        """
+    def __init__(
+        self, folder: RunFolder, checkpoint: Path | None, device: Any, source: str = "", overrides: Sequence[str] = ()
+    ) -> None:
         with from_user():
-            runtime = Runtime(device=device)
-        own = _configuration(folder)
-        values = with_model_settings(own, overrides) if overrides else own
-        trainer: Trainer = build(own["trainer"])
+            self.runtime = Runtime(device=device)
+        self.folder = folder
+        own = folder.read_config()
+        try:
+            own = {**own, "model": checked_model(own.get("model"))}
+        except UserError as error:
+            raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
+        self.values = with_model_settings(own, overrides) if overrides else own
+        self.changed = changed_settings(own["model"], self.values["model"])
+        self.trainer: Trainer = build(own["trainer"])
         corpus = prepare_corpus({**own, "cache_dir": None})  # on this machine, whatever the machine that trained had
-        _same_text(folder, corpus.manifest)
-        path = checkpoint or newest_sound(folder, say_aloud)
-        conditions = Conditions(
+        known, found = folder.read_summary().get("validation_sha256"), corpus.manifest["validation_sha256"]
+        if known not in (None, found):  # text that was trained on may now be held out
+            raise UserError(
+                f"{folder.path}: its corpus has changed since it was trained: the validation bytes are others "
+                f"({known[:12]}, now {found[:12]}); restore the text"
+            )
+        self.checkpoint = checkpoint or newest_sound(folder, say_aloud)
+        self.weights_sha256 = str(read_manifest(self.checkpoint)["files"]["model.safetensors"]["sha256"])
+        self.conditions = Conditions(
             corpus,
-            context_length=values["model"]["context_length"],
+            context_length=self.values["model"]["context_length"],
             trained_length=own["model"]["context_length"],
-            separate_documents=trainer.separate_documents,
-            precision=str(runtime.dtype(trainer.precision)).removeprefix("torch."),
+            separate_documents=self.trainer.separate_documents,
+            precision=str(self.runtime.dtype(self.trainer.precision)).removeprefix("torch."),
             source=source,
         )
-        changed = changed_settings(own["model"], values["model"])
-        return cls(folder, path, runtime, trainer, conditions, values, _weights(path), changed)
+
+    @property
+    def knows_answers(self) -> bool:
+        return any(part.validation.answers is not None for part in self.conditions.parts)
 
     def path_of(self, protocol: EvaluationProtocol) -> Path:
-        """Where the answer of a protocol is kept; ValueError where it does not fit the run."""
+        """Where the result of a protocol is saved; ValueError where it does not fit the run."""
         return result_path(self.folder.path, protocol.describe(self.conditions), self.weights_sha256, self.changed)
 
     def measured(self, protocol: EvaluationProtocol, batch_size: int) -> EvaluationResult:
-        """Ask it. batch_size: windows of the context trained on in one forward pass."""
+        """batch_size: windows of the context trained on in one forward pass."""
         model = self._trained.model
         subject = Subject(
             model,
@@ -93,25 +93,3 @@ class LoadedRun:
                 f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"
             )
         return with_weights_of(trained, self.values) if self.changed else trained
-
-
-def _configuration(folder: RunFolder) -> dict[str, Any]:
-    values = folder.read_config()
-    try:
-        return {**values, "model": checked_model(values.get("model"))}
-    except UserError as error:
-        raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
-
-
-def _same_text(folder: RunFolder, manifest: Mapping[str, Any]) -> None:
-    """Text that was trained on may now be held out, and the figure would say nothing."""
-    known = folder.read_summary().get("validation_sha256")
-    if known not in (None, manifest["validation_sha256"]):
-        raise UserError(
-            f"{folder.path}: its corpus has changed since it was trained: the validation bytes are others "
-            f"({known[:12]}, now {manifest['validation_sha256'][:12]}); restore the text"
-        )
-
-
-def _weights(checkpoint: Path) -> str:
-    return str(read_manifest(checkpoint)["files"]["model.safetensors"]["sha256"])

@@ -15,7 +15,7 @@ from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
 from atomiclm.config.validate import node_faults
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
-from atomiclm.data.progress import Progress
+from atomiclm.data.cache import Progress
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
 from atomiclm.user_error import UserError

@@ -1,14 +1,13 @@
 """Text on disk to batches of token ids: sources, split, shards, sampling order. NumPy only, no torch."""
 
 from atomiclm.data.batches import Batch, Dataset
+from atomiclm.data.cache import Progress
 from atomiclm.data.corpus import END_OF_TEXT, CorpusPart, PreparedCorpus, TrainableTokenizer, check_separator
-from atomiclm.data.loading import create_dataloaders, training_batches
 from atomiclm.data.markov import Markov
-from atomiclm.data.mixture import MixedDataset, Mixture
+from atomiclm.data.mixture import MixedDataset, Mixture, create_dataloaders, training_batches
 from atomiclm.data.order import Order, RandomWindows, RepeatedWindows, ShuffledWindows, TextDataset, WindowOrder
 from atomiclm.data.packing import BestFit, PackedDataset
 from atomiclm.data.prepare import corpus_sha256, prepare
-from atomiclm.data.progress import Progress
 from atomiclm.data.python_library import PythonStandardLibrary
 from atomiclm.data.shakespeare import Shakespeare
 from atomiclm.data.shards import TokenShard

@@ -5,8 +5,8 @@ last; everything is fsynced; one rename publishes it. A process that dies in bet
 the next builder of the same thing removes. The lock only saves building it twice: where two machines share a disk on
 which locks hold within each machine alone, both build, and both use what the first publishes.
 
-On load the sizes are always compared with the manifest, and the hashes of files up to 1 GiB (about 1.5 GB/s); larger
-ones would cost more than the fault is likely, `verify=True` includes them.
+On load the sizes are always compared with the manifest, and the hashes of files up to 1 GiB (about 1.5 GB/s); for
+larger ones that would cost more than the fault is likely.
 """
 
 import contextlib
@@ -22,12 +22,11 @@ import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from atomiclm.atomic_io import fsync, read_json, write_atomic
-from atomiclm.data.progress import Progress
 from atomiclm.user_error import UserError
 
 MANIFEST = "manifest.json"
@@ -44,6 +43,20 @@ _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST})
 """Errors where a folder would replace one that is not empty."""
 
 _ABANDONED_SECONDS = 7 * 24 * 3600.0
+STEP_BYTES = 1 << 18
+
+
+class Progress(Protocol):
+    """Called now and then with the stage (words for people), bytes done and bytes in all (0: not known).
+
+    What it raises stops the work, and leaves the cache as it was: the way to abandon a preparation.
+    """
+
+    def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None: ...
+
+
+def silent(stage: str, done_bytes: int, total_bytes: int) -> None:
+    """A Progress that says nothing."""
 
 
 def content_key(**parts: Any) -> str:
@@ -65,14 +78,16 @@ def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]], progres
             return read_manifest(folder)
         if os.path.lexists(folder):
             progress(f"rebuilding {folder.parent.name}, the cached one is damaged: {fault}", 0, 0)
-            _remove(folder)
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
+            else:
+                folder.unlink()
         prefix = f".{folder.name}-{_this_machine()}-"
         _sweep(folder, prefix)
         temporary = folder.parent / f"{prefix}{secrets.token_hex(8)}"
         temporary.mkdir()
         try:
-            details = dict(build(temporary))
-            publish(temporary, folder, details)
+            publish(temporary, folder, build(temporary))
         except OSError as error:
             if error.errno in _TAKEN and damage(folder) is None:
                 return read_manifest(folder)
@@ -84,7 +99,7 @@ def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]], progres
         return read_manifest(folder)
 
 
-def publish(temporary: Path, folder: Path, details: dict[str, Any]) -> None:
+def publish(temporary: Path, folder: Path, details: Mapping[str, Any]) -> None:
     """Write the manifest of `temporary`, make all of it durable and rename it to `folder`."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in sorted(temporary.iterdir())
@@ -108,19 +123,12 @@ def _sweep(folder: Path, prefix: str) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
-
-
 def _this_machine() -> str:
     return re.sub(r"[^A-Za-z0-9]", "", socket.gethostname())
 
 
-def damage(folder: Path, *, verify: bool = False) -> str | None:
-    """What is wrong with a published folder, or None. verify: hash files of any size."""
+def damage(folder: Path) -> str | None:
+    """What is wrong with a published folder, or None."""
     try:
         files = read_manifest(folder)["files"]
         for name, expected in files.items():
@@ -130,16 +138,13 @@ def damage(folder: Path, *, verify: bool = False) -> str | None:
             status = path.lstat()
             if not stat.S_ISREG(status.st_mode):
                 return f"{name} is not a plain file"
-            size = status.st_size
-            if size != expected["bytes"]:
-                return f"{name} has {size:,} bytes, not {expected['bytes']:,}"
-            if (verify or size <= HASH_LIMIT_BYTES) and file_sha256(path) != expected["sha256"]:
+            if status.st_size != expected["bytes"]:
+                return f"{name} has {status.st_size:,} bytes, not {expected['bytes']:,}"
+            if status.st_size <= HASH_LIMIT_BYTES and file_sha256(path) != expected["sha256"]:
                 return f"{name} has another sha256 than when it was written"
     except FileNotFoundError as error:
         return f"{Path(str(error.filename)).name} is missing"
-    except NotADirectoryError:
-        return f"{folder.name} is not a folder"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return f"{MANIFEST} cannot be read"
     except OSError as error:
         if error.errno != errno.EINVAL:  # a pipe, a device
@@ -149,10 +154,8 @@ def damage(folder: Path, *, verify: bool = False) -> str | None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a published folder. Raises ValueError when it is none, OSError when it cannot be read."""
-    manifest = read_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
-    if not isinstance(manifest, dict):
-        raise UserError(f"{folder / MANIFEST} is not a JSON object; it is built again once you remove {folder}")
+    """The manifest of a published folder that has no `damage`."""
+    manifest: dict[str, Any] = read_json(folder / MANIFEST, MAX_MANIFEST_BYTES)
     return manifest
 
 
@@ -170,17 +173,14 @@ def exclusive(folder: Path, progress: Progress) -> Iterator[None]:
     renewed for half a minute.
     """
     path = folder.parent / f"{folder.name}.lock"
-    lock: BaseFileLock
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         try:
-            lock = FileLock(path, fallback_to_soft=False)
-            _acquire(lock, folder, progress)
+            lock = _acquired(FileLock(path, fallback_to_soft=False), folder, progress)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            lock = SoftFileLease(path.with_suffix(".lease"))
-            _acquire(lock, folder, progress)
+            lock = _acquired(SoftFileLease(path.with_suffix(".lease")), folder, progress)
     except OSError as error:
         if error.errno not in NOT_OURS:
             raise
@@ -194,9 +194,33 @@ def exclusive(folder: Path, progress: Progress) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, folder: Path, progress: Progress) -> None:
+def _acquired(lock: BaseFileLock, folder: Path, progress: Progress) -> BaseFileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout:
         progress(f"waiting for another run that prepares the same {folder.parent.name}", 0, 0)
         lock.acquire()
+    return lock
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# How long work reports how far it is.
+
+
+class Meter:
+    """Adds up bytes and reports every 256 KiB, however small the documents are."""
+
+    def __init__(self, progress: Progress, stage: str, total_bytes: int) -> None:
+        self._report = lambda done_bytes: progress(stage, done_bytes, total_bytes)
+        self._done_bytes = self._reported_bytes = 0
+        self._report(0)
+
+    def add(self, num_bytes: int) -> None:
+        self._done_bytes += num_bytes
+        if self._done_bytes - self._reported_bytes >= STEP_BYTES:
+            self.finish()
+
+    def finish(self) -> None:
+        if self._reported_bytes != self._done_bytes:
+            self._reported_bytes = self._done_bytes
+            self._report(self._done_bytes)

@@ -16,40 +16,21 @@ END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 
 
 class TrainableTokenizer(Protocol):
-    """A tokenizer that can be trained, saved and asked how many bytes an id stands for."""
+    """What `prepare` needs of a tokenizer; `atomiclm.tokenizer.base` says what each method does."""
 
     @property
-    def vocab_size(self) -> int:
-        """Number of ids in use."""
-
+    def vocab_size(self) -> int: ...
     @property
-    def special_tokens(self) -> Mapping[str, int]:
-        """Ids of special tokens by their text."""
-
-    def settings(self) -> dict[str, Any]:
-        """What, beside the text, decides training (JSON values)."""
-
-    def digest(self) -> str:
-        """sha256 over everything that decides encoding."""
-
-    def train_from_iterator(self, chunks: Iterable[str], num_bytes: int | None = None) -> None:
-        """Train on the pieces of one stream of about `num_bytes`. Special tokens in it are borders, never learned."""
-
-    def encode_arrays(self, texts: Sequence[bytes]) -> list[npt.NDArray[np.uint32]]:
-        """Ids of each text, given as UTF-8; special tokens in it are ordinary text."""
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Bytes that the ids stand for."""
-
-    def token_bytes(self) -> list[int]:
-        """Bytes that each id stands for, 0 for special tokens."""
-
-    def save(self, path: Path) -> None:
-        """Write a file that `load` reads."""
-
+    def special_tokens(self) -> Mapping[str, int]: ...
+    def settings(self) -> dict[str, Any]: ...
+    def digest(self) -> str: ...
+    def train_from_iterator(self, chunks: Iterable[str], num_bytes: int | None = None) -> None: ...
+    def encode_arrays(self, texts: Sequence[bytes]) -> list[npt.NDArray[np.uint32]]: ...
+    def decode_bytes(self, ids: Iterable[int]) -> bytes: ...
+    def token_bytes(self) -> list[int]: ...
+    def save(self, path: Path) -> None: ...
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """The tokenizer that `save` wrote."""
+    def load(cls, path: Path) -> Self: ...
 
 
 def check_separator(tokenizer: TrainableTokenizer) -> None:

@@ -7,9 +7,11 @@ UTF-16 taken for UTF-8.
 """
 
 import codecs
+import contextlib
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -64,14 +66,12 @@ def whole_file(path: Path, compression: Compression | None) -> bytes:
     )
     if compression is None and path.exists() and path.stat().st_size > limit:
         raise too_long
-    chunks: list[bytes] = []
-    total = 0
+    content = bytearray()
     for chunk in file_chunks(path, compression):
-        chunks.append(chunk)
-        total += len(chunk)
-        if total > limit:  # a compressed file's size does not show it, and that of a file in /proc is 0
+        content += chunk
+        if len(content) > limit:  # a compressed file's size does not show it, and that of a file in /proc is 0
             raise too_long
-    return b"".join(chunks)
+    return bytes(content)
 
 
 def decode(raw: bytes, path: Path, *, final: bool = True, start: int = 0) -> str:
@@ -116,19 +116,12 @@ def _unmarked_encoding(raw: bytes) -> str | None:
     """UTF-16 or UTF-32 without a byte order mark, where the first bytes are that."""
     head = raw[: 1 << 16]
     # Of Latin letters in UTF-16 every second byte is NUL, the second of a pair where the lower byte comes first.
-    lower_first = head[1::2].count(0) > head[::2].count(0)
-    candidates = {
-        "UTF-32LE": codecs.utf_32_le_decode,
-        "UTF-32BE": codecs.utf_32_be_decode,
-        **({"UTF-16LE": codecs.utf_16_le_decode} if lower_first else {"UTF-16BE": codecs.utf_16_be_decode}),
-    }
-    for encoding, decoder in candidates.items():
-        try:
-            text, _ = decoder(head, "strict", False)  # the last character may be cut off
-        except UnicodeDecodeError:
-            continue
-        if text and not full_of_nuls(text):
-            return encoding
+    utf_16 = "UTF-16LE" if head[1::2].count(0) > head[::2].count(0) else "UTF-16BE"
+    for encoding in ("UTF-32LE", "UTF-32BE", utf_16):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = codecs.getincrementaldecoder(encoding)().decode(head)  # the last character may be cut off
+            if text and not full_of_nuls(text):
+                return encoding
     return None
 
 
@@ -141,18 +134,16 @@ def _unpacked(path: Path, compression: Compression) -> Iterator[bytes]:
     cannot be read.
     """
     limit = unpacked_limit(path)
-    waiting: list[bytes] = []
-    size = done = 0
+    waiting, total = bytearray(), 0
     for piece in _decompressed(path, compression):
-        waiting.append(piece)
-        size += len(piece)
-        if done + size > limit:
+        waiting += piece
+        total += len(piece)
+        if total > limit:
             raise unpacks_too_far(path, limit)
-        if size >= CHUNK_BYTES:
-            yield b"".join(waiting)
-            done, size = done + size, 0
+        if len(waiting) >= CHUNK_BYTES:
+            yield bytes(waiting)
             waiting.clear()
-    yield b"".join(waiting)
+    yield bytes(waiting)
 
 
 def unpacked_limit(path: Path) -> int:
@@ -168,11 +159,9 @@ def unpacks_too_far(path: Path, limit: int) -> SourceError:
 
 
 def _decompressed(path: Path, compression: Compression) -> Iterator[bytes]:
-    begin: Callable[[], Any]
-    damage: type[Exception]
-    if compression == "gz":
-        begin, damage = lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS), zlib.error
-    else:
+    begin: Callable[[], Any] = partial(zlib.decompressobj, wbits=16 + zlib.MAX_WBITS)
+    damage: type[Exception] = zlib.error
+    if compression == "zst":
         import zstandard  # only who reads .zst pays for it
 
         begin, damage = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError

@@ -84,7 +84,8 @@ def read_documents(path: Path, name: str, kind: FileKind, text_key: str) -> Iter
         if text := decode(whole_file(path, kind.compression), path):
             yield Document(name, text)
         return
-    for number, text in _rows(path, kind, text_key):
+    rows = _parquet_rows if kind.format == "parquet" else _jsonl_rows
+    for number, text in rows(path, kind, text_key):
         if text:
             yield Document(f"{name}:{number}", text)
 
@@ -97,23 +98,18 @@ def check_file(path: Path, kind: FileKind, text_key: str, limit_bytes: int) -> t
     """
     if kind.format == "text":
         head = bytearray()
-        whole = True
         for chunk in file_chunks(path, kind.compression):
             head += chunk
             if len(head) > limit_bytes:
-                whole = False
                 break
-        return len(head), decode(bytes(head), path, final=whole) != ""
+        return len(head), decode(bytes(head), path, final=len(head) <= limit_bytes) != ""
+    rows = _parquet_rows if kind.format == "parquet" else _jsonl_rows
     seen = 0
-    for _, text in islice(_rows(path, kind, text_key), QUICK_ROWS):
+    for _, text in islice(rows(path, kind, text_key), QUICK_ROWS):
         if text:
             return CHUNK_BYTES, True
         seen += 1
     return CHUNK_BYTES, seen == QUICK_ROWS
-
-
-def _rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int, str]]:
-    return _parquet_rows(path, text_key) if kind.format == "parquet" else _jsonl_rows(path, kind, text_key)
 
 
 def _jsonl_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int, str]]:
@@ -133,7 +129,8 @@ def _jsonl_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int
             if line and not line.isspace():
                 text = decode(line, path, start=offset).removeprefix("\ufeff")
                 if text.strip():
-                    yield number, _row_text(_row(text, f"{path} line {number}"), text_key, f"{path} line {number}")
+                    where = f"{path} line {number}"
+                    yield number, _row_text(_row(text, where), text_key, where)
             offset += len(line) + 1
 
 
@@ -174,13 +171,13 @@ def _listed(names: list[str]) -> str:
     return ", ".join([*shown, *(["..."] if len(names) > 10 else [])]) or "none"
 
 
-def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
+def _parquet_rows(path: Path, kind: FileKind, text_key: str) -> Iterator[tuple[int, str]]:
     """(row number from 1, text).
 
     A column may spell a word once and repeat it, so the bounds of compressed files hold here too.
     """
     import pyarrow  # only who reads .parquet pays for it
-    import pyarrow.parquet as parquet
+    from pyarrow import parquet, types
 
     check_plain(path)
     try:
@@ -191,7 +188,9 @@ def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
                 has = "has two columns" if text_key in names else "has no column"
                 raise SourceError("text_key", f"{path} {has} {text_key!r}; its columns: {_listed(names)}")
             column = file.schema_arrow.field(text_key).type
-            if not _is_text(column):
+            values = column.value_type if types.is_dictionary(column) else column
+            texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)  # null: all empty
+            if not any(is_text(values) for is_text in texts):
                 raise SourceError(
                     "text_key",
                     f"{path}: the column {text_key!r} has the type {_listed([str(column)])}, not string; if it holds "
@@ -216,13 +215,3 @@ def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
         if isinstance(error, OSError) and error.errno is not None:
             raise SourceError("path", f"{path} cannot be read: {error.strerror}") from error
         raise SourceError("path", f"{path} is no readable Parquet file ({reason:.300}); write it again") from error
-
-
-def _is_text(column: Any) -> bool:
-    """Whether a column's type says that it holds text; one of nothing but nulls has no type of its own."""
-    from pyarrow import types
-
-    kind = column.value_type if types.is_dictionary(column) else column
-    return any(
-        is_kind(kind) for is_kind in (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    )

@@ -1,6 +1,7 @@
 """A source whose entropy is known: no model can do better, a good one comes close."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +14,7 @@ MAX_CONTEXTS = 1024  # of which the stationary distribution is solved for, a den
 DOCUMENTS_AT_ONCE = 256
 
 
+@dataclass(eq=False, repr=False)
 class Markov(SyntheticSource):
     """A random Markov chain over num_symbols bytes: P(next symbol | the last `order` symbols).
 
@@ -34,33 +36,31 @@ class Markov(SyntheticSource):
     has not seen `order` symbols, and the end of a document (not charged) takes probability from the last symbols.
     """
 
-    def __init__(
-        self,
-        order: int = 1,
-        num_symbols: int = 16,
-        sharpness: float = 2.0,
-        num_documents: int = 2000,
-        document_bytes: int = 512,
-        seed: int = 0,
-        validation_fraction: float = 0.1,
-    ) -> None:
-        super().__init__(seed, num_documents, validation_fraction)
-        check_symbols("num_symbols", num_symbols)
+    order: int = 1
+    num_symbols: int = 16
+    sharpness: float = 2.0
+    num_documents: int = 2000
+    document_bytes: int = 512
+    seed: int = 0
+    validation_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        order, symbols = self.order, self.num_symbols
+        check_symbols("num_symbols", symbols)
         if order > 64:  # their number alone would take long to compute
             raise ValueError(f"order: {order} makes more than {MAX_CONTEXTS} contexts; give at most 10")
-        if order < 1 or num_symbols**order > MAX_CONTEXTS:
+        if order < 1 or symbols**order > MAX_CONTEXTS:
             raise ValueError(
-                f"order: {order} with {num_symbols} symbols makes {num_symbols ** max(order, 0)} contexts; "
+                f"order: {order} with {symbols} symbols makes {symbols ** max(order, 0)} contexts; "
                 f"give an order of at least 1 and at most {MAX_CONTEXTS} contexts"
             )
-        if not 0.0 < sharpness <= 4.0:
-            raise ValueError(f"sharpness: {sharpness} is not above 0 and at most 4")
-        if document_bytes <= order:
-            raise ValueError(f"document_bytes: {document_bytes} bytes are all context, order is {order}; give more")
-        self.order = order
-        self.num_symbols = num_symbols
-        self.sharpness = sharpness
-        self.document_bytes = document_bytes
+        if not 0.0 < self.sharpness <= 4.0:
+            raise ValueError(f"sharpness: {self.sharpness} is not above 0 and at most 4")
+        if self.document_bytes <= order:
+            raise ValueError(
+                f"document_bytes: {self.document_bytes} bytes are all context, order is {order}; give more"
+            )
 
     @cached_property
     def transition(self) -> npt.NDArray[np.float64]:

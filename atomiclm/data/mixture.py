@@ -1,13 +1,17 @@
-"""Several sources in one corpus, and which of them each training sample comes from."""
+"""Several sources in one corpus, which of them each training sample comes from, and the batches of any corpus."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from atomiclm.data.batches import Batch, Dataset, Flags, Ids
+from atomiclm.data.batches import Batch, Dataset, Ids
+from atomiclm.data.corpus import PreparedCorpus
+from atomiclm.data.order import Order
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
 from atomiclm.data.source import CorpusSource, SourcePart
+from atomiclm.data.validation import ValidationWindows, validation_batches
 from atomiclm.user_error import UserError
 
 BLOCK_SAMPLES = 4096
@@ -57,9 +61,8 @@ class Mixture(CorpusSource):
 
     def describe(self) -> str:
         total = sum(self.weights.values())
-        return "; ".join(
-            f"{self.weights[name] / total:.1%} {name}: {source.describe()}" for name, source in self.sources.items()
-        )
+        each = (f"{self.weights[name] / total:.1%} {name}: {part.describe()}" for name, part in self.sources.items())
+        return "; ".join(each)
 
     def faults(self) -> list[tuple[str, str]]:
         return [
@@ -152,21 +155,18 @@ class MixedDataset(Dataset):
 
 def _merged(rows: list[Ids], batches: list[Batch]) -> Batch:
     """One batch whose rows are those of `batches`, each in its position. No mask beside a mask means that all count."""
-    count, context_length = sum(map(len, rows)), batches[0].inputs.shape[1]
-    inputs, targets = np.empty((2, count, context_length), dtype=np.int64)
-    mask: Flags | None = None
-    documents: Ids | None = None
-    if any(batch.mask is not None for batch in batches):
-        mask = np.ones((count, context_length), dtype=np.bool_)
-    if any(batch.documents is not None for batch in batches):
-        documents = np.zeros((count, context_length), dtype=np.int64)
-    for here, batch in zip(rows, batches, strict=True):
-        inputs[here], targets[here] = batch.inputs, batch.targets
-        if mask is not None and batch.mask is not None:
-            mask[here] = batch.mask
-        if documents is not None and batch.documents is not None:
-            documents[here] = batch.documents
-    return Batch(inputs, targets, mask, documents)
+    order = np.argsort(np.concatenate(rows))
+
+    def joined(name: str, absent: int) -> Any:
+        parts = [getattr(batch, name) for batch in batches]
+        if all(part is None for part in parts):
+            return None
+        kind = np.bool_ if name == "mask" else np.int64
+        shapes = [batch.inputs.shape for batch in batches]
+        filled = [np.full(s, absent, kind) if p is None else p for p, s in zip(parts, shapes, strict=True)]
+        return np.concatenate(filled)[order]
+
+    return Batch(joined("inputs", 0), joined("targets", 0), joined("mask", 1), joined("documents", 0))
 
 
 def check_shares(shares: Mapping[str, float]) -> None:
@@ -177,3 +177,37 @@ def check_shares(shares: Mapping[str, float]) -> None:
                 f"weights: {name} has {share:.2g} of the samples; give it at least {2 / BLOCK_SAMPLES:.1e} of all, "
                 "or remove the source"
             )
+
+
+def training_batches(
+    corpus: PreparedCorpus, context_length: int, order: Order, separate_documents: bool = False
+) -> Dataset:
+    """Training samples: of one source as `order` says, of several mixed by their weights.
+
+    separate_documents: attention and positions stay within documents (`Batch.documents`)
+
+    Where a source counts answers only, `Batch.mask` says so. Raises ValueError when a source is too short for a row.
+    """
+    datasets = [
+        order.dataset(part.train, context_length, separate_documents=separate_documents, answers_only=part.answers_only)
+        for part in corpus.parts
+    ]
+    if len(datasets) == 1:
+        return datasets[0]
+    return MixedDataset(datasets, [p.weight for p in corpus.parts], order.seed, [p.name for p in corpus.parts])
+
+
+def create_dataloaders(
+    corpus: PreparedCorpus,
+    context_length: int,
+    batch_size: int,
+    order: Order,
+    *,
+    separate_documents: bool = False,
+    validation_batch_size: int | None = None,
+    first_step: int = 0,
+) -> tuple[Iterator[Batch], dict[str, ValidationWindows]]:
+    """(endless training batches from first_step on, a repeatable validation pass for each source) of a corpus."""
+    train = training_batches(corpus, context_length, order, separate_documents)
+    validation = validation_batches(corpus, context_length, validation_batch_size or batch_size, separate_documents)
+    return train.batches(batch_size, first_step), validation

@@ -5,6 +5,7 @@ with another batch size and a run on several machines see the same samples in th
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,11 +18,11 @@ from atomiclm.user_error import UserError
 _MOST_REPEATED = 2**20
 
 
+@dataclass(eq=False)
 class Order(ABC):
     """Base of the sampling orders. seed: which of the equally likely orders."""
 
-    def __init__(self, seed: int) -> None:
-        self.seed = seed
+    seed: int
 
     @abstractmethod
     def dataset(
@@ -99,28 +100,30 @@ class RandomWindows(WindowOrder):
         return (draws % np.uint64(num_tokens - context_length)).astype(np.int64)
 
 
+@dataclass(eq=False)
 class RepeatedWindows(WindowOrder):
     """The same `num_windows` windows again and again: a model that cannot learn them by heart has a fault.
 
     Sample i is window i modulo `num_windows`; the windows are the first ones that `RandomWindows` would draw.
     """
 
-    def __init__(self, seed: int, num_windows: int = 4) -> None:
-        super().__init__(seed)
-        if num_windows < 1:
-            raise ValueError(f"num_windows: {num_windows} is not positive; give at least 1")
-        if num_windows > _MOST_REPEATED:
+    num_windows: int = 4
+
+    def __post_init__(self) -> None:
+        if self.num_windows < 1:
+            raise ValueError(f"num_windows: {self.num_windows} is not positive; give at least 1")
+        if self.num_windows > _MOST_REPEATED:
             raise ValueError(
-                f"num_windows: {num_windows} is more than {_MOST_REPEATED:,}, which are all drawn for every batch; "
-                "give less, or use trainer/order=random"
+                f"num_windows: {self.num_windows} is more than {_MOST_REPEATED:,}, which are all drawn for every "
+                "batch; give less, or use trainer/order=random"
             )
-        self.num_windows = num_windows
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
         windows = RandomWindows(self.seed).starts(0, self.num_windows, num_tokens, context_length)
         return windows[(first_index + np.arange(count)) % self.num_windows]
 
 
+@dataclass(eq=False)
 class TextDataset(Dataset):
     """Training windows of a token stream, in the sequence an order gives.
 
@@ -131,20 +134,14 @@ class TextDataset(Dataset):
     counted: (num_tokens,) bool, which tokens count as targets (`Batch.mask`); None: all
     """
 
-    def __init__(
-        self,
-        tokens: Tokens,
-        context_length: int,
-        order: WindowOrder,
-        separator: int | None = None,
-        counted: Flags | None = None,
-    ) -> None:
-        check_stream(len(tokens), context_length)
-        self.tokens = tokens
-        self.context_length = context_length
-        self.order = order
-        self.separator = separator
-        self.counted = counted
+    tokens: Tokens
+    context_length: int
+    order: WindowOrder
+    separator: int | None = None
+    counted: Flags | None = None
+
+    def __post_init__(self) -> None:
+        check_stream(len(self.tokens), self.context_length)
 
     def samples(self, first_index: int, count: int) -> Batch:
         starts = self.order.starts(first_index, count, len(self.tokens), self.context_length)

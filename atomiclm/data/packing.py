@@ -1,5 +1,7 @@
 """Whole documents in rows: as few rows as best-fit packing needs, and no document cut that fits in one."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
@@ -42,6 +44,7 @@ def best_fit(lengths: npt.NDArray[np.int64], capacity: int) -> npt.NDArray[np.in
     return rows
 
 
+@dataclass(eq=False)
 class PackedDataset(Dataset):
     """Training samples that are rows of whole documents, the rows in a new order every epoch.
 
@@ -62,30 +65,23 @@ class PackedDataset(Dataset):
     Memory is three numbers a piece. Which documents share a row does not depend on seed or epoch.
     """
 
-    def __init__(
-        self,
-        tokens: Tokens,
-        context_length: int,
-        seed: int,
-        separator: int,
-        separate_documents: bool = False,
-        counted: Flags | None = None,
-    ) -> None:
-        if context_length < 1:
-            raise ValueError(f"context_length must be at least 1, it is {context_length}")
-        if len(tokens) == 0 or tokens[0] != separator:
+    tokens: Tokens
+    context_length: int
+    seed: int
+    separator: int
+    separate_documents: bool = False
+    counted: Flags | None = None
+
+    def __post_init__(self) -> None:
+        if self.context_length < 1:
+            raise ValueError(f"context_length must be at least 1, it is {self.context_length}")
+        if len(self.tokens) == 0 or self.tokens[0] != self.separator:
             raise ValueError(
-                f"tokens must begin with the separator {separator}, which stands before each document; "
+                f"tokens must begin with the separator {self.separator}, which stands before each document; "
                 "a stream without separators can only be cut into windows: trainer/order=shuffled"
             )
-        self.tokens = tokens
-        self.context_length = context_length
-        self.seed = seed
-        self.separator = separator
-        self.separate_documents = separate_documents
-        self.counted = counted
-        starts, lengths = _pieces(np.flatnonzero(tokens == separator), len(tokens), context_length)
-        rows = best_fit(lengths, context_length)
+        starts, lengths = _pieces(self.tokens == self.separator, self.context_length)
+        rows = best_fit(lengths, self.context_length)
         by_row = np.lexsort((starts, rows))
         self._starts, self._lengths = starts[by_row], lengths[by_row]
         self._first_piece = np.searchsorted(rows[by_row], np.arange(rows.max() + 2))
@@ -95,13 +91,10 @@ class PackedDataset(Dataset):
         """Rows that hold the whole corpus once."""
         return len(self._first_piece) - 1
 
-    @property
-    def padding_share(self) -> float:
-        """Share of the positions in an epoch's rows that hold no token."""
-        return 1.0 - len(self.tokens) / (self.rows_per_epoch * self.context_length)
-
     def facts(self) -> dict[str, float]:
-        return {"padding_share": self.padding_share, "rows_per_epoch": self.rows_per_epoch}
+        """`padding_share`: of the positions in an epoch's rows, those that hold no token."""
+        padding_share = 1.0 - len(self.tokens) / (self.rows_per_epoch * self.context_length)
+        return {"padding_share": padding_share, "rows_per_epoch": self.rows_per_epoch}
 
     def samples(self, first_index: int, count: int) -> Batch:
         """See Dataset. Always with a mask."""
@@ -129,20 +122,19 @@ class PackedDataset(Dataset):
                 following = self.tokens[start + 1 : start + length + 1]  # one short at the end of the stream
                 inputs[index, to] = self.tokens[start : start + length]
                 targets[index, column : column + len(following)] = following
-                mask[index, to] = True
-                if self.counted is not None:
-                    mask[index, to] = False
+                if self.counted is None:
+                    mask[index, to] = True
+                else:
                     mask[index, column : column + len(following)] = self.counted[start + 1 : start + length + 1]
                 documents[index, to] = number
                 column += length
         return Batch(inputs, targets, mask, documents if self.separate_documents else None)
 
 
-def _pieces(
-    starts: npt.NDArray[np.int64], num_tokens: int, capacity: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(starts, lengths) of the documents that begin at `starts`, those longer than capacity cut, in stream order."""
-    lengths = np.diff(starts, append=num_tokens)
+def _pieces(begins: Flags, capacity: int) -> tuple[Ids, Ids]:
+    """(starts, lengths) of the documents that begin at those tokens, longer ones than capacity cut, in stream order."""
+    starts = np.flatnonzero(begins)
+    lengths = np.diff(starts, append=len(begins))
     counts = -(-lengths // capacity)
     numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of each piece in its document
     cut = numbers * capacity

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,11 @@ import numpy as np
 
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.data.batches import Flags
-from atomiclm.data.cache import built_once, content_key
+from atomiclm.data.cache import Meter, Progress, built_once, content_key, silent
 from atomiclm.data.corpus import END_OF_TEXT, CorpusPart, PreparedCorpus, TrainableTokenizer, check_separator
-from atomiclm.data.progress import Meter, Progress, silent
 from atomiclm.data.reading import FORMAT, SourceText
 from atomiclm.data.shards import ShardWriter, TokenShard, check_manifest, open_shard, token_dtype
-from atomiclm.data.source import CorpusSource, Document
+from atomiclm.data.source import CorpusSource
 from atomiclm.data.split import Split, hash_number, split_document
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -187,16 +186,6 @@ def tokenizer_text(texts: Sequence[SourceText], meter: Meter) -> Iterator[str]:
 # From text to shards.
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """A part of a document that is encoded by itself. answers: (len(raw),) which bytes belong to an answer."""
-
-    writer: ShardWriter
-    raw: bytes
-    begins_document: bool
-    answers: Flags | None
-
-
 def _encode(
     texts: Sequence[SourceText], tokenizer: TrainableTokenizer, folder: Path, meter: Meter
 ) -> Mapping[str, Any]:
@@ -206,8 +195,8 @@ def _encode(
     assert token_bytes[separator] == 0, "a special token must stand for no bytes"
     has_answers = any(text.source.has_answers for text in texts)
     with (
-        ShardWriter(folder, "train", separator, token_bytes, has_answers) as train,
-        ShardWriter(folder, "validation", separator, token_bytes, has_answers) as validation,
+        closing(ShardWriter(folder, "train", separator, token_bytes, has_answers)) as train,
+        closing(ShardWriter(folder, "validation", separator, token_bytes, has_answers)) as validation,
     ):
         writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
         by_part = {}
@@ -232,42 +221,38 @@ def _encode(
 def _encode_source(
     text: SourceText, tokenizer: TrainableTokenizer, writers: Mapping[Split, ShardWriter], meter: Meter
 ) -> None:
-    waiting: list[_Piece] = []
+    waiting: list[tuple[ShardWriter, bytes, Flags | None, bool]] = []
     size = 0
+    for piece in _source_pieces(text, writers, meter):
+        waiting.append(piece)
+        size += len(piece[1])
+        if size >= PIECE_CHARACTERS:
+            _write(waiting, tokenizer)
+            waiting, size = [], 0
+    _write(waiting, tokenizer)
 
-    def flush() -> None:
-        ids = tokenizer.encode_arrays([piece.raw for piece in waiting])
-        for piece, row in zip(waiting, ids, strict=True):
-            if piece.begins_document:
-                piece.writer.begin_document()
-            piece.writer.write(row, piece.raw, piece.answers)
-        waiting.clear()
 
+def _write(waiting: list[tuple[ShardWriter, bytes, Flags | None, bool]], tokenizer: TrainableTokenizer) -> None:
+    ids = tokenizer.encode_arrays([raw for _, raw, _, _ in waiting])
+    for (writer, raw, answers, begins_document), row in zip(waiting, ids, strict=True):
+        writer.write(row, raw, answers, begins_document)
+
+
+def _source_pieces(
+    text: SourceText, writers: Mapping[Split, ShardWriter], meter: Meter
+) -> Iterator[tuple[ShardWriter, bytes, Flags | None, bool]]:
+    """Parts of documents that are encoded by themselves, and what `ShardWriter.write` is to know of them."""
     for document, raw in text.documents(meter):
-        for piece in _document_pieces(document, raw, text, writers):
-            waiting.append(piece)
-            size += len(piece.raw)
-            if size >= PIECE_CHARACTERS:
-                flush()
-                size = 0
-    flush()
-
-
-def _document_pieces(
-    document: Document, raw: bytes, text: SourceText, writers: Mapping[Split, ShardWriter]
-) -> Iterator[_Piece]:
-    answers = None
-    if text.source.has_answers:
-        answers = np.zeros(len(raw), dtype=np.bool_)
-        for first, past in document.answers:
+        answers = np.zeros(len(raw), dtype=np.bool_) if text.source.has_answers else None
+        for first, past in document.answers if answers is not None else ():
             answers[first:past] = True
-    done_bytes = 0
-    for split, part in split_document(document, raw, text.survey, text.source.validation_fraction):
-        for number, piece in enumerate(pieces(part)):
-            data = piece.encode()
-            stretch = None if answers is None else answers[done_bytes : done_bytes + len(data)]
-            done_bytes += len(data)
-            yield _Piece(writers[split], data, number == 0, stretch)
+        done_bytes = 0
+        for split, part in split_document(document, raw, text.survey, text.source.validation_fraction):
+            for number, piece in enumerate(pieces(part)):
+                data = piece.encode()
+                stretch = None if answers is None else answers[done_bytes : done_bytes + len(data)]
+                done_bytes += len(data)
+                yield writers[split], data, stretch, number == 0
 
 
 def pieces(text: str, size: int = PIECE_CHARACTERS) -> Iterator[str]:

@@ -7,14 +7,11 @@ import struct
 import weakref
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryFile
-from typing import IO
+from tempfile import SpooledTemporaryFile
 
 from atomiclm.atomic_io import read_json, write_atomic
-from atomiclm.data.cache import NOT_OURS, content_key
-from atomiclm.data.progress import Meter, Progress
+from atomiclm.data.cache import NOT_OURS, Meter, Progress, content_key
 from atomiclm.data.source import Document, SourceError, SourcePart, fraction_faults
 from atomiclm.data.split import Survey, check_split, digest_document, document_bytes, survey
 
@@ -75,10 +72,10 @@ class SourceText:
 
     def _read(self, meter: Meter) -> Iterator[tuple[Document, bytes]]:
         """Read the source, and spool what is read."""
-        spool = _Spool(self._root)
+        spool = None if self._survey_only else _Spool(self._root)
         for document in self.source.documents():
             raw = document_bytes(document)
-            if not self._survey_only:
+            if spool is not None:
                 spool.append(document, raw)
             yield document, raw
             meter.add(len(raw))
@@ -119,19 +116,15 @@ class _Spool:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._file: IO[bytes] = BytesIO()
+        disk = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())  # nothing is written yet
+        where = disk if os.access(disk, os.W_OK) else None
+        self._file = SpooledTemporaryFile(MEMORY_BYTES, dir=where)  # noqa: SIM115
+        weakref.finalize(self, self._file.close)
 
     def append(self, document: Document, raw: bytes) -> None:
         answers = [border for answer in document.answers for border in answer]
-        record = (_HEAD.pack(len(raw), len(answers)), raw, struct.pack(f"<{len(answers)}Q", *answers))
         try:
-            self._file.writelines(record)
-            if isinstance(self._file, BytesIO) and self._file.tell() > MEMORY_BYTES:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                file = TemporaryFile(dir=self._folder if os.access(self._folder, os.W_OK) else None)  # noqa: SIM115
-                weakref.finalize(self, file.close)
-                file.write(self._file.getbuffer())
-                self._file = file
+            self._file.write(_HEAD.pack(len(raw), len(answers)) + raw + struct.pack(f"<{len(answers)}Q", *answers))
         except OSError as error:  # a full disk: which one
             raise OSError(error.errno, error.strerror, error.filename or str(self._folder)) from error
 

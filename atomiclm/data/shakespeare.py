@@ -6,8 +6,7 @@ from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.cache_folder import default_cache_dir
-from atomiclm.data.cache import exclusive
-from atomiclm.data.progress import silent
+from atomiclm.data.cache import exclusive, silent
 from atomiclm.data.source import Document, SourceError, TextSource
 
 # karpathy/char-rnn, data/tinyshakespeare/input.txt
@@ -36,10 +35,9 @@ class Shakespeare(TextSource):
         return f"tinyshakespeare ({SIZE_BYTES / 1e6:.1f} MB)"
 
     def source_faults(self) -> list[tuple[str, str]]:
-        if self.path is None:  # whether a download will work is not tried
-            return []
         try:
-            _read(self.path)
+            if self.path is not None:  # whether a download will work is not tried
+                _read(self.path)
         except SourceError as error:
             return [(error.argument, error.message)]
         return []

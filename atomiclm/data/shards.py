@@ -5,8 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -92,6 +91,8 @@ def check_manifest(folder: Path, manifest: Mapping[str, Any], known: Mapping[str
                     raise ValueError(f"{split}.{count} must be the sum over its parts")
             if not all(isinstance(each["sha256"], str) and len(each["sha256"]) == 64 for each in (whole, *facts)):
                 raise ValueError(f"{split}.sha256 must be 64 hex digits")
+            if whole["tokens"] < 1:
+                raise ValueError(f"{split}.tokens must be positive")
             sizes[f"{split}.bin"] = dtype.itemsize * whole["tokens"]
             flags[f"{split}.answers.bin"] = whole["tokens"]
         if len(manifest["parts"]) != len(parts) or type(manifest["num_documents"]) is not int:
@@ -114,7 +115,7 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
     Raises ValueError for a shard that is not what its manifest says, OSError when it cannot be read.
     """
     path, facts = folder / f"{split}.bin", manifest[split]
-    tokens = _mapped(path, np.dtype(manifest["dtype"]), facts["tokens"])
+    tokens: Tokens = np.memmap(path, dtype=np.dtype(manifest["dtype"]), mode="r")
     separator, vocab_size = manifest["separator"], manifest["tokenizer"]["vocab_size"]
     documents = 0
     for first in range(0, len(tokens), CHECK_TOKENS):
@@ -131,21 +132,11 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
         )
     answers = None
     if f"{split}.answers.bin" in manifest["files"]:
-        flags = _mapped(folder / f"{split}.answers.bin", np.dtype(np.uint8), facts["tokens"])
+        flags = np.memmap(folder / f"{split}.answers.bin", dtype=np.uint8, mode="r")
         if flags.max() > 1:
             raise UserError(f"{folder / f'{split}.answers.bin'} holds a {flags.max()}, not flags; {_REMEDY} {folder}")
         answers = flags.view(np.bool_)
     return TokenShard(tokens, facts["bytes"], facts["documents"], facts["sha256"], separator, answers)
-
-
-def _mapped(path: Path, dtype: np.dtype[Any], length: int) -> npt.NDArray[Any]:
-    size = path.stat().st_size
-    if length < 1 or size != length * dtype.itemsize:
-        raise UserError(
-            f"{path} has {size:,} bytes where its manifest says {length:,} tokens of {dtype.itemsize}; "
-            f"{_REMEDY} {path.parent}"
-        )
-    return np.memmap(path, dtype=dtype, mode="r")
 
 
 @dataclass
@@ -181,12 +172,7 @@ class ShardWriter:
         self.whole = Written()
         self.source = Written()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
         self._file.close()
         if self._answers_file is not None:
             self._answers_file.close()
@@ -195,20 +181,18 @@ class ShardWriter:
         """What follows is of another source."""
         self.source = Written()
 
-    def begin_document(self) -> None:
-        """Write the separator that stands before each document, so that its first byte is a target like any other."""
-        self._file.write(self._separator)
-        if self._answers_file is not None:
-            self._answers_file.write(b"\0")
-        for written in (self.whole, self.source):
-            written.tokens += 1
-            written.documents += 1
-
-    def write(self, ids: Sequence[int] | npt.NDArray[np.uint32], raw: bytes, answers: Flags | None) -> None:
+    def write(
+        self, ids: Sequence[int] | npt.NDArray[np.uint32], raw: bytes, answers: Flags | None, begins_document: bool
+    ) -> None:
         """Append the ids of `raw`. Their bytes must add up to it: bits per byte divides by them.
 
         answers: (len(raw),) which bytes belong to an answer; None: none does
+        begins_document: whether the separator stands before it, so that its first byte is a target like any other
         """
+        if begins_document:
+            self._file.write(self._separator)
+            if self._answers_file is not None:
+                self._answers_file.write(b"\0")
         array = np.asarray(ids, dtype=self._dtype)
         lengths = self._token_bytes[array]
         covered = int(lengths.sum())
@@ -219,7 +203,8 @@ class ShardWriter:
             self._answers_file.write(flags.tobytes())
         for written in (self.whole, self.source):
             written.digest.update(raw)
-            written.tokens += len(array)
+            written.tokens += begins_document + len(array)
+            written.documents += begins_document
             written.bytes += len(raw)
 
 

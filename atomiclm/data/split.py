@@ -64,7 +64,7 @@ def digest_document(digest: "hashlib._Hash", document: Document, raw: bytes) -> 
         digest.update(repr(document.answers).encode())
 
 
-def survey(documents: Iterable[tuple[Document, bytes]], left_out: int = 0) -> Survey:
+def survey(documents: Iterable[tuple[Document, bytes]]) -> Survey:
     """Read all documents once."""
     digest = hashlib.sha256()
     num_bytes = num_documents = characters = 0
@@ -76,7 +76,7 @@ def survey(documents: Iterable[tuple[Document, bytes]], left_out: int = 0) -> Su
         num_bytes += len(raw)
         num_documents += 1
         characters = len(document.text) if num_documents == 1 else 0
-    return Survey(digest.hexdigest(), num_bytes, num_documents, lowest, highest, characters, left_out)
+    return Survey(digest.hexdigest(), num_bytes, num_documents, lowest, highest, characters, left_out=0)
 
 
 def split_document(document: Document, raw: bytes, found: Survey, fraction: float) -> Iterator[tuple[Split, str]]:

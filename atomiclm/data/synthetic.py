@@ -6,6 +6,7 @@ import json
 import string
 from abc import abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,12 +29,12 @@ class SyntheticSource(TextSource):
     validation_fraction: share of the documents held out, strictly between 0 and 1
     """
 
-    def __init__(self, seed: int, num_documents: int, validation_fraction: float) -> None:
-        super().__init__(validation_fraction)
-        if num_documents < 2:
-            raise ValueError(f"num_documents: {num_documents} cannot be split; give at least 2")
-        self.seed = seed
-        self.num_documents = num_documents
+    seed: int
+    num_documents: int
+
+    def __post_init__(self) -> None:
+        if self.num_documents < 2:
+            raise ValueError(f"num_documents: {self.num_documents} cannot be split; give at least 2")
 
     def stamp(self) -> str | None:
         arguments = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
@@ -80,12 +81,13 @@ class Draws:
         return np.argsort(self.uniform(bound), kind="stable")[:count].tolist()
 
 
-def check_symbols(name: str, count: int, least: int = 2) -> None:
+def check_symbols(name: str, count: int) -> None:
     """Raise ValueError when there are not that many symbols."""
-    if not least <= count <= len(SYMBOLS):
-        raise ValueError(f"{name}: {count} is not between {least} and {len(SYMBOLS)}, the symbols of one byte")
+    if not 2 <= count <= len(SYMBOLS):
+        raise ValueError(f"{name}: {count} is not between 2 and {len(SYMBOLS)}, the symbols of one byte")
 
 
+@dataclass(eq=False, repr=False)
 class Copy(QuestionSource):
     """Random symbols, a mark, and the same symbols again: "qfza|qfza". The second copy is the answer.
 
@@ -97,24 +99,19 @@ class Copy(QuestionSource):
 
     has_answers = True
 
-    def __init__(
-        self,
-        min_length: int = 8,
-        max_length: int = 16,
-        num_symbols: int = 16,
-        num_documents: int = 20_000,
-        answers_only: bool = True,
-        seed: int = 0,
-        validation_fraction: float = 0.05,
-    ) -> None:
-        super().__init__(seed, num_documents, validation_fraction)
-        check_symbols("num_symbols", num_symbols)
-        if not 1 <= min_length <= max_length:
-            raise ValueError(f"min_length: {min_length} is not between 1 and max_length={max_length}")
-        self.min_length = min_length
-        self.max_length = max_length
-        self.num_symbols = num_symbols
-        self.answers_only = answers_only
+    min_length: int = 8
+    max_length: int = 16
+    num_symbols: int = 16
+    num_documents: int = 20_000
+    answers_only: bool = True
+    seed: int = 0
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_symbols("num_symbols", self.num_symbols)
+        if not 1 <= self.min_length <= self.max_length:
+            raise ValueError(f"min_length: {self.min_length} is not between 1 and max_length={self.max_length}")
 
     def document(self, draws: Draws) -> tuple[str, tuple[tuple[int, int], ...]]:
         length = self.min_length + draws.below(self.max_length - self.min_length + 1, 1)[0]
@@ -122,6 +119,7 @@ class Copy(QuestionSource):
         return f"{word}{MARK}{word}", ((length + 1, 2 * length + 1),)
 
 
+@dataclass(eq=False, repr=False)
 class AssociativeRecall(QuestionSource):
     """Keys with values, a mark, and keys again, each to be followed by its value: "aXbYcZ|cZaX".
 
@@ -138,32 +136,25 @@ class AssociativeRecall(QuestionSource):
 
     has_answers = True
 
-    def __init__(
-        self,
-        num_pairs: int = 8,
-        num_queries: int | None = None,
-        num_keys: int = 24,
-        num_values: int = 24,
-        num_documents: int = 20_000,
-        answers_only: bool = True,
-        seed: int = 0,
-        validation_fraction: float = 0.05,
-    ) -> None:
-        super().__init__(seed, num_documents, validation_fraction)
-        check_symbols("num_keys + num_values", num_keys + num_values)
-        if num_values < 2:
-            raise ValueError(f"num_values: {num_values} leaves nothing to recall; give at least 2")
-        if not 1 <= num_pairs <= num_keys:
-            raise ValueError(f"num_pairs: {num_pairs} is not between 1 and num_keys={num_keys}; keys must differ")
-        if num_queries is not None and not 1 <= num_queries <= num_pairs:
-            raise ValueError(
-                f"num_queries: {num_queries} is not between 1 and num_pairs={num_pairs}; null asks for all"
-            )
-        self.num_pairs = num_pairs
-        self.num_queries = num_queries
-        self.num_keys = num_keys
-        self.num_values = num_values
-        self.answers_only = answers_only
+    num_pairs: int = 8
+    num_queries: int | None = None
+    num_keys: int = 24
+    num_values: int = 24
+    num_documents: int = 20_000
+    answers_only: bool = True
+    seed: int = 0
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        pairs, keys, queries = self.num_pairs, self.num_keys, self.num_queries
+        check_symbols("num_keys + num_values", keys + self.num_values)
+        if self.num_values < 2:
+            raise ValueError(f"num_values: {self.num_values} leaves nothing to recall; give at least 2")
+        if not 1 <= pairs <= keys:
+            raise ValueError(f"num_pairs: {pairs} is not between 1 and num_keys={keys}; keys must differ")
+        if queries is not None and not 1 <= queries <= pairs:
+            raise ValueError(f"num_queries: {queries} is not between 1 and num_pairs={pairs}; null asks for all")
 
     def document(self, draws: Draws) -> tuple[str, tuple[tuple[int, int], ...]]:
         keys = [SYMBOLS[key] for key in draws.distinct(self.num_keys, self.num_pairs)]
@@ -187,6 +178,7 @@ NEEDLE = "The pass key is #{key}. Keep it in mind."
 QUESTION = "What is the pass key? It is #"
 
 
+@dataclass(eq=False, repr=False)
 class Passkey(QuestionSource):
     """A number hidden in filler text, and asked for at the end.
 
@@ -200,23 +192,19 @@ class Passkey(QuestionSource):
 
     has_answers = True
 
-    def __init__(
-        self,
-        num_digits: int = 5,
-        filler_sentences: int = 4,
-        num_documents: int = 5000,
-        answers_only: bool = False,
-        seed: int = 0,
-        validation_fraction: float = 0.05,
-    ) -> None:
-        super().__init__(seed, num_documents, validation_fraction)
-        if num_digits < 1:
-            raise ValueError(f"num_digits: {num_digits} is no key; give at least 1")
-        if filler_sentences < 0:
-            raise ValueError(f"filler_sentences: {filler_sentences} is negative; 0 hides the key in nothing")
-        self.num_digits = num_digits
-        self.filler_sentences = filler_sentences
-        self.answers_only = answers_only
+    num_digits: int = 5
+    filler_sentences: int = 4
+    num_documents: int = 5000
+    answers_only: bool = False
+    seed: int = 0
+    validation_fraction: float = 0.05
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_digits < 1:
+            raise ValueError(f"num_digits: {self.num_digits} is no key; give at least 1")
+        if self.filler_sentences < 0:
+            raise ValueError(f"filler_sentences: {self.filler_sentences} is negative; 0 hides the key in nothing")
 
     def document(self, draws: Draws) -> tuple[str, tuple[tuple[int, int], ...]]:
         key = "".join(map(str, draws.below(10, self.num_digits)))

@@ -25,6 +25,7 @@ class _File:
     kind: FileKind
 
 
+@dataclass(eq=False)
 class TextFiles(TextSource):
     """A file, every readable file under a folder, or the files a glob matches.
 
@@ -39,10 +40,9 @@ class TextFiles(TextSource):
     must be readable and hold text. Text must be UTF-8 (`file_bytes.py` says what happens to byte order marks).
     """
 
-    def __init__(self, path: str, validation_fraction: float = 0.1, text_key: str = "text") -> None:
-        super().__init__(validation_fraction)
-        self.path = path
-        self.text_key = text_key
+    path: str
+    validation_fraction: float = 0.1
+    text_key: str = "text"
 
     def describe(self) -> str:
         files = self._files()

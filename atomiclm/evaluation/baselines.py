@@ -22,11 +22,10 @@ Time is bounded by taking the last NGRAM_TRAIN_BYTES, BZ2_TRAIN_BYTES and XZ_TRA
 
 import bz2
 import lzma
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,7 +48,8 @@ def baselines(train: bytes, validation: bytes, working_on: Callable[[str], None]
     working_on("n-grams")
     bigram, five_gram = ngram_bits_per_byte(train[-NGRAM_TRAIN_BYTES:], validation, orders=(2, 5))
     found = {"uniform": UNIFORM_BITS, "bigram": bigram, "5-gram": five_gram}
-    for name, start, last_bytes in (("bz2", _bz2, BZ2_TRAIN_BYTES), ("xz", _xz, XZ_TRAIN_BYTES)):
+    bzip2, xz = partial(bz2.BZ2Compressor, 9), partial(lzma.LZMACompressor, preset=9 | lzma.PRESET_EXTREME)
+    for name, start, last_bytes in (("bz2", bzip2, BZ2_TRAIN_BYTES), ("xz", xz, XZ_TRAIN_BYTES)):
         found[name] = compressor_bits_per_byte(start, train[-last_bytes:], validation, partial(working_on, name))
     return found
 
@@ -64,20 +64,12 @@ def notes(num_train_bytes: int) -> list[str]:
     ]
 
 
-class Compressor(Protocol):
-    """What `bz2.BZ2Compressor` is."""
-
-    def compress(self, data: bytes, /) -> bytes: ...
-
-    def flush(self) -> bytes: ...
-
-
 def compressor_bits_per_byte(
-    start: Callable[[], Compressor], train: bytes, validation: bytes, report: Callable[[], None] = lambda: None
+    start: Callable[[], Any], train: bytes, validation: bytes, report: Callable[[], None] = lambda: None
 ) -> float:
     """Bits that a compressor adds for each validation byte after the training bytes.
 
-    start: makes a compressor that has seen nothing
+    start: makes a compressor that has seen nothing, such as `bz2.BZ2Compressor`
     report: called now and then, from two threads
     """
     _check(validation)
@@ -94,14 +86,6 @@ def compressor_bits_per_byte(
     return 8.0 * (with_validation - without) / len(validation)
 
 
-def _bz2() -> Compressor:
-    return bz2.BZ2Compressor(9)
-
-
-def _xz() -> Compressor:
-    return lzma.LZMACompressor(preset=9 | lzma.PRESET_EXTREME)
-
-
 def ngram_bits_per_byte(train: bytes, validation: bytes, orders: tuple[int, ...]) -> list[float]:
     """Bits per validation byte of interpolated Witten-Bell byte n-grams, one figure for each order (1 to 7)."""
     _check(validation)
@@ -115,20 +99,9 @@ def ngram_bits_per_byte(train: bytes, validation: bytes, orders: tuple[int, ...]
         # Where the training text is shorter than the context, the first bytes keep their shorter one.
         lacking = max(0, order - 1 - len(history))
         keys = _keys(stream[max(0, len(history) - (order - 1)) :], order)
-        probability[lacking:] = _interpolated(_counts(train, order), keys, probability[lacking:])
+        probability[lacking:] = _interpolated(train, order, keys, probability[lacking:])
         found[order] = float(-np.log2(probability).sum() / len(validation))
     return [found[order] for order in orders]
-
-
-@dataclass(frozen=True, slots=True)
-class _Counts:
-    """How often each n-gram was seen, and each context, and with how many different next bytes. Keys are sorted."""
-
-    grams: Keys
-    gram_counts: Keys
-    contexts: Keys
-    context_counts: Keys
-    context_distinct: Keys
 
 
 def _keys(stream: npt.NDArray[np.uint8], order: int) -> Keys:
@@ -141,20 +114,6 @@ def _keys(stream: npt.NDArray[np.uint8], order: int) -> Keys:
     return keys
 
 
-def _counts(train: bytes, order: int) -> _Counts:
-    stream = np.frombuffer(train, dtype=np.uint8)
-    parts = [np.unique(keys, return_counts=True) for keys in _key_chunks(stream, order)]
-    grams, gram_counts = _summed(np.concatenate([part[0] for part in parts]), np.concatenate([p[1] for p in parts]))
-    contexts, context_counts = _summed(grams >> 8, gram_counts)
-    _, context_distinct = _summed(grams >> 8, np.ones_like(gram_counts))
-    return _Counts(grams, gram_counts, contexts, context_counts, context_distinct)
-
-
-def _key_chunks(stream: npt.NDArray[np.uint8], order: int) -> Iterator[Keys]:
-    for first in range(0, max(1, len(stream)), COUNT_CHUNK_BYTES):
-        yield _keys(stream[first : first + COUNT_CHUNK_BYTES + order - 1], order)
-
-
 def _summed(keys: Keys, counts: Keys) -> tuple[Keys, Keys]:
     """Distinct keys, sorted, and for each the sum of its counts."""
     if len(keys) == 0:
@@ -165,11 +124,19 @@ def _summed(keys: Keys, counts: Keys) -> tuple[Keys, Keys]:
     return keys[firsts], np.add.reduceat(counts, firsts)
 
 
-def _interpolated(counts: _Counts, keys: Keys, shorter: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _interpolated(train: bytes, order: int, keys: Keys, shorter: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     """P(c | h) of each key h c, given P(c | h') in `shorter`."""
-    gram = _looked_up(counts.grams, counts.gram_counts, keys)
-    total = _looked_up(counts.contexts, counts.context_counts, keys >> 8)
-    distinct = _looked_up(counts.contexts, counts.context_distinct, keys >> 8)
+    stream = np.frombuffer(train, dtype=np.uint8)
+    parts = [
+        np.unique(_keys(stream[first : first + COUNT_CHUNK_BYTES + order - 1], order), return_counts=True)
+        for first in range(0, max(1, len(stream)), COUNT_CHUNK_BYTES)
+    ]
+    grams, gram_counts = _summed(*map(np.concatenate, zip(*parts, strict=True)))
+    contexts, context_counts = _summed(grams >> 8, gram_counts)
+    _, context_distinct = _summed(grams >> 8, np.ones_like(gram_counts))
+    gram = _looked_up(grams, gram_counts, keys)
+    total = _looked_up(contexts, context_counts, keys >> 8)
+    distinct = _looked_up(contexts, context_distinct, keys >> 8)
     seen = total > 0
     probability = shorter.copy()
     probability[seen] = (gram[seen] + distinct[seen] * shorter[seen]) / (total[seen] + distinct[seen])

@@ -1,7 +1,6 @@
 """Copying in context: does a model repeat a string it has seen once, so many tokens ago?"""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from atomiclm.data.batches import Ids
 from atomiclm.data.synthetic import Draws
 from atomiclm.evaluation.protocol import (
     Conditions,
-    Described,
     EvaluationProtocol,
     Measured,
     Subject,
@@ -50,6 +48,7 @@ class Induction(EvaluationProtocol):
 
     name = "induction"
     counts_tokens = True
+    independent_of = "separate_documents"  # a row is one document
 
     def __init__(
         self, string_tokens: int = 32, distances: Sequence[int] | None = None, num_strings: int = 64, seed: int = 0
@@ -91,42 +90,33 @@ class Induction(EvaluationProtocol):
             "seed": self.seed,
         }
 
-    def describe(self, conditions: Conditions) -> Described:
-        """Without `separate_documents`: a row is one document."""
-        described = super().describe(conditions)
-        compared = {name: value for name, value in described.compared.items() if name != "separate_documents"}
-        return Described(described.name, compared, described.recorded)
-
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
         figures, notes = dict[str, float](), list[str]()
-        strings = _strings(_text_tokens(conditions), self.num_strings, self.string_tokens, self.seed)
-        text = _text(conditions)
+        tokens, text = _text_tokens(conditions), _text(conditions)
+        drawn = [
+            Draws("Induction", self.seed, n).distinct(len(tokens), self.string_tokens) for n in range(self.num_strings)
+        ]
+        strings = tokens[np.asarray(drawn, dtype=np.int64)]
         for distance in self.settings(conditions)["distances"]:
             if refusal := subject.refusal(distance + self.string_tokens):
                 notes.append(f"{distance} tokens back: {refusal}")
                 continue
             sequences = _sequences(strings, text, distance, conditions.parts[0].validation.separator)
-            found = _copied(subject, sequences, self.string_tokens, distance)
-            figures |= {f"copy_accuracy/{distance}": found.accuracy, f"copy_loss/{distance}": found.again}
-            figures[f"loss_drop/{distance}"] = found.first - found.again
+            first, again, accuracy = _copied(subject, sequences, self.string_tokens, distance)
+            figures |= {f"copy_accuracy/{distance}": accuracy, f"copy_loss/{distance}": again}
+            figures[f"loss_drop/{distance}"] = first - again
         return Measured(figures, notes=notes)
 
 
-@dataclass(frozen=True)
-class _Copied:
+def _copied(subject: Subject, sequences: Ids, string_tokens: int, distance: int) -> tuple[float, float, float]:
     """Nats per token of the first and the second occurrence, and the share of the second that was likeliest."""
-
-    first: float
-    again: float
-    accuracy: float
-
-
-def _copied(subject: Subject, sequences: Ids, string_tokens: int, distance: int) -> _Copied:
     first, again, right = 0.0, 0.0, 0
     rest = slice(1, string_tokens)  # targets of s_2 ... s_L at the first occurrence
     repeated = slice(distance + 1, distance + string_tokens)
     with evaluating(subject.model):
-        for rows in _split(sequences, subject.rows(sequences.shape[1] - 1)):
+        num_rows = subject.rows(sequences.shape[1] - 1)
+        for begin in range(0, len(sequences), num_rows):
+            rows = np.ascontiguousarray(sequences[begin : begin + num_rows])
             batch = Batch(rows[:, :-1], rows[:, 1:])
             logits = logits_of(subject.forward, batch, subject.device)
             targets = torch.from_numpy(batch.targets).to(subject.device)
@@ -135,12 +125,7 @@ def _copied(subject: Subject, sequences: Ids, string_tokens: int, distance: int)
             again += float(nats[:, repeated].sum())
             right += int((logits[:, repeated].argmax(-1) == targets[:, repeated]).sum())
     count = len(sequences) * (string_tokens - 1)
-    return _Copied(first / count, again / count, right / count)
-
-
-def _split(sequences: Ids, rows: int) -> Iterator[Ids]:
-    for begin in range(0, len(sequences), rows):
-        yield np.ascontiguousarray(sequences[begin : begin + rows])
+    return first / count, again / count, right / count
 
 
 def _sequences(strings: Ids, text: Ids, distance: int, separator: int) -> Ids:
@@ -151,12 +136,6 @@ def _sequences(strings: Ids, text: Ids, distance: int, separator: int) -> Ids:
     filling = text[begins[:, None] + np.arange(between)]
     begin = np.full((len(strings), 1), separator, dtype=np.int64)
     return np.concatenate([begin, strings, filling, strings], axis=1)
-
-
-def _strings(tokens: Ids, count: int, length: int, seed: int) -> Ids:
-    """(count, length) different tokens in each row."""
-    drawn = [Draws("Induction", seed, number).distinct(len(tokens), length) for number in range(count)]
-    return tokens[np.asarray(drawn, dtype=np.int64)]
 
 
 def _text_tokens(conditions: Conditions) -> Ids:

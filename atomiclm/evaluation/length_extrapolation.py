@@ -13,7 +13,6 @@ from atomiclm.evaluation.bits_per_byte import Validation
 from atomiclm.evaluation.by_position import PositionSums, positions_of
 from atomiclm.evaluation.protocol import (
     Conditions,
-    Described,
     EvaluationProtocol,
     Measured,
     Scored,
@@ -47,6 +46,7 @@ class LengthExtrapolation(EvaluationProtocol):
 
     name = "length_extrapolation"
     counts_tokens = True  # which targets are beyond T depends on the tokenizer
+    independent_of = "context_length"  # the model's own: no window is of that
 
     def __init__(self, lengths: Sequence[int] = (1, 2, 4, 8)) -> None:
         if not lengths or min(lengths) < 1:
@@ -66,12 +66,6 @@ class LengthExtrapolation(EvaluationProtocol):
                     f"of {text}; give at most {available // conditions.trained_length}, or hold out more text"
                 )
         return {"lengths": list(self.lengths), "trained_length": conditions.trained_length}
-
-    def describe(self, conditions: Conditions) -> Described:
-        """Without the model's own context: no window is of that."""
-        described = super().describe(conditions)
-        recorded = {name: value for name, value in described.recorded.items() if name != "context_length"}
-        return Described(described.name, described.compared, recorded)
 
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
         self.settings(conditions)

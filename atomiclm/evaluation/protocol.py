@@ -54,9 +54,8 @@ class Described:
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
         """Raise ValueError unless these are what `facts` gave."""
-        parts = (facts.get("protocol"), facts.get("compared"), facts.get("recorded"))
-        match parts:
-            case (str() as name, Mapping() as compared, Mapping() as recorded):
+        match facts:
+            case {"protocol": str() as name, "compared": Mapping() as compared, "recorded": Mapping() as recorded}:
                 return cls(name, compared, recorded)
         raise ValueError(
             f"not the description of a protocol: it needs protocol, compared and recorded, it has {[*facts]}"
@@ -107,24 +106,6 @@ class Conditions:
     @property
     def validation_bytes(self) -> int:
         return sum(part.validation.num_bytes for part in self.parts)
-
-    @property
-    def tokenizer_sha256(self) -> str:
-        """Of everything that decides how the text becomes tokens."""
-        return self.corpus.tokenizer.digest()
-
-    def text(self) -> dict[str, Any]:
-        """What must agree for figures on this text to meet."""
-        return {"validation_sha256": self.validation_sha256, "separate_documents": self.separate_documents}
-
-    def recorded(self) -> dict[str, Any]:
-        """What may differ, and is written down."""
-        return {
-            "context_length": self.context_length,
-            "precision": self.precision,
-            "tokenizer_sha256": self.tokenizer_sha256,
-            **({"source": self.source} if self.source else {}),
-        }
 
     def windows(
         self, part: CorpusPart, context_length: int, batch_size: int, stride: int | None = None
@@ -191,11 +172,13 @@ class EvaluationProtocol(ABC):
     name: in files and on the command line
     revision: of what is measured; to be raised when equal settings come to mean something else
     counts_tokens: whether figures count in tokens, so that they meet only under one tokenizer
+    independent_of: the condition that decides nothing here, and is left out of the description
     """
 
     name: ClassVar[str]
     revision: ClassVar[int] = 1
     counts_tokens: ClassVar[bool] = False
+    independent_of: ClassVar[str] = ""
 
     def settings(self, conditions: Conditions) -> dict[str, Any]:
         """What is set, with defaults that depend on the conditions worked out (JSON values).
@@ -207,10 +190,22 @@ class EvaluationProtocol(ABC):
 
     def describe(self, conditions: Conditions) -> Described:
         """How the figures come about."""
-        compared = {"revision": self.revision, **self.settings(conditions), **conditions.text()}
-        recorded = conditions.recorded()
+        compared = {
+            "revision": self.revision,
+            **self.settings(conditions),
+            "validation_sha256": conditions.validation_sha256,
+            "separate_documents": conditions.separate_documents,
+        }
+        recorded = {
+            "context_length": conditions.context_length,
+            "precision": conditions.precision,
+            "tokenizer_sha256": conditions.corpus.tokenizer.digest(),
+            **({"source": conditions.source} if conditions.source else {}),
+        }
         if self.counts_tokens:
             compared["tokenizer_sha256"] = recorded.pop("tokenizer_sha256")
+        for half in (compared, recorded):
+            half.pop(self.independent_of, None)
         return Described(self.name, compared, recorded)
 
     @abstractmethod

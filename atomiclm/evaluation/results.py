@@ -11,10 +11,10 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from atomiclm.atomic_io import read_file
 from atomiclm.evaluation.protocol import Curve, Described, Measured, content_hash
@@ -78,22 +78,6 @@ class EvaluationResult:
         lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in content.items()]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """Inverse of `to_json`; ValueError where that did not write it."""
-        try:
-            content = json.loads(data)
-            measured = Measured(content["figures"], content["curves"], content["notes"])
-            return cls(
-                Described.from_facts(content),
-                content["checkpoint"],
-                content["weights_sha256"],
-                content["model"],
-                measured,
-            )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"not what an evaluation writes ({error!r})") from error
-
 
 def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapping[str, Any]) -> Path:
     """Where the result of this question about a run is saved."""
@@ -104,9 +88,13 @@ def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapp
 def read_result(path: Path) -> EvaluationResult:
     """The result in a file; ValueError if it is damaged."""
     try:
-        return EvaluationResult.from_json(read_file(path))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({error}); remove it, and evaluate --save writes it again") from error
+        content = json.loads(read_file(path))
+        measured = Measured(content["figures"], content["curves"], content["notes"])
+        protocol, model = Described.from_facts(content), content["model"]
+        return EvaluationResult(protocol, content["checkpoint"], content["weights_sha256"], model, measured)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        reason = error if isinstance(error, ValueError) else f"not what an evaluation writes: {error!r}"
+        raise UserError(f"{path} is damaged ({reason}); remove it, and evaluate --save writes it again") from error
 
 
 def read_evaluations(run: str | Path) -> list[EvaluationResult]:
@@ -119,21 +107,11 @@ def read_evaluations(run: str | Path) -> list[EvaluationResult]:
     return sorted(found, key=lambda result: (result.protocol.name, result.step, str(sorted(result.model.items()))))
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A result, of which run, and whether it was saved before."""
-
-    run: str
-    result: EvaluationResult
-    saved: bool
-
-
-def to_terminal(answer: Answer, validation_bytes: int) -> Iterator[str]:
+def to_terminal(run: str, result: EvaluationResult, saved: bool, validation_bytes: int) -> Iterator[str]:
     """Lines: what was measured and how, its figures, and its curve by position where it has one."""
-    result = answer.result
     protocol, figures = result.protocol, dict(result.measured.figures)
     known = {**protocol.compared, **protocol.recorded}
-    words = [answer.run, result.checkpoint]
+    words = [run, result.checkpoint]
     if protocol.name != "bits_per_byte":
         words.append(protocol.name)
     if "bits_per_byte" in figures:
@@ -143,8 +121,10 @@ def to_terminal(answer: Answer, validation_bytes: int) -> Iterator[str]:
     words += ["documents apart"] if known.get("separate_documents") else []
     words += [f"source {known['source']}"] if "source" in known else []
     words += [f"{name} {known[name]}" for name in ("stride", "trained_length") if name in known]
-    words += [_setting(name, value) for name, value in result.model.items()]
-    words += ["saved before"] if answer.saved else []
+    for name, value in result.model.items():
+        part = name.removesuffix("._target_")  # a class by the part it fills
+        words.append(f"{part}={value if part == name else str(value).rpartition('.')[2]}")
+    words += ["saved before"] if saved else []
     yield "  ".join(words)
     yield from _grouped(figures)
     if "binned" in result.measured.curves:
@@ -152,28 +132,17 @@ def to_terminal(answer: Answer, validation_bytes: int) -> Iterator[str]:
     yield from (f"    not measured: {note}" for note in result.measured.notes)
 
 
-def _setting(name: str, value: Any) -> str:
-    """A changed setting; a class by the part it fills."""
-    if name.endswith("._target_"):
-        return f"{name.removesuffix('._target_')}={str(value).rpartition('.')[2]}"
-    return f"{name}={value}"
-
-
 def _grouped(figures: dict[str, float]) -> Iterator[str]:
-    """One line a figure; figures of one kind (`name/1x`, `name/2x`) in one table, a row each."""
-    several = {name.partition("/")[2] for name in figures if "/" in name}
-    kinds = list(dict.fromkeys(name.partition("/")[0] for name in figures if "/" in name))
-    for name in figures:
-        if "/" not in name:
-            yield f"    {name:32} {figures[name]:.4f}"
-    if len(kinds) == 1:
-        yield from (f"    {name:32} {value:.4f}" for name, value in figures.items() if "/" in name)
-    elif kinds:
+    """One line a figure; figures of several kinds (`loss/1x`, `bits_per_byte/1x`) in one table, a row each part."""
+    split = [name.split("/", 1) for name in figures if "/" in name]
+    kinds, parts = dict.fromkeys(kind for kind, _ in split), dict.fromkeys(part for _, part in split)
+    in_table = len(kinds) > 1
+    yield from (f"    {name:32} {value:.4f}" for name, value in figures.items() if not (in_table and "/" in name))
+    if in_table:
         yield "    " + " " * 10 + "".join(f"{kind:>22}" for kind in kinds)
-        for part in dict.fromkeys(name.partition("/")[2] for name in figures if name.partition("/")[2] in several):
-            if part:
-                cells = [figures.get(f"{kind}/{part}") for kind in kinds]
-                yield f"    {part:>10}" + "".join(f"{'' if cell is None else f'{cell:.4f}':>22}" for cell in cells)
+        for part in parts:
+            cells = [figures.get(f"{kind}/{part}") for kind in kinds]
+            yield f"    {part:>10}" + "".join(f"{'' if cell is None else f'{cell:.4f}':>22}" for cell in cells)
 
 
 def _curve(curve: Curve) -> Iterator[str]:
@@ -183,21 +152,19 @@ def _curve(curve: Curve) -> Iterator[str]:
         yield f"    {position:>16}{loss:>16.4f}{bits:>16.4f}{tokens:>16,}"
 
 
-def to_json(answers: Sequence[Answer]) -> str:
+def to_json(results: Iterable[tuple[str, EvaluationResult]]) -> str:
     """A list, one object a result, as its file has it, with the run beside it."""
-    objects = [{"run": answer.run, **json.loads(answer.result.to_json())} for answer in answers]
+    objects = [{"run": run, **json.loads(result.to_json())} for run, result in results]
     return json.dumps(objects, indent=2) + "\n"
 
 
-def to_csv(answers: Iterable[Answer]) -> str:
+def to_csv(results: Iterable[tuple[str, EvaluationResult]]) -> str:
     """Figures alone, one a line: run, checkpoint, protocol with hash, changed settings, figure, value."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "checkpoint", "protocol", "model", "figure", "value"])
-    for answer in answers:
-        result = answer.result
+    for run, result in results:
         changed = " ".join(f"{name}={value}" for name, value in result.model.items())
         for name, value in result.measured.figures.items():
-            row = [answer.run, result.checkpoint, result.protocol.comparability, changed, name, repr(value)]
-            writer.writerow(row)
+            writer.writerow([run, result.checkpoint, result.protocol.comparability, changed, name, repr(value)])
     return out.getvalue()

@@ -1,5 +1,6 @@
 """The evaluations of a run while it trains: how often, and the row that its record gets each time."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from atomiclm.evaluation.recall import Recall
 from atomiclm.model import Decoder
 
 
+@dataclass
 class Evaluation:
     """The evaluations of a run; see conf/evaluation/default.yaml for the meaning of each value.
 
@@ -18,33 +20,26 @@ class Evaluation:
         ValueError: a value is out of range.
     """
 
-    def __init__(
-        self,
-        times: int = 5,
-        batch_size: int = 32,
-        anchors: bool = True,
-        samples: int = 2,
-        sample_times: int = 2,
-        sample_prompt: str = "",
-        sample_tokens: int = 128,
-        sample_temperature: float = 0.8,
-    ) -> None:
-        self.times = times
-        self.batch_size = batch_size
-        self.anchors = anchors
-        self.samples = samples
-        self.sample_times = sample_times
-        self.sample_prompt = sample_prompt
-        self.sample_tokens = sample_tokens
-        self.sample_temperature = sample_temperature
+    times: int = 5
+    batch_size: int = 32
+    anchors: bool = True
+    samples: int = 2
+    sample_times: int = 2
+    sample_prompt: str = ""
+    sample_tokens: int = 128
+    sample_temperature: float = 0.8
+
+    def __post_init__(self) -> None:
         for name in ("times", "samples", "sample_times"):
-            if vars(self)[name] < 0:
-                raise ValueError(f"{name}: {vars(self)[name]} is negative; give 0 for none")
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative; give 0 for none")
         for name in ("batch_size", "sample_tokens"):
-            if vars(self)[name] < 1:
-                raise ValueError(f"{name}: {vars(self)[name]} is not positive; give at least 1")
-        if sample_temperature < 0:
-            raise ValueError(f"sample_temperature: {sample_temperature} is negative; give 0 for the likeliest token")
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive; give at least 1")
+        if self.sample_temperature < 0:
+            raise ValueError(
+                f"sample_temperature: {self.sample_temperature} is negative; give 0 for the likeliest token"
+            )
 
 
 def validation_row(

@@ -11,8 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.data.cache import exclusive
-from atomiclm.data.progress import silent
+from atomiclm.data.cache import exclusive, silent
 from atomiclm.tracking.environment import processor_name
 
 _FILE = "machine.json"

@@ -150,12 +150,15 @@ def test_mistakes_are_refused():
 
 def test_saved_anchors_that_are_damaged_are_computed_anew(tmp_path):
     text = b"the cat sat on the mat, and the cat sat still. " * 50
-    corpus = SimpleNamespace(folder=tmp_path, raw_bytes=lambda part, limit=None: text)
+    corpus = SimpleNamespace(folder=tmp_path, anchors={}, raw_bytes=lambda part, limit=None: text)
     said = []
-    evaluation = SimpleNamespace(corpus=corpus, console=SimpleNamespace(say=said.append, still=lambda doing: None))
-    found = RunEvaluation._computed_anchors(evaluation)
-    assert RunEvaluation._computed_anchors(evaluation) == found
+    settings = SimpleNamespace(anchors=True)
+    evaluation = SimpleNamespace(
+        settings=settings, corpus=corpus, console=SimpleNamespace(say=said.append, still=lambda doing: None)
+    )
+    found = RunEvaluation.anchors(evaluation)
+    assert RunEvaluation.anchors(evaluation) == found
     assert len(said) == 1
     (tmp_path / "anchors.json").write_text('{"bigram": ')
-    assert RunEvaluation._computed_anchors(evaluation) == found
+    assert RunEvaluation.anchors(evaluation) == found
     assert len(said) == 2

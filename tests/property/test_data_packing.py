@@ -70,7 +70,7 @@ def test_an_epoch_has_every_token_once_as_input_and_once_as_target(stream, seed,
     assert (np.diff(batch.mask.astype(int), axis=1) <= 0).all()  # the filling is at the end
     assert (batch.inputs[~batch.mask] == SEPARATOR).all()
     assert batch.mask[:, 0].all()
-    assert dataset.padding_share == 1 - batch.mask.mean()
+    assert dataset.facts()["padding_share"] == 1 - batch.mask.mean()
     assert (batch.documents is None) != separate
 
 
