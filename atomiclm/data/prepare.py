@@ -244,8 +244,9 @@ def _source_pieces(
     """Parts of documents that are encoded by themselves, and what `ShardWriter.write` is to know of them."""
     for document, raw in text.documents(meter):
         answers = np.zeros(len(raw), dtype=np.bool_) if text.source.has_answers else None
-        for first, past in document.answers if answers is not None else ():
-            answers[first:past] = True
+        if answers is not None:
+            for first, past in document.answers:
+                answers[first:past] = True
         done_bytes = 0
         for split, part in split_document(document, raw, text.survey, text.source.validation_fraction):
             for number, piece in enumerate(pieces(part)):

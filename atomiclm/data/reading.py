@@ -117,7 +117,7 @@ class _Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         disk = next(each for each in (folder, *folder.absolute().parents) if each.is_dir())  # nothing is written yet
-        where = disk if os.access(disk, os.W_OK) else None
+        where = str(disk) if os.access(disk, os.W_OK) else None
         self._file = SpooledTemporaryFile(MEMORY_BYTES, dir=where)  # noqa: SIM115
         weakref.finalize(self, self._file.close)
 
