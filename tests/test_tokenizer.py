@@ -20,7 +20,7 @@ from tokenizer.thresholds import kernels_from
 import atomiclm.tokenizer as package
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, Tokenizer, bpe_ops
 from atomiclm.tokenizer import encode as encode_module
-from atomiclm.tokenizer.utf8 import to_bytes
+from atomiclm.tokenizer.pretokenize import to_bytes
 
 CORPUS = "The cat sat on the mat; the cats sat on the mats.\n\n  It's 12345 o'clock, naïve café 日本語 日本 ééé\n" * 3
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from atomiclm.interop.expressions import one_meaning
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.tie_break import PRINTABLE, byte_order
 from atomiclm.tokenizer.tokenizer_state import repeated_token, spell_tokens
+from atomiclm.tokenizer.train_basic import PRINTABLE, byte_order
 from atomiclm.user_error import UserError
 
 CHARACTERS = [

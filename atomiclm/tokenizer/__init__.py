@@ -34,24 +34,22 @@ Read on in this order:
 | file | its one idea |
 |---|---|
 | `bpe_ops` | the two operations: count neighbours, merge a pair |
-| `train_basic`, `tie_break` | the algorithm, as one would explain it; which of two equally frequent pairs comes first |
-| `base` | what every tokenizer promises |
-| `patterns`, `unicode_table` | a regular expression cuts text into pretokens; what it takes for a letter is pinned |
-| `utf8`, `special_tokens` | text that is not UTF-8; tokens that stand for no text |
-| `pretokenize` | a stream, cut anywhere, becomes counted pretokens |
+| `train_basic` | the algorithm, as one would explain it, and which of two equally frequent pairs comes first |
+| `train_heap` | the same merges, without ever reading the corpus twice |
 | `encode` | merges applied to one pretoken, and remembered |
-| `train_heap` | the merges of `train_basic`, without ever reading the corpus twice |
-| `tokenizer` | `BasicTokenizer`: all of it put together |
+| `patterns`, `unicode_table` | a regular expression cuts text into pretokens; what it takes for a letter is pinned |
+| `special_tokens` | tokens that stand for no text |
+| `pretokenize` | a stream, cut anywhere and UTF-8 or not, becomes counted pretokens |
+| `base`, `tokenizer` | what every tokenizer promises; `BasicTokenizer`: all of it put together |
 | `tokenizer_state`, `file_format` | what was learned, as a value that has checked itself; one JSON file of it |
-| `streaming_decoder`, `report` | decoding while ids still arrive; what was learned, in figures |
+| `report` | what was learned, in figures |
 | `fast/` | counting, training and encoding once more, compiled; the plain files are its oracle and its substitute |
 """
 
-from atomiclm.tokenizer.base import Tokenizer
+from atomiclm.tokenizer.base import IncrementalDecoder, Tokenizer
 from atomiclm.tokenizer.bpe_ops import get_stats, merge
 from atomiclm.tokenizer.constants import END_OF_TEXT, FORMAT_VERSION, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.patterns import PATTERNS
-from atomiclm.tokenizer.streaming_decoder import IncrementalDecoder
 from atomiclm.tokenizer.tokenizer import BasicTokenizer
 
 __all__ = [

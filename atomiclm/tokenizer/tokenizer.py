@@ -28,15 +28,14 @@ from atomiclm.tokenizer.pretokenize import (
     beginning,
     count_pretokens,
     split_stream,
+    to_bytes,
     weighted_segments,
 )
 from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
-from atomiclm.tokenizer.tie_break import TieBreak
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, spell_tokens
-from atomiclm.tokenizer.train_basic import train_basic
+from atomiclm.tokenizer.train_basic import TieBreak, train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
-from atomiclm.tokenizer.utf8 import to_bytes
 
 if TYPE_CHECKING:
     from atomiclm.tokenizer.base import Ids
@@ -65,7 +64,7 @@ class BasicTokenizer(Tokenizer):
         algorithm: "compiled", which leaves small texts to "heap"; or "heap", plain Python; or "basic", the plainest
             code, slow. They give the same merges and ids. Where kernels cannot be compiled, "compiled" says so once
             and is "heap".
-        tie_break: which of two equally frequent pairs is merged first: "bytes" or "huggingface" (see `tie_break.py`).
+        tie_break: which of two equally frequent pairs is merged first: "bytes" or "huggingface" (see `train_basic.py`).
 
     Attributes:
         target_vocab_size: the argument `vocab_size`.
@@ -163,8 +162,8 @@ class BasicTokenizer(Tokenizer):
     def train_from_iterator(self, chunks: Iterable[Chunk], num_bytes: int | None = None) -> None:
         """Learn the merges from a stream of text or bytes; see `Tokenizer.train_from_iterator`.
 
-        Special tokens in the stream divide it and are not learned from. Bytes need not be UTF-8 (see `utf8.py`). Only
-        the counts of different pretokens are held in memory.
+        Special tokens in the stream divide it and are not learned from. Bytes need not be UTF-8 (see `pretokenize.py`).
+        Only the counts of different pretokens are held in memory.
 
         Raises:
             ValueError: a chunk is neither str, bytes, nor a pair of one of them and a positive integer.

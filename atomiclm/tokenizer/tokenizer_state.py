@@ -20,9 +20,9 @@ from atomiclm.tokenizer.constants import (
     TOKENIZER_BASE_LENGTH,
 )
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
+from atomiclm.tokenizer.pretokenize import to_bytes
 from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
-from atomiclm.tokenizer.tie_break import TieBreak
-from atomiclm.tokenizer.utf8 import to_bytes
+from atomiclm.tokenizer.train_basic import TieBreak
 from atomiclm.user_error import UserError
 
 TIE_BREAKS = ("bytes", "huggingface", None)

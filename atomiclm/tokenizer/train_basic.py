@@ -1,23 +1,67 @@
 """Byte-pair training in its simplest form: count everything, join the best pair, start over.
 
 It is slow (each round reads every pretoken again) and obviously right, which makes it the oracle of `train_heap.py` and
-`train_compiled.py`.
+`fast/train.py`.
+
+Ties are common: on a corpus of one megabyte the two rules below put one merge in ten elsewhere. Both say "the smaller
+pair of token numbers wins, left before right". They differ in how the bytes are ordered; merges are numbered from 256
+on in the order learned, by both.
+
+| rule | the 256 bytes are ordered | who learns the same merges |
+|---|---|---|
+| `bytes` | by value | rustbpe, bpeasy |
+| `huggingface` | by the character that GPT-2 prints for a byte | BpeTrainer of `tokenizers` |
+
+GPT-2 writes a vocabulary as text and so needs a visible character for every byte: the 188 printable ones of Latin-1
+stand for themselves, and U+0100 and those after it for the others, in order (Radford et al., 2019, `encoder.py`). A
+trainer whose alphabet is sorted by these characters has the blank and the line break after all letters.
 """
 
 from collections.abc import Mapping
+from typing import Literal
 
 from atomiclm.tokenizer.bpe_ops import Pair, get_stats, merge
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.tie_break import TieBreak, byte_order
+
+type TieBreak = Literal["bytes", "huggingface"]
+"""Which of two equally frequent pairs is merged first. Pairs are stored as token numbers, whatever the rule."""
+
+PRINTABLE = frozenset({*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)})
+
+
+def byte_order(tie_break: TieBreak) -> bytes:
+    """The position of each byte among the 256, so that `data.translate(byte_order(rule))` numbers bytes by the rule.
+
+    >>> byte_order("bytes")[:4]
+    b'\\x00\\x01\\x02\\x03'
+    >>> byte_order("huggingface")[ord("!")], byte_order("huggingface")[0]
+    (0, 188)
+
+    Raises:
+        ValueError: there is no such rule.
+    """
+    values = range(TOKENIZER_BASE_LENGTH)
+    if tie_break == "bytes":
+        return bytes(values)
+    if tie_break == "huggingface":
+        # Printable bytes are their own characters; the others got later ones, in the order of their values.
+        return bytes(map(sorted(values, key=lambda value: (value not in PRINTABLE, value)).index, values))
+    raise ValueError(f"tie_break: {tie_break!r} is unknown; use 'bytes' or 'huggingface'")
+
+
+def with_byte_values(merges: list[Pair], order: bytes) -> list[Pair]:
+    """Merges learned from bytes numbered by `order`, with the values of the bytes again."""
+    value_of = [*map(order.index, range(TOKENIZER_BASE_LENGTH))]
+    value_of += range(TOKENIZER_BASE_LENGTH, TOKENIZER_BASE_LENGTH + len(merges))
+    return [(value_of[left], value_of[right]) for left, right in merges]
 
 
 def train_basic(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak = "bytes") -> list[Pair]:
     """Learn up to `num_merges` merges from pretokens and their counts.
 
     Each round merges the pair with the highest count; among pairs of equal count the one whose left token comes first,
-    and among those the one whose right token does. Tokens stand in the order of their numbers, but that `tie_break`
-    orders the 256 bytes among themselves (see `tie_break.py`). Counts are those of `get_stats`. The rule depends on
-    nothing but the counts: not on the order of the pretokens, not on hashing.
+    and among those the one whose right token does, in the order of `tie_break`. Counts are those of `get_stats`. The
+    rule depends on nothing but the counts: not on the order of the pretokens, not on hashing.
 
     Returns:
         The pairs in the order learned; the i-th becomes the token number 256 + i. Fewer than asked when no pair is

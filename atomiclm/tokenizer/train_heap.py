@@ -27,7 +27,7 @@ from itertools import pairwise
 
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.tie_break import TieBreak, byte_order, invert, with_bytes_numbered
+from atomiclm.tokenizer.train_basic import TieBreak, byte_order, with_byte_values
 
 EMPTY = -1
 """Stands between two pretokens, and where the right half of a token began, so that old positions are recognised."""
@@ -118,4 +118,4 @@ def train_heap(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBr
             was = left if after == new else after
             move(weight, (right, was), (new, after), positions_after[after])
         counts.pop((left, right), None)
-    return with_bytes_numbered(merges, invert(order))
+    return with_byte_values(merges, order)

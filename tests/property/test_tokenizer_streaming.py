@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.fast.split import CompiledSplitter
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokenize import count_pretokens, split_stream, weighted_segments
-from atomiclm.tokenizer.utf8 import join_chunks, to_bytes
+from atomiclm.tokenizer.pretokenize import count_pretokens, join_chunks, split_stream, to_bytes, weighted_segments
 
 SPECIAL = ("<|e|>", "<|e|>!", "|>")
 SPECIAL_BYTES = [token.encode() for token in SPECIAL]

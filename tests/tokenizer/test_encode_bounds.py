@@ -47,7 +47,7 @@ def main() -> None:
     import numpy as np
 
     from atomiclm.tokenizer import BasicTokenizer
-    from atomiclm.tokenizer.fast import corpus, encode_kernels, encoder, split
+    from atomiclm.tokenizer.fast import encode_kernels, encoder, scan, split
     from atomiclm.tokenizer.fast.kernel import Kernel
 
     faulthandler.enable()
@@ -92,7 +92,7 @@ def main() -> None:
 
     if sys.argv[1:]:
         rows = guarded(2 * 5, np.int32)  # there is one position too few
-        corpus.lay_out(b"abcd", np.array([4]), 1, bytes(256), rows)
+        scan.lay_out(b"abcd", np.array([4]), 1, bytes(256), rows)
         return
 
     def unreachable(tokenizer: BasicTokenizer, num_doublings: int, whole_pretokens: bool) -> BasicTokenizer:

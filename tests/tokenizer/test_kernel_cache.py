@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(fast.why_unavailable() is not None, reason=str(f
 
 CODE = """
 import numpy as np
-from atomiclm.tokenizer.fast.corpus import lay_out  # a small one, which compiles in a second
+from atomiclm.tokenizer.fast.scan import lay_out  # a small one, which compiles in a second
 rows = np.empty(12, np.int32)
 print(lay_out(b"abcd", np.array([1, 4]), 2, bytes(range(256)), rows), rows[::2].tolist())
 """
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cache = tmp_path_factory.mktemp("cache")
     result, said = run(cache)
     assert result == RESULT, said
-    assert "compiling the tokenizer's kernel corpus.lay_out, which is done once" in said
+    assert "compiling the tokenizer's kernel scan.lay_out, which is done once" in said
     return cache
 
 

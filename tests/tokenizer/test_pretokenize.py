@@ -6,7 +6,14 @@ from dataclasses import replace
 import pytest
 
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokenize import RegexSplitter, count_pretokens, split_stream, weighted_segments
+from atomiclm.tokenizer.pretokenize import (
+    RegexSplitter,
+    count_pretokens,
+    cut_character,
+    join_chunks,
+    split_stream,
+    weighted_segments,
+)
 
 
 def test_counts_are_of_bytes() -> None:
@@ -73,3 +80,22 @@ def test_a_weighted_document_stands_apart_and_counts_as_often_as_it_says() -> No
 def test_a_weight_is_a_positive_integer(chunk: tuple) -> None:
     with pytest.raises(ValueError, match=r"chunks: a pair must be a document and a positive integer"):
         count_pretokens([chunk], split_pattern("gpt4"))
+
+
+@pytest.mark.parametrize("character", ["a", "é", "日", "🙂", "\U0010ffff"])
+def test_a_character_that_may_still_be_completed(character: str) -> None:
+    data = character.encode()
+    for size in range(len(data)):
+        for before in (b"", b"x", "é".encode(), "🙂".encode(), b"\xff"):
+            assert cut_character(before + data[:size]) == size
+    assert cut_character(data) == 0
+
+
+@pytest.mark.parametrize("data", [b"\x80", b"\xff", b"\xe6x", b"\xf0\x80", b"\xf4\x90\x80", b"\xc1"])
+def test_bytes_that_nothing_can_complete(data: bytes) -> None:
+    assert cut_character(data) == 0
+
+
+def test_blocks_are_of_the_size_asked_for() -> None:
+    assert list(join_chunks(["ab"] * 5, 4)) == [b"abab", b"abab", b"ab"]
+    assert list(join_chunks([], 4)) == [b""]

@@ -49,7 +49,7 @@ def main() -> None:
 
     language.load64 = load64
 
-    from atomiclm.tokenizer.fast import corpus, count, train
+    from atomiclm.tokenizer.fast import count, scan, train
     from atomiclm.tokenizer.train_heap import train_heap
 
     called = set()
@@ -80,11 +80,11 @@ def main() -> None:
         assert merges == train_heap(counts_of(words), num_merges)
     assert called == {
         *("count.count", "count.refill", "count.write_words"),
-        *("corpus.lay_out", "scan.scan_bytes", "scan.scan", "merge_loop.merge_loop"),
+        *("scan.lay_out", "scan.scan_bytes", "scan.scan", "merge_loop.merge_loop"),
     }
     rows = np.empty(2 * 5, np.int32)  # the checks work: there is one position too few
     with pytest.raises(IndexError):
-        corpus.lay_out(b"abcd", np.array([4]), 1, bytes(256), rows)
+        scan.lay_out(b"abcd", np.array([4]), 1, bytes(256), rows)
     print(f"{CORPORA} corpora")
 
 

@@ -6,7 +6,7 @@
 | `characters`, `pretoken_end` | one character after the other; where a pretoken ends, alternative by alternative |
 | `window`, `split` | sixty-four bytes at once; text cut into pretokens |
 | `pretoken_keys`, `count` | a pretoken as two numbers; how often each occurs |
-| `corpus`, `scan`, `pair_heap` | the different pretokens as one array; which pairs there are; the best of them |
+| `scan`, `pair_heap` | the different pretokens as one array; which pairs there are; the best of them |
 | `merge_loop`, `train` | merge the best pair, and see what that changes; counting and merging put together |
 | `merge_pretoken` | the merges of one pretoken, lowest rank first |
 | `encode_kernels`, `encoder` | look pretokens up, merge those that are new; encoders for several threads |

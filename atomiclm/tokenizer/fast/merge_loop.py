@@ -2,7 +2,7 @@
 
 What is different, and why it is fast:
 
-1. A border remembers which pair meets at it (`rows`, see `corpus.py`). So an occurrence is one number, and one that is
+1. A border remembers which pair meets at it (`rows`, see `scan.py`). So an occurrence is one number, and one that is
    out of date recognises itself: another pair stands there now.
 2. There is no dictionary. A pair that contains the token `new` is born in the round that makes `new`. In that round one
    of its two tokens is known, so the pair is found in an array indexed by the other one and its side:
@@ -18,11 +18,21 @@ What is different, and why it is fast:
 So memory is touched in few positions, and in ascending order.
 """
 
-from atomiclm.tokenizer.fast.corpus import EMPTY, OVERLAPPED, RARE, group_at
 from atomiclm.tokenizer.fast.kernel import Kernel, inline
 from atomiclm.tokenizer.fast.language import Int32s, Int64s, UInt64s, int64, uint64
 from atomiclm.tokenizer.fast.pair_heap import pop, push, sift_down
-from atomiclm.tokenizer.fast.scan import HEAP_SIZE, JOINED_END, NUM_MERGES, NUM_PAIRS, file_border, number_pair
+from atomiclm.tokenizer.fast.scan import (
+    EMPTY,
+    HEAP_SIZE,
+    JOINED_END,
+    NUM_MERGES,
+    NUM_PAIRS,
+    OVERLAPPED,
+    RARE,
+    file_border,
+    group_at,
+    number_pair,
+)
 
 (
     FINISHED,  # all merges asked for are made
@@ -203,7 +213,7 @@ def merge_loop(
     """Merge until `num_merges` merges are made, or no frequent pair is left, or room runs out.
 
     Args:
-        rows: the corpus (`corpus.py`).
+        rows: the corpus (`scan.py`).
         group_ends: where each group of words of equal count ends, in positions.
         group_counts: that count.
         first_groups: the group of every 64th position.

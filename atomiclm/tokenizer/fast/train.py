@@ -1,6 +1,6 @@
 """The merges of `train_basic`, at the speed of a compiled language: count a stream, then learn from the counts.
 
-How merges are found is explained in `corpus.py`, `scan.py` and `merge_loop.py`, in this order. This driver owns the
+How merges are found is explained in `scan.py` and `merge_loop.py`, in this order. This driver owns the
 arrays, chooses the threshold and makes room.
 """
 
@@ -10,13 +10,12 @@ import numpy as np
 
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.fast.corpus import BLOCK_BITS, lay_out
 from atomiclm.tokenizer.fast.count import PretokenCounter, Words, count, write_words
 from atomiclm.tokenizer.fast.merge_loop import FINISHED, NO_ROOM, merge_loop
-from atomiclm.tokenizer.fast.scan import NUM_FIELDS, NUM_MERGES, scan, scan_bytes
+from atomiclm.tokenizer.fast.scan import BLOCK_BITS, NUM_FIELDS, NUM_MERGES, lay_out, scan, scan_bytes
 from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.pretokenize import Block
-from atomiclm.tokenizer.tie_break import TieBreak, byte_order, invert, with_bytes_numbered
+from atomiclm.tokenizer.train_basic import TieBreak, byte_order, with_byte_values
 from atomiclm.user_error import UserError
 
 KERNELS = (split, count, write_words, lay_out, scan_bytes, merge_loop)
@@ -78,7 +77,7 @@ def train_compiled(
     Args:
         words: the different pretokens and their counts.
         num_merges: how many merges to learn.
-        tie_break: see `tie_break.py`.
+        tie_break: see `train_basic.py`.
         thresholds: pairs rarer than the first of them are left out until no other is left, then those rarer than the
             next, and so on; then all are taken. They change the time and never the result; None chooses well.
 
@@ -101,7 +100,7 @@ def train_compiled(
         else:
             threshold = next(lower, 1)
         trainer.scan(threshold)
-    return with_bytes_numbered(trainer.merges(), invert(order))
+    return with_byte_values(trainer.merges(), order)
 
 
 def _thresholds(words: Words, num_merges: int) -> Iterable[int]:
