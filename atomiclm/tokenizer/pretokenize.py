@@ -18,8 +18,8 @@ A Python string can hold code points that UTF-8 cannot: the surrogates U+D800 to
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, groupby
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from itertools import accumulate, groupby, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from atomiclm.tokenizer.constants import BLOCK_BYTES
 from atomiclm.tokenizer.patterns import SplitPattern
@@ -46,20 +46,17 @@ def to_bytes(text: str) -> bytes:
         return _WITHOUT_BYTES.sub("\N{REPLACEMENT CHARACTER}", text).encode("utf-8", _ESCAPE)
 
 
-def as_bytes(chunk: str | bytes) -> bytes:
-    """A piece of a stream as bytes.
+def as_bytes(text: str | bytes, argument: str, fix: str) -> bytes:
+    """Text or bytes as bytes.
 
     Raises:
-        ValueError: it is neither str nor bytes.
+        ValueError: `text` is neither; the message names the argument and the fix.
     """
-    if isinstance(chunk, str):
-        return to_bytes(chunk)
-    if isinstance(chunk, bytes):
-        return chunk
-    raise ValueError(
-        f"chunks: expected pieces of type str or bytes, got {type(chunk).__name__}; "
-        f"pass an iterable of them, or a single str or bytes to train()"
-    )
+    if isinstance(text, str):
+        return to_bytes(text)
+    if isinstance(text, bytes):
+        return text
+    raise ValueError(f"{argument}: expected str or bytes, got {type(text).__name__}; {fix}")
 
 
 def join_chunks(chunks: Iterable[str | bytes], block_bytes: int) -> Iterator[bytes]:
@@ -71,7 +68,7 @@ def join_chunks(chunks: Iterable[str | bytes], block_bytes: int) -> Iterator[byt
     block: list[bytes] = []
     size = 0
     for chunk in chunks:
-        block.append(as_bytes(chunk))
+        block.append(as_bytes(chunk, "chunks", "pass an iterable of them, or one str or bytes to train()"))
         size += len(block[-1])
         if size >= block_bytes:
             yield b"".join(block)
@@ -91,30 +88,14 @@ def cut_character(data: bytes) -> int:
     return len(decoder.getstate()[0])
 
 
-class Splitter(Protocol):
-    """What cuts bytes into pretokens."""
-
-    @property
-    def pieces_in_doubt(self) -> int | None:
-        """How many pretokens at the end could be cut otherwise if the text went on; None: all of them."""
-
-    def cuts(self, data: bytes) -> "Ends":
-        """The offset in `data`, a whole text, at which each pretoken ends."""
-
-
 class RegexSplitter:
-    """The plain splitter: it runs the regular expression of the pattern, and works for every pattern."""
+    """Cuts bytes into pretokens by the regular expression of a pattern; `fast/split.py` does so by kernels."""
 
     def __init__(self, pattern: SplitPattern) -> None:
         self.pattern = pattern
 
-    @property
-    def pieces_in_doubt(self) -> int | None:
-        """See `SplitPattern`."""
-        return self.pattern.pieces_in_doubt
-
-    def cuts(self, data: bytes) -> list[int]:
-        """The ends of the pretokens; see `Splitter.cuts`."""
+    def cuts(self, data: bytes) -> "Ends":
+        """The offset in `data`, a whole text, at which each pretoken ends."""
         text = data.decode("utf-8", _ESCAPE)
         pieces = self.pattern.split(text)
         if text.isascii():
@@ -122,17 +103,10 @@ class RegexSplitter:
         return list(accumulate(len(piece.encode("utf-8", _ESCAPE)) for piece in pieces))
 
 
-class WeightedSegment(NamedTuple):
-    """A segment of a document that counts `weight` times."""
-
-    segment: Segment
-    weight: int
-
-
 def weighted_segments(
     chunks: Iterable[Chunk], special_tokens: Sequence[bytes], block_bytes: int = BLOCK_BYTES
-) -> Iterator[WeightedSegment]:
-    """The segments of a stream in which whole documents may have weights.
+) -> Iterator[tuple[Segment, int]]:
+    """The segments of a stream in which whole documents may have weights, and how often each counts.
 
     Raises:
         ValueError: a chunk is neither str nor bytes nor a pair of one of them and a positive integer.
@@ -141,14 +115,14 @@ def weighted_segments(
         if weighted:
             for document, weight in group:
                 for segment in segments(join_chunks([document], block_bytes), special_tokens):
-                    yield WeightedSegment(segment, weight)
+                    yield segment, weight
         else:
             for segment in segments(join_chunks((piece for piece, _ in group), block_bytes), special_tokens):
-                yield WeightedSegment(segment, 1)
+                yield segment, 1
 
 
 def _with_weight(chunk: Chunk) -> tuple[str | bytes, int]:
-    """A document and its weight; the weight 0 stands for a piece of the stream."""
+    """A document and its weight, which is 0 for a piece of the stream."""
     if not isinstance(chunk, tuple):
         return chunk, 0
     if len(chunk) != 2 or type(chunk[1]) is not int or chunk[1] < 1:
@@ -173,29 +147,24 @@ class Block(NamedTuple):
 
 
 def split_stream(
-    parts: Iterable[WeightedSegment], splitter: Splitter, block_bytes: int = BLOCK_BYTES
+    parts: Iterable[tuple[Segment, int]], splitter: RegexSplitter, block_bytes: int = BLOCK_BYTES
 ) -> Iterator[Block]:
-    """Split a stream that comes in parts exactly as if it had come whole.
-
-    Args:
-        parts: as from `weighted_segments`.
-        splitter: what cuts it.
-        block_bytes: text is collected up to this size before it is split.
-    """
+    """Split the `weighted_segments` of a stream, collected up to `block_bytes`, exactly as if they had come whole."""
+    in_doubt = splitter.pattern.pieces_in_doubt
     waiting: list[bytes] = []
     size = 0
     ready = block_bytes
     for (data, ends, token), weight in parts:
         waiting.append(data)
         size += len(data)
-        if not ends and (splitter.pieces_in_doubt is None or size < ready):
+        if not ends and (in_doubt is None or size < ready):
             continue
         data = b"".join(waiting)
         rest = b""
         if not ends and (cut := cut_character(data)):
             data, rest = data[:-cut], data[-cut:]
         cuts = splitter.cuts(data)
-        settled = len(cuts) if ends else max(0, len(cuts) - (splitter.pieces_in_doubt or 0))
+        settled = len(cuts) if ends else max(0, len(cuts) - (in_doubt or 0))
         yield Block(data, cuts[:settled], weight, token)
         waiting = [data[cuts[settled - 1] if settled else 0 :], rest]
         size = sum(map(len, waiting))
@@ -222,13 +191,9 @@ def count_pretokens(
     special_tokens: Sequence[bytes] = (),
     block_bytes: int = BLOCK_BYTES,
 ) -> dict[bytes, int]:
-    """Count the pretokens of a stream.
+    """Count the pretokens of a stream; special tokens divide it first and are counted nowhere.
 
-    Args:
-        chunks: the pieces of one stream, in order, or documents with weights.
-        pattern: what divides text into pretokens.
-        special_tokens: spellings that divide the text first and are counted nowhere.
-        block_bytes: how much text to split at a time; changes memory and speed, never the result.
+    `block_bytes` of text are split at a time, which changes memory and speed, never the result.
 
     Raises:
         ValueError: a chunk is of another kind.
@@ -236,9 +201,7 @@ def count_pretokens(
     counts: dict[bytes, int] = {}
     parts = weighted_segments(chunks, special_tokens, block_bytes)
     for data, ends, weight, _ in split_stream(parts, RegexSplitter(pattern), block_bytes):
-        start = 0
-        for end in ends:
+        for start, end in pairwise((0, *ends)):
             pretoken = data[start:end]
             counts[pretoken] = counts.get(pretoken, 0) + weight
-            start = end
     return counts

@@ -6,8 +6,9 @@ English text spells other scripts byte by byte, so the same model reads and pays
 (Petrov et al., 2023, "Language Model Tokenizers Introduce Unfairness Between Languages", arXiv 2305.15425).
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import regex
@@ -15,7 +16,6 @@ from numpy.typing import NDArray
 
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.tokenizer import BasicTokenizer
-from atomiclm.tokenizer.utf8 import to_text
 
 SCRIPTS = (
     "Latin", "Greek", "Cyrillic", "Armenian", "Georgian", "Hebrew", "Arabic", "Ethiopic", "Devanagari", "Bengali",
@@ -24,60 +24,66 @@ SCRIPTS = (
 """Scripts told apart; letters of others are one group."""
 
 
+def describe(tokenizer: BasicTokenizer, data: bytes) -> list[str]:
+    """The three tables as lines of text; `data` should be text that the tokenizer was not trained on."""
+    lines = ["longest tokens  " + "  ".join(map(show, longest_tokens(tokenizer)))]
+    rates = compression_by_size(tokenizer, data)
+    lines.append(f"compression of {len(data):,} bytes that were not trained on, by size of the vocabulary:")
+    best = [*rates.values()][-1] or 1  # of no text at all it is 0
+    for vocab_size, rate in rates.items():
+        lines.append(f"  {vocab_size:>9,} ids  {rate:6.3f} bytes/token  {'#' * round(40 * rate / best)}")
+    lines.append("by script:               share   bytes/token   tokens/character")
+    for row in fertility_by_script(tokenizer, data):
+        if row.share >= 0.001:
+            lines.append(
+                f"  {row.script:22} {row.share:6.1%} {row.bytes_per_token:13.3f} {row.tokens_per_character:18.3f}"
+            )
+    return lines
+
+
 def longest_tokens(tokenizer: BasicTokenizer, count: int = 12) -> list[bytes]:
     """The longest tokens, without those that are part of a longer one listed."""
-    tokens = sorted((tokenizer.decode_bytes([token]) for token in tokenizer.merge_ids), key=lambda each: -len(each))
     found: list[bytes] = []
-    for token in tokens:
-        if not any(token in longer for longer in found):
+    for token in sorted((tokenizer.decode_bytes([token]) for token in tokenizer.merge_ids), key=len, reverse=True):
+        if len(found) < count and not any(token in longer for longer in found):
             found.append(token)
-        if len(found) == count:
-            break
     return found
 
 
-@dataclass(frozen=True)
-class SizePoint:
-    """One vocabulary. `bytes_per_token` counts text alone, without special tokens."""
+def show(token: bytes, width: int = 40) -> str:
+    """A token for people, in at most about `width` characters; a run of one character as its length."""
+    text = token.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+    if len(text) > 4 and len(set(text)) == 1:
+        return f"{text[0]!r} x {len(text)}"
+    shown = repr(text)
+    return shown if len(shown) <= width else shown[: width - 3] + "..."
 
-    vocab_size: int
-    bytes_per_token: float
 
-
-def compression_by_size(tokenizer: BasicTokenizer, data: bytes) -> list[SizePoint]:
-    """Bytes per token of `data` if training had stopped earlier, at powers of two; the last is the tokenizer itself.
+def compression_by_size(tokenizer: BasicTokenizer, data: bytes) -> dict[int, float]:
+    """Bytes per token of `data` if training had stopped at a smaller `vocab_size`: at powers of two, and as it is.
 
     Merges are learned one after the other, so the first of them are what a smaller vocabulary would have been.
     """
     state = tokenizer.state()
     smallest = TOKENIZER_BASE_LENGTH + len(state.special_tokens)
-    vocab_sizes = [smallest]
-    while (doubled := 1 << vocab_sizes[-1].bit_length()) < smallest + len(state.merges):
-        vocab_sizes.append(doubled)
-    if state.merges:
-        vocab_sizes.append(smallest + len(state.merges))
-    points = []
-    for vocab_size in vocab_sizes:
-        num_merges = vocab_size - smallest
-        smaller = replace(state, merges=state.merges[:num_merges], merge_ids=state.merge_ids[:num_merges])
+    largest = smallest + len(state.merges)
+    rates = {}
+    vocab_size = smallest
+    while True:
+        merges = vocab_size - smallest
+        smaller = replace(state, merges=state.merges[:merges], merge_ids=state.merge_ids[:merges])
         ids = BasicTokenizer.from_state(smaller, tokenizer.algorithm).encode_array(data)
-        points.append(SizePoint(vocab_size, len(data) / max(1, len(ids))))
-    return points
+        rates[vocab_size] = len(data) / max(1, len(ids))
+        if vocab_size == largest:
+            return rates
+        vocab_size = min(1 << vocab_size.bit_length(), largest)
 
 
-@dataclass(frozen=True)
-class ScriptRow:
-    """The text of one script.
+class ScriptRow(NamedTuple):
+    """The text of one script; the inverse of its fertility, `tokens_per_character`, is the characters a token holds."""
 
-    Attributes:
-        script: its Unicode name; "other letters", or "numbers, signs, blanks" for all that is no letter.
-        share: its share of the bytes of the text.
-        bytes_per_token: what a token of it stands for.
-        tokens_per_character: its fertility; the inverse is how many characters a token holds.
-    """
-
-    script: str
-    share: float
+    script: str  # its Unicode name; "other letters", or "numbers, signs, blanks" for all that is no letter
+    share: float  # of the bytes of the text
     bytes_per_token: float
     tokens_per_character: float
 
@@ -101,7 +107,7 @@ def fertility_by_script(tokenizer: BasicTokenizer, data: bytes) -> list[ScriptRo
 
 def _runs(data: bytes) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64], int]]:
     """The stretches of each script, as starts and ends in bytes, and how many characters they hold."""
-    text = to_text(data)
+    text = data.decode("utf-8", "surrogateescape")
     sizes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     width = np.where(sizes < 0x80, 1, np.where(sizes < 0x800, 2, np.where(sizes < 0x10000, 3, 4)))
     width[(sizes >= 0xDC80) & (sizes <= 0xDCFF)] = 1  # a byte that is not UTF-8
@@ -114,30 +120,3 @@ def _runs(data: bytes) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int6
         spans = np.array([match.span() for match in regex.finditer(expression, text)], np.int64).reshape(-1, 2)
         if len(spans):
             yield name, offsets[spans[:, 0]], offsets[spans[:, 1]], int((spans[:, 1] - spans[:, 0]).sum())
-
-
-def show(token: bytes, width: int = 40) -> str:
-    """A token for people, in at most about `width` characters; a run of one character as its length."""
-    text = to_text(token).encode("utf-8", "replace").decode()
-    if len(text) > 4 and len(set(text)) == 1:
-        return f"{text[0]!r} x {len(text)}"
-    shown = repr(text)
-    return shown if len(shown) <= width else shown[: width - 3] + "..."
-
-
-def describe(tokenizer: BasicTokenizer, data: bytes) -> Sequence[str]:
-    """The three tables as lines of text; `data` should be text that the tokenizer was not trained on."""
-    lines = ["longest tokens  " + "  ".join(show(token) for token in longest_tokens(tokenizer))]
-    points = compression_by_size(tokenizer, data)
-    lines.append(f"compression of {len(data):,} bytes that were not trained on, by size of the vocabulary:")
-    best = points[-1].bytes_per_token or 1  # of no text at all it is 0
-    for point in points:
-        bar = "#" * round(40 * point.bytes_per_token / best)
-        lines.append(f"  {point.vocab_size:>9,} ids  {point.bytes_per_token:6.3f} bytes/token  {bar}")
-    lines.append("by script:               share   bytes/token   tokens/character")
-    for row in fertility_by_script(tokenizer, data):
-        if row.share >= 0.001:
-            lines.append(
-                f"  {row.script:22} {row.share:6.1%} {row.bytes_per_token:13.3f} {row.tokens_per_character:18.3f}"
-            )
-    return lines

@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding with a split pattern and special tokens."""
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain
 from pathlib import Path
@@ -25,6 +25,7 @@ from atomiclm.tokenizer.patterns import CUSTOM, split_pattern
 from atomiclm.tokenizer.pretokenize import (
     Chunk,
     RegexSplitter,
+    as_bytes,
     beginning,
     count_pretokens,
     split_stream,
@@ -184,11 +185,11 @@ class BasicTokenizer(Tokenizer):
                 more, num_more = beginning(stream, fast.worth_from("train") - num_bytes)
                 first, num_bytes = [*first, *more], num_bytes + num_more
         if self._compiles(num_bytes or 0, "train"):
-            from atomiclm.tokenizer.fast.split import compiled_splitter
+            from atomiclm.tokenizer.fast.split import CompiledSplitter
             from atomiclm.tokenizer.fast.train import train_stream
 
-            splitter = compiled_splitter(self._split)
-            blocks = split_stream(weighted_segments(chain(first, stream), special), splitter)
+            parts = weighted_segments(chain(first, stream), special)
+            blocks = split_stream(parts, CompiledSplitter(self._split))
             merges, trained_on = train_stream(blocks, num_merges, self.tie_break)
         else:
             pretokens = count_pretokens(chain(first, stream), self._split, special)
@@ -205,13 +206,8 @@ class BasicTokenizer(Tokenizer):
             )
         )
 
-    def _train_basic(self, pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak) -> list[Pair]:
-        """The oracle: counts all pairs anew in every round."""
-        return train_basic(pretokens, num_merges, tie_break)
-
-    def _train_heap(self, pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak) -> list[Pair]:
-        """Plain and quick: goes only where a merge happens. Same result."""
-        return train_heap(pretokens, num_merges, tie_break)
+    _train_basic = staticmethod(train_basic)
+    _train_heap = staticmethod(train_heap)
 
     def _compiles(self, num_bytes: int, task: fast.Task = "encode") -> bool:
         """Whether kernels shall work on `num_bytes` more: asked for, available, worth being loaded or even compiled."""
@@ -246,7 +242,7 @@ class BasicTokenizer(Tokenizer):
         finder = self._finder(allowed_special)
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise ValueError(f"threads: {threads!r} must be an integer of at least 1")
-        data = [_checked(text) for text in texts]
+        data = [as_bytes(text, "text", "encode one text at a time") for text in texts]
         if not self._compiles(sum(map(len, data))):
             return [list(chain.from_iterable(self._segments(text, finder, self._plain))) for text in data]
         import numpy as np
@@ -299,9 +295,9 @@ class BasicTokenizer(Tokenizer):
             raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
         parts = weighted_segments(chunks, allowed, block_bytes)
         if compiled := self._compiles(num_bytes):
-            from atomiclm.tokenizer.fast.split import compiled_splitter
+            from atomiclm.tokenizer.fast.split import CompiledSplitter
 
-            blocks = split_stream(parts, compiled_splitter(self._split), block_bytes)
+            blocks = split_stream(parts, CompiledSplitter(self._split), block_bytes)
         else:
             blocks = split_stream(parts, RegexSplitter(self._split), block_bytes)
         for data, ends, _, token in blocks:
@@ -394,11 +390,3 @@ class BasicTokenizer(Tokenizer):
                 "special_tokens": self._special_ids,
             }
         )
-
-
-def _checked(text: str | bytes) -> bytes:
-    if isinstance(text, bytes):
-        return text
-    if isinstance(text, str):
-        return to_bytes(text)
-    raise ValueError(f"text: expected str or bytes, got {type(text).__name__}; encode one text at a time")

@@ -4,7 +4,6 @@ import pytest
 
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tokenizer.report import (
-    SizePoint,
     compression_by_size,
     describe,
     fertility_by_script,
@@ -31,16 +30,16 @@ def test_longest_tokens_without_their_parts(hug: BasicTokenizer) -> None:
 
 
 def test_compression_is_that_of_a_tokenizer_that_stopped_earlier(hug: BasicTokenizer) -> None:
-    assert compression_by_size(hug, b"hug hug") == [SizePoint(257, 1.0), SizePoint(260, 3.5)]
+    assert compression_by_size(hug, b"hug hug") == {257: 1.0, 260: 3.5}
     text = "the cat sat on the mat, and the cats sat on the mats. " * 9
     tokenizers = {size: BasicTokenizer(size) for size in (257, 512, 600)}
     for tokenizer in tokenizers.values():
         tokenizer.train("".join(f"{index}{text[index:]}" for index in range(400)))
     data = text[7:].encode()
-    assert compression_by_size(tokenizers[600], data) == [
-        SizePoint(size, len(data) / len(tokenizer.encode(data))) for size, tokenizer in tokenizers.items()
-    ]
-    assert compression_by_size(BasicTokenizer(257), b"abc") == [SizePoint(257, 1.0)]
+    assert compression_by_size(tokenizers[600], data) == {
+        size: len(data) / len(tokenizer.encode(data)) for size, tokenizer in tokenizers.items()
+    }
+    assert compression_by_size(BasicTokenizer(257), b"abc") == {257: 1.0}
 
 
 def test_fertility_by_script(hug: BasicTokenizer) -> None:

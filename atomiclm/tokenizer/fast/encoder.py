@@ -16,7 +16,7 @@ from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import BLOCK_BYTES, CACHE_PRETOKEN_BYTES, MAX_VOCAB_SIZE
 from atomiclm.tokenizer.fast import encode_kernels as field
 from atomiclm.tokenizer.fast.encode_kernels import encode, rank_pairs, seed
-from atomiclm.tokenizer.fast.split import Ends, compiled_splitter, split
+from atomiclm.tokenizer.fast.split import CompiledSplitter, Ends, split
 from atomiclm.tokenizer.patterns import SplitPattern
 
 KERNELS = (split, encode, rank_pairs, seed)
@@ -47,7 +47,7 @@ class CompiledEncoder:
         pattern: SplitPattern,
     ) -> None:
         assert len(vocabulary) == 256 + len(merges) == len(ids) <= MAX_VOCAB_SIZE
-        self._splitter = compiled_splitter(pattern)
+        self._splitter = CompiledSplitter(pattern)
         self._out = np.empty(0, np.uint32)
         self._fields = np.zeros(field.NUM_FIELDS, np.int64)
         self._arrays: dict[int, NDArray[Any]] = {}  # what the addresses in the block of fields point to
@@ -91,13 +91,10 @@ class CompiledEncoder:
 
     def encode(self, data: bytes) -> NDArray[np.uint32]:
         """The ids of a text without special tokens, in an array of their own."""
-        return joined([self._encode_block(data, start, ends) for start, ends in self._splitter.blocks(data)])
+        return joined([self.encode_cut(data, ends, start) for start, ends in self._splitter.blocks(data)])
 
-    def encode_cut(self, data: bytes, ends: Ends) -> NDArray[np.uint32]:
-        """The ids of pretokens that are cut already, the first of which begins with the text."""
-        return self._encode_block(data, 0, ends)
-
-    def _encode_block(self, data: bytes, start: int, ends: Ends) -> NDArray[np.uint32]:
+    def encode_cut(self, data: bytes, ends: Ends, start: int = 0) -> NDArray[np.uint32]:
+        """The ids of pretokens that are cut already, the first of which begins at `start`."""
         if not len(ends):
             return np.empty(0, np.uint32)
         self._make_room(int(ends[-1]) - start)

@@ -9,7 +9,7 @@ from atomiclm.tokenizer.fast.kernel import Kernel, inline
 from atomiclm.tokenizer.fast.language import WINDOW, Int64s, UInt8s, int64, load64, uint64
 from atomiclm.tokenizer.fast.pretoken_end import gpt2_end, gpt4_end, o200k_end
 from atomiclm.tokenizer.fast.window import gpt2_begins, gpt4_begins, o200k_begins, write_ends
-from atomiclm.tokenizer.patterns import CL100K, GPT2, GPT4, O200K, SplitPattern
+from atomiclm.tokenizer.patterns import CL100K, GPT2, GPT4, O200K
 from atomiclm.tokenizer.pretokenize import RegexSplitter
 from atomiclm.tokenizer.unicode_table import two_stages
 
@@ -88,38 +88,23 @@ def split(
     return count
 
 
-class CompiledSplitter:
-    """Cuts bytes by a named pattern; a `pretokenize.Splitter`."""
-
-    def __init__(self, pattern: SplitPattern) -> None:
-        assert pattern.code is not None, "only named patterns have a kernel"
-        self.pieces_in_doubt = pattern.pieces_in_doubt
-        self._code = pattern.code
-        self._stages = two_stages()
+class CompiledSplitter(RegexSplitter):
+    """Cuts bytes by the kernel of a named pattern, and by the regular expression of a custom one."""
 
     def blocks(self, data: bytes) -> Iterator[tuple[int, Ends]]:
         """Where each block of pretokens begins, and where each of its pretokens ends; valid until the next block."""
+        if self.pattern.code is None:
+            if data:
+                yield 0, np.array(super().cuts(data), np.int64)
+            return
+        stages = two_stages()
         ends = np.empty(min(BLOCK_PRETOKENS, len(data)), np.int64)
         start, size = 0, len(data)
         while start < size:
-            count = split(data, size, start, self._code, *self._stages, ends, len(ends))
+            count = split(data, size, start, self.pattern.code, *stages, ends, len(ends))
             yield start, ends[:count]
             start = int(ends[count - 1])
 
     def cuts(self, data: bytes) -> Ends:
         blocks = [ends.copy() for _, ends in self.blocks(data)]
         return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.int64), *blocks])
-
-
-class CustomSplitter(RegexSplitter):
-    """A custom pattern, by its regular expression, with the ends in arrays as kernels want them."""
-
-    def blocks(self, data: bytes) -> Iterator[tuple[int, Ends]]:
-        """As `CompiledSplitter.blocks`; all pretokens are one block."""
-        if data:
-            yield 0, np.array(self.cuts(data), np.int64)
-
-
-def compiled_splitter(pattern: SplitPattern) -> CompiledSplitter | CustomSplitter:
-    """What cuts text by kernels, as far as the pattern has one."""
-    return CustomSplitter(pattern) if pattern.code is None else CompiledSplitter(pattern)
