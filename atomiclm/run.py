@@ -40,13 +40,12 @@ from atomiclm.tracking import (
     write_summary,
 )
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
+from atomiclm.training.bad_steps import Recovery
 from atomiclm.training.checkpoint import Retention
 from atomiclm.training.hooks import Hook, Log, LogMetrics, Sample, Validate
-from atomiclm.training.machine import Peak, Reached, keep_rate, keep_run
-from atomiclm.training.out_of_memory import advice
-from atomiclm.training.recovery import FolderRecovery
+from atomiclm.training.machine import Peak, Reached, save_rate, save_run
 from atomiclm.training.reproducibility import conditions, reasons_inexact
-from atomiclm.training.runtime import best_device
+from atomiclm.training.runtime import best_device, memory_advice
 from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged
 from atomiclm.user_error import UserError
@@ -246,7 +245,7 @@ class Run:
             console.say(f"branching from {self.trunk.path} at step {state.step}")
             log({"event": "branch", **state.position(), "trunk": str(self.trunk.path)})
         rate = runtime.matmul_rate(runtime.dtype(trainer.precision))
-        peak = Peak(self._save_speed(keep_rate, rate) or rate, lambda better: self._save_speed(keep_rate, better))
+        peak = Peak(self._save_speed(save_rate, rate) or rate, lambda better: self._save_speed(save_rate, better))
         flops_per_token = self.model.training_flops_per_token()
         saver = SaveCheckpoints(
             log,
@@ -271,7 +270,7 @@ class Run:
         def as_text(batch: Batch) -> list[str]:
             return [self.corpus.tokenizer.decode(row) for row in batch.inputs.tolist()]
 
-        recovery = FolderRecovery(folder.bad_steps, saver, log, console.say, as_text)
+        recovery = Recovery(folder.bad_steps, saver, log, console.say, as_text)
         schedule = build(self.config.values["schedule"])
         try:
             saver.begin(state)
@@ -279,7 +278,7 @@ class Run:
             if state.seconds >= _SHORTEST_TIMED_SECONDS:
                 best, reached = peak.rate, flops_per_token * state.tokens / state.seconds
                 timed = Reached(best.kind, best.device, best.dtype, best.threads, flops_per_token, reached)
-                self._save_speed(keep_run, timed)
+                self._save_speed(save_run, timed)
             if self.stop:
                 is_spent = budget.progress(state.step, state.seconds, tokens_per_step) >= 1
                 if state.step and (not is_spent or state.unfinished):
@@ -442,7 +441,7 @@ def _memory_advice(config: RunConfig) -> Iterator[None]:
         yield
     except Exception as error:
         trainer, runtime = config.values["trainer"], config.values["runtime"]
-        message = advice(
+        message = memory_advice(
             error.__cause__ or error,  # the cause, of what `build` raises
             batch_size=trainer["batch_size"],
             micro_batch_size=runtime["micro_batch_size"],

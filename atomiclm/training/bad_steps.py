@@ -1,14 +1,23 @@
-"""What a run does about a step that cannot be taken: its loss or gradient is not finite, or its loss is a spike.
+"""A bad step: its loss or gradient is not finite, or its loss is a spike. The policies, and what is recorded of it.
 
-Every policy is a function of the run alone, never of when the machine happened to save: a run that was killed in
-between does the same.
+A policy depends on the run alone, never on when the machine happened to save, so a run that was killed in between does
+the same.
 """
 
+import json
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import safetensors.torch
+import torch
+from torch import nn
 
 from atomiclm.data import Batch
+from atomiclm.training import checkpoint
+from atomiclm.training.hooks import Log
+from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.state import TrainState
 
 Action = Literal["stop", "skip", "rewind"]
@@ -21,11 +30,11 @@ class BadStep(Exception):
         reason: what was wrong with it.
         batch, index: what it was computed on, and the batch's index.
         loss, gradient_norm: in nats per counted target; before clipping.
-        gradients: names of the parameters whose gradient is not finite.
+        gradients: names of the parameters whose gradient is not finite, where the loss is.
     """
 
     def __init__(
-        self, reason: str, batch: Batch, index: int, loss: float, gradient_norm: float, gradients: Sequence[str] = ()
+        self, reason: str, batch: Batch, index: int, loss: float, gradient_norm: float, model: nn.Module
     ) -> None:
         super().__init__(f"{reason}: loss {loss:.4g}, gradient norm {gradient_norm:.4g}")
         self.reason = reason
@@ -33,28 +42,23 @@ class BadStep(Exception):
         self.index = index
         self.loss = loss
         self.gradient_norm = gradient_norm
-        self.gradients = list(gradients)
+        self.gradients = [
+            name
+            for name, parameter in model.named_parameters()
+            if math.isfinite(loss) and parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+        ]
 
 
 class BadStepPolicy(Protocol):
     """What to do, given how many bad steps there were, this one included.
 
     Attributes:
-        rewind_every_steps: steps between two points to which the policy may rewind; None where it never does.
+        rewind_every_steps: steps between two rewind points; None where it never rewinds.
     """
 
     rewind_every_steps: int | None
 
     def action(self, bad_steps: int) -> Action: ...
-
-
-class Recovery(Protocol):
-    """Where a bad step is noted, and what a run can rewind to: `recovery.FolderRecovery`."""
-
-    def note(self, state: TrainState, bad: BadStep, action: Action) -> None: ...
-
-    def rewind(self, state: TrainState) -> None:
-        """Restore the newest rewind point, in place."""
 
 
 class StopAtBadStep:
@@ -84,7 +88,6 @@ class SkipBadSteps:
         self.limit = limit
 
     def action(self, bad_steps: int) -> Action:
-        """Skip up to the limit, then stop."""
         return "skip" if bad_steps <= self.limit else "stop"
 
 
@@ -113,7 +116,6 @@ class RewindBadSteps:
         self.rewind_every_steps: int | None = every_steps
 
     def action(self, bad_steps: int) -> Action:
-        """Rewind up to the limit, then stop."""
         return "rewind" if bad_steps <= self.limit else "stop"
 
 
@@ -162,3 +164,61 @@ class SpikeDetector:
         """Append a loss, and forget those that have left the window."""
         recent.append(loss)
         del recent[: -self.window]
+
+
+class Recovery:
+    """Records each bad step of a run with its batch, and rewinds the run.
+
+        bad_steps/batch_00000123/
+            batch.safetensors       inputs, targets and, where there are any, mask and documents: (batch, time)
+            facts.json              step, reason, loss, gradient norm, which gradients are not finite, action
+
+    Args:
+        folder: `bad_steps` of the run.
+        saver: of the run's checkpoints.
+        log: takes the row.
+        say: takes the line for people.
+        text: a batch's inputs as text, one a row, for facts.json.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        saver: SaveCheckpoints,
+        log: Log,
+        say: Callable[[str], None],
+        text: Callable[[Batch], list[str]],
+    ) -> None:
+        self.folder = folder
+        self.saver = saver
+        self.log = log
+        self.say = say
+        self.text = text
+
+    def record(self, state: TrainState, bad: BadStep, action: Action) -> None:
+        """Report the bad step, write its row, and save its batch."""
+        folder = self.folder / f"batch_{bad.index:08d}"
+        done = {"stop": "the run stops", "skip": "the batch is skipped", "rewind": "the run rewinds"}[action]
+        self.say(f"bad step {state.step} (batch {bad.index}): {bad}; {done}; batch saved in {folder}")
+        row = {"batch": bad.index, "reason": bad.reason, "loss": bad.loss, "gradient_norm": bad.gradient_norm}
+        self.log({"event": "bad_step", **state.position(), **row, "action": action})
+        facts: dict[str, Any] = {"step": state.step, **row, "action": action}
+        facts |= {"gradients": bad.gradients, "text": self.text(bad.batch)}
+        for name in ("loss", "gradient_norm"):
+            if not math.isfinite(facts[name]):
+                facts[name] = str(facts[name])
+        arrays = {name: getattr(bad.batch, name) for name in ("inputs", "targets", "mask", "documents")}
+        tensors = {name: torch.from_numpy(array).contiguous() for name, array in arrays.items() if array is not None}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "batch.safetensors").write_bytes(safetensors.torch.save(tensors))
+            (folder / "facts.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            self.say(f"the batch of the bad step was not saved: {error}")
+
+    def rewind(self, state: TrainState) -> None:
+        """Restore the newest rewind point, in place."""
+        self.saver.wait()
+        step = state.step
+        checkpoint.rewind(state, self.saver.folder, self.say)
+        self.say(f"rewound from step {step} to step {state.step}")

@@ -16,36 +16,39 @@ from atomiclm.tracking.environment import processor_name
 
 _FILE = "machine.json"
 _RUNS = 64
-_LIKE = 2.0
 
 
 @dataclass(frozen=True)
-class MatmulRate:
-    """The best rate seen.
+class Device:
+    """What matrix products run on, and in which dtype.
 
     Attributes:
-        kind: of device: cpu, cuda, mps.
+        kind: cpu, cuda, mps.
         device: its name.
         dtype: of the product: float32, bfloat16.
         threads: CPU threads; 0 on an accelerator.
-        flops_per_second: of a large square product, a multiply and an add counting as two.
     """
 
     kind: str
     device: str
     dtype: str
     threads: int
+
+    def key(self) -> tuple[str, str, str, int]:
+        return self.kind, self.device, self.dtype, self.threads
+
+
+@dataclass(frozen=True)
+class MatmulRate(Device):
+    """The best rate seen of a large square product, a multiply and an add counting as two."""
+
     flops_per_second: float
 
 
 @dataclass(frozen=True)
-class Reached:
-    """What the steps of a run reached; the first attributes as those of the rate it ran under."""
+class Reached(Device):
+    """What the steps of a run reached."""
 
-    kind: str
-    device: str
-    dtype: str
-    threads: int
     flops_per_token: float
     flops_per_second: float
 
@@ -71,28 +74,23 @@ class Machine:
         like = [
             run.flops_per_second
             for run in self.runs
-            if _key(run) == _key(rate) and 1 / _LIKE <= run.flops_per_token / flops_per_token <= _LIKE
+            if run.key() == rate.key() and 0.5 <= run.flops_per_token / flops_per_token <= 2.0
         ]
         return min(like, default=None)
 
 
 class Peak:
-    """The yardstick of a run's utilisation, raised by a run that is faster.
+    """Utilisation is a share of it: the best rate known, raised by a run that is faster; `save` is called with that."""
 
-    Args:
-        rate: the best rate known.
-        keep: called with a better one.
-    """
-
-    def __init__(self, rate: MatmulRate, keep: Callable[[MatmulRate], object]) -> None:
+    def __init__(self, rate: MatmulRate, save: Callable[[MatmulRate], object]) -> None:
         self.rate = rate
-        self._keep = keep
+        self._save = save
 
     def utilization(self, flops_per_second: float) -> float:
         """Return the share of the peak that so many FLOP/s are, at most 1."""
         if flops_per_second > self.rate.flops_per_second:
             self.rate = replace(self.rate, flops_per_second=flops_per_second)
-            self._keep(self.rate)
+            self._save(self.rate)
         return flops_per_second / self.rate.flops_per_second
 
 
@@ -109,42 +107,31 @@ def read_machine(cache_dir: Path) -> Machine:
         return Machine()
 
 
-def keep_rate(cache_dir: Path, rate: MatmulRate) -> MatmulRate:
-    """Keep a measurement if it is the best of its device, dtype and threads, and return the best.
+def save_rate(cache_dir: Path, rate: MatmulRate) -> MatmulRate:
+    """Save a measurement if it is the best of its device, dtype and threads, and return the best.
 
     Raises:
         OSError, ValueError: the folder cannot be written to.
     """
-    best = rate
-
-    def with_rate(known: Machine) -> Machine:
-        nonlocal best
-        best = max([*(other for other in known.rates if _key(other) == _key(rate)), rate], key=_flops_per_second)
-        return replace(known, rates=(*(other for other in known.rates if _key(other) != _key(rate)), best))
-
-    _update(cache_dir, with_rate)
+    with exclusive(cache_dir / _FILE, silent):
+        known = read_machine(cache_dir)
+        same = [other for other in known.rates if other.key() == rate.key()]
+        best = max([*same, rate], key=lambda one: one.flops_per_second)
+        others = (other for other in known.rates if other not in same)
+        _write(cache_dir, replace(known, rates=(*others, best)))
     return best
 
 
-def keep_run(cache_dir: Path, run: Reached) -> None:
-    """Keep what a run reached, and forget the oldest of many.
+def save_run(cache_dir: Path, run: Reached) -> None:
+    """Save what a run reached, and forget the oldest of many.
 
     Raises:
         OSError, ValueError: the folder cannot be written to.
     """
-    _update(cache_dir, lambda known: replace(known, runs=(*known.runs, run)[-_RUNS:]))
-
-
-def _update(cache_dir: Path, change: Callable[[Machine], Machine]) -> None:
-    """Read, change and write, while no other process does."""
     with exclusive(cache_dir / _FILE, silent):
-        content = json.dumps(asdict(change(read_machine(cache_dir))), indent=1) + "\n"
-        write_atomic(cache_dir / _FILE, content.encode())
+        known = read_machine(cache_dir)
+        _write(cache_dir, replace(known, runs=(*known.runs, run)[-_RUNS:]))
 
 
-def _key(seen: MatmulRate | Reached) -> tuple[str, str, str, int]:
-    return seen.kind, seen.device, seen.dtype, seen.threads
-
-
-def _flops_per_second(rate: MatmulRate) -> float:
-    return rate.flops_per_second
+def _write(cache_dir: Path, machine: Machine) -> None:
+    write_atomic(cache_dir / _FILE, (json.dumps(asdict(machine), indent=1) + "\n").encode())

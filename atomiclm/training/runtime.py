@@ -3,6 +3,7 @@ floating-point sums, and which random numbers dropout draws."""
 
 import contextlib
 import ctypes
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -130,10 +131,10 @@ class Runtime:
             torch.mps.synchronize()
 
     def matmul_rate(self, dtype: torch.dtype) -> MatmulRate:
-        """Return the rate of square matrix products in `dtype`, measured now: the best of a few, about 0.2 seconds.
+        """Measure the rate of square matrix products in `dtype`, the best of a few in about 0.2 seconds.
 
-        It is the yardstick of utilisation: what this machine reaches at best, not what its data sheet says. On a CPU
-        the clock is the CPU time of our threads, which stands still while other processes have the cores.
+        Utilisation is a share of it: of what this machine reaches, not of what its data sheet says. On a CPU the clock
+        is the CPU time of our threads, which stands still while other processes have the cores.
         """
         on_cpu = self.device.type == "cpu"
         threads = torch.get_num_threads() if on_cpu else 0
@@ -152,11 +153,7 @@ class Runtime:
             self.synchronize()
             best = min(best, (now() - before) / 4)
         return MatmulRate(
-            kind=self.device.type,
-            device=self.device_name(),
-            dtype=str(dtype).removeprefix("torch."),
-            threads=threads,
-            flops_per_second=2.0 * size**3 / best,
+            self.device.type, self.device_name(), str(dtype).removeprefix("torch."), threads, 2.0 * size**3 / best
         )
 
     def device_name(self) -> str:
@@ -224,3 +221,46 @@ def _is_available(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_available()
     return device.type != "mps" or torch.backends.mps.is_available()
+
+
+_MEMORY_SIGNS = (
+    "DefaultCPUAllocator",  # of torch's allocator for the CPU, which raises a plain RuntimeError
+    "out of memory",  # of CUDA's libraries and of MPS, some of which raise one too
+    "ALLOC_FAILED",  # of cuBLAS and cuDNN, whose workspaces come from the same memory
+    "could not create a memory",  # of oneDNN
+)
+"""In the messages of RuntimeErrors that are about memory and have no class of their own."""
+
+
+def memory_advice(
+    error: BaseException,
+    *,
+    batch_size: int,
+    micro_batch_size: int | None,
+    checkpoint_activations: bool,
+    device: str,
+) -> str | None:
+    """Return what to change after `error`, in place of an allocator's traceback; None where memory did not run out."""
+    is_about_memory = (
+        isinstance(error, torch.OutOfMemoryError | MemoryError)
+        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
+        or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS))
+    )
+    if not is_about_memory:
+        return None
+    size = micro_batch_size or batch_size
+    pieces = "at once" if size == batch_size else f"in pieces of {size}"
+    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])  # allocators go on for a page
+    lines = [f"out of memory on {device}, where batches of {batch_size} sequences are computed {pieces}: {reason}"]
+    if smaller := [str(divisor) for divisor in range(size // 2, 0, -1) if batch_size % divisor == 0][:4]:
+        others = f", or {', '.join(smaller[1:])}" if smaller[1:] else ""
+        lines.append(f"  runtime.micro_batch_size={smaller[0]}{others}: the same batch in smaller pieces")
+    if not checkpoint_activations:
+        lines.append("  runtime.checkpoint_activations=true: blocks are computed once more in the backward pass")
+    lines.append("  evaluation.batch_size: smaller, if it was an evaluation that ran out")
+    lines.append(
+        "The same command with any of these is the same run, up to the order of sums and the random numbers of "
+        "dropout, and goes on from its newest checkpoint. A smaller trainer.batch_size, model.context_length or model "
+        "makes it another run."
+    )
+    return "\n".join(lines)

@@ -95,6 +95,14 @@ class TrainState:
         """Return the four axes every row of metrics carries."""
         return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "flops": self.flops}
 
+    def advance(self, tokens: int, seconds: float, flops: float) -> None:
+        """Count one step, and what it took."""
+        self.step += 1
+        self.batch += 1
+        self.tokens += tokens
+        self.seconds += seconds
+        self.flops += flops
+
     def score(self, metrics: Mapping[str, float]) -> None:
         """Take note of a validation after the present step."""
         value = metrics.get(_BITS_PER_BYTE, math.nan)

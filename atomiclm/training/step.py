@@ -1,6 +1,6 @@
 """One optimizer step: accumulate the gradient of a batch, clip it, apply it."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
@@ -29,7 +29,7 @@ class StepResult:
         seconds: that the step took.
         progress_before: fraction of the budget used before it.
         terms: what was added to the loss, by name, for each counted target.
-        spike_limit: where the loss is a spike, above what it is one; else None.
+        spike_limit: the limit that the loss exceeds, where it is a spike.
     """
 
     loss: float
@@ -44,7 +44,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class MeanLoss:
-    """The loss of a whole batch, for each of its counted targets, detached; `terms` is all that was added to it."""
+    """The loss of a batch for each of its counted targets, detached; `terms` is what was added to it, by name."""
 
     nats: Tensor
     terms: dict[str, Tensor]
@@ -67,37 +67,39 @@ def accumulate(
     stop_requested: Callable[[], bool] = lambda: False,
     after_survey: Callable[[], None] | None = None,
 ) -> MeanLoss:
-    """Add the gradient of the mean loss of the whole batch, in pieces of `micro_batch_size` sequences.
+    """Add the gradient of the mean loss of the whole batch, in micro-batches of `micro_batch_size` sequences.
 
-    Sums are divided by the number of targets that count in the whole batch, not in the piece, and auxiliary losses are
-    weighted by the piece's share of all tokens, so how a batch is cut changes nothing but the order of sums, and the
-    random numbers that dropout draws.
+    Sums are divided by the number of targets that count in the whole batch, and auxiliary losses are weighted by the
+    micro-batch's share of all tokens, so how a batch is cut changes nothing but the order of sums, and the random
+    numbers that dropout draws.
 
-    `after_survey` is given where the loss of a piece depends on the whole batch (`Decoder.needs_survey`). A batch of
-    several pieces is then first run without gradients, with the random numbers of the pass to come, and it is called.
+    `after_survey` is given where the loss of a micro-batch depends on the whole batch (`Decoder.needs_survey`). A batch
+    of several is then first run without gradients, with the random numbers of the pass to come, and it is called.
 
     Raises:
-        Interrupted: a stop was requested between two pieces; gradients are left half done.
+        Interrupted: a stop was requested between two micro-batches; gradients are left half done.
         UserError: no target of the batch counts.
     """
     targets = batch.targets.size if batch.mask is None else int(batch.mask.sum())
     if targets == 0:
         raise UserError("no target of the batch counts: its mask is False everywhere; give larger batches")
+    micro_batches = _split(batch, micro_batch_size or len(batch.inputs), device)
+
+    def losses() -> Iterator[tuple[Loss, float]]:
+        """The loss of each micro-batch, and its share of the batch's tokens."""
+        for number, micro_batch in enumerate(micro_batches):
+            if number and stop_requested():
+                raise Interrupted
+            yield loss(*micro_batch), micro_batch[0].numel() / batch.inputs.size
+
+    if after_survey is not None and len(micro_batches) > 1:
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for _ in losses():
+                pass
+        after_survey()
     nats = torch.zeros((), device=device)
     terms: dict[str, Tensor] = {}
-    pieces = _pieces(batch, micro_batch_size or len(batch.inputs), device)
-    if after_survey is not None and len(pieces) > 1:
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for number, piece in enumerate(pieces):
-                if number and stop_requested():
-                    raise Interrupted
-                loss(*piece)
-        after_survey()
-    for number, piece in enumerate(pieces):
-        if number and stop_requested():
-            raise Interrupted
-        found = loss(*piece)
-        share = piece[0].numel() / batch.inputs.size
+    for found, share in losses():
         auxiliary = {name: mean * share for name, mean in found.auxiliary.items()}
         (found.total / targets + sum(auxiliary.values())).backward()
         nats += found.nats.detach() / targets
@@ -106,16 +108,14 @@ def accumulate(
     return MeanLoss(nats, terms, targets)
 
 
-def _pieces(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
+def _split(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, Tensor, Tensor | None, Tensor | None]]:
     """Return what a loss function takes, for `size` sequences at a time."""
 
-    def cut(array: npt.NDArray[Any]) -> tuple[Tensor, ...]:
-        return torch.from_numpy(array).to(device).split(size)
+    def cut(array: npt.NDArray[Any] | None) -> Iterable[Any]:
+        return repeat(None) if array is None else torch.from_numpy(array).to(device).split(size)
 
-    inputs, targets = cut(batch.inputs), cut(batch.targets)
-    masks = repeat(None, len(inputs)) if batch.mask is None else cut(batch.mask)
-    documents = repeat(None, len(inputs)) if batch.documents is None else cut(batch.documents)
-    return list(zip(inputs, targets, masks, documents, strict=True))
+    columns = [cut(array) for array in (batch.inputs, batch.targets, batch.mask, batch.documents)]
+    return list(zip(*columns, strict=False))  # the first is never None, and ends it
 
 
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:

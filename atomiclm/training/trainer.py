@@ -2,14 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast
 
-from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from atomiclm.data import Batch, Order
-from atomiclm.model import Decoder, Loss, NextToken, Objective
+from atomiclm.model import Decoder, NextToken, Objective
 from atomiclm.optim.schedules import Schedule
 from atomiclm.training.averaging import Averaging, ExponentialAverage
 from atomiclm.training.bad_steps import BadStep, BadStepPolicy, Recovery, SpikeDetector, StopAtBadStep
@@ -17,7 +16,14 @@ from atomiclm.training.budget import Budget
 from atomiclm.training.hooks import Hook
 from atomiclm.training.runtime import Precision, Runtime
 from atomiclm.training.state import TrainState, Unfinished, random_state, restore_random_state
-from atomiclm.training.step import Diverged, Interrupted, LossFunction, StepResult, accumulate, clip_gradient
+from atomiclm.training.step import (
+    Diverged,
+    Interrupted,
+    LossFunction,
+    StepResult,
+    accumulate,
+    clip_gradient,
+)
 
 
 class Batches(Protocol):
@@ -146,42 +152,31 @@ class Trainer:
         progress: float,
         stop_requested: Callable[[], bool],
     ) -> StepResult:
-        """Take one optimizer step, and note it in the state; or leave all as it was and raise.
-
-        Raises:
-            BadStep: the step cannot be taken.
-            Interrupted: a stop was requested in the middle.
-        """
-        model = state.model
-        assert isinstance(model, Decoder)
-        started = time.perf_counter()
-        for group in state.optimizer.param_groups:
+        """Take one optimizer step; or raise BadStep or Interrupted, and leave all as it was."""
+        model, optimizer, started = cast(Decoder, state.model), state.optimizer, time.perf_counter()
+        for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * lr_multiplier
         while state.batch in state.skipped:
             state.batch += 1
         batch = batches.batch(state.batch, self.batch_size)
+        spike_limit = self.spikes.limit(state.recent_losses) if self.spikes else math.inf
+
         random = random_state()
         try:
             after_survey = model.after_survey if model.needs_survey else None
             mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested, after_survey)
             norm = float(clip_gradient(model.parameters(), self.gradient_clip))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
-            limit = self.spikes.limit(state.recent_losses) if self.spikes else math.inf
-            if not math.isfinite(nats) or not all(map(math.isfinite, terms.values())):
-                raise BadStep("the loss is not finite", batch, state.batch, nats, norm)
-            if not math.isfinite(norm):
-                gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-                bad = [name for name, gradient in gradients.items() if not bool(gradient.isfinite().all())]
-                raise BadStep("the gradient is not finite", batch, state.batch, nats, norm, bad)
-            if self.spikes is not None and self.spikes.is_bad and nats > limit:
-                raise BadStep(f"the loss is a spike, beyond {limit:.4g}", batch, state.batch, nats, norm)
+            if reason := self._badness(nats, terms, norm, spike_limit):
+                raise BadStep(reason, batch, state.batch, nats, norm, model)
         except (BadStep, Interrupted):
-            state.optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             model.discard_step()
             restore_random_state(random)
             raise
-        state.optimizer.step()
-        state.optimizer.zero_grad(set_to_none=True)
+
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
         model.after_step()
         if self.weight_average is not None:
             state.averaged_steps += 1
@@ -189,26 +184,27 @@ class Trainer:
         if self.spikes is not None:
             self.spikes.remember(state.recent_losses, nats)
         runtime.synchronize()
-        seconds = time.perf_counter() - started
-        tokens = batch.inputs.size
-        state.step += 1
-        state.batch += 1
-        state.tokens += tokens
-        state.seconds += seconds
-        state.flops += tokens * model.training_flops_per_token(batches.context_length)
-        return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, limit if nats > limit else None)
+        seconds, tokens = time.perf_counter() - started, batch.inputs.size
+        state.advance(tokens, seconds, tokens * model.training_flops_per_token(batches.context_length))
+        spike = spike_limit if nats > spike_limit else None
+        return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, spike)
+
+    def _badness(self, nats: float, terms: Mapping[str, float], norm: float, spike_limit: float) -> str | None:
+        """Return why a step cannot be taken."""
+        if not all(map(math.isfinite, (nats, *terms.values()))):
+            return "the loss is not finite"
+        if not math.isfinite(norm):
+            return "the gradient is not finite"
+        if self.spikes is not None and self.spikes.is_bad and nats > spike_limit:
+            return f"the loss is a spike, beyond {spike_limit:.4g}"
+        return None
 
     def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery | None) -> None:
-        """Stop, skip the batch or rewind, as the policy says; none of the three costs budget.
-
-        Raises:
-            Diverged: the policy is to stop.
-            ValueError: it is to rewind, and there is no recovery.
-        """
+        """Stop, skip the batch or rewind, as the policy says; none of the three costs budget."""
         count = state.bad_steps + 1
         action = self.bad_steps.action(count)
         if recovery is not None:
-            recovery.note(state, bad, action)
+            recovery.record(state, bad, action)
         if action == "stop":
             earlier = f", after {count - 1} bad steps before" if count > 1 else ""
             raise Diverged(
@@ -232,27 +228,16 @@ class Trainer:
 
     def loss(self, model: Decoder, runtime: Runtime) -> LossFunction:
         """Return a micro-batch -> its `Loss`, in the precision of the run, compiled whole if the runtime says so."""
-        objective, dtype = self.objective, runtime.dtype(self.precision)
+        objective = self.objective
+        return self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
 
-        def of_model(tokens: Tensor, targets: Tensor, mask: Tensor | None, documents: Tensor | None) -> Loss:
-            return objective(model, tokens, targets, mask, documents)
+    def forward[**P, R](self, function: Callable[P, R], runtime: Runtime) -> Callable[P, R]:
+        """Return `function`, such as a model, run in the precision of the run, compiled if the runtime says so."""
+        call, dtype = runtime.compiled(function), runtime.dtype(self.precision)
 
-        call = runtime.compiled(of_model)
-
-        def loss(tokens: Tensor, targets: Tensor, mask: Tensor | None, documents: Tensor | None) -> Loss:
+        def forward(*args: P.args, **kwargs: P.kwargs) -> R:
             with runtime.autocast(dtype):
-                return call(tokens, targets, mask, documents)
-
-        return loss
-
-    def forward(self, model: nn.Module, runtime: Runtime) -> Callable[..., Tensor]:
-        """Return tokens -> logits in the precision of the run, compiled if the runtime says so; for validation."""
-        call, dtype = runtime.compiled(model), runtime.dtype(self.precision)
-
-        def forward(tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
-            with runtime.autocast(dtype):
-                logits: Tensor = call(tokens, documents=documents)
-                return logits
+                return call(*args, **kwargs)
 
         return forward
 

@@ -18,7 +18,7 @@ from atomiclm.cache_folder import default_cache_dir
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.wandb_mirror import choose_mode
 from atomiclm.train import lock_run
-from atomiclm.training.out_of_memory import advice
+from atomiclm.training.runtime import memory_advice
 from atomiclm.user_error import UserError
 
 LIMIT_SECONDS = 300
@@ -87,7 +87,7 @@ def test_memory_that_runs_out_is_told_with_what_to_change_and_the_change_helps(t
 
 def said_of(error, **settings):
     usual = {"batch_size": 12, "micro_batch_size": None, "checkpoint_activations": False, "device": "cuda:0"}
-    return advice(error, **{**usual, **settings})
+    return memory_advice(error, **{**usual, **settings})
 
 
 @pytest.mark.parametrize(

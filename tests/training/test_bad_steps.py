@@ -21,8 +21,8 @@ from atomiclm.training import (
     TrainState,
     checkpoint,
 )
+from atomiclm.training.bad_steps import Recovery
 from atomiclm.training.checkpoint import Retention
-from atomiclm.training.recovery import FolderRecovery
 from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged, StepResult
 
@@ -93,7 +93,7 @@ def _trained(folder: Path, policy, objective=None, bad=(BAD,), state=None, stop_
     saver = SaveCheckpoints(
         rows.append, said.append, folder / "c", Retention(2), None if stop_at is None else 0.0, points, Steady(rows), {}
     )
-    recovery = FolderRecovery(
+    recovery = Recovery(
         folder / "bad_steps", saver, rows.append, said.append, lambda batch: [str(row[0]) for row in batch.inputs]
     )
     trainer = Trainer(
@@ -196,7 +196,7 @@ def test_a_damaged_rewind_point_is_said_and_the_one_before_serves(tmp_path):
     rows: list[dict] = []
     said: list[str] = []
     saver = SaveCheckpoints(rows.append, said.append, tmp_path / "c", Retention(2), None, 3, Steady(rows), {})
-    recovery = FolderRecovery(tmp_path / "bad_steps", saver, rows.append, said.append, lambda batch: [])
+    recovery = Recovery(tmp_path / "bad_steps", saver, rows.append, said.append, lambda batch: [])
     policy = RewindBadSteps(every_steps=3)
     trainer = Trainer(4, ORDER, max_steps=STEPS, precision="float32", objective=NaNLoss(), bad_steps=policy)
     state = fresh_state(dropout=0.1)
