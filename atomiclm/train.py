@@ -11,19 +11,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from errno import EACCES, EEXIST, ENOTDIR, EPERM, EROFS
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from atomiclm.cli import UserError
 from atomiclm.config.app import run_app
 from atomiclm.config.compose import in_sweep
 from atomiclm.config.errors import TRY_AGAIN
-from atomiclm.config.rules import cautions
-from atomiclm.config.run import read_config
 from atomiclm.openmp import wait_briefly
-from atomiclm.sweep.run_status import ended, refuse_other_texts, summary_of
-from atomiclm.tracking import Console, Locked, RunFolder, run_lock
-from atomiclm.user_error import UserError
+
+if TYPE_CHECKING:
+    from atomiclm.tracking import Console, RunFolder
 
 
 def main() -> None:
@@ -41,7 +40,12 @@ def train(config: DictConfig) -> float:
         Stopped: a signal asked the run to stop; it has saved its state, and the same command resumes it.
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
+    # Only now, and torch with them: --help, --cfg and what does not compose are answered without.
+    from atomiclm.config.rules import cautions
+    from atomiclm.config.run import read_config
     from atomiclm.config.sweeper import beside_others
+    from atomiclm.sweep.run_status import ended, refuse_other_texts
+    from atomiclm.tracking import Console, RunFolder
 
     settings = read_config(config)
     folder = RunFolder(settings.folder)
@@ -55,7 +59,7 @@ def train(config: DictConfig) -> float:
         if not in_sweep():  # which warns once for all its cells
             for line in cautions([(settings.run_id, settings.values)]):
                 console.say(line)
-        from atomiclm.run import Run  # with torch: --help is answered without it
+        from atomiclm.run import Run
 
         run = Run(settings, console)
         run.prepare()
@@ -66,7 +70,7 @@ def train(config: DictConfig) -> float:
         return run.finish(alone=not in_sweep())
 
 
-def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float:
+def _skip(folder: "RunFolder", summary: dict[str, Any], console: "Console") -> float:
     if summary["state"] == "diverged":
         console.say(f"{folder.path} has diverged already; remove it to train it again")
         return math.nan
@@ -76,8 +80,11 @@ def _skip(folder: RunFolder, summary: dict[str, Any], console: Console) -> float
 
 
 @contextmanager
-def lock_run(folder: RunFolder) -> Iterator[None]:
+def lock_run(folder: "RunFolder") -> Iterator[None]:
     """Lock the run folder; a sweep waits for a cell that another process trains: two terminals share the work."""
+    from atomiclm.sweep.run_status import summary_of
+    from atomiclm.tracking import Locked, run_lock
+
     say = partial(print, "\n", sep="", file=sys.stderr, flush=True)
     held = ExitStack()
     try:

@@ -4,12 +4,14 @@ Overrides are the words of a command: `key=value`, `group=option`, `~group`. Ins
 that command's search path, and what is composed there follows it; elsewhere with the shipped one.
 """
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
+from weakref import WeakKeyDictionary
 
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -58,12 +60,26 @@ def initialized(config_dir: str | None = None) -> Iterator[ConfigLoader]:
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """Return the job configuration for `overrides`, as a command with these overrides would see it."""
-    with initialized():
-        config = compose_all(overrides, RunMode.RUN)
-    with open_dict(config):
-        del config["hydra"]
+    """Return the job configuration for `overrides`, as a command with these overrides would see it.
+
+    Within a command, cells that differ in their seed alone are composed once.
+    """
+    seeds = [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
+    others = tuple(override for override in overrides if override not in seeds)
+    with initialized() as loader:
+        known = _composed.setdefault(loader, {})
+        if others not in known:
+            known[others] = compose_all(others, RunMode.RUN)
+            with open_dict(known[others]):
+                del known[others]["hydra"]
+    config = copy.deepcopy(known[others])
+    if seeds:
+        config.seed = int(seeds[-1].partition("=")[2])
     return config
+
+
+_composed: WeakKeyDictionary[ConfigLoader, dict[tuple[str, ...], DictConfig]] = WeakKeyDictionary()
+"""By the loader that composed them, which a command has one of."""
 
 
 def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
@@ -162,8 +178,17 @@ def without_null(overrides: Sequence[str]) -> list[str]:
 
 
 def _options(group: str) -> list[str]:
+    """The options of a group; none of what is no group."""
+    if "." in group:  # quickly: most overrides set a value
+        return []
     with initialized() as loader:
-        return loader.get_group_options(group)
+        known = _group_options.setdefault(loader, {})
+        if group not in known:
+            known[group] = loader.get_group_options(group)
+        return known[group]
+
+
+_group_options: WeakKeyDictionary[ConfigLoader, dict[str, list[str]]] = WeakKeyDictionary()
 
 
 def _takes_null(group: str) -> bool:

@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.build import build
 from atomiclm.config.compose import (
     PRESETS,
     compose,
@@ -29,10 +28,9 @@ from atomiclm.config.compose import (
 from atomiclm.config.errors import ConfigError, Fault, nearest
 from atomiclm.config.experiments import find_experiment, read_experiment
 from atomiclm.config.paths import CONF
-from atomiclm.config.study_rules import study_faults
-from atomiclm.config.validate import node_faults
-from atomiclm.sweep.ledger import read_ledger
-from atomiclm.sweep.study import Study
+
+if TYPE_CHECKING:
+    from atomiclm.sweep.study import Study
 
 FILE_PROFILE = "cpu"
 """The profile that is the experiment's file itself."""
@@ -87,7 +85,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[str]:
     return overridden(declared_overrides(single), overrides)
 
 
-def read_study(overrides: Sequence[str]) -> Study:
+def read_study(overrides: Sequence[str]) -> "Study":
     """Return the study that `overrides` choose and change, under their profile.
 
     Raises:
@@ -97,12 +95,17 @@ def read_study(overrides: Sequence[str]) -> Study:
     return study_of(compose([one for one in expanded if _root(one) in ("study", *PRESETS)]))
 
 
-def study_of(config: DictConfig) -> Study:
+def study_of(config: DictConfig) -> "Study":
     """Return the study of a composed configuration.
 
     Raises:
         ConfigError: the study's own faults.
     """
+    from atomiclm.config.build import build
+    from atomiclm.config.study_rules import study_faults
+    from atomiclm.config.validate import node_faults
+    from atomiclm.sweep.study import Study
+
     node = resolved(config).get("study")
     if not isinstance(node, dict):
         rule = f"{node!r} is not a mapping; leave it out, or fill in question, arms, seeds"
@@ -124,7 +127,7 @@ def study_folder(overrides: Sequence[str]) -> Path:
     return Path(_setting("output_dir", overrides)) / _setting("name", overrides)
 
 
-def axes(study: Study, overrides: Sequence[str], seeds: Sequence[int]) -> list[str]:
+def axes(study: "Study", overrides: Sequence[str], seeds: Sequence[int]) -> list[str]:
     """Return what a study adds to a sweep: its seeds and its arms, unless they were typed."""
     given = {override_key(override) for override in overrides}
     if not study.is_declared:
@@ -138,7 +141,7 @@ def single_values(overrides: Sequence[str]) -> list[str]:
     return [one.input_line or "" for one in parsed(overrides) if not one.is_sweep_override()]
 
 
-def arms_of_experiment(overrides: Sequence[str], study: Study) -> list[list[str]]:
+def arms_of_experiment(overrides: Sequence[str], study: "Study") -> list[list[str]]:
     """Return the overrides of every arm that the chosen experiment declares, `overrides` among them; seeds aside.
 
     Where `overrides` choose an arm, and without an experiment that has any, they are the only one. An arm's setting
@@ -169,6 +172,8 @@ def _tuned(overrides: Sequence[str], tuned: Mapping[str, float] | None) -> list[
     if arm is None or key is None or value_of(key, overrides) is not None:
         return []
     if tuned is None:
+        from atomiclm.sweep.ledger import read_ledger
+
         ledger = read_ledger(study_folder(overrides))
         tuned = {name: choice.value for name, choice in ledger.tuned.items()} if ledger else {}
         if arm not in tuned:
@@ -186,7 +191,7 @@ def _tuned_key(overrides: Sequence[str]) -> str | None:
     own = _study(overrides).get("tuning") or {}
     if option in (None, "null"):
         return None
-    return own.get("key") or OmegaConf.load(CONF / "study" / "tuning" / f"{option}.yaml").get("key")
+    return own.get("key") or _setting_of(CONF / "study" / "tuning" / f"{option}.yaml", "key")
 
 
 def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
@@ -231,8 +236,12 @@ def _setting(key: str, overrides: Sequence[str]) -> str:
 def _file_setting(key: str, overrides: Sequence[str]) -> str:
     """A top-level setting as the debug preset has it, or else the experiment, or else the primary config."""
     debug = CONF / "debug" / f"{value_of('debug', overrides)}.yaml"
-    found = OmegaConf.load(debug).get(key) if debug.is_file() else None
-    return str(found or _experiment(overrides).get(key) or OmegaConf.load(CONF / "config.yaml").get(key))
+    found = _setting_of(debug, key) if debug.is_file() else None
+    return str(found or _experiment(overrides).get(key) or _setting_of(CONF / "config.yaml", key))
+
+
+def _setting_of(file: Path, key: str) -> Any:
+    return OmegaConf.select(OmegaConf.load(file), key)
 
 
 def _root(override: str) -> str:

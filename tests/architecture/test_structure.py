@@ -47,6 +47,7 @@ def test_packages_import_only_what_they_may(package):
             "atomic_io",
             "bfloat16",
             "cache_folder",
+            "cli",
             "lazy",
             "roles",
             "user_error",
@@ -60,6 +61,11 @@ def test_only_config_and_the_commands_that_compose_know_hydra():
         if any(name.split(".")[0] in ("hydra", "omegaconf") for name in _imported(file))
     }
     assert {name for name in users if not name.startswith("config/")} == {"train.py", "plan.py", "prepare.py"}
+
+
+def test_of_hydra_only_what_is_public_is_used():
+    for file in [*FILES, *sorted((ROOT / "tests").rglob("*.py"))]:
+        assert not any("hydra._internal" in name for name in _imported(file)), file
 
 
 def test_nothing_reads_pickles():
