@@ -9,26 +9,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomiclm.command import VERSION, command, told
+from atomiclm.cli import VERSION, UserError, command, format_error, from_user
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
-from atomiclm.tracking.wandb_mirror import Mirrored, choose_mode, import_wandb
-from atomiclm.user_error import UserError, from_user
+from atomiclm.tracking.wandb_mode import require_key
 
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
 """Settings of `tracking` in a run's config.yaml that also hold for a run sent later."""
-
-EXIT_CODES = """\
-Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 the arguments are wrong or no key was found."""
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     command = argparse.ArgumentParser(
         prog="python -m atomiclm.sync",
         description=__doc__,
-        epilog=EXIT_CODES,
+        epilog="Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 the arguments are wrong or no key.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--version", action="version", version=VERSION)
@@ -48,17 +43,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
-    mode = "offline" if arguments.offline else "online"
     named = {key: getattr(arguments, key) for key in ("project", "entity", "artifacts")}
     settings = {key: value for key, value in named.items() if value is not None}
-    settings |= {"mode": mode, "finish_timeout_seconds": arguments.timeout}
+    settings |= {"mode": "offline" if arguments.offline else "online", "finish_timeout_seconds": arguments.timeout}
     with from_user():
-        WeightsAndBiases(**settings)  # speaks up now, not once for every run
+        WeightsAndBiases(**settings)  # refuses what is wrong with them once, not for every run
     folders = [folder for text in arguments.runs for folder in _runs(text, arguments.outputs)]
-    arms = {folder.path: _arm(folder) for folder in folders}
-    if mode == "online":
-        _refuse_without_key()
-    return int(not all([_sent(folder, arms[folder.path], settings) for folder in folders]))
+    if not arguments.offline:
+        require_key("give --offline")
+    return int(not all([_send(folder, settings) for folder in folders]))
 
 
 def _runs(text: str, outputs: str) -> list[RunFolder]:
@@ -68,45 +61,32 @@ def _runs(text: str, outputs: str) -> list[RunFolder]:
     return [find_run(text, outputs)[0]]
 
 
-def _arm(folder: RunFolder) -> str | None:
-    ledger = read_ledger(folder.path.absolute().parent)
-    return ledger.arm_of(folder.run_id) if ledger else None
-
-
-def _refuse_without_key() -> None:
-    mode, reason = choose_mode("online", import_wandb().setup().settings.base_url)
-    if mode != "online":
-        raise UserError(f"{reason}; or give --offline")
-
-
-def _sent(folder: RunFolder, arm: str | None, given: dict[str, object]) -> bool:
+def _send(folder: RunFolder, given: dict[str, object]) -> bool:
     """Send one run and say what became of it; returns whether all of it was sent."""
     said: list[str] = []
+    mirrored = None
     try:
         # A run that is being trained has a mirror of its own, and two would double its rows.
         with run_lock(folder.path, said.append):
-            mirrored = _mirror(folder, arm, given, said)
+            # Damaged files are refused before W&B hears of the run.
+            folder.read_summary(), folder.read_environments(), folder.read_rows()
+            saved = folder.read_config().get("tracking", {})
+            ledger = read_ledger(folder.path.absolute().parent)
+            with from_user():
+                mirror = WeightsAndBiases(**{key: saved[key] for key in SAVED_SETTINGS if key in saved} | given)
+            arm = ledger.arm_of(folder.run_id) if ledger else None
+            mirror.start(folder, arm=arm, live=False, say=said.append)
+            mirrored = mirror.finish()
     except Locked:
         said.append("it is being trained; send it when it has ended")
-        mirrored = None
     except (OSError, UserError) as error:
-        said.append(told(error))
-        mirrored = None
+        said.append(format_error(error))
     if mirrored is None or mirrored.missing:
         print(f"{folder.path}: not sent: {' '.join(said).replace('W&B: ', '')}", file=sys.stderr)
         return False
     rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"
     print(f"{folder.path}: {rows}{f', {mirrored.held} were there' if mirrored.held else ''}: {mirrored.where}")
     return True
-
-
-def _mirror(folder: RunFolder, arm: str | None, given: dict[str, object], said: list[str]) -> Mirrored | None:
-    folder.read_summary(), folder.read_environments(), folder.read_rows()  # refused before W&B hears of the run
-    saved = {key: value for key, value in folder.read_config().get("tracking", {}).items() if key in SAVED_SETTINGS}
-    with from_user():
-        mirror = WeightsAndBiases(**{**saved, **given})
-    mirror.start(folder, arm=arm, live=False, say=said.append)
-    return mirror.finish()
 
 
 if __name__ == "__main__":

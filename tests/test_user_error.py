@@ -32,7 +32,7 @@ ACTING = {
     "export an architecture": ("atomiclm.interop.huggingface.llama.Llama.write", ["RUN", "DIR"]),
     "export tiktoken": ("atomiclm.interop.tiktoken_merges", ["RUN", "DIR", "--format", "tiktoken"]),
     "generate": ("atomiclm.generation.sampler.Sampler.__call__", ["RUN"]),
-    "sync": ("atomiclm.tracking.weights_biases.WeightsAndBiases.finish", ["RUN", "--offline"]),
+    "sync": ("atomiclm.tracking.wandb_mirror.WeightsAndBiases.finish", ["RUN", "--offline"]),
     "workspace": ("atomiclm.workspace.differing_keys", ["RUN", "--dry-run"]),
 }
 """Of commands that act on runs: a function that computes, and the arguments."""

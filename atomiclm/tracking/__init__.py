@@ -5,7 +5,7 @@ from atomiclm.tracking.environment import code_of, environment
 from atomiclm.tracking.lock import Locked, is_locked, run_lock
 from atomiclm.tracking.record import Record, read_metrics, read_summary, write_summary
 from atomiclm.tracking.run_folder import RunFolder, are_one_run, find_cell, find_run
-from atomiclm.tracking.weights_biases import WeightsAndBiases
+from atomiclm.tracking.wandb_mirror import WeightsAndBiases
 
 __all__ = [
     "Console",

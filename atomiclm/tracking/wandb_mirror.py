@@ -1,58 +1,42 @@
-"""The thread that follows one run's `metrics.jsonl` and shows its rows in W&B."""
+"""The W&B mirror of a run: a thread that follows `metrics.jsonl`, and can neither slow nor stop the run."""
 
 import contextlib
-import netrc
-import os
+import logging
 import shlex
 import shutil
-import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import urlsplit
+from typing import Literal, get_args
 
 from atomiclm.atomic_io import read_json, to_json
 from atomiclm.tracking.run_folder import RunFolder
+from atomiclm.tracking.wandb_mode import Mode, choose_mode, import_wandb
 from atomiclm.tracking.wandb_run import (
+    INTERRUPTED,
+    LONGEST_TAG,
+    Artifacts,
     Rows,
-    described,
+    describe,
     exit_code,
     final_figures,
-    is_interrupted,
     log_artifacts,
-    within,
 )
 
-if TYPE_CHECKING:
-    from atomiclm.tracking.weights_biases import WeightsAndBiases
+_LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How far the mirror may lag behind the record."""
 
 SPARE_SECONDS = 10.0
-"""Beyond wandb's own timeouts, for what it does not count: importing it, starting and stopping its process."""
+"""Beyond the two timeouts, for what is neither: importing wandb, starting and stopping its process."""
 
 QUIET_SECONDS = 3.0
 """How long the end of a run waits before it says what it is waiting for."""
 
-ARTIFACT_SHARE = 0.5
-"""The part of the finish timeout that artifacts may take; the rest is left for the rows."""
-
 ROOM_BYTES = 1 << 18
-"""What must fit into `wandb/` before rows are passed on: several times what wandb collects before it writes."""
-
-Mode = Literal["online", "offline", "disabled"]
-
-FROM_VARIABLE: Mapping[str, Mode] = {
-    "online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
-    "disabled": "disabled",
-}  # fmt: skip
-"""Values of WANDB_MODE, older spellings included."""
-
-PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
-"""The two names of the public service: a login made under one is valid under the other."""
+"""What must be free for `wandb/` before rows are passed on: several times what wandb collects before it writes."""
 
 
 @dataclass(frozen=True)
@@ -74,87 +58,149 @@ class Mirrored:
     missing: str = ""
 
 
-class Mirror(threading.Thread):
-    """Mirrors one run, from `start()` to `close()`; see `WeightsAndBiases`, which makes one for each run.
+class WeightsAndBiases:
+    """Shows one run in W&B while `metrics.jsonl` stays the truth.
 
-    A daemon thread: should wandb hang beyond its own timeouts, the process can still end.
+    The trainer writes rows to the record only; a thread reads them from the file and passes them on. So nothing wandb
+    does (connecting, retrying, uploading) is waited for before `finish`, and whatever goes wrong is said once and ends
+    the mirror, not the run: online falls back to offline, offline to nothing. Row i of the mirror is row i of the
+    record (checkpoints' own aside), so a resumed run asks the server how many rows it has and sends the others, and
+    `python -m atomiclm.sync` can do all of this again, later and elsewhere.
+
+    Offline, a process writes one segment, `wandb/offline-run-*`. wandb numbers the rows of each from 0 and loses the
+    last ones of a killed process, so a segment that was never synced is removed and written again from the record;
+    `wandb/rows.json` says up to which row of the record each segment reaches.
+
+    wandb's own error reporting (telemetry to its makers) is switched off unless WANDB_ERROR_REPORTING is set: with a
+    server that does not answer it holds up the end of the process for half a minute.
 
     Args:
-        settings: mode, project, entity, tags, artifacts and timeouts.
-        live: whether this process trains the run: then an online run that fails goes on offline, and W&B is shown
-            what this machine is and does; a run sent later has nothing to do with either.
-        folder: the run.
-        arm: the arm of its study, where it is known.
-        say: called with each line meant for people.
+        mode: auto = WANDB_MODE when it is set, else online if a key is found, else offline. Never prompts.
+        project: W&B project.
+        entity: user or team; null for the key's default.
+        tags: labels of the run, beside the study's name.
+        artifacts: what an online run gets at its end, with its lineage: none; small: the tokenizer and the facts about
+            the corpus, some kilobytes; all: the newest checkpoint as well.
+        init_timeout_seconds: how long the mirror tries to reach the server before it goes offline.
+        finish_timeout_seconds: how long the end of a run waits for what is left to be uploaded.
+
+    Raises:
+        ValueError: an argument breaks a rule of W&B (characters of a project's name, length of a tag) or a timeout is
+            not positive.
     """
 
     def __init__(
         self,
-        settings: "WeightsAndBiases",
-        live: bool,
-        folder: RunFolder,
-        arm: str | None,
-        say: Callable[[str], None],
+        mode: Literal["auto", "online", "offline", "disabled"] = "auto",
+        project: str = "atomiclm",
+        entity: str | None = None,
+        tags: Sequence[str] = (),
+        artifacts: Artifacts = "small",
+        init_timeout_seconds: int = 20,
+        finish_timeout_seconds: int = 60,
     ) -> None:
-        super().__init__(name=f"wandb {folder.run_id}", daemon=True)
-        self.settings = settings
-        self.live = live
-        self.folder = folder
-        self.arm = arm
-        self.say = say
-        self.result: Mirrored | None = None
-        self._segments = Segments(folder.wandb)
-        self._segment = ""
-        self._opened = threading.Event()
+        if mode not in ("auto", "online", "offline", "disabled"):
+            raise ValueError(f"mode={mode!r} must be auto, online, offline or disabled")
+        if not project or set(project) & set("/\\#?%:"):
+            raise ValueError(f"project={project!r} must be a name without any of /\\#?%:")
+        for tag in tags:
+            if not 0 < len(tag) <= LONGEST_TAG:
+                raise ValueError(f"tags: {tag!r} must have 1 to {LONGEST_TAG} characters")
+        if artifacts not in get_args(Artifacts):
+            raise ValueError(f"artifacts={artifacts!r} must be none, small or all")
+        for argument, seconds in (("init", init_timeout_seconds), ("finish", finish_timeout_seconds)):
+            if seconds <= 0:
+                raise ValueError(f"{argument}_timeout_seconds={seconds} must be positive")
+        self.mode = mode
+        self.project = project
+        self.entity = entity
+        self.tags = list(tags)
+        self.artifacts: Artifacts = artifacts
+        self.init_timeout_seconds = init_timeout_seconds
+        self.finish_timeout_seconds = finish_timeout_seconds
+        self._started = False
+        self._segment = ""  # the folder in wandb/ of this process, once wandb has opened the run
+        self._result: Mirrored | None = None
         self._ending = threading.Event()
-        # Not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a live thread.
-        self._done = threading.Event()
+        self._done = threading.Event()  # not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a thread
         self._abandoned = False
 
-    def close(self, patience_seconds: float | None = None) -> Mirrored | None:
-        """Announce the end and wait for it, within the timeouts or until Ctrl-C.
+    def start(
+        self, folder: RunFolder, *, arm: str | None = None, live: bool = True, say: Callable[[str], None] = _LOG.info
+    ) -> None:
+        """Begin to mirror a run; returns at once.
+
+        A resumed run truncates its record first: the lines found here are the run's past.
 
         Args:
-            patience_seconds: return within so many seconds, if that is less.
+            folder: the run; config.yaml, environment.json and a first summary.json are there. Its `metrics.jsonl` is
+                followed, its `wandb/` holds what wandb writes.
+            arm: the arm of the study that the run is a cell of, where it is known.
+            live: whether this process trains the run; otherwise nothing is told of this machine, and an online mirror
+                that fails does not go on offline.
+            say: called, from the mirror's thread, with each line meant for people.
+        """
+        assert not self._started, "one object mirrors one run"
+        if choose_mode(self.mode)[0] == "disabled":
+            return
+        self._folder, self._arm, self._live, self._say = folder, arm, live, say
+        self._started = True
+        # A daemon: should wandb hang, the process can still end.
+        threading.Thread(target=self._run, name=f"wandb {folder.run_id}", daemon=True).start()
+
+    def finish(self, patience_seconds: float | None = None) -> Mirrored | None:
+        """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
+
+        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is told
+        as a preemption, and gets no artifacts yet; every other state is 1, shown as failed. Waits for the upload, but
+        never longer than the two timeouts together with a few seconds to spare, and no longer than Ctrl-C.
+
+        Args:
+            patience_seconds: wait no longer than this either: what is left to a process that was asked to end. What
+                did not arrive, `python -m atomiclm.sync` sends.
 
         Returns:
-            What became of it; None if wandb failed in every mode, or was left behind.
+            What became of the mirror; None without one, or if it failed or was left behind.
         """
+        if not self._started:
+            return None
         self._ending.set()
-        opening = 0 if self._opened.is_set() else self.settings.init_timeout_seconds
-        limit = opening + self.settings.finish_timeout_seconds + SPARE_SECONDS
+        limit = SPARE_SECONDS + self.finish_timeout_seconds + (0 if self._segment else self.init_timeout_seconds)
         if patience_seconds is not None:  # of which stopping wandb's process may take the last seconds
             limit = max(0.0, min(limit, patience_seconds - QUIET_SECONDS))
+        outcome = "not done"
         try:
             if not self._done.wait(min(QUIET_SECONDS, limit)) and limit > QUIET_SECONDS:
-                self.say(f"W&B: waiting for the upload, at most {limit:.0f} s; Ctrl-C skips it ({self._later()})")
+                self._say(f"W&B: waiting for the upload, at most {limit:.0f} s; Ctrl-C skips it ({self._later()})")
                 self._done.wait(limit - QUIET_SECONDS)
         except KeyboardInterrupt:
-            limit = 0
+            outcome = "skipped"
         if self._done.is_set():
-            return self.result
+            return self._result
         self._abandoned = True
-        stop_service()  # otherwise the end of the process waits for it
+        stopping = threading.Thread(target=stop_service, daemon=True)
+        stopping.start()
+        stopping.join(QUIET_SECONDS)
         if self._segment:
             with contextlib.suppress(OSError, ValueError):  # a full disk is no reason to fail either
-                self._segments.forget(self._segment)  # nobody knows how far it came; the server will say
-        self.say(f"W&B: {'not done' if limit else 'skipped'}; {self._later()}")
+                note_rows(self._folder.wandb, self._segment, 0)  # nobody knows how far it came; the server will say
+        self._say(f"W&B: {outcome}; {self._later()}")
         return None
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Try online, then offline, until one lasts to the end of the run."""
         try:
             wandb = import_wandb()
-            mode, reason = choose_mode(self.settings.mode, wandb.setup().settings.base_url)
+            mode, reason = choose_mode(self.mode, wandb.setup().settings.base_url)
             if reason:
-                self.say(f"W&B: {mode}; {reason}")
+                self._say(f"W&B: {mode}; {reason}")
         except Exception as error:  # whatever is wrong with an optional mirror is no reason to stop a run
-            self.say(f"W&B: off, wandb cannot be used ({first_line(error)}); metrics.jsonl has every row")
+            self._say(f"W&B: off, wandb cannot be used ({first_line(error)}); metrics.jsonl has every row")
             self._done.set()
             return
-        for attempt in dict.fromkeys([mode, "offline"] if self.live else [mode]):
+        for attempt in dict.fromkeys([mode, "offline"] if self._live else [mode]):
             try:
-                self.result = self._follow(attempt)
+                self._result = self._follow(attempt)
                 break
             except Exception as error:
                 if self._abandoned:  # another run may be using wandb by now
@@ -162,28 +208,21 @@ class Mirror(threading.Thread):
                 # wandb still has the run's id and refuses it to the next attempt until it is torn down.
                 with contextlib.suppress(Exception):
                     wandb.teardown(exit_code=1)
-                is_last = attempt == "offline" or not self.live
+                is_last = attempt == "offline" or not self._live
                 then = "off from here; metrics.jsonl has every row" if is_last else "going on offline"
-                self.say(f"W&B: {attempt} failed ({first_line(error)}); {then}")
+                self._say(f"W&B: {attempt} failed ({first_line(error)}); {then}")
         self._done.set()
 
     def _follow(self, mode: Mode) -> Mirrored:
         """Open the W&B run, pass rows on until the end is announced, close it."""
         import wandb
 
-        settings = self.settings
-        arguments = described(self.folder, self.arm)
-        arguments["tags"] = [*arguments["tags"], *settings.tags]
-        online = mode == "online"
-        segments = self._segments
-        artifact_seconds = (
-            ARTIFACT_SHARE * settings.finish_timeout_seconds if online and settings.artifacts != "none" else 0.0
-        )
+        folder, online = self._folder, mode == "online"
         run = wandb.init(
-            **arguments,
-            project=settings.project,
-            entity=settings.entity,
-            dir=str(self.folder.path),
+            **describe(folder, self._arm, self.tags),
+            project=self.project,
+            entity=self.entity,
+            dir=str(folder.path),
             mode=mode,
             # By default a second init in one process returns the first run, and two cells of a sweep become one.
             reinit="create_new",
@@ -192,183 +231,90 @@ class Mirror(threading.Thread):
             settings=wandb.Settings(
                 console="off",
                 silent=True,
-                init_timeout=settings.init_timeout_seconds,
-                finish_timeout=settings.finish_timeout_seconds - artifact_seconds,
-                finish_timeout_raises=True,
-                login_timeout=settings.init_timeout_seconds,
-                disable_git=not self.live,
-                x_disable_meta=not self.live,
-                x_disable_stats=not self.live,
+                init_timeout=self.init_timeout_seconds,
+                login_timeout=self.init_timeout_seconds,
+                disable_git=not self._live,
+                x_disable_meta=not self._live,
+                x_disable_stats=not self._live,
             ),
         )
         self._segment = segment = Path(run.dir).parent.name
-        held = run.starting_step if online else segments.held()
-        segments.discard_unsynced(but=segment)
-        self._opened.set()
-        where = str(run.url) if online else str(self.folder.wandb / segment)
-        self.say(f"W&B: {where}" if online else f"W&B: offline, in {self.folder.wandb} ({self._later()})")
-        rows = Rows(self.folder.metrics, run, held)
-        ending, full = False, ""
+        held = run.starting_step if online else sent_rows(folder.wandb)
+        for other in folder.wandb.glob("offline-run-*"):
+            if other.name != segment and not is_synced(other):
+                shutil.rmtree(other)
+        where = str(run.url) if online else str(folder.wandb / segment)
+        self._say(f"W&B: {where}" if online else f"W&B: offline, in {folder.wandb} ({self._later()})")
+        rows = Rows(folder.metrics, run, held)
+        ending, missing = False, ""
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
-            was_full, full = full, segments.no_room()
-            if full:  # wandb would lose rows in the middle and not say so; those that wait can be sent later
-                if not was_full:
-                    self.say(f"W&B: rows wait for room in {self.folder.wandb} ({full})")
+            if shutil.disk_usage(folder.wandb).free < ROOM_BYTES:
+                # wandb would lose rows in the middle and not say so; those that wait can be sent later.
+                if not missing:
+                    self._say(f"W&B: rows wait for room in {folder.wandb} (the disk is full)")
+                missing = "rows: the disk is full"
                 continue
-            before = rows.number
+            missing, before = "", rows.number
             try:
                 rows.send()
             finally:  # so that an attempt that takes over from this one knows where to continue
-                if rows.number > max(before, held):
-                    segments.note(segment, rows.number)
-        summary = self.folder.read_summary()
+                if rows.number > before:
+                    note_rows(folder.wandb, segment, max(rows.number, held))
+        summary = folder.read_summary()
         run.summary.update(final_figures(summary))
-        missing = [f"rows: {full}"] if full else []
-        if artifact_seconds and not is_interrupted(summary):
-            try:
-                within(artifact_seconds, lambda: log_artifacts(run, self.folder, settings.artifacts))
-            except Exception as error:
-                missing.append(f"artifacts: {first_line(error)}")
-        if not rows.send_samples():
-            missing.append("table of samples")
-        if is_interrupted(summary):
+        code = exit_code(summary)
+        if code == INTERRUPTED:
             run.mark_preempting()
-        try:
-            run.finish(exit_code=exit_code(summary))
-        except TimeoutError:
-            segments.forget(segment)  # nobody knows how far it came; the server will say
-            missing.append(f"rows: not all uploaded within {settings.finish_timeout_seconds:g} s")
+        elif online:
+            try:
+                log_artifacts(run, folder, self.artifacts)
+            except Exception as error:
+                missing = f"{missing}; artifacts: {first_line(error)}".removeprefix("; ")
+        run.finish(exit_code=code)
         if missing:
-            self.say(f"W&B: incomplete ({'; '.join(missing)}); {self._later()}")
-        return Mirrored(mode, where, held, rows.sent, "; ".join(missing))
+            self._say(f"W&B: incomplete ({missing}); {self._later()}")
+        return Mirrored(mode, where, held, rows.sent, missing)
 
     def _later(self) -> str:
-        return f"`python -m atomiclm.sync {shlex.quote(str(self.folder.path))}` sends what is missing"
+        return f"`python -m atomiclm.sync {shlex.quote(str(self._folder.path))}` sends what is missing"
 
 
-class Segments:
-    """Which rows of a run W&B already has, or will get from a folder that is still to be synced.
-
-    Each process that mirrors a run makes one segment: a folder `wandb/run-*` (online) or `wandb/offline-run-*`. wandb
-    numbers the rows of each offline segment from 0 and loses the last ones of a killed process, so `wandb sync` of two
-    would repeat rows or leave a hole. Therefore segments that never left this machine are removed and written again
-    from the record, and rows that did leave it are skipped. `rows.json` says how many rows each segment and those
-    before it hold together.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._path = folder / "rows.json"
-
-    def held(self) -> int:
-        """Rows that are on the server as far as this machine knows: passed to an online run, or synced since."""
-        return max((rows for name, rows in self._read().items() if not self._is_unsynced(name)), default=0)
-
-    def note(self, segment: str, rows: int) -> None:
-        """Note that `segment` reaches as far as the first `rows` rows of the record."""
-        self._write({**self._read(), segment: rows})
-
-    def forget(self, segment: str) -> None:
-        """Drop the note of a segment whose upload was given up: its rows may be nowhere but here."""
-        self._write({name: rows for name, rows in self._read().items() if name != segment})
-
-    def discard_unsynced(self, but: str) -> None:
-        """Remove the offline segments that were never synced, except the one that holds their rows again."""
-        for path in self.folder.glob("offline-run-*"):
-            if path.name != but and self._is_unsynced(path.name):
-                shutil.rmtree(path)
-
-    def no_room(self) -> str:
-        """Return why wandb could not write to a segment now; "" when it can."""
-        try:
-            with tempfile.TemporaryFile(dir=self.folder) as probe:
-                probe.write(bytes(ROOM_BYTES))
-        except OSError as error:
-            return error.strerror or type(error).__name__
-        return ""
-
-    def _is_unsynced(self, segment: str) -> bool:
-        # `wandb sync` leaves a `.synced` file beside the log.
-        return segment.startswith("offline-run-") and not any((self.folder / segment).glob("*.synced"))
-
-    def _write(self, rows: dict[str, int]) -> None:
-        # Written often, and only ever an estimate after a kill: no fsync.
-        partial = self._path.with_name("rows.json.partial")
-        partial.write_bytes(to_json(rows))
-        partial.replace(self._path)
-
-    def _read(self) -> dict[str, int]:
-        return read_json(self._path) if self._path.exists() else {}
+def sent_rows(folder: Path) -> int:
+    """Rows on the server as far as the run's `wandb/` knows: passed to an online run, or synced since."""
+    noted = read_json(folder / "rows.json") if (folder / "rows.json").exists() else {}
+    return max((rows for name, rows in noted.items() if is_synced(folder / name)), default=0)
 
 
-def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
-    """Resolve a configured mode to what can be done here, without asking anybody.
-
-    Args:
-        mode: "auto" (WANDB_MODE when it is set, else online exactly if a key is found, else offline), "online",
-            "offline" or "disabled".
-        base_url: the server; WANDB_BASE_URL or the public service when None.
-
-    Returns:
-        The mode, and why the user did not get what was asked for ("" when they did). Online without a key becomes
-        offline, because wandb would stop the run to prompt for one.
-    """
-    wanted: str = mode
-    if mode == "auto":
-        variable = os.environ.get("WANDB_MODE", "")
-        if not variable:
-            return ("online" if has_key(base_url) else "offline"), ""
-        wanted = FROM_VARIABLE.get(variable, "")
-        if not wanted:
-            return "offline", f"WANDB_MODE={variable} is none of {', '.join(FROM_VARIABLE)}"
-    if wanted == "online" and not has_key(base_url):
-        return "offline", "online was asked for, but no key was found (set WANDB_API_KEY or run `wandb login`)"
-    return FROM_VARIABLE[wanted], ""
+def note_rows(folder: Path, segment: str, rows: int) -> None:
+    """Note that `segment` reaches as far as the first `rows` rows of the record; written often, so without fsync."""
+    path = folder / "rows.json"
+    noted = read_json(path) if path.exists() else {}
+    partial = path.with_name("rows.json.partial")
+    partial.write_bytes(to_json({**noted, segment: rows}))
+    partial.replace(path)
 
 
-def has_key(base_url: str | None = None) -> bool:
-    """Whether wandb would find credentials for the server: an environment variable, or a netrc entry for its host."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    host = urlsplit(base_url or os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOSTS[0]}").netloc
-    try:
-        if named := os.environ.get("NETRC"):
-            path = Path(named).expanduser()
-        else:
-            path = next(path for name in (".netrc", "_netrc") if (path := Path.home() / name).is_file())
-        entries = netrc.netrc(path)
-    except (netrc.NetrcParseError, OSError, RuntimeError, StopIteration):  # RuntimeError: a user without a home folder
-        return False  # wandb cannot read one either
-    hosts = PUBLIC_HOSTS if host in PUBLIC_HOSTS else (host,)
-    return any(entry[2] for name in hosts if (entry := entries.authenticators(name)))
-
-
-def import_wandb() -> Any:
-    """Import wandb so that it prints nothing; Any, because it may be half installed."""
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    os.environ.setdefault("WANDB_SILENT", "true")
-    import wandb
-
-    return wandb
+def is_synced(segment: Path) -> bool:
+    """Whether a segment left this machine: `wandb sync` leaves a `.synced` file beside the log."""
+    return not segment.name.startswith("offline-run-") or any(segment.glob("*.synced"))
 
 
 def stop_service() -> None:
     """Kill wandb's own process, for good: it goes on trying to upload for as long as a run is open.
 
-    Even asking wandb for it may wait for what the process does not answer, so that has a limit of its own.
-    wandb has no public way to do that. Should a release keep its process elsewhere, the end of our process waits for
-    wandb's finish timeout once more, and a test says so.
+    wandb has no public way to do that. Should a release keep its process elsewhere, the end of our process waits until
+    wandb gives up, and a test says so.
     """
     import wandb
 
     with contextlib.suppress(Exception):
-        within(QUIET_SECONDS, lambda: wandb.setup()._connection._proc._process.kill())  # type: ignore[union-attr]
+        wandb.setup()._connection._proc._process.kill()  # type: ignore[union-attr]
     with contextlib.suppress(Exception):
-        within(QUIET_SECONDS, lambda: wandb.teardown(exit_code=1))  # the next run starts a new one
+        wandb.teardown(exit_code=1)  # the next run starts a new one
 
 
 def first_line(error: Exception) -> str:
-    """Return the kind of an error and the first line of its message: enough for one line on a screen."""
+    """The kind of an error and the first line of its message: enough for one line on a screen."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

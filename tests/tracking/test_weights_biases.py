@@ -9,7 +9,7 @@ import pytest
 from wandb_driver import FACTS, drive, history, loss_rows, make_run, read_segment, row, segments, steps
 
 from atomiclm.tracking import WeightsAndBiases
-from atomiclm.tracking.wandb_mirror import Segments
+from atomiclm.tracking.wandb_mirror import note_rows, sent_rows
 
 
 @pytest.mark.slow
@@ -153,12 +153,12 @@ def test_samples_are_one_table_that_tells_how_they_changed(tmp_path, server):
 
 
 def test_a_segment_whose_upload_was_given_up_counts_for_nothing(tmp_path):
-    segments = Segments(tmp_path)
-    segments.note("run-1", 5)
-    segments.note("run-2", 9)
-    assert segments.held() == 9
-    segments.forget("run-2")
-    assert segments.held() == 5
+    note_rows(tmp_path, "run-1", 5)
+    note_rows(tmp_path, "run-2", 9)
+    note_rows(tmp_path, "offline-run-3", 11)
+    assert sent_rows(tmp_path) == 9
+    note_rows(tmp_path, "run-2", 0)
+    assert sent_rows(tmp_path) == 5
 
 
 def test_a_broken_wandb_is_one_warning(tmp_path):
