@@ -18,12 +18,13 @@ from atomiclm.tracking.wandb_mode import require_key
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
 """Settings of `tracking` in a run's config.yaml that also hold for a run sent later."""
 
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     command = argparse.ArgumentParser(
         prog="python -m atomiclm.sync",
         description=__doc__,
-        epilog="Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 the arguments are wrong or no key.",
+        epilog="Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 wrong arguments or no key.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_argument("--version", action="version", version=VERSION)

@@ -1,4 +1,4 @@
-"""Reading YAML that may come from a stranger: a run's config.yaml, and the files a configuration is composed of."""
+"""Reading a run's config.yaml, which may come from a stranger."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from atomiclm.atomic_io import read_file
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 MAX_BYTES = 1_000_000
 """Of a file; the longest shipped configuration of a run has 6,000."""
@@ -23,11 +23,13 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no mapping in YAML, or too large or too deep.
+        UserError: it is no mapping in YAML, not in UTF-8, or too large or too deep.
     """
-    content = read_yaml_text(path)
+    content = read_file(path, MAX_BYTES)
     try:
-        values = yaml.load(content, _LOADER)
+        text = content.decode("utf-8")
+        _check_size(text)
+        values = yaml.load(text, _LOADER)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a date that is none
         raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
@@ -35,29 +37,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_yaml_text(path: Path) -> str:
-    """Return the text of a YAML file whose values are known to be few enough to be made.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no YAML in UTF-8, or too large or too deep.
-    """
-    content = read_file(path, MAX_BYTES)
-    try:
-        text = content.decode("utf-8")
-        check_size(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
-    return text
-
-
-def check_size(text: str) -> None:
-    """Count what a YAML text comes to, from the events of its parser, before anything is made.
-
-    Raises:
-        YAMLError: it is no YAML.
-        ValueError: it is too large or too deep, or repeats a part inside itself.
-    """
+def _check_size(text: str) -> None:
+    """Count what a YAML text comes to, from the events of its parser, before anything is made."""
     counted: dict[str, int] = {}
     open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # the anchor of each node around, and its values so far
     for event in yaml.parse(text, _LOADER):

@@ -1,12 +1,13 @@
 """What a person sees of a training run: one live line in a terminal, plain one-line reports anywhere else."""
 
+import math
 import os
 import sys
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
-from atomiclm.tracking.wording import duration, format_sample, measures, position, short_number
+from atomiclm.tracking.wording import duration, printable, short_number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -20,6 +21,10 @@ STAGE_SECONDS = 0.1
 
 SHORTEST_BAR = 8
 LONGEST_BAR = 40
+
+SAMPLE_LINES = 12
+SAMPLE_CHARACTERS = 600
+"""A sample is shown up to the first of these two; all of it is in the record."""
 
 
 class Console:
@@ -35,19 +40,17 @@ class Console:
     "samples" (a list of {"prompt", "text"}). All but step are optional.
 
     Args:
-        quiet: show nothing but what is said with `say`.
         stream: where to write; standard output when None.
     """
 
-    def __init__(self, quiet: bool = False, stream: TextIO | None = None) -> None:
-        self.quiet = quiet
+    def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
         self._live: Live | None = None
         self._row: dict[str, Any] = {}
         self._budget: dict[str, float] = {}
         self._first: tuple[float, float] | None = None  # (clock, fraction) of the first row of this process
         self._latest: tuple[float, float] | None = None
-        self._reported_at: float | None = None
+        self._reported_at = -math.inf
         self._reported_step: int | None = None
         self._stage = ""  # of a preparation, as long as its line is open
         self._stage_drawn_at = 0.0
@@ -64,13 +67,12 @@ class Console:
             done_bytes: how much of it is done.
             total_bytes: how much there is; 0 when that is not known.
         """
-        if self.quiet:
-            return
         if not total_bytes or not _is_terminal(self.stream):
+            total = f"{short_number(total_bytes)}B"
             if stage != self._stage and done_bytes == 0:
-                self.say(stage if total_bytes == 0 else f"{stage}: {short_number(total_bytes)}B")
+                self.say(f"{stage}: {total}" if total_bytes else stage)
             elif total_bytes:
-                self.still(f"{stage}: {done_bytes / total_bytes:.0%} of {short_number(total_bytes)}B")
+                self.still(f"{stage}: {done_bytes / total_bytes:.0%} of {total}")
             else:
                 self.still(f"{stage}: {short_number(done_bytes)}B")
             return
@@ -90,7 +92,7 @@ class Console:
 
         Called often by what may take long.
         """
-        if not self.quiet and self._live is None and time.monotonic() - self._shown_at >= REPORT_SECONDS:
+        if self._live is None and time.monotonic() - self._shown_at >= REPORT_SECONDS:
             self.say(doing)
 
     def _end_stage(self) -> None:
@@ -104,7 +106,7 @@ class Console:
         """Begin; the run ends with whichever of the given budgets is used up first."""
         totals = {"step": total_steps, "tokens": total_tokens, "seconds": total_seconds}
         self._budget = {unit: float(total) for unit, total in totals.items() if total}
-        if self.quiet or not _is_terminal(self.stream):
+        if not _is_terminal(self.stream):
             return
         self._end_stage()
         from rich.console import Console as Terminal
@@ -130,14 +132,11 @@ class Console:
         if fraction is not None:
             self._latest = (now, fraction)
             self._first = self._first or self._latest
-        if self.quiet:
-            return
         if "validation/loss" in row or "validation/bits_per_byte" in row:
-            self.say(f"{position(row)}  validation: {', '.join(measures(row, 'validation'))}")
-        if row.get("event") == "train" and self._live is None:
-            due = self._reported_at is None or now - self._reported_at >= REPORT_SECONDS
-            if due or (fraction is not None and fraction >= 1.0):
-                self._report(now)
+            self.say(f"step {row['step']}  validation: {', '.join(_losses(row, 'validation'))}")
+        is_due = fraction == 1.0 or now - self._reported_at >= REPORT_SECONDS
+        if row.get("event") == "train" and self._live is None and is_due:
+            self._report(now)
         for sample in row.get("samples", ()):
             self.say(format_sample(sample["prompt"], sample["text"]))
 
@@ -159,7 +158,7 @@ class Console:
             live.stop()
             if self._row:
                 self._report(time.monotonic())
-        elif self._row and not self.quiet and self._row.get("step") != self._reported_step:
+        elif self._row and self._row.get("step") != self._reported_step:
             self._report(time.monotonic())
 
     def fraction(self) -> float | None:
@@ -181,16 +180,23 @@ class Console:
 
     def _report(self, now: float) -> None:
         self._reported_at, self._reported_step = now, self._row.get("step")
-        parts = [position(self._row, self._budget), *self._parts()]
         left = self.seconds_left()
-        if left:
-            parts.append(f"{duration(left)} left")
-        self.say("  ".join(parts))
+        self.say("  ".join([self._position(), *self._figures(), *([f"{duration(left)} left"] if left else [])]))
 
-    def _parts(self) -> list[str]:
+    def _position(self) -> str:
+        """How far the run is, against the budget in the budget's own unit."""
+        row, budget = self._row, self._budget
+        shown = f"step {row['step']}" + (f"/{int(budget['step'])}" if "step" in budget else "")
+        if "step" not in budget and "tokens" in budget and "tokens" in row:
+            shown += f"  {short_number(row['tokens'])}/{short_number(budget['tokens'])} tokens"
+        if "seconds" in budget and "seconds" in row:
+            shown += f"  {duration(row['seconds'])}/{duration(budget['seconds'])}"
+        return shown
+
+    def _figures(self) -> list[str]:
         """The figures of the last rows, most wanted first."""
         row = self._row
-        parts = measures(row, "train")
+        parts = _losses(row, "train")
         if "train/bits_per_byte" not in row and "validation/bits_per_byte" in row:
             parts.append(f"{row['validation/bits_per_byte']:.3f} bits/byte (validation)")
         if "train/tokens_per_second" in row:
@@ -208,11 +214,11 @@ class Console:
         if not self._row:
             return Text("starting", style="dim")
         fraction, left = self.fraction(), self.seconds_left(time.monotonic())
-        head = position(self._row, self._budget)
+        head = self._position()
         tail = "" if fraction is None else f"{fraction:4.0%}"
         if left is not None:
             tail += f" {duration(left)} left"
-        parts = [part.replace(" (validation)", "") for part in self._parts()]
+        parts = [part.replace(" (validation)", "") for part in self._figures()]
         while parts and len("  ".join([head, *parts, tail])) + SHORTEST_BAR + 2 > width:
             parts.pop()
         text = "  ".join([head, *parts])
@@ -224,6 +230,25 @@ class Console:
         cells.append(Text(tail, style="cyan", no_wrap=True))
         line.add_row(*cells)
         return line
+
+
+def _losses(row: Mapping[str, Any], prefix: str) -> list[str]:
+    """Loss and bits per byte under a prefix, as far as the row has them."""
+    shown = []
+    if f"{prefix}/loss" in row:
+        shown.append(f"loss {row[f'{prefix}/loss']:.3f}")
+    if f"{prefix}/bits_per_byte" in row:
+        shown.append(f"{row[f'{prefix}/bits_per_byte']:.3f} bits/byte")
+    return shown
+
+
+def format_sample(prompt: str, text: str) -> str:
+    """A generated text for people: indented, its prompt marked, bounded, and unable to steer the terminal."""
+    lines = printable(text[:SAMPLE_CHARACTERS]).split("\n")
+    cut = len(text) > SAMPLE_CHARACTERS or len(lines) > SAMPLE_LINES
+    body = "\n".join(f"    {line}" for line in lines[:SAMPLE_LINES])
+    head = f"  sample after {printable(prompt)!r}:" if prompt else "  sample:"
+    return f"{head}\n{body}{' ...' if cut else ''}"
 
 
 def _is_terminal(stream: TextIO) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from atomiclm.atomic_io import from_json, read_file, read_json, to_json, write_atomic
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 AXES = ("step", "tokens", "seconds", "flops")
 """What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""

@@ -4,14 +4,14 @@ import difflib
 import re
 import shlex
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.tracking.config_file import read_config_file
 from atomiclm.tracking.record import DamagedRow, read_metrics, read_summary
-from atomiclm.user_error import UserError
 
 CHECKPOINT_NAME = re.compile(r"step_(\d{8,18})")
 
@@ -19,69 +19,35 @@ EARLIER_DIGITS = 8
 """Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class RunFolder:
     """The named paths of one run, `outputs/<name>/<run_id>/`; creates nothing by itself.
 
     Attributes:
         path: the run's own folder; its name is the run id, its parent's name the name of the study.
+        config: the resolved configuration, complete and reloadable.
+        environment: versions, commit, machine and thread counts of each process that trained it.
+        metrics: the record, one JSON object a line.
+        summary: final figures and state.
+        checkpoints: the folder of checkpoints.
+        bad_steps: the batches of steps that could not be taken, kept for inspection.
+        tokenizer: a copy, so that the folder is complete without its neighbours.
+        wandb: what the W&B mirror keeps on disk.
     """
 
     path: Path
 
-    @property
-    def run_id(self) -> str:
-        """The run's id, which is the folder's name."""
-        return self.path.name
-
-    @property
-    def name(self) -> str:
-        """The study's name, which is the parent folder's name."""
-        return self.path.absolute().parent.name
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration, complete and reloadable."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Versions, commit, machine and thread counts of the process that ran."""
-        return self.path / "environment.json"
-
-    @property
-    def metrics(self) -> Path:
-        """The record: one JSON object a line."""
-        return self.path / "metrics.jsonl"
-
-    @property
-    def summary(self) -> Path:
-        """Final figures and state."""
-        return self.path / "summary.json"
-
-    @property
-    def checkpoints(self) -> Path:
-        """The folder of checkpoints."""
-        return self.path / "checkpoints"
-
-    @property
-    def bad_steps(self) -> Path:
-        """The batches of steps that could not be taken, kept for inspection."""
-        return self.path / "bad_steps"
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer, so that the folder is complete without its neighbours."""
-        return self.path / "tokenizer.json"
-
-    @property
-    def wandb(self) -> Path:
-        """What the W&B mirror keeps on disk."""
-        return self.path / "wandb"
-
-    def checkpoint(self, step: int) -> Path:
-        """Folder of the checkpoint taken after `step` optimizer steps."""
-        return self.checkpoints / f"step_{step:08d}"
+    def __post_init__(self) -> None:
+        self.run_id = self.path.name
+        self.name = self.path.absolute().parent.name
+        self.config = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.summary = self.path / "summary.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.bad_steps = self.path / "bad_steps"
+        self.tokenizer = self.path / "tokenizer.json"
+        self.wandb = self.path / "wandb"
 
     def looks_like_a_run(self) -> bool:
         """Whether at least one of the files that only a run writes is here (a killed run may lack the others)."""
@@ -137,11 +103,9 @@ class RunFolder:
 
         Nor where the run was taken over from another study, whose command would train there.
         """
-        try:
+        with suppress(OSError, UserError):  # without a summary nothing was taken over
             if "taken_over_from" in read_summary(self.summary):
                 return ""
-        except (OSError, UserError):
-            pass  # without a summary nothing was taken over
         try:
             words = [str(word) for word in read_summary(self.environment)["processes"][-1]["command"][1:]]
         except (OSError, UserError, LookupError, TypeError):
@@ -152,8 +116,7 @@ class RunFolder:
 
     def train_anew(self) -> str:
         """What to do about a part of the run that only training makes."""
-        folder = shlex.quote(str(self.path))
-        command = self.command()
+        folder, command = shlex.quote(str(self.path)), self.command()
         return "bring it back, or train the run from the start: " + (
             f"rm -r {folder} && {command}" if command else f"remove {folder} and give the command that trained it"
         )
@@ -163,10 +126,10 @@ class RunFolder:
             return f"take the line out with: sed -i {error.number}d {shlex.quote(str(file))}"
         if file == self.metrics:
             return self.train_anew()
-        remove = "" if isinstance(error, FileNotFoundError) else f"rm -r {shlex.quote(str(file))}"
+        remove = [] if isinstance(error, FileNotFoundError) else [f"rm -r {shlex.quote(str(file))}"]
         if command := self.command():
-            return f"to write it again, type: {remove}{' && ' if remove else ''}{command}"
-        return f"{remove}{', then ' if remove else ''}the command that trained the run writes it again"
+            return f"to write it again, type: {' && '.join([*remove, command])}"
+        return ", then ".join([*remove, "the command that trained the run writes it again"])
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.tracking.lock import is_locked
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)

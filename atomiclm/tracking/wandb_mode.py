@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 Mode = Literal["online", "offline", "disabled"]
 

@@ -1,21 +1,4 @@
-"""Figures and generated texts in words, for one line of a terminal."""
-
-from collections.abc import Mapping
-from typing import Any
-
-SAMPLE_LINES = 12
-SAMPLE_CHARACTERS = 600
-"""A sample is shown up to the first of these two; all of it is in the record."""
-
-
-def format_sample(prompt: str, text: str) -> str:
-    """A generated text for people: indented, its prompt marked, bounded, and unable to steer the terminal."""
-    shown = printable(text[:SAMPLE_CHARACTERS])
-    lines = shown.split("\n")
-    cut = len(text) > SAMPLE_CHARACTERS or len(lines) > SAMPLE_LINES
-    body = "\n".join(f"    {line}" for line in lines[:SAMPLE_LINES])
-    head = f"  sample after {printable(prompt)!r}:" if prompt else "  sample:"
-    return f"{head}\n{body}{' ...' if cut else ''}"
+"""Figures and texts of others in words, for one line of a terminal."""
 
 
 def printable(text: str) -> str:
@@ -41,25 +24,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}:{minute:02d}:{second:02d}"
     return f"{minutes}:{second:02d}" if minutes else f"{second}s"
-
-
-def measures(row: Mapping[str, Any], prefix: str) -> list[str]:
-    """Loss and bits per byte under a prefix, as far as the row has them."""
-    shown = []
-    if f"{prefix}/loss" in row:
-        shown.append(f"loss {row[f'{prefix}/loss']:.3f}")
-    if f"{prefix}/bits_per_byte" in row:
-        shown.append(f"{row[f'{prefix}/bits_per_byte']:.3f} bits/byte")
-    return shown
-
-
-def position(row: Mapping[str, Any], budget: Mapping[str, float] | None = None) -> str:
-    """How far the run is, against the budget in the budget's own unit."""
-    budget = budget or {}
-    total = f"/{int(budget['step'])}" if "step" in budget else ""
-    shown = f"step {row['step']}{total}"
-    if "step" not in budget and "tokens" in budget and "tokens" in row:
-        shown += f"  {short_number(row['tokens'])}/{short_number(budget['tokens'])} tokens"
-    if "seconds" in budget and "seconds" in row:
-        shown += f"  {duration(row['seconds'])}/{duration(budget['seconds'])}"
-    return shown

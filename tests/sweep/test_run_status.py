@@ -19,8 +19,8 @@ def working_folder(tmp_path, monkeypatch):
 def _trained(run, path, corpus="0" * 64):
     """What training leaves in a folder, without its weights."""
     folder = RunFolder(path)
-    folder.checkpoint(1).mkdir(parents=True)
-    (folder.checkpoint(1) / "manifest.json").write_text("{}")
+    (folder.checkpoints / "step_00000001").mkdir(parents=True)
+    (folder.checkpoints / "step_00000001" / "manifest.json").write_text("{}")
     folder.tokenizer.write_text("{}")
     folder.environment.write_text("{}")
     folder.config.write_text(run.to_yaml())

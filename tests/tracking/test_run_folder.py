@@ -20,7 +20,7 @@ from atomiclm.user_error import UserError
 def outputs(tmp_path):
     for run in ("gqa/heads=8-seed=1-aaaa1111", "gqa/heads=8-seed=2-bbbb2222", "runs/seed=1-cccc3333"):
         folder = RunFolder(tmp_path / "outputs" / run)
-        folder.checkpoint(1000).mkdir(parents=True)
+        (folder.checkpoints / "step_00001000").mkdir(parents=True)
         folder.config.write_text("seed: 1\n")
     (tmp_path / "outputs" / "runs" / "figures").mkdir()
     return tmp_path / "outputs"
@@ -29,7 +29,6 @@ def outputs(tmp_path):
 def test_names(outputs):
     run = RunFolder(outputs / "gqa" / "heads=8-seed=1-aaaa1111")
     assert (run.name, run.run_id) == ("gqa", "heads=8-seed=1-aaaa1111")
-    assert run.checkpoint(1000) == run.path / "checkpoints" / "step_00001000"
     assert (run.config.name, run.environment.name, run.metrics.name, run.summary.name, run.tokenizer.name) == (
         "config.yaml",
         "environment.json",
@@ -43,7 +42,7 @@ def test_a_folder_a_checkpoint_and_an_id(outputs, monkeypatch):
     path = outputs / "gqa" / "heads=8-seed=1-aaaa1111"
     run = RunFolder(path)
     assert find_run(str(path)) == (run, None)
-    assert find_run(str(run.checkpoint(1000))) == (run, run.checkpoint(1000))
+    assert find_run(str(run.checkpoints / "step_00001000")) == (run, run.checkpoints / "step_00001000")
     assert find_run("heads=8-seed=1-aaaa1111", outputs) == (run, None)
     assert find_run("aaaa", outputs) == (run, None)
     monkeypatch.chdir(path)
