@@ -1,7 +1,5 @@
 """A configuration that passed validation, and the identity it gives a run."""
 
-import copy
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +16,6 @@ from atomiclm.config.compose import (
     compose,
     in_sweep,
     job_overrides,
-    override_key,
     parsed,
     resolved,
     root_keys,
@@ -83,29 +80,13 @@ def read_config(config: DictConfig) -> RunConfig:
     return _named(config, overrides)
 
 
-def read_cell(
-    overrides: Sequence[str], swept: Sequence[str] = (), composed: dict[tuple[str, ...], DictConfig] | None = None
-) -> RunConfig:
+def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
     """The same for a cell of a sweep over the keys `swept`, from the overrides that its job will be given.
-
-    Args:
-        overrides: of the cell, its arm and profile written out.
-        swept: the keys that the sweep lists several values of.
-        composed: what was composed for other cells, without their seeds: a tenth of a second that seeds share.
 
     Raises:
         ConfigError: with every fault found.
     """
-    seeds = [one for one in overrides if override_key(one) == "seed"]
-    if composed is None or not all(re.fullmatch(r"seed=\d{1,9}", one) for one in seeds):
-        return _named(compose(overrides), overrides, swept)
-    shared = tuple(one for one in overrides if one not in seeds)
-    if shared not in composed:
-        composed[shared] = compose(shared)
-    config = copy.deepcopy(composed[shared])
-    for one in seeds:
-        OmegaConf.update(config, "seed", int(one.removeprefix("seed=")))
-    return _named(config, overrides, swept)
+    return _named(compose(overrides), overrides, swept)
 
 
 def job_name(run: RunConfig) -> str:

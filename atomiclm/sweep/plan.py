@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from atomiclm.config.compose import override_key, override_value, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault
@@ -104,13 +103,12 @@ def validate_cells(
     """
     faults: dict[str, Fault] = {}
     planned: dict[str, tuple[int, PlannedCell]] = {}
-    composed: dict[tuple[str, ...], Any] = {}
     for number, overrides in enumerate(cells, start=1):
         try:
             with composing(overrides):
                 written_out = expand_overrides(overrides, tuned)
             with composing(written_out):
-                run = read_cell(written_out, swept, composed)
+                run = read_cell(written_out, swept)
         except ConfigError as error:
             where = f"[cell {number} of {len(cells)} ({_own_overrides(overrides, cells)})]"
             for fault in error.faults:
