@@ -27,7 +27,7 @@ def trained(tmp_path_factory):
 ACTING = {
     "compare": ("atomiclm.comparison.analysis._arm", ["RUN"]),
     "evaluate": ("atomiclm.evaluation.bits_per_byte.BitsPerByte.measure", ["RUN"]),
-    "evaluate --set": ("atomiclm.config.evaluating.with_weights_of", ["RUN", "--set", "model.position.theta=400"]),
+    "evaluate --set": ("atomiclm.config.evaluating.load_run", ["RUN", "--set", "model.position.theta=400"]),
     "export": ("atomiclm.interop.huggingface.save.to_theirs", ["RUN", "DIR"]),
     "export an architecture": ("atomiclm.interop.huggingface.llama.Llama.write", ["RUN", "DIR"]),
     "export tiktoken": ("atomiclm.interop.tiktoken_merges", ["RUN", "DIR", "--format", "tiktoken"]),

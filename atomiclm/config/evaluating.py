@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.config.build import build
-from atomiclm.config.load import TrainedModel, checked_model, load_run, prepare_corpus, say_aloud
-from atomiclm.config.model_overrides import changed_settings, with_model_settings, with_weights_of
+from atomiclm.config.load import TrainedModel, load_run, prepare_corpus, read_values, say_aloud
+from atomiclm.config.model_overrides import changed_settings, with_model_settings
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder
@@ -34,11 +34,7 @@ class LoadedRun:
         with from_user():
             self.runtime = Runtime(device=device)
         self.folder = folder
-        own = folder.read_config()
-        try:
-            own = {**own, "model": checked_model(own.get("model"))}
-        except UserError as error:
-            raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
+        own = read_values(folder)
         self.values = with_model_settings(own, overrides) if overrides else own
         self.changed = changed_settings(own["model"], self.values["model"])
         self.trainer: Trainer = build(own["trainer"])
@@ -87,9 +83,10 @@ class LoadedRun:
 
     @cached_property
     def _trained(self) -> TrainedModel:
-        trained = load_run(self.folder, self.checkpoint, self.runtime.device)
+        changed = self.values if self.changed else None
+        trained = load_run(self.folder, self.checkpoint, self.runtime.device, changed)
         if self.conditions.corpus.tokenizer.digest() != trained.tokenizer.digest():
             raise UserError(
                 f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"
             )
-        return with_weights_of(trained, self.values) if self.changed else trained
+        return trained

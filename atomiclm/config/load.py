@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from atomiclm import data
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.config.build import build
+from atomiclm.config.errors import Fault
 from atomiclm.config.validate import node_faults
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress
@@ -96,49 +97,59 @@ class TrainedModel:
     checkpoint: Path
 
 
-def load_run(folder: RunFolder, checkpoint: Path | None, device: "torch.device") -> TrainedModel:
-    """Return the model of a run, at `checkpoint` or at its newest sound one; a damaged newer one is said aloud.
+def load_run(
+    folder: RunFolder, checkpoint: Path | None, device: "torch.device", values: dict[str, Any] | None = None
+) -> TrainedModel:
+    """Return the model of a run, at `checkpoint` or at its newest sound one, saying which newer ones are damaged.
+
+    values: its configuration with settings of its model changed (`with_model_settings`); None: its own
 
     Raises:
-        ValueError: the run has no checkpoint, or it is damaged; or its configuration is refused, or does not fit the
-            weights: told before memory for either is taken.
+        UserError: the run has no checkpoint, or it is damaged; or its configuration is refused, or does not fit the
+            weights: reported before memory for either is taken.
     """
     from atomiclm.tokenizer import BasicTokenizer
     from atomiclm.training.checkpoint import newest_sound, read_model
     from atomiclm.training.state import load_tensors
 
     path = checkpoint or newest_sound(folder, say_aloud)
-    values = folder.read_config()
+    changed, values = values is not None, values or read_values(folder)
     with folder.reading(folder.tokenizer):
         tokenizer = BasicTokenizer.load(folder.tokenizer)
     try:
-        node = checked_model(values.get("model"))
-        check_weights_fit(node, path / "model.safetensors")
-        model: Decoder = build(node)
+        check_weights_fit(values["model"], path / "model.safetensors")
+        model: Decoder = build(values["model"])
         load_tensors(model, read_model(path))
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
-        raise UserError(f"{folder.path} cannot be used: {' '.join(str(error).split())}") from error
+    except (OSError, UserError, TypeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        if changed:
+            fix = "only settings that leave the parameters as they are can be changed"
+            raise UserError(f"--set: {reason}; {fix}") from error
+        raise UserError(f"{folder.path} cannot be used: {reason}") from error
     return TrainedModel(model.to(device).eval(), tokenizer, values, path)
+
+
+def read_values(folder: RunFolder) -> dict[str, Any]:
+    """Return the configuration of a run, its model held against its classes as one that was composed is.
+
+    Raises:
+        UserError: the faults of the model, each with its path.
+    """
+    from atomiclm.config.shapes import size_faults
+
+    values = folder.read_config()
+    model = values.get("model")
+    if isinstance(model, dict):
+        faults = node_faults("model", model) or size_faults(model)
+    else:
+        faults = [Fault("model", "is no mapping, and so no component")]
+    if faults:
+        raise UserError(f"{folder.path} cannot be used: {'; '.join(map(str, faults[:8]))}")
+    return values
 
 
 MAX_HEADER_BYTES = 10_000_000
 """Of a safetensors file: names and shapes of some 80,000 tensors. The library itself accepts ten times as much."""
-
-
-def checked_model(model: Any) -> dict[str, Any]:
-    """Return the `model` of a config.yaml, held against its classes as one that was composed is.
-
-    Raises:
-        ValueError: its faults, each with its path.
-    """
-    from atomiclm.config.shapes import size_faults
-
-    if not isinstance(model, dict):
-        raise UserError("model: is no mapping, and so no component")
-    faults = node_faults("model", model) or size_faults(model)
-    if faults:
-        raise UserError("; ".join(map(str, faults[:8])))
-    return model
 
 
 def check_weights_fit(model: dict[str, Any], weights: Path) -> None:

@@ -17,7 +17,7 @@ from atomiclm.config.build import build
 from atomiclm.config.compose import compose, overridden, override_key, resolved
 from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.validate import node_faults
+from atomiclm.config.validate import Check, node_faults
 from atomiclm.user_error import UserError
 
 _LARGEST = 2**40
@@ -145,14 +145,12 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     if OmegaConf.select(config, "match.quantity") is None:
         return None
     given = resolved(config)
-    if any(node_faults(group, given[group]) for group in ("model", "optim", "trainer")):
-        return None  # nothing to count; validation, which follows, reports these faults with all others
-    node = given["match"]
-    faults = node_faults("match", node)
-    if faults:
+    if _uncountable(given):
+        return None  # validation, which follows, reports these faults with all others
+    if faults := node_faults("match", given["match"]):
         raise ConfigError(faults)
     try:
-        match: Match = build(node)
+        match: Match = build(given["match"])
     except ValueError as error:
         raise ConfigError([Fault("match", str(error))]) from error
     quantity, free = match.quantity, str(match.free)
@@ -160,12 +158,9 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     if not isinstance(OmegaConf.select(config, free, default="absent"), int | None):
         raise ConfigError([Fault("match.free", f"'{free}' is no whole number of this configuration")])
     seedless = [one for one in overrides if override_key(one) != "seed"]  # of all seeds of an arm once
-    target = _counted(_baseline(tuple(overridden(seedless, [*match.baseline, "match=none"]))))
-    try:
-        if cost_of(given).quantity(quantity) == target.quantity(quantity):
-            return None  # the baseline itself, or its equal: it stays the run that it is without a match
-    except (ValueError, TypeError, RuntimeError):
-        return None  # validation says what is wrong with the model
+    target = _baseline_cost(tuple(overridden(seedless, [*match.baseline, "match=none"])))
+    if cost_of(given).quantity(quantity) == target.quantity(quantity):
+        return None  # the baseline itself, or its equal: it stays the run that it is without a match
 
     def cost_at(value: int) -> Cost:
         OmegaConf.update(config, free, value)  # in the composed configuration, so that what refers to it follows
@@ -193,17 +188,24 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     return Matched(match, value, found)
 
 
+def _uncountable(values: dict[str, Any]) -> list[Fault]:
+    """The faults of the groups that decide a cost; their numbers become what their arguments are annotated with."""
+    check = Check()
+    for group in ("model", "optim", "trainer"):
+        if isinstance(values.get(group), dict):
+            check.node(group, values[group])
+        else:
+            check.refuse(group, "is missing")
+    return check.faults
+
+
 @lru_cache(maxsize=64)
-def _baseline(overrides: tuple[str, ...]) -> dict[str, Any]:
-    """Compose a baseline: the arms of a study share it."""
+def _baseline_cost(overrides: tuple[str, ...]) -> Cost:
+    """Compose a baseline and count it: the arms of a study share it."""
     try:
-        return resolved(compose(overrides))
+        values = resolved(compose(overrides))
     except Exception as error:
         raise ConfigError([Fault("match.baseline", f"does not compose: {str(error).splitlines()[0]}")]) from error
-
-
-def _counted(baseline: dict[str, Any]) -> Cost:
-    try:
-        return cost_of(baseline)
-    except (UserError, TypeError, RuntimeError) as error:
-        raise ConfigError([Fault("match.baseline", f"cannot be counted: {str(error).splitlines()[0]}")]) from error
+    if faults := _uncountable(values):
+        raise ConfigError([Fault("match.baseline", f"cannot be counted: {faults[0]}")])
+    return cost_of(values)

@@ -1,27 +1,20 @@
 """A trained model under other settings: a position scheme stretched at evaluation, its weights as they are."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.build import build
+from atomiclm.config.build import PARTIAL, TARGET
 from atomiclm.config.compose import compose, resolved, unresolved
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.paths import CONF
 from atomiclm.config.validate import Check
-from atomiclm.user_error import UserError
-
-if TYPE_CHECKING:
-    from atomiclm.config.load import TrainedModel
 
 _GROUP = "model"
-_DIRECTIVES = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
 def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -45,10 +38,7 @@ def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> 
     for one in parsed:
         if one not in options:
             OmegaConf.update(config, one.key_or_group, one.value(), force_add=True)
-    try:
-        changed = resolved(config)
-    except OmegaConfBaseException as error:
-        raise ConfigError([Fault("--set", str(error).splitlines()[0])]) from error
+    changed = resolved(config)
     check = Check()
     check.node(_GROUP, changed[_GROUP])
     check.end()
@@ -63,30 +53,6 @@ def changed_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> dic
         for key in sorted({*old, *new})
         if not key.endswith("_partial_") and old.get(key) != new.get(key)
     }
-
-
-def with_weights_of(trained: "TrainedModel", values: dict[str, Any]) -> "TrainedModel":
-    """The same weights in the model of `values`.
-
-    Raises:
-        ValueError: they do not fit; the message names the parameters.
-    """
-    from atomiclm.config.load import TrainedModel
-    from atomiclm.training.state import load_tensors
-
-    before = trained.model
-    persistent = set(before.state_dict())
-    buffers = {name: buffer for name, buffer in before.named_buffers() if name in persistent}
-    model = build(values[_GROUP])
-    try:
-        load_tensors(model, {**dict(before.named_parameters()), **buffers})
-    except UserError as error:
-        raise UserError(
-            f"--set: {error}; only settings that leave the parameters as they are can be changed"
-        ) from error
-    assert isinstance(trained, TrainedModel)
-    device = next(before.parameters()).device
-    return replace(trained, model=model.to(device).eval(), values=values)
 
 
 def _parsed(overrides: Sequence[str]) -> list[Override]:
@@ -116,14 +82,11 @@ def _option(option: Override, trained: Any) -> dict[str, Any]:
     if name not in known:
         listed = f"choose one of {', '.join(known)}" if known else "model has no such part"
         raise ConfigError([Fault(group, f"{name} is none of its options; {listed}")])
-    alone = compose([f"{group}={name}"])
-    node: Any = unresolved(alone)
+    node: Any = unresolved(compose([f"{group}={name}"]))
     for part in path.split("."):
         node = node[part]
-    if not isinstance(trained, DictConfig):
-        return dict(node)
-    kept = {key: value for key, value in trained.items() if key in node and key not in _DIRECTIVES}
-    return {**node, **kept}
+    own = trained if isinstance(trained, DictConfig) else {}
+    return {**node, **{key: value for key, value in own.items() if key in node and key not in (TARGET, PARTIAL)}}
 
 
 def _leaves(node: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -103,7 +103,8 @@ CASES = {
         ["optim=schedule_free", "trainer/weight_average=ema"], ["trainer.weight_average", "ScheduleFreeAdamW"],
     ),
     "further ahead than the context": (
-        ["model/lookahead=sequential", "model.lookahead.depth=300"], ["model.lookahead.depth", "context_length=128"],
+        ["model/lookahead=sequential", "model.lookahead.depth=40", "model.context_length=32"],
+        ["model.lookahead.depth: 40", "context_length=32"],
     ),
     "two cells that are one run": (["-m", "runtime.log_every_steps=1,2"], ["cells 1 and 2 are the same run"]),
     "one bad cell of a sweep": (
