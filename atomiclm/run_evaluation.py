@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from atomiclm.training import Runtime, Trainer
 from atomiclm.training.step import Interrupted
 
 
+@dataclass(eq=False)
 class RunEvaluation:
     """Evaluates the model of a run.
 
@@ -32,32 +34,29 @@ class RunEvaluation:
             again when the run goes on.
     """
 
-    def __init__(
-        self,
-        settings: Evaluation,
-        model: Decoder,
-        corpus: PreparedCorpus,
-        trainer: Trainer,
-        runtime: Runtime,
-        seed: int,
-        console: Console,
-        stop_requested: Callable[[], bool],
-    ) -> None:
-        self.settings = settings
-        self.model = model
-        self.corpus = corpus
-        self.separate_documents = trainer.separate_documents
-        self.device = runtime.device
-        self.seed = seed
-        self.console = console
-        self.stop_requested = stop_requested
-        self.decode_tokens_per_second: float | None = None
-        self._model_forward = trainer.forward(model, runtime)
+    settings: Evaluation
+    model: Decoder
+    corpus: PreparedCorpus
+    trainer: Trainer
+    runtime: Runtime
+    seed: int
+    console: Console
+    stop_requested: Callable[[], bool]
+    decode_tokens_per_second: float | None = None
+
+    def __post_init__(self) -> None:
+        self._model_forward = self.trainer.forward(self.model, self.runtime)
 
     def validate(self) -> dict[str, Any]:
         """Return the figures of the whole validation split, as `validation_row` names them."""
-        batch_size = self.settings.batch_size
-        return validation_row(self.model, self._forward, self.corpus, batch_size, self.device, self.separate_documents)
+        return validation_row(
+            self.model,
+            self._forward,
+            self.corpus,
+            self.settings.batch_size,
+            self.runtime.device,
+            self.trainer.separate_documents,
+        )
 
     def _forward(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
         self._go_on()

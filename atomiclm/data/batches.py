@@ -1,5 +1,6 @@
 """What a model is fed: a batch of token rows, and where batches come from."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -55,10 +56,7 @@ class Dataset(ABC):
 
     def batches(self, batch_size: int, first_step: int = 0) -> Iterator[Batch]:
         """The batches of first_step, first_step + 1, ... without end."""
-        step = first_step
-        while True:
-            yield self.batch(step, batch_size)
-            step += 1
+        return (self.batch(step, batch_size) for step in itertools.count(first_step))
 
 
 def document_ids(inputs: Ids, separator: int) -> Ids:

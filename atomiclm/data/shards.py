@@ -16,7 +16,6 @@ from atomiclm.data.source import SourceError
 from atomiclm.user_error import UserError
 
 CHECK_TOKENS = 1 << 22  # checked at a time
-_REMEDY = "it is built again once you remove"
 
 
 def token_dtype(vocab_size: int) -> np.dtype[Any]:
@@ -117,25 +116,23 @@ def open_shard(folder: Path, split: str, manifest: dict[str, Any]) -> TokenShard
     path, facts = folder / f"{split}.bin", manifest[split]
     tokens: Tokens = np.memmap(path, dtype=np.dtype(manifest["dtype"]), mode="r")
     separator, vocab_size = manifest["separator"], manifest["tokenizer"]["vocab_size"]
-    documents = 0
+    highest = documents = 0
     for first in range(0, len(tokens), CHECK_TOKENS):
         block = tokens[first : first + CHECK_TOKENS]
-        if (highest := int(block.max())) >= vocab_size:
-            raise UserError(
-                f"{path} holds the id {highest}, but the tokenizer has {vocab_size} ids; {_REMEDY} {folder}"
-            )
+        highest = max(highest, int(block.max()))
         documents += int(np.count_nonzero(block == separator))
-    if tokens[0] != separator or documents != facts["documents"]:
-        raise UserError(
-            f"{path} must begin with the separator {separator} and have {facts['documents']}, one a document, "
-            f"but begins with {tokens[0]} and has {documents}; {_REMEDY} {folder}"
-        )
-    answers = None
-    if f"{split}.answers.bin" in manifest["files"]:
-        flags = np.memmap(folder / f"{split}.answers.bin", dtype=np.uint8, mode="r")
-        if flags.max() > 1:
-            raise UserError(f"{folder / f'{split}.answers.bin'} holds a {flags.max()}, not flags; {_REMEDY} {folder}")
-        answers = flags.view(np.bool_)
+    flags_path = folder / f"{split}.answers.bin"
+    has_answers = flags_path.name in manifest["files"]
+    flags = np.memmap(flags_path, dtype=np.uint8, mode="r") if has_answers else None
+    for is_broken, message in (
+        (highest >= vocab_size, f"{path} holds the id {highest}, but the tokenizer has {vocab_size} ids"),
+        (tokens[0] != separator, f"{path} must begin with the separator {separator}, not with {tokens[0]}"),
+        (documents != facts["documents"], f"{path} has {documents} separators for {facts['documents']} documents"),
+        (flags is not None and flags.max() > 1, f"{flags_path} must hold flags of 0 and 1"),
+    ):
+        if is_broken:
+            raise UserError(f"{message}; it is built again once you remove {folder}")
+    answers = None if flags is None else flags.view(np.bool_)
     return TokenShard(tokens, facts["bytes"], facts["documents"], facts["sha256"], separator, answers)
 
 

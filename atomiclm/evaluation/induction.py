@@ -68,7 +68,8 @@ class Induction(EvaluationProtocol):
         self.seed = seed
 
     def settings(self, conditions: Conditions) -> dict[str, Any]:
-        distances = self.distances or _powers_of_two(self.string_tokens, FARTHEST * conditions.trained_length)
+        powers = (1 << power for power in range((FARTHEST * conditions.trained_length).bit_length()))
+        distances = self.distances or [power for power in powers if power >= self.string_tokens]
         vocabulary = len(_text_tokens(conditions))
         if vocabulary < self.string_tokens:
             raise UserError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most that many")
@@ -148,9 +149,3 @@ def _text(conditions: Conditions) -> Ids:
     streams = [np.asarray(part.validation.tokens) for part in conditions.parts]
     separator = conditions.parts[0].validation.separator
     return np.concatenate([stream[stream != separator] for stream in streams]).astype(np.int64)
-
-
-def _powers_of_two(least: int, most: int) -> tuple[int, ...]:
-    """All between the two, both included if they are such."""
-    first = 1 << (least - 1).bit_length()
-    return tuple(1 << power for power in range(first.bit_length() - 1, most.bit_length()) if 1 << power <= most)

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 
 from atomiclm.data import CorpusPart
-from atomiclm.data.batches import Flags, Ids
+from atomiclm.data.batches import Flags
 from atomiclm.evaluation.bits_per_byte import Validation
 from atomiclm.evaluation.by_position import PositionSums, positions_of
 from atomiclm.evaluation.protocol import (
     Conditions,
     EvaluationProtocol,
     Measured,
-    Scored,
     Subject,
     score,
 )
@@ -84,7 +83,8 @@ class LengthExtrapolation(EvaluationProtocol):
             if beyond.tokens:
                 figures[f"beyond_bits_per_byte/{multiple}x"] = beyond.bits_per_byte
                 figures[f"beyond_loss/{multiple}x"] = beyond.loss
-            curves[f"{multiple}x"] = sums.curve(_bin_starts(multiple, trained))
+            bins = {step * trained // BINS_PER_CONTEXT for step in range(multiple * BINS_PER_CONTEXT)}
+            curves[f"{multiple}x"] = sums.curve(sorted(bins))
         return Measured(figures, curves, notes)
 
     def _beyond_in_all(self, part: CorpusPart, conditions: Conditions) -> Flags:
@@ -116,17 +116,8 @@ def _one_length(
                 sums.add(positions_of(batch), scored)
                 targets = np.arange(first, first + batch.targets.size).reshape(batch.targets.shape)
                 first += batch.targets.size
-                beyond += _sum_over(scored, wanted[np.minimum(targets, len(wanted) - 1)])
+                lengths = scored.bytes.cpu().numpy()  # 0 in the filling of the last window
+                counted = wanted[np.minimum(targets, len(wanted) - 1)] & (lengths > 0)
+                nats = math.fsum(scored.nats.cpu().double().numpy()[counted])
+                beyond += Validation(nats, int(counted.sum()), int(lengths[counted].sum()))
     return sums, beyond
-
-
-def _sum_over(scored: Scored, wanted: Flags) -> Validation:
-    lengths: Ids = scored.bytes.cpu().numpy()
-    wanted = wanted & (lengths > 0)  # the filling of the last window has no bytes
-    nats = math.fsum(scored.nats.cpu().double().numpy()[wanted])
-    return Validation(nats, int(wanted.sum()), int(lengths[wanted].sum()))
-
-
-def _bin_starts(multiple: int, trained: int) -> list[int]:
-    """Where bins of T / 8 begin, in windows of `multiple` T."""
-    return sorted({step * trained // BINS_PER_CONTEXT for step in range(multiple * BINS_PER_CONTEXT)})
