@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 _ABANDONED_SECONDS = 24 * 3600.0
 """After which a temporary folder is removed: who was filling it was killed."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from atomiclm.cli import UserError
 from atomiclm.data import PreparedCorpus
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import find_run
 from atomiclm.training import Budget, TrainState, checkpoint
-from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)

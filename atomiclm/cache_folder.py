@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 
 def default_cache_dir() -> Path:

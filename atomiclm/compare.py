@@ -8,13 +8,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from atomiclm.command import VERSION, command, told
+from atomiclm.cli import VERSION, UserError, command, format_error
 from atomiclm.comparison.analysis import compare_runs
 from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text, to_markdown
 from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.terminal import print_terminal
-from atomiclm.user_error import UserError
 
 BROKEN = ("failed", "diverged", "torn")
 
@@ -99,7 +98,7 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None)
             charts.save(charts.means(comparison), figure)
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
-            raise UserError(f"{told(error)}; give a file in a folder that is there") from error
+            raise UserError(f"{format_error(error)}; give a file in a folder that is there") from error
         raise
 
 

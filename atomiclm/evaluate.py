@@ -18,8 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.command import VERSION, command, told
-from atomiclm.user_error import UserError, from_user
+from atomiclm.cli import VERSION, UserError, command, format_error, from_user
 
 if TYPE_CHECKING:
     from atomiclm.evaluation import EvaluationProtocol, EvaluationResult
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except BrokenPipeError:
             raise
         except (OSError, NotFinite) as error:
-            print(f"atomiclm.evaluate: {told(error)}", file=sys.stderr)
+            print(f"atomiclm.evaluate: {format_error(error)}", file=sys.stderr)
             status = max(status, 1)
     if arguments.format != "terminal":
         print(to_json(results) if arguments.format == "json" else to_csv(results), end="")

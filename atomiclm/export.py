@@ -5,9 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomiclm.command import VERSION, command
+from atomiclm.cli import VERSION, UserError, command
 from atomiclm.tracking import RunFolder, find_run
-from atomiclm.user_error import UserError
 
 
 @command("export")

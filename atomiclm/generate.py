@@ -4,8 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from atomiclm.command import VERSION, command
-from atomiclm.user_error import UserError, from_user
+from atomiclm.cli import VERSION, UserError, command, from_user
 
 
 @command("generate")

@@ -14,6 +14,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from atomiclm.cache_folder import default_cache_dir
+from atomiclm.cli import UserError
 from atomiclm.config.app import run_app, while_read
 from atomiclm.config.compose import compose, job_overrides
 from atomiclm.config.expand_overrides import arms_of_experiment, settings_that_differ, study_of
@@ -21,7 +22,6 @@ from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
-from atomiclm.user_error import UserError
 
 _MEASURING_SECONDS = 0.05
 

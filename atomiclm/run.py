@@ -15,6 +15,7 @@ import torch
 from atomiclm.atomic_io import write_atomic
 from atomiclm.branch import Trunk
 from atomiclm.cache_folder import default_cache_dir
+from atomiclm.cli import UserError
 from atomiclm.config.build import build
 from atomiclm.config.cost import CACHE_DTYPE
 from atomiclm.config.errors import RunFailed, Stopped
@@ -48,7 +49,6 @@ from atomiclm.training.reproducibility import conditions, reasons_inexact
 from atomiclm.training.runtime import best_device, memory_advice
 from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged
-from atomiclm.user_error import UserError
 
 _STOP_SECONDS = 8.0
 """From a request to stop to the end of the process, as far as it is ours to decide: schedulers grant 10 and more."""

@@ -8,7 +8,7 @@ import sys
 import cli
 import pytest
 
-from atomiclm.user_error import UserError, from_user
+from atomiclm.cli import UserError, from_user
 
 
 def broken(*_, **__):
@@ -30,7 +30,7 @@ ACTING = {
     "evaluate --set": ("atomiclm.config.evaluating.load_run", ["RUN", "--set", "model.position.theta=400"]),
     "export": ("atomiclm.interop.huggingface.save.to_theirs", ["RUN", "DIR"]),
     "export an architecture": ("atomiclm.interop.huggingface.llama.Llama.write", ["RUN", "DIR"]),
-    "export tiktoken": ("atomiclm.interop.tiktoken_merges", ["RUN", "DIR", "--format", "tiktoken"]),
+    "export tiktoken": ("atomiclm.interop.tiktoken.recover_merges", ["RUN", "DIR", "--format", "tiktoken"]),
     "generate": ("atomiclm.generation.sampler.Sampler.__call__", ["RUN"]),
     "sync": ("atomiclm.tracking.wandb_mirror.WeightsAndBiases.finish", ["RUN", "--offline"]),
     "workspace": ("atomiclm.workspace.differing_keys", ["RUN", "--dry-run"]),

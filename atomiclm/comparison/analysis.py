@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from atomiclm.cli import UserError
 from atomiclm.comparison.alpha_spending import planned_looks
 from atomiclm.comparison.arms import Group, Grouped, by_plan, by_variant, choose_baseline, without_figures_diverged
 from atomiclm.comparison.comparability import numbers_of, refuse_unlike
@@ -25,7 +26,6 @@ from atomiclm.comparison.wording import COSTS, larger_is_better
 from atomiclm.sweep.ledger import StudyLedger
 from atomiclm.sweep.study import Expected, Study, check_margin
 from atomiclm.tracking.run_result import RunResult
-from atomiclm.user_error import UserError
 
 
 def compare_runs(

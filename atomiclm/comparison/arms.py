@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.comparison.comparability import numbers_of
 from atomiclm.comparison.differing_keys import differing_columns
 from atomiclm.comparison.results import Column, Unfinished
@@ -14,7 +15,6 @@ from atomiclm.comparison.wording import format_value
 from atomiclm.sweep.ledger import Cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
 from atomiclm.tracking.run_result import RunResult
-from atomiclm.user_error import UserError
 
 MOST_NAMED = 4
 """Differing keys that can name an arm; with more it is called as its folders are."""

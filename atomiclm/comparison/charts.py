@@ -15,6 +15,7 @@ import altair as alt
 import vl_convert
 
 from atomiclm.atomic_io import write_atomic
+from atomiclm.cli import UserError
 from atomiclm.comparison.curves import Recorded
 from atomiclm.comparison.labels import Box, place, shortened, spread_out, text_width
 from atomiclm.comparison.results import Arm, Comparison, Contrast
@@ -32,7 +33,6 @@ from atomiclm.comparison.wording import (
     verdict_word,
 )
 from atomiclm.tracking.wording import printable
-from atomiclm.user_error import UserError
 
 Rows = list[dict[str, Any]]
 

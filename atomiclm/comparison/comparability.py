@@ -5,8 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.tracking.run_result import RunResult
-from atomiclm.user_error import UserError
 
 _ADVICE = (
     "Compare the folders of one text at a time, with one validation_fraction and one trainer.separate_documents, or "

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.tracking.record import AXES
 from atomiclm.tracking.run_folder import RunFolder
 from atomiclm.tracking.run_result import RunResult
-from atomiclm.user_error import UserError
 
 MOST_POINTS = 90
 """Of a curve: one every 8 pixels of a wide chart."""

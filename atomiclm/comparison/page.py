@@ -23,6 +23,7 @@ import vl_convert
 from markupsafe import Markup
 
 from atomiclm.atomic_io import write_atomic
+from atomiclm.cli import UserError
 from atomiclm.comparison import charts, wording
 from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, Line
 from atomiclm.comparison.curves import ArmRows, read_recorded
@@ -30,7 +31,6 @@ from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
 from atomiclm.tracking.wording import duration, printable, short_number
-from atomiclm.user_error import UserError
 
 MOST_COLUMNS = 2
 """Settings that stand between an arm and its figures; more have a table of their own below."""

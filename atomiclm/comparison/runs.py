@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from atomiclm.cli import UserError
 from atomiclm.config.cost import CACHE_DTYPE
 from atomiclm.sweep.ledger import LEDGER_FILE, StudyLedger, read_ledger
 from atomiclm.tracking.run_folder import RunFolder, near, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run
-from atomiclm.user_error import UserError
 
 _BYTES_OF = {"float32": 4, "bfloat16": 2}
 

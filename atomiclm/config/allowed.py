@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Any
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 TRUST = "ATOMICLM_TRUST"
 

@@ -9,8 +9,8 @@ microseconds a call. Nothing else of it is needed.
 import functools
 from typing import Any
 
+from atomiclm.cli import from_user
 from atomiclm.config.allowed import component
-from atomiclm.user_error import from_user
 
 TARGET, PARTIAL = "_target_", "_partial_"
 

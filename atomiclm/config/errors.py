@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 TRY_AGAIN = 75
 

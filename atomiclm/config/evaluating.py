@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from atomiclm.cli import UserError, from_user
 from atomiclm.config.build import build
 from atomiclm.config.load import TrainedModel, load_run, prepare_corpus, read_values, say_aloud
 from atomiclm.config.model_overrides import changed_settings, with_model_settings
@@ -13,7 +14,6 @@ from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder
 from atomiclm.training import Runtime, Trainer
 from atomiclm.training.checkpoint import newest_sound, read_manifest
-from atomiclm.user_error import UserError, from_user
 
 
 class LoadedRun:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from atomiclm import data
 from atomiclm.cache_folder import default_cache_dir
+from atomiclm.cli import UserError
 from atomiclm.config.build import build
 from atomiclm.config.errors import Fault
 from atomiclm.config.validate import node_faults
@@ -19,7 +20,6 @@ from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
-from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -13,12 +13,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from atomiclm.cli import UserError
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, overridden, override_key, resolved
 from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.validate import Check, node_faults
-from atomiclm.user_error import UserError
 
 _LARGEST = 2**40
 _PLATEAU = 2**22

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from atomiclm.cli import UserError
 from atomiclm.config.build import build
 from atomiclm.config.errors import Fault
 from atomiclm.model import Decoder
-from atomiclm.user_error import UserError
 
 
 class _NoFills(TorchFunctionMode):

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 from filelock import BaseFileLock, FileLock, SoftFileLease, Timeout
 
 from atomiclm.atomic_io import fsync, read_json, write_atomic
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 MANIFEST = "manifest.json"
 HASH_LIMIT_BYTES = 1 << 30

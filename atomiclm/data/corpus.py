@@ -8,9 +8,9 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from atomiclm.cli import UserError
 from atomiclm.data.shards import TokenShard
 from atomiclm.data.split import Split
-from atomiclm.user_error import UserError
 
 END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 

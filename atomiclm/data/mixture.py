@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from atomiclm.cli import UserError
 from atomiclm.data.batches import Batch, Dataset, Ids
 from atomiclm.data.corpus import PreparedCorpus
 from atomiclm.data.order import Order
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
 from atomiclm.data.source import CorpusSource, SourcePart
 from atomiclm.data.validation import ValidationWindows, validation_batches
-from atomiclm.user_error import UserError
 
 BLOCK_SAMPLES = 4096
 """Samples that `MixedDataset` deals at a time; every source must get at least two of them."""

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from atomiclm.cli import UserError
 from atomiclm.data.batches import Batch, Dataset, Flags, Tokens, document_ids
 from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
 from atomiclm.data.shards import TokenShard
-from atomiclm.user_error import UserError
 
 _MOST_REPEATED = 2**20
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atomiclm.cli import UserError
 from atomiclm.data.batches import Flags, Ids, Tokens
 from atomiclm.data.cache import MANIFEST
 from atomiclm.data.source import SourceError
-from atomiclm.user_error import UserError
 
 CHECK_TOKENS = 1 << 22  # checked at a time
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 
 @dataclass(frozen=True, slots=True)

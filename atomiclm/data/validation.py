@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from atomiclm.cli import UserError
 from atomiclm.data.batches import Batch, Tokens, document_ids
 from atomiclm.data.corpus import CorpusPart, PreparedCorpus
 from atomiclm.data.packing import PackedDataset
-from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,10 +8,10 @@ from typing import Any, Self
 import torch
 from torch import nn
 
+from atomiclm.cli import UserError
 from atomiclm.data import Batch
 from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Forward, Measured, Subject, score
 from atomiclm.model.components import evaluating
-from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from atomiclm.cli import UserError
 from atomiclm.data import Batch
 from atomiclm.data.batches import Ids
 from atomiclm.data.synthetic import Draws
@@ -18,7 +19,6 @@ from atomiclm.evaluation.protocol import (
 )
 from atomiclm.model import cross_entropy
 from atomiclm.model.components import evaluating
-from atomiclm.user_error import UserError
 
 FARTHEST = 4  # contexts: the default distances go that far
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from atomiclm.cli import UserError
 from atomiclm.data import CorpusPart
 from atomiclm.data.batches import Flags
 from atomiclm.evaluation.bits_per_byte import Validation
@@ -19,7 +20,6 @@ from atomiclm.evaluation.protocol import (
     score,
 )
 from atomiclm.model.components import evaluating
-from atomiclm.user_error import UserError
 
 BINS_PER_CONTEXT = 8  # of the curves: fine enough to see where the loss turns up, few enough to be smooth
 

@@ -15,9 +15,9 @@ from typing import Any, ClassVar, Protocol, Self
 import torch
 from torch import Tensor
 
+from atomiclm.cli import UserError
 from atomiclm.data import Batch, CorpusPart, PreparedCorpus, ValidationWindows
 from atomiclm.model import Decoder, cross_entropy
-from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import Self
 import torch
 from torch import nn
 
+from atomiclm.cli import UserError
 from atomiclm.data import Batch, answer_batches
 from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Forward, Measured, Subject, logits_of
 from atomiclm.model.components import evaluating
-from atomiclm.user_error import UserError
 
 
 class Recall(EvaluationProtocol):

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.atomic_io import read_file
+from atomiclm.cli import UserError
 from atomiclm.evaluation.protocol import Curve, Described, Measured, content_hash
-from atomiclm.user_error import UserError
 
 FOLDER = "evaluations"
 

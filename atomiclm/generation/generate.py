@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from atomiclm.cli import UserError
 from atomiclm.generation.sampler import Sampler
 from atomiclm.model.cache import KVCache
 from atomiclm.model.components import evaluating
 from atomiclm.model.decoder import Decoder
-from atomiclm.user_error import UserError
 
 _PADDING_DOCUMENT = -1
 

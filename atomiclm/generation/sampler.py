@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from atomiclm.cli import UserError
 from atomiclm.generation.filters import keep_min_p, keep_top_k, keep_top_p
-from atomiclm.user_error import UserError
 
 
 class Sampler:

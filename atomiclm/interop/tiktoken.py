@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atomiclm.atomic_io import new_folder, write_atomic
+from atomiclm.cli import UserError
 from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.bpe_ops import Pair
@@ -27,7 +28,6 @@ from atomiclm.tokenizer.encode import encode_heap
 from atomiclm.tokenizer.file_format import read_bounded
 from atomiclm.tokenizer.patterns import split_pattern
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, repeated_token, spell_tokens
-from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     import tiktoken

@@ -10,11 +10,11 @@ learn such a pair (`ab c` and `a bc`), though it hardly ever does; export refuse
 
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.interop.expressions import one_meaning
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.tokenizer_state import repeated_token, spell_tokens
 from atomiclm.tokenizer.train_basic import PRINTABLE, byte_order
-from atomiclm.user_error import UserError
 
 CHARACTERS = [
     chr(byte if byte in PRINTABLE else 0x100 + position - len(PRINTABLE))

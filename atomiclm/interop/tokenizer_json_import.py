@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.interop.expressions import name_in_huggingface, one_meaning
 from atomiclm.interop.tiktoken import recover_merges
 from atomiclm.interop.tokenizer_json import CHARACTERS, read
@@ -19,7 +20,6 @@ from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.file_format import read_bounded, read_json
 from atomiclm.tokenizer.special_tokens import check_special_tokens
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse
-from atomiclm.user_error import UserError
 
 UNSET = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
 """Options of the model that change ids; unset is null, false, "" or 0."""

@@ -9,8 +9,8 @@ from typing import Annotated, Any, ClassVar, get_origin
 import torch
 from torch import nn
 
+from atomiclm.cli import UserError
 from atomiclm.roles import Role
-from atomiclm.user_error import UserError
 
 
 class Component(nn.Module):

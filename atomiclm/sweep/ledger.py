@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from atomiclm.atomic_io import read_json
+from atomiclm.cli import UserError
 from atomiclm.sweep.study import Study
 from atomiclm.tracking.record import write_summary
 from atomiclm.tracking.run_folder import are_one_run, digest_of
-from atomiclm.user_error import UserError
 
 LEDGER_FILE = "study.json"
 FORMAT = 1

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.config.identity import defining
 from atomiclm.config.load import corpus_sha256
 from atomiclm.config.run import RunConfig
 from atomiclm.tracking import RunFolder, are_one_run, code_of, write_summary
-from atomiclm.user_error import UserError
 
 
 def summary_of(folder: RunFolder) -> dict[str, Any]:

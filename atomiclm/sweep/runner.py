@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from atomiclm.cli import UserError
 from atomiclm.config.compose import override_key, value_of
 from atomiclm.config.errors import FailedCells
 from atomiclm.config.expand_overrides import FILE_PROFILE
@@ -28,7 +29,6 @@ from atomiclm.sweep.study import Study
 from atomiclm.sweep.tuning import TUNING_SUFFIX, describe, plan_trials, tune
 from atomiclm.tracking import RunFolder, find_cell, is_locked
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
-from atomiclm.user_error import UserError
 
 POLL_SECONDS = 2.0
 """How often the run folders are looked at while other processes train."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from typing import Any, Literal
 
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 METRICS = (
     "validation/bits_per_byte",

@@ -5,13 +5,13 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from atomiclm.cli import UserError
 from atomiclm.config.compose import override_key
 from atomiclm.sweep.ledger import TunedValue
 from atomiclm.sweep.plan import PlannedCell, validate_cells
 from atomiclm.sweep.run_status import summary_of
 from atomiclm.sweep.study import Study, Tuning
 from atomiclm.tracking import RunFolder
-from atomiclm.user_error import UserError
 
 TUNING_SUFFIX = "-tuning"
 """Trials lie in a folder of their own: their figures are of another text and are no results."""

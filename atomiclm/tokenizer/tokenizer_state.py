@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NoReturn, Self
 
+from atomiclm.cli import UserError
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import (
     MAX_COUNT,
@@ -23,7 +24,6 @@ from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
 from atomiclm.tokenizer.pretokenize import to_bytes
 from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.train_basic import TieBreak
-from atomiclm.user_error import UserError
 
 TIE_BREAKS = ("bytes", "huggingface", None)
 """By which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows."""

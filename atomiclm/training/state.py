@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from atomiclm.cli import UserError
 from atomiclm.training.averaging import Averaging
 from atomiclm.training.step import StepResult
-from atomiclm.user_error import UserError
 
 Score = tuple[int, float]
 """A step, and the bits per byte of the validation text after it."""

@@ -9,9 +9,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from atomiclm.cli import UserError
 from atomiclm.data import Batch
 from atomiclm.model import Loss
-from atomiclm.user_error import UserError
 
 LossFunction = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Loss]
 """(tokens, targets, mask, documents) of a micro-batch to its `Loss`; all (batch, time), the last two may be None."""

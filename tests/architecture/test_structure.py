@@ -50,7 +50,6 @@ def test_packages_import_only_what_they_may(package):
             "cli",
             "lazy",
             "roles",
-            "user_error",
         }, file
 
 

@@ -6,9 +6,9 @@ import pytest
 from comparison.fake_runs import METRIC
 from comparison.page_study import eventful_study
 
+from atomiclm.cli import UserError
 from atomiclm.comparison.charts import DARK, FIGURE, LIGHT, ArmStyle, means, save
 from atomiclm.comparison.wording import format_spread
-from atomiclm.user_error import UserError
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from faults.power import Watch
 
 from atomiclm.atomic_io import new_folder, read_file, write_atomic, write_new
-from atomiclm.user_error import UserError
+from atomiclm.cli import UserError
 
 
 @pytest.fixture

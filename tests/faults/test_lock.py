@@ -2,9 +2,9 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
+from atomiclm.cli import UserError
 from atomiclm.tracking import RunFolder
 from atomiclm.train import lock_run
-from atomiclm.user_error import UserError
 
 
 def _is_refused(folder: RunFolder) -> bool:

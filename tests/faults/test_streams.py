@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli import TINY, command, corpus, environment, only_run
 
-from atomiclm.command import Lasting, told
+from atomiclm.cli import Lasting, format_error
 
 FULL = Path("/dev/full")
 needs_full = pytest.mark.skipif(not FULL.exists(), reason="no device that is always full")
@@ -40,7 +40,7 @@ def test_a_reader_that_goes_away_is_noticed_once(capfd):
 
 MENDED = """
 import os, sys
-from atomiclm.command import mend_streams
+from atomiclm.cli import mend_streams
 mend_streams()
 with open("record", "w") as record:
     os.write(1, b"of a library\\n")
@@ -64,7 +64,7 @@ def test_a_letter_that_the_encoding_lacks_is_escaped(tmp_path):
 
 ENDING = """
 import sys
-from atomiclm.command import command
+from atomiclm.cli import command
 @command("example")
 def main(argv):
     print("x" * {size})
@@ -78,7 +78,7 @@ sys.exit(main())
     ("pass", 7, ""),
     ("raise KeyboardInterrupt", 130, "atomiclm.example: interrupted\n"),
     ("open('/nowhere/at/all')", 1, "atomiclm.example: /nowhere/at/all: No such file or directory\n"),
-    ("from atomiclm.user_error import UserError; raise UserError('give 2')", 2, "atomiclm.example: give 2\n"),
+    ("from atomiclm.cli import UserError; raise UserError('give 2')", 2, "atomiclm.example: give 2\n"),
 ])  # fmt: skip
 def test_a_command_ends_in_one_line(tmp_path, end, status, words):
     done = python(ENDING.format(size=3, end=end), tmp_path)
@@ -119,4 +119,4 @@ def test_training_goes_on_when_nobody_listens(tmp_path):
     (ValueError("the rule"), "the rule"),
 ])  # fmt: skip
 def test_an_error_is_told_with_its_file(error, words):
-    assert told(error) == words
+    assert format_error(error) == words

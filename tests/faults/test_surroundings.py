@@ -15,11 +15,11 @@ import torch
 from cli import TINY, command, corpus, environment, only_run
 
 from atomiclm.cache_folder import default_cache_dir
+from atomiclm.cli import UserError
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.wandb_mode import choose_mode
 from atomiclm.train import lock_run
 from atomiclm.training.runtime import memory_advice
-from atomiclm.user_error import UserError
 
 LIMIT_SECONDS = 300
 

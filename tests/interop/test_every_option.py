@@ -8,11 +8,11 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from transformers_float64 import Float64, load_float64
 
+from atomiclm.cli import UserError
 from atomiclm.interop import save_huggingface
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES
 from atomiclm.interop.huggingface.experts import DeepseekV2, DeepseekV3
 from atomiclm.model import Decoder, GatedFeedForward
-from atomiclm.user_error import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 FOLDERS = sorted(path for path in (CONF / "model").rglob("*") if path.is_dir())

@@ -8,10 +8,10 @@ import pytest
 import torch
 from cli import TINY, corpus
 
+from atomiclm.cli import UserError
 from atomiclm.config.compose import compose
 from atomiclm.train import train
 from atomiclm.training import checkpoint
-from atomiclm.user_error import UserError
 
 TRUNK, DECAY = 6, 4
 WSD = ("schedule=wsd", "schedule.decay_fraction=null", f"schedule.decay_steps={DECAY}")

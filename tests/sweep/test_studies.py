@@ -4,9 +4,10 @@ import csv
 import re
 
 import pytest
-from cli import run
+from cli import TINY, corpus, run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
 
+from atomiclm.cli import UserError
 from atomiclm.config.cost import cost_of
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.expand_overrides import expand_overrides, read_study
@@ -17,7 +18,6 @@ from atomiclm.sweep import read_ledger
 from atomiclm.sweep.plan import plan_sweep, validate_cells
 from atomiclm.sweep.runner import CellLauncher, Sweep
 from atomiclm.tracking import write_summary
-from atomiclm.user_error import UserError
 
 DECLARED = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if "\nstudy:" in path.read_text(encoding="utf-8"))
 HEADER = "# @package _global_\n"
@@ -513,3 +513,14 @@ def test_a_damaged_ledger_stops_the_sweep_as_a_users_matter(working_folder):
     (folder / "outputs" / "mine" / "study.json").write_text("{")
     with pytest.raises(UserError, match=r"study\.json"):
         _sweep(NoLauncher(), MINE)
+
+
+@pytest.mark.slow
+def test_another_sweeper_gets_the_figure_of_every_run(tmp_path):
+    """As Optuna's does: `train` returns the bits per byte. Hydra's own basic sweeper is always installed."""
+    text = ("data=text", f"data.path={corpus(tmp_path)}", *TINY, "trainer.max_steps=1", "evaluation.samples=0")
+    done = run(tmp_path, "train", "-m", "hydra/sweeper=basic", *text, "optim.lr=0.001,0.002", "schedule.warmup_steps=0")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("bits per byte") >= 2
+    assert len(list((tmp_path / "outputs" / "runs").glob("*/summary.json"))) == 2
+    assert not (tmp_path / "outputs" / "runs" / "study.json").exists(), "a ledger is our sweeper's"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atomiclm.atomic_io import from_json, to_json
+from atomiclm.cli import UserError
 from atomiclm.tracking import Record, read_metrics, read_summary, write_summary
-from atomiclm.user_error import UserError
 
 
 def row(step, event="train", **values):

@@ -11,9 +11,9 @@ import cli
 import pytest
 import torch
 
+from atomiclm.cli import UserError
 from atomiclm.config.load import load_run
 from atomiclm.tracking import RunFolder, find_cell, find_run
-from atomiclm.user_error import UserError
 
 
 @pytest.fixture

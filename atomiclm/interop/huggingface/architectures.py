@@ -1,11 +1,11 @@
 """The architectures there are, the plainest first: a model that several can express is written as the first of them."""
 
+from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.experts import DeepseekV2, DeepseekV3, Mixtral, Olmoe, Qwen3Moe
 from atomiclm.interop.huggingface.llama import Llama
 from atomiclm.interop.huggingface.llama_variants import Gemma2, Granite, Mistral, NanoChat, Olmo2, Qwen2, Qwen3, SmolLM3
 from atomiclm.interop.huggingface.older_decoders import GPT2, Bloom, GPTNeoX, Mpt
-from atomiclm.user_error import UserError
 
 ARCHITECTURES: tuple[Architecture, ...] = (
     Llama(), GPT2(), Mistral(), Qwen3(), Qwen2(), SmolLM3(), Granite(), Gemma2(), Olmo2(), GPTNeoX(), NanoChat(),

@@ -8,8 +8,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.model.feedforward import Activation
-from atomiclm.user_error import UserError
 
 MAX_SIZE = 1 << 24
 """A width, a vocabulary or a context is smaller (sixteen million; the longest context in use has ten)."""

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from atomiclm.cli import UserError
 from atomiclm.interop.describe import blocks_of
 from atomiclm.interop.huggingface.architecture import Names
 from atomiclm.interop.huggingface.config_json import ConfigJson, their_activation
@@ -29,7 +30,6 @@ from atomiclm.model import (
     SoftmaxTopK,
     WidthNorm,
 )
-from atomiclm.user_error import UserError
 
 _EXPERT_NAMES = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
 _LATENT_EPS = 1e-6  # of the norms on the latents; transformers has no key for it

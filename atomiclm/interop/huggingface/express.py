@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
+from atomiclm.cli import UserError, from_user
 from atomiclm.interop.describe import Description, describe_decoder, differences
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.model import Decoder
-from atomiclm.user_error import UserError, from_user
 
 
 def build(architecture: Architecture, config: Mapping[str, Any], where: str) -> Decoder:

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
+from atomiclm.cli import UserError
 from atomiclm.interop.describe import blocks_of
 from atomiclm.interop.huggingface.architecture import Architecture, Names, windows_of
 from atomiclm.interop.huggingface.config_json import ConfigJson, their_activation
@@ -20,7 +21,6 @@ from atomiclm.model import (
     RMSNorm,
     TransformerBlock,
 )
-from atomiclm.user_error import UserError
 
 type Window = int | list[int | None] | None
 """`window` of `MultiHeadAttention`: of all layers, by layer, or none."""

@@ -15,6 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import architecture_of
 from atomiclm.interop.huggingface.config_json import check_value
@@ -24,7 +25,6 @@ from atomiclm.interop.tokenizer_json_import import read_tokenizer
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tokenizer.file_format import read_json
-from atomiclm.user_error import UserError
 
 SLACK = 1 << 24
 """Parameters that may be built in vain, 64 MiB of them, to say precisely which tensors are missing."""

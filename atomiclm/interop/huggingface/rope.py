@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.model import (
     DynamicNTK,
@@ -14,7 +15,6 @@ from atomiclm.model import (
     RotaryEmbedding,
     YaRN,
 )
-from atomiclm.user_error import UserError
 
 
 def read_rope(

@@ -11,13 +11,13 @@ import safetensors.torch
 import torch
 
 from atomiclm.atomic_io import new_folder
+from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.express import express
 from atomiclm.interop.huggingface.verify import verify
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
 from atomiclm.interop.tokenizer_json import tokenizer_config, tokenizer_json
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
-from atomiclm.user_error import UserError
 
 
 @dataclass(frozen=True)

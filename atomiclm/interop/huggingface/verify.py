@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from atomiclm.cli import UserError
 from atomiclm.interop.describe import blocks_of, window_of
 from atomiclm.interop.huggingface.load import load_huggingface
 from atomiclm.model import Decoder
-from atomiclm.user_error import UserError
 
 LONGEST_TEXT = 512
 """Tokens that are tried at most; otherwise enough for the widest window to leave some out."""

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from atomiclm.cli import UserError
 from atomiclm.interop.describe import blocks_of
 from atomiclm.model import Decoder, LatentAttention, MultiHeadAttention, RotaryEmbedding
-from atomiclm.user_error import UserError
 
 if TYPE_CHECKING:
     from atomiclm.interop.huggingface.architecture import Architecture

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from atomiclm.cli import UserError
 from atomiclm.tokenizer.constants import MAX_COUNT
 from atomiclm.tokenizer.fast.kernel import Kernel, inline
 from atomiclm.tokenizer.fast.language import Int64s, UInt8s, UInt64s, int64, load64, uint64
@@ -26,7 +27,6 @@ from atomiclm.tokenizer.fast.pretoken_keys import (
     mix,
     same_bytes,
 )
-from atomiclm.user_error import UserError
 
 FIRST_WORDS = 1 << 14
 FIRST_LONG_BYTES = 1 << 16

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from atomiclm.cli import UserError
 from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.fast.count import PretokenCounter, Words, count, write_words
@@ -16,7 +17,6 @@ from atomiclm.tokenizer.fast.scan import BLOCK_BITS, NUM_FIELDS, NUM_MERGES, lay
 from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.pretokenize import Block
 from atomiclm.tokenizer.train_basic import TieBreak, byte_order, with_byte_values
-from atomiclm.user_error import UserError
 
 KERNELS = (split, count, write_words, lay_out, scan_bytes, merge_loop)
 """What training always calls. Others, which only some texts need, are compiled when the first of those comes."""

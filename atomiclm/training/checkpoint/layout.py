@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.atomic_io import fsync, to_json
+from atomiclm.cli import UserError
 from atomiclm.tracking.run_folder import CHECKPOINT_NAME
-from atomiclm.user_error import UserError
 
 FORMAT_VERSION = 3
 MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"

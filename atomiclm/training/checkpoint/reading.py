@@ -13,11 +13,11 @@ import safetensors.torch
 from torch import Tensor
 
 from atomiclm.atomic_io import from_json, read_file
+from atomiclm.cli import UserError
 from atomiclm.tracking.run_folder import RunFolder, checkpoints_in
 from atomiclm.training.checkpoint import layout
 from atomiclm.training.checkpoint.layout import DamagedCheckpoint
 from atomiclm.training.state import OtherModel, TrainState
-from atomiclm.user_error import UserError
 
 OLDEST_FORMAT = 2
 """Format 1 recorded neither the interval since the last row nor averages, and is not read."""
