@@ -48,7 +48,6 @@ def test_packages_import_only_what_they_may(package):
             "bfloat16",
             "cache_folder",
             "cli",
-            "lazy",
             "roles",
         }, file
 

@@ -125,12 +125,12 @@ MUTANTS = (
         "layout.quarantine(other).name", "other.name", f"{_DAMAGE}[truncated-model.safetensors]",
     ),
     Mutant(
-        "one too few is kept", f"{_CHECKPOINT}/retention.py",
+        "one too few is kept", f"{_CHECKPOINT}/writing.py",
         "found[: self.newest]", "found[: self.newest - 1]", _RETENTION,
     ),
     Mutant(
-        "the best is the worst", f"{_CHECKPOINT}/retention.py",
-        "kept.update([min(scored,", "kept.update([max(scored,", _RETENTION,
+        "the best is the worst", f"{_CHECKPOINT}/writing.py",
+        "[:1])  # of equals", "[-1:])  # of equals", _RETENTION,
     ),
     Mutant(
         "what a kill has left is not cleaned up", f"{_CHECKPOINT}/reading.py",

@@ -59,7 +59,7 @@ class Checkpoints(RuleBasedStateMachine):
         before = self._steps()
         readable = [step for step in before if self._has_a_manifest(step)]
         wanted = set(readable[-self.retention.newest :])
-        wanted |= set([step for step in readable if step in self.points][-checkpoint.retention.REWIND_POINTS :])
+        wanted |= set([step for step in readable if step in self.points][-checkpoint.writing.REWIND_POINTS :])
         scored = [step for step in readable if step in self.scores]
         if self.retention.best and scored:
             wanted.add(max(scored, key=lambda step: (-self.scores[step], step)))
@@ -111,7 +111,7 @@ class Checkpoints(RuleBasedStateMachine):
         steps = {self._path(step).name for step in self._steps()}
         aside = {name for name in names if name.startswith("damaged_")}
         assert names - steps - aside == set()
-        assert len(steps) <= self.retention.newest + 1 + checkpoint.retention.REWIND_POINTS + self._num_unreadable()
+        assert len(steps) <= self.retention.newest + 1 + checkpoint.writing.REWIND_POINTS + self._num_unreadable()
 
     def _num_unreadable(self) -> int:
         return sum(not self._has_a_manifest(step) for step in self._steps())

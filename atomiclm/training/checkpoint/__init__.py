@@ -12,15 +12,14 @@
         .tmp-step_00001010/         being written, or left by a kill: never read
         damaged_step_00000990/      found damaged, saved for inspection: never read
 
-`layout`: names and hashes; `writing`: a moment of a run, copied and forced to disk; `reading`: verified, the newest
-sound one or the one before; `retention`: which are removed. Nothing in the folder can execute code.
+`layout`: names and hashes; `writing`: a moment of a run, copied and forced to disk, and which older ones are removed;
+`reading`: verified, the newest sound one or the one before. Nothing in the folder can execute code.
 """
 
 from atomiclm.tracking.run_folder import checkpoints_in
 from atomiclm.training.checkpoint.layout import FORMAT_VERSION, DamagedCheckpoint, had_some, stored_step
 from atomiclm.training.checkpoint.reading import Content, newest_sound, read, read_manifest, read_model, resume, rewind
-from atomiclm.training.checkpoint.retention import Retention, prune
-from atomiclm.training.checkpoint.writing import NotFinite, Snapshot, write
+from atomiclm.training.checkpoint.writing import NotFinite, Retention, Snapshot, prune, write
 
 __all__ = [
     "FORMAT_VERSION",

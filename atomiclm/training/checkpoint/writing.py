@@ -3,13 +3,14 @@
 1. A folder of a temporary name is filled; every file is forced to disk as it is written.
 2. The manifest, with the size and hash of each, is written last; then the folder itself is forced to disk.
 3. The folder is renamed, which is one atomic step, and its parent forced to disk.
-4. Only now are older ones removed (`retention`).
+4. Only now are older ones removed (`prune`).
 """
 
 import contextlib
+import math
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -19,12 +20,16 @@ import torch
 from torch import Tensor
 
 from atomiclm.atomic_io import fsync, to_json, write_new
+from atomiclm.tracking.run_folder import checkpoints_in
 from atomiclm.training.checkpoint import layout
-from atomiclm.training.checkpoint.reading import Content, read
+from atomiclm.training.checkpoint.reading import Content, read, read_manifest
 from atomiclm.training.state import TrainState
 
 _LEVELS = 3
 """Folders above the checkpoints that the run may have made: its own, its study's, that of all outputs."""
+
+REWIND_POINTS = 2
+"""How many rewind points stay: should the newest be damaged, the one before is there."""
 
 
 class NotFinite(ValueError):
@@ -104,7 +109,7 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
         }
         manifest = {"format": layout.FORMAT_VERSION, "step": snapshot.step, "files": files, **snapshot.about}
         manifest["sha256"] = layout.manifest_sha256(manifest)
-        _write_file(temporary / layout.MANIFEST, to_json(manifest) + b"\n")
+        write_new(temporary / layout.MANIFEST, to_json(manifest) + b"\n")
         fsync(temporary)
         before_publishing()
         if final.exists() and _sound(final) is None:
@@ -135,3 +140,43 @@ def _sound(path: Path) -> Content | None:
         return read(path)
     except layout.DamagedCheckpoint:
         return None
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay: the newest few, the best one, and the points a run may rewind to.
+
+    Each is a set, so that the rule for one never removes what another wants. A checkpoint with a damaged manifest is
+    not removed.
+
+    Attributes:
+        newest: how many of the newest, at least 1.
+        best: also the one with the lowest validation bits per byte, of those that were validated at their own step.
+    """
+
+    newest: int
+    best: bool = False
+
+    def kept(self, found: Sequence[tuple[Path, dict[str, Any]]]) -> set[Path]:
+        """Return which of the checkpoints stay, given them newest first with their manifests."""
+        kept = {path for path, _ in found[: self.newest]}
+        kept.update([path for path, manifest in found if manifest.get("rewind_point")][:REWIND_POINTS])
+        if self.best:
+            found_scores = {path: manifest.get("bits_per_byte") for path, manifest in found}
+            scores = {p: float(s) for p, s in found_scores.items() if isinstance(s, int | float) and math.isfinite(s)}
+            kept.update(sorted(scores, key=scores.__getitem__)[:1])  # of equals the newest, which comes first
+        return kept
+
+
+def prune(folder: Path, retention: Retention) -> None:
+    """Remove what need not stay; to be called when the newest checkpoint is on disk, never before."""
+    found = []
+    for path in checkpoints_in(folder):
+        try:
+            found.append((path, read_manifest(path)))
+        except layout.DamagedCheckpoint:
+            continue
+    kept = retention.kept(found)
+    for path, _ in found:
+        if path not in kept:
+            layout.remove(path)
