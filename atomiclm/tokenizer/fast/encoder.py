@@ -66,28 +66,20 @@ class CompiledEncoder:
         self._store(field.ROWS, np.zeros(4 << row_bits, np.uint64))
         self._store(field.STORED_BYTES, np.empty(CACHE_BYTES + sum(map(len, vocabulary)) + 8, np.uint8))
         self._store(field.STORED_IDS, np.empty(CACHE_IDS, np.uint32))
-        self._set(
-            {
-                field.PAIR_BITS: pair_bits,
-                field.ROW_BITS: row_bits,
-                field.STORED_BYTES_ROOM: self._arrays[field.STORED_BYTES].size,
-                field.STORED_IDS_ROOM: CACHE_IDS,
-                field.LONGEST_NEW: CACHE_PRETOKEN_BYTES,
-                field.LONGEST: max(CACHE_PRETOKEN_BYTES, longest),
-            }
-        )
+        self._fields[field.PAIR_BITS] = pair_bits
+        self._fields[field.ROW_BITS] = row_bits
+        self._fields[field.STORED_BYTES_ROOM] = self._arrays[field.STORED_BYTES].size
+        self._fields[field.STORED_IDS_ROOM] = CACHE_IDS
+        self._fields[field.LONGEST_NEW] = CACHE_PRETOKEN_BYTES
+        self._fields[field.LONGEST] = max(CACHE_PRETOKEN_BYTES, longest)
 
         ends = np.fromiter(accumulate(map(len, vocabulary)), np.int64, len(vocabulary))
         data = b"".join(vocabulary)
         seed(data, ends, len(vocabulary), int(whole_pretokens), self._out, self._fields)
         self._store(field.SEEDED_ROWS, self._arrays[field.ROWS].copy())
-        self._set(
-            {
-                field.SEEDED_ROWS_USED: self._fields[field.ROWS_USED],
-                field.SEEDED_BYTES_USED: self._fields[field.STORED_BYTES_USED],
-                field.SEEDED_IDS_USED: self._fields[field.STORED_IDS_USED],
-            }
-        )
+        self._fields[field.SEEDED_ROWS_USED] = self._fields[field.ROWS_USED]
+        self._fields[field.SEEDED_BYTES_USED] = self._fields[field.STORED_BYTES_USED]
+        self._fields[field.SEEDED_IDS_USED] = self._fields[field.STORED_IDS_USED]
 
     def encode(self, data: bytes) -> NDArray[np.uint32]:
         """The ids of a text without special tokens, in an array of their own."""
@@ -112,10 +104,6 @@ class CompiledEncoder:
     def _store(self, name: int, array: NDArray[Any]) -> None:
         self._arrays[name] = array
         self._fields[name] = array.ctypes.data
-
-    def _set(self, values: dict[int, int]) -> None:
-        for name, value in values.items():
-            self._fields[name] = value
 
 
 def joined(blocks: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
