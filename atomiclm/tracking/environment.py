@@ -13,32 +13,14 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    "atomiclm",
-    "torch",
-    "numpy",
-    "hydra-core",
-    "omegaconf",
-    "regex",
-    "safetensors",
-    "filelock",
-    "zstandard",
-    "pyarrow",
-    "rich",
-    "wandb",
-)
+    "atomiclm", "torch", "numpy", "hydra-core", "omegaconf", "regex", "safetensors", "filelock", "zstandard", "pyarrow",
+    "rich", "wandb",
+)  # fmt: skip
 
 VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "GOMP_SPINCOUNT",
-    "OMP_WAIT_POLICY",
-    "PYTHONHASHSEED",
-    "CUDA_VISIBLE_DEVICES",
-    "CUBLAS_WORKSPACE_CONFIG",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "TORCHINDUCTOR_CACHE_DIR",
-)
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "PYTHONHASHSEED",
+    "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG", "PYTORCH_CUDA_ALLOC_CONF", "TORCHINDUCTOR_CACHE_DIR",
+)  # fmt: skip
 
 SOURCE_FOLDERS = ("atomiclm", "conf", "experiments")
 """Where an untracked file can change a run; elsewhere in a checkout it is somebody's data or notes."""
@@ -97,12 +79,6 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def _git(root: Path, *arguments: str) -> bytes:
-    """Output of one git command in `root`."""
-    command = ["git", "-C", str(root), *arguments]
-    return subprocess.run(command, capture_output=True, check=True, timeout=GIT_TIMEOUT_SECONDS).stdout
-
-
 def _source(root: Path) -> dict[str, Any] | None:
     """Commit of the source tree and a hash of what differs from it; None when `root` is no checkout (a wheel).
 
@@ -112,9 +88,14 @@ def _source(root: Path) -> dict[str, Any] | None:
     """
     if not (root / ".git").exists():
         return None
-    commit = _git(root, "rev-parse", "HEAD").decode().strip()
-    diff = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff")
-    listing = _git(root, "ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCE_FOLDERS)
+
+    def git(*arguments: str) -> bytes:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, check=True, timeout=GIT_TIMEOUT_SECONDS).stdout
+
+    commit = git("rev-parse", "HEAD").decode().strip()
+    diff = git("diff", "HEAD", "--binary", "--no-ext-diff")
+    listing = git("ls-files", "--others", "--exclude-standard", "-z", "--", *SOURCE_FOLDERS)
     untracked = [name for name in listing.split(b"\0") if name]
     if not diff and not untracked:
         return {"commit": commit, "dirty": False, "diff_sha256": None}

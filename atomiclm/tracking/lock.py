@@ -132,7 +132,11 @@ def _acquire(
         if wanted is lease and age == float("inf"):
             continue  # its holder has just released it
         is_alive = wanted is not lease or abs(age) <= 2 * HEARTBEAT_SECONDS
-        holder = _holder(lease, folder)
+        holder, owner = "another process", lease.owner
+        if owner is not None:
+            host = "" if _is_local(lease) else f" on {owner.hostname.partition('?')[0]}"
+            since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((folder / LOCK).stat().st_mtime))
+            holder += f" (pid {owner.pid}{host}, since {since})"
         if is_alive and not wait:
             raise Locked(f"{folder} is being trained by {holder}; wait for it, or stop it")
         if not said:
@@ -143,16 +147,6 @@ def _acquire(
                 f"taking over if there is none for {LEASE_SECONDS:.0f} s more"
             )
             said = True
-
-
-def _holder(lease: "SoftFileLease", folder: Path) -> str:
-    """Return who has the lock and since when, in words."""
-    owner = lease.owner
-    if owner is None:
-        return "another process"
-    host = "" if _is_local(lease) else f" on {owner.hostname.partition('?')[0]}"
-    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime((folder / LOCK).stat().st_mtime))
-    return f"another process (pid {owner.pid}{host}, since {since})"
 
 
 def _is_local(lease: "SoftFileLease") -> bool:

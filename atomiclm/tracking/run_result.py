@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,12 +40,10 @@ class RunResult:
 
     @property
     def variant(self) -> str:
-        """The run's identity without its seed."""
         return str(self.summary["variant"])
 
     @property
     def seed(self) -> Any:
-        """The run's seed."""
         return self.summary.get("seed")
 
     def progress(self) -> str:
@@ -54,7 +53,9 @@ class RunResult:
             parts.append(f"step {self.summary['step']}")
         if self.state == "running" and self.folder.metrics.exists():
             seconds = max(0.0, time.time() - self.folder.metrics.stat().st_mtime)
-            parts.append(f"last row {_ago(seconds)} ago")
+            units = ((86400, "d"), (3600, "h"), (60, "min"))
+            size, unit = next(((size, unit) for size, unit in units if seconds >= size), (1, "s"))
+            parts.append(f"last row {seconds / size:.0f} {unit} ago")
         return ", ".join(parts)
 
 
@@ -62,42 +63,31 @@ def read_run(folder: RunFolder) -> RunResult:
     """Read one run folder; what cannot be read is said in the result, not raised."""
     faults = []
     config: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    environment: dict[str, Any] = {}
     try:
         config = dict(flatten(folder.read_config()))
     except UserError as error:
         faults.append(str(error))
     try:
         summary = folder.read_summary()
+        faults.extend(f"summary.json has no {key!r}" for key in ("state", "variant") if key not in summary)
     except UserError as error:
         faults.append(str(error))
-    else:
-        missing = [key for key in ("state", "variant") if key not in summary]
-        faults.extend(f"summary.json has no {key!r}" for key in missing)
-    environment = _environment(folder)
-    if faults and not _has_begun(folder) and _is_abandoned(folder):
-        said = "stopped before its first row; the command that started it begins it again"
-        return RunResult(folder, "interrupted", config, error=said, environment=environment)
+    with suppress(UserError):  # unreadable, it is no fault of the run's figures
+        environment = folder.read_environments()[-1]
     if faults:
+        has_begun = any(map(os.path.lexists, (folder.summary, folder.checkpoints))) or (
+            folder.metrics.is_file() and folder.metrics.stat().st_size > 0
+        )
+        if not has_begun and _is_abandoned(folder):
+            said = "stopped before its first row; the command that started it begins it again"
+            return RunResult(folder, "interrupted", config, error=said, environment=environment)
         return RunResult(folder, "torn", config, error="; ".join(faults), environment=environment)
     if summary["state"] == "running" and _is_abandoned(folder):
         said = "its process is gone; the command that started it resumes it"
         return RunResult(folder, "interrupted", config, summary, said, environment)
     return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")), environment)
-
-
-def _environment(folder: RunFolder) -> dict[str, Any]:
-    """What the last process noted. Unreadable, it is no fault of the run's figures."""
-    try:
-        return folder.read_environments()[-1]
-    except UserError:
-        return {}
-
-
-def _has_begun(folder: RunFolder) -> bool:
-    """Whether there is anything that a run leaves once it trains."""
-    if os.path.lexists(folder.summary) or os.path.lexists(folder.checkpoints):
-        return True
-    return folder.metrics.is_file() and folder.metrics.stat().st_size > 0
 
 
 def _is_abandoned(folder: RunFolder) -> bool:
@@ -121,10 +111,3 @@ def _error(error: Any) -> str:
         return str(error)
     lines = str(error.get("message", "")).strip().splitlines()
     return f"{error.get('type', 'Error')}: {lines[0]}" if lines else str(error.get("type", "Error"))
-
-
-def _ago(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
