@@ -136,7 +136,7 @@ class WeightsAndBiases:
             folder: the run; config.yaml, environment.json and a first summary.json are there. Its `metrics.jsonl` is
                 followed, its `wandb/` holds what wandb writes.
             arm: the arm of the study that the run is a cell of, where it is known.
-            live: whether this process trains the run; otherwise nothing is told of this machine, and an online mirror
+            live: whether this process trains the run; otherwise nothing is reported of this machine, and an online mirror
                 that fails does not go on offline.
             say: called, from the mirror's thread, with each line meant for people.
         """
@@ -151,7 +151,7 @@ class WeightsAndBiases:
     def finish(self, patience_seconds: float | None = None) -> Mirrored | None:
         """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
 
-        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is told
+        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is reported
         as a preemption, and gets no artifacts yet; every other state is 1, shown as failed. Waits for the upload, but
         never longer than the two timeouts together with a few seconds to spare, and no longer than Ctrl-C.
 
