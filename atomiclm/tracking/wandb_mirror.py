@@ -151,9 +151,9 @@ class WeightsAndBiases:
     def finish(self, patience_seconds: float | None = None) -> Mirrored | None:
         """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
 
-        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is reported
-        as a preemption, and gets no artifacts yet; every other state is 1, shown as failed. Waits for the upload, but
-        never longer than the two timeouts together with a few seconds to spare, and no longer than Ctrl-C.
+        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is
+        reported as a preemption, and gets no artifacts yet; every other state is 1, shown as failed. Waits for the
+        upload, but never longer than the two timeouts and SPARE_SECONDS together, and no longer than Ctrl-C.
 
         Args:
             patience_seconds: wait no longer than this either: what is left to a process that was asked to end. What
