@@ -136,7 +136,7 @@ class WeightsAndBiases:
             folder: the run; config.yaml, environment.json and a first summary.json are there. Its `metrics.jsonl` is
                 followed, its `wandb/` holds what wandb writes.
             arm: the arm of the study that the run is a cell of, where it is known.
-            live: whether this process trains the run; otherwise nothing is reported of this machine, and an online mirror
+            live: whether this process trains the run; otherwise this machine is not described, and an online mirror
                 that fails does not go on offline.
             say: called, from the mirror's thread, with each line meant for people.
         """
