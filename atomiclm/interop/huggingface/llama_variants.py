@@ -41,7 +41,7 @@ class Mistral(LlamaFamily):
     model_type = "mistral"
     class_name = "MistralForCausalLM"
     default_num_kv_heads = 8
-    unwritten = ("attention_bias", "mlp_bias")
+    unwritten: ClassVar[tuple[str, ...]] = ("attention_bias", "mlp_bias")
 
     def read_attention(self, config: ConfigJson) -> dict[str, Any]:
         config.only("attention_bias", False)
@@ -62,7 +62,7 @@ class Qwen2(LlamaFamily):
     model_type = "qwen2"
     class_name = "Qwen2ForCausalLM"
     default_num_kv_heads = 32
-    unwritten = ("attention_bias", "mlp_bias")
+    unwritten: ClassVar[tuple[str, ...]] = ("attention_bias", "mlp_bias")
 
     def read_attention(self, config: ConfigJson) -> dict[str, Any]:
         return super().read_attention(config) | {"bias": True, "output_bias": False}
