@@ -93,9 +93,10 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None)
 
             write_page(comparison, html)
         if figure is not None:
-            from atomiclm.comparison import charts
+            from atomiclm.comparison.charts import save
+            from atomiclm.comparison.forest_charts import means
 
-            charts.save(charts.means(comparison), figure)
+            save(means(comparison), figure)
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
             raise UserError(f"{format_error(error)}; give a file in a folder that is there") from error

@@ -25,8 +25,13 @@ from markupsafe import Markup
 from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import UserError
 from atomiclm.comparison import charts, wording
-from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, Line
+from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle
+from atomiclm.comparison.curve_charts import curves as curve_chart
 from atomiclm.comparison.curves import ArmRows, read_recorded
+from atomiclm.comparison.forest_charts import effect_domain, has_difference
+from atomiclm.comparison.forest_charts import effects as forest
+from atomiclm.comparison.line_charts import Line, pareto
+from atomiclm.comparison.line_charts import lines as line_chart
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
@@ -70,7 +75,7 @@ def page_html(comparison: Comparison) -> str:
     share = wording.confidence_of_differences(comparison)
     effects = draw(
         "effects",
-        charts.effects(comparison, PAGE, "container"),
+        forest(comparison, PAGE, "container"),
         f"Differences to the baseline {comparison.baseline}, with intervals; also in the table.",
         f"Squares are mean differences to {comparison.baseline}, lines {share} intervals (arrow: it goes on beyond the "
         "chart), dots single seeds. An interval that leaves the baseline's line on one side is a difference before the "
@@ -78,7 +83,7 @@ def page_html(comparison: Comparison) -> str:
     )
     curves = draw(
         "curves",
-        charts.curves(comparison, recorded, PAGE, "container"),
+        curve_chart(comparison, recorded, PAGE, "container"),
         "Course of training",
         "Lines are means over the seeds, bands reach from the least to the greatest seed at the same fraction of the "
         "budget. A training loss is the mean of all steps since the point before. Losses per token compare arms of one "
@@ -88,7 +93,7 @@ def page_html(comparison: Comparison) -> str:
     tradeoffs = [
         draw(
             f"tradeoff-{at}",
-            charts.pareto(comparison, cost, PAGE),
+            pareto(comparison, cost, PAGE),
             f"{heading(comparison.metric)} against {name(cost)}",
         )
         for at, cost in enumerate(traded)
@@ -136,7 +141,7 @@ def page_html(comparison: Comparison) -> str:
 
 def _effect(comparison: Comparison, arm: Arm) -> dict[str, Any]:
     """Where the baseline, the margin and the arm's interval are in a cell, in per cent of its width."""
-    low, high = charts.effect_domain(comparison)
+    low, high = effect_domain(comparison)
 
     def at(value: float) -> float:
         return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
@@ -177,7 +182,7 @@ def _tuning(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
         low, middle = min(finite), sorted(finite)[len(finite) // 2]
         high = min(max(finite), low + 4 * max(middle - low, 1e-9))
         reach = (low - 0.06 * (high - low), high + 0.06 * (high - low))
-    chart = charts.lines(lines, key, metric, own_ticks=True, y_domain=reach, theme=PAGE, width="container")
+    chart = line_chart(lines, key, metric, own_ticks=True, y_domain=reach, theme=PAGE, width="container")
     caption = "Means over the tuning seeds, on text apart from the validation text; rings are what was taken."
     drawn = draw("tuning-chart", chart, f"{metric} against {key}", caption)
     return {"key": key, "metric": metric, "chart": drawn, "arms": arms}
@@ -203,12 +208,12 @@ def _protocol(saved: SavedEvaluation, key: int, draw: Draw) -> dict[str, Any]:
             Line(series.name, style, families(series.figures).get(kind, []))
             for series, style in zip(saved.series, styles, strict=True)
         ]
-        chart = charts.lines(lines, place, _called(kind), own_ticks=True, theme=PAGE, width="container")
+        chart = line_chart(lines, place, _called(kind), own_ticks=True, theme=PAGE, width="container")
         caption = f"{_called(kind).capitalize()}: means over the seeds."
         found.append(draw(f"evaluation-{key}-{at}", chart, f"{_called(kind)} against {place}", caption))
     lines = [Line(series.name, style, series.curve) for series, style in zip(saved.series, styles, strict=True)]
     x, y = saved.curve_names
-    chart = charts.lines(lines, f"{x} in the window, in tokens", _called(y), theme=PAGE, width="container")
+    chart = line_chart(lines, f"{x} in the window, in tokens", _called(y), theme=PAGE, width="container")
     caption = "Means over the seeds, by position in the window; the first position is left out."
     found.append(draw(f"evaluation-{key}-positions", chart, f"{_called(y)} by position", caption))
     return {
@@ -307,7 +312,7 @@ def _template() -> jinja2.Template:
     environment.filters |= said
     environment.globals |= said
     environment.globals |= {
-        "effect": _effect, "has_difference": charts.has_difference, "last_value": _last_value, "minus": _minus,
+        "effect": _effect, "has_difference": has_difference, "last_value": _last_value, "minus": _minus,
         "rounded": _rounded, "sort_key": _sort_key, "style_of": ArmStyle.of,
         "dashes": charts.DASHES, "shapes": charts.SHAPES, "signs": wording.SIGNS, "most_columns": MOST_COLUMNS,
     }  # fmt: skip

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, ClassVar
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,7 @@ from atomiclm.config.expand_overrides import study_of
 from atomiclm.sweep.board import failed_since_start
 from atomiclm.sweep.plan import PlannedCell, plan_sweep
 from atomiclm.sweep.runner import CellLauncher, run_sweep
+from atomiclm.sweep.study import Study
 from atomiclm.tracking import RunFolder
 
 BASIC = "BasicLauncher"
@@ -50,7 +52,7 @@ class StudySweeper(Sweeper):
         if self.trains:
             # By name: Hydra's registry executes the module of its basic launcher anew, and makes another class of it.
             launcher = CellLauncher(self._launch, one_by_one=type(self.launcher).__name__ == BASIC)
-            run_sweep(arguments, study, launcher)
+            run_sweep(arguments, study, launcher, _look)
             return
         for job in self.launcher.launch([one.job for one in plan_sweep(arguments, study)], initial_job_idx=0):
             _ = job.return_value  # raises what the job did
@@ -59,6 +61,14 @@ class StudySweeper(Sweeper):
         assert self.launcher is not None
         jobs = self.launcher.launch([one.job for one in cells], initial_job_idx=first)
         return [job._return_value if job.status is JobStatus.FAILED else None for job in jobs]
+
+
+def _look(folder: Path, study: Study, seeds: int) -> tuple[int, str]:
+    from atomiclm.comparison.analysis import compare_folder  # statistics, which only a sequential study asks for
+    from atomiclm.comparison.sequential import next_look
+
+    decision = next_look(compare_folder(folder), study, seeds)
+    return decision.seeds, decision.reason
 
 
 @contextmanager

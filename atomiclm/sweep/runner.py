@@ -39,6 +39,9 @@ _SHOWN = 3
 Launch = Callable[[Sequence[PlannedCell], int], Sequence[BaseException | None]]
 """Runs cells as jobs, of which the first has the number given; returns what each raised."""
 
+Look = Callable[[Path, Study, int], tuple[int, str]]
+"""(folder, study, seeds an arm has) -> how many it is to have, and why."""
+
 
 @dataclass
 class CellLauncher:
@@ -53,8 +56,14 @@ class CellLauncher:
     one_by_one: bool
 
 
-def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher) -> None:
+def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: Look) -> None:
     """Plan the cells and train those that have not ended; tune first, and add seeds, where the study says so.
+
+    Args:
+        typed: the overrides of the command.
+        study: what they choose.
+        launcher: runs cells.
+        look: decides after each look at a sequential study.
 
     Raises:
         ConfigError: the faults of all cells, before the first begins.
@@ -79,17 +88,14 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher) -> Non
         sweep.run(cells, tuned, looks)
         if study.sequential is None or "seed" in map(override_key, typed):
             return
-        from atomiclm.comparison.analysis import compare_folder  # statistics, which only a sequential study asks for
-        from atomiclm.comparison.sequential import next_look
-
         looks.append(len(seeds))
-        decision = next_look(compare_folder(folder), study, len(seeds))
-        show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {decision.reason}"])
-        if not decision.goes_on or decision.seeds <= len(seeds):
+        wanted, reason = look(folder, study, len(seeds))
+        show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {reason}"])
+        if wanted <= len(seeds):
             return
         taken = {*seeds, *(study.tuning.seeds if study.tuning else ())}
         fresh = (seed for seed in itertools.count(1) if seed not in taken)
-        seeds += itertools.islice(fresh, decision.seeds - len(seeds))
+        seeds += itertools.islice(fresh, wanted - len(seeds))
 
 
 class Sweep:

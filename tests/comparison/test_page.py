@@ -13,7 +13,8 @@ from comparison.fake_runs import METRIC
 from comparison.page_reading import Page, walk
 from comparison.page_study import eventful_study
 
-from atomiclm.comparison.charts import means, specification, svg
+from atomiclm.comparison.charts import specification, svg
+from atomiclm.comparison.forest_charts import means
 from atomiclm.comparison.page import page_html, write_page
 from atomiclm.comparison.wording import MINUS
 

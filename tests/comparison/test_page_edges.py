@@ -8,7 +8,8 @@ from comparison.fake_runs import FakeArm, gqa_arms, write_study
 from comparison.page_reading import Page
 from comparison.page_study import compared, eventful_study
 
-from atomiclm.comparison.charts import means, specification, svg
+from atomiclm.comparison.charts import specification, svg
+from atomiclm.comparison.forest_charts import means
 from atomiclm.comparison.page import page_html
 from atomiclm.evaluation import Described, EvaluationResult, Measured
 

@@ -7,7 +7,8 @@ from comparison.fake_runs import METRIC
 from comparison.page_study import eventful_study
 
 from atomiclm.cli import UserError
-from atomiclm.comparison.charts import DARK, FIGURE, LIGHT, ArmStyle, means, save
+from atomiclm.comparison.charts import DARK, FIGURE, LIGHT, ArmStyle, save
+from atomiclm.comparison.forest_charts import means
 from atomiclm.comparison.wording import format_spread
 
 

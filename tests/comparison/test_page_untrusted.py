@@ -10,7 +10,8 @@ from comparison.fake_runs import gqa_arms, write_study
 from comparison.page_reading import Page, walk
 from comparison.page_study import compared, eventful_study
 
-from atomiclm.comparison.charts import means, specification, svg
+from atomiclm.comparison.charts import specification, svg
+from atomiclm.comparison.forest_charts import means
 from atomiclm.comparison.page import page_html
 from atomiclm.sweep.ledger import TunedValue
 
