@@ -47,6 +47,9 @@ class Argument:
         return float(value) if self.takes(0.5) else int(value)
 
 
+ANYTHING = Argument(Any, required=False)
+
+
 @dataclass(frozen=True)
 class Constructor:
     """A class, or a function of the user's, and what it takes. open_ended: also whatever else it is given."""

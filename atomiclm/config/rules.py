@@ -1,6 +1,6 @@
 """Rules that tie several groups of a configuration together; those of one component stand in its constructor."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from atomiclm.config.build import build
@@ -16,8 +16,10 @@ def broken_rules(values: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator
         values: the configuration.
         made: the components of its groups; those that were refused are left out, and the rules they are part of.
     """
+    from atomiclm.data import check_separator
+
     if "tokenizer" in made:
-        yield from _separator(made["tokenizer"])
+        yield from _refused("tokenizer", check_separator, made["tokenizer"])
     if "data" in made:
         yield from (Fault(f"data.{argument}", message) for argument, message in made["data"].faults())
     if {"tokenizer", "model"} <= made.keys():
@@ -29,35 +31,27 @@ def broken_rules(values: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator
         micro, batch_size = values["runtime"].get("micro_batch_size"), values["trainer"]["batch_size"]
         if micro and batch_size % micro:
             yield Fault("runtime.micro_batch_size", f"{micro} does not divide trainer.batch_size={batch_size}")
-    if {"model", "optim", "trainer"} <= made.keys():
-        yield from _incompatible_choices(values)
+    if {"trainer", "optim"} <= made.keys():
+        yield from _refused("trainer", made["trainer"].refuse_two_averages, made["optim"])
+    if {"model", "optim"} <= made.keys():
+        optimizer, init = _class_name(values["optim"]), _class_name(values["model"].get("init"))
+        if init == "MaximalUpdateInit" and optimizer not in ("AdamW", "ScheduleFreeAdamW"):
+            rule = f"muP's learning rates are those of Adam (table 8 of arXiv 2203.03466) and {optimizer} needs others"
+            yield Fault("model.init", f"{rule}; use optim=adamw, or another init")
+    if "model" in made:
+        depth, length = (values["model"].get("lookahead") or {}).get("depth"), values["model"]["context_length"]
+        if isinstance(depth, int) and depth >= length:
+            rule = f"{depth} tokens ahead do not fit model.context_length={length}; give fewer"
+            yield Fault("model.lookahead.depth", rule)
 
 
-def _separator(tokenizer: Any) -> Iterator[Fault]:
-    from atomiclm.data import check_separator
-
+def _refused(group: str, check: Callable[..., None], *arguments: Any) -> Iterator[Fault]:
+    """What a check says in a ValueError that begins with the name of the group's setting."""
     try:
-        check_separator(tokenizer)
+        check(*arguments)
     except ValueError as error:
-        argument, _, message = str(error).partition(": ")
-        yield Fault(f"tokenizer.{argument}", message)
-
-
-def _incompatible_choices(values: Mapping[str, Any]) -> Iterator[Fault]:
-    """Choices that are each sound and together are not; known by the shipped classes, whatever option named them."""
-    model, trainer, optimizer = values["model"], values["trainer"], _class_name(values["optim"])
-    if _class_name(model.get("init")) == "MaximalUpdateInit" and optimizer not in ("AdamW", "ScheduleFreeAdamW"):
-        yield Fault(
-            "model.init",
-            f"muP's learning rates are those of Adam (table 8 of arXiv 2203.03466) and {optimizer} needs others; use "
-            "optim=adamw, or another init",
-        )
-    if optimizer == "ScheduleFreeAdamW" and trainer.get("weight_average") is not None:
-        yield Fault("trainer.weight_average", f"{optimizer} averages the weights itself; give null, or another optim")
-    depth = (model.get("lookahead") or {}).get("depth")
-    if isinstance(depth, int) and depth >= model["context_length"]:
-        rule = f"{depth} tokens ahead do not fit model.context_length={model['context_length']}; give fewer"
-        yield Fault("model.lookahead.depth", rule)
+        name, _, message = str(error).partition(": ")
+        yield Fault(f"{group}.{name}", message)
 
 
 def _class_name(node: Any) -> str:

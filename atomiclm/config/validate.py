@@ -17,7 +17,7 @@ from typing import Any
 
 from atomiclm.config.allowed import UnknownTarget, Untrusted
 from atomiclm.config.build import PARTIAL, TARGET
-from atomiclm.config.constructor import Constructor, read_constructor
+from atomiclm.config.constructor import ANYTHING, Constructor, read_constructor
 from atomiclm.config.errors import ConfigError, Fault, nearest
 
 _SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers", "context_length", "vocab_size")
@@ -46,7 +46,7 @@ def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]
         check.refuse(key, "is missing; it must not be deleted from the configuration")
     made = {str(key): _root_setting(str(key), value, known, check) for key, value in values.items()}
     if callable(made.get("optim")):
-        check.optimizer(values["optim"], made["optim"], made.get("model"))
+        made["optim"] = check.optimizer(values["optim"], made["optim"], made.get("model"))
     check.faults += broken_rules(values, {group: each for group, each in made.items() if each is not None})
     check.end()
     return values
@@ -100,8 +100,9 @@ class Check:
         self.faults += own
         arguments, refused = {}, []
         for key, value in node.items():
-            argument = constructor.arguments.get(key)
-            if argument is None or any(f"{fault.path}.".startswith(f"{path}.{key}.") for fault in own):
+            argument = constructor.arguments.get(key, ANYTHING if constructor.open_ended else None)
+            is_wrong = any(f"{fault.path}.".startswith((f"{path}.{key}.", f"{path}.{key}[")) for fault in own)
+            if argument is None or is_wrong or key in (TARGET, PARTIAL):
                 continue
             before = len(self.faults)
             node[key] = argument.number(value)
@@ -115,7 +116,7 @@ class Check:
             return None if refused else functools.partial(constructor.function, **arguments)
         return self._component(path, node, constructor.function, arguments, refused)
 
-    def optimizer(self, node: dict[str, Any], partial: Callable[..., Any], model: Any) -> None:
+    def optimizer(self, node: dict[str, Any], partial: Callable[..., Any], model: Any) -> Any:
         """Make the optimizer for the parameters of the model; of one that was refused, for a matrix in its place."""
         import torch
 
@@ -125,7 +126,7 @@ class Check:
         if model is not None:
             given = (list(model.named_parameters()), parameter_roles(model), model.lr_multipliers)
         assert isinstance(partial, functools.partial)
-        self._component("optim", node, functools.partial(partial.func, *given), partial.keywords, [])
+        return self._component("optim", node, functools.partial(partial.func, *given), partial.keywords, [])
 
     def _constructor(self, path: str, node: dict[str, Any]) -> Constructor | None:
         target = node.get(TARGET)
@@ -157,7 +158,7 @@ class Check:
         if path == "model" and (too_large := size_faults(node)):
             self.faults += too_large
             return None
-        if path == "runtime":  # whether the device is there, the machine that trains will say
+        if path == "runtime" and "device" in given:  # whether it is there, the machine that trains will say
             given = {**given, "device": "cpu"}
         arguments, again = dict(given), bool(refused)
         while True:

@@ -334,3 +334,24 @@ def test_a_sweep_may_have_null_among_a_groups_options(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert {row[0] for row in rows if row} >= {"null", "parallel"}, done.stdout
+
+
+OPEN_ENDED = """
+class OpenEnded:
+    def __init__(self, **settings):
+        if settings["horizon"] < 2:
+            raise ValueError(f"horizon={settings['horizon']} is too short")
+    def multiplier(self, step, horizon):
+        return 1.0
+"""
+
+
+def test_what_takes_anything_is_given_what_it_is_to_take(tmp_path, monkeypatch):
+    (tmp_path / "open_ended.py").write_text(OPEN_ENDED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("ATOMICLM_TRUST", "open_ended")
+    config = resolved(compose([]))
+    config["schedule"] = {"_target_": "open_ended.OpenEnded", "horizon": 3}
+    assert validate(config, root_keys()) == config
+    config["schedule"]["horizon"] = 1
+    assert "  schedule.horizon: horizon=1 is too short" in faults_of(config)
