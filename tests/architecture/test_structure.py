@@ -78,6 +78,12 @@ def test_what_must_be_quick_imports_neither_torch_nor_wandb(module):
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
+def test_the_readmes_map_names_every_file_and_no_other():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\b[a-z_0-9]+\.py\b", readme.split("## A map of the files")[1].split("```")[1]))
+    assert named == {file.name for file in FILES} - {"__init__.py"}
+
+
 def test_constants_that_two_packages_keep_agree():
     from atomiclm.comparison.differing_keys import NOT_A_DIFFERENCE
     from atomiclm.config.identity import NOT_IDENTITY
