@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -203,14 +203,13 @@ def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
 
 def _study(overrides: Sequence[str]) -> dict[str, Any]:
     """What the file of the chosen experiment says of its study, under what was typed."""
-    study = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
+    node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
     for one in parsed([override for override in overrides if override_key(override).startswith("study.")]):
-        if not one.is_sweep_override() and not one.is_delete():
-            with suppress(OmegaConfBaseException):  # composition says what is wrong with it
-                OmegaConf.update(study, one.key_or_group, one.value(), force_add=True)
-    container = OmegaConf.to_container(study)
-    node = container["study"] if isinstance(container, dict) else {}
-    return node if isinstance(node, dict) else {}
+        with suppress(OmegaConfBaseException):  # composition says what is wrong with it
+            if not one.is_sweep_override() and not one.is_delete():
+                OmegaConf.update(node, one.key_or_group, one.value(), force_add=True)
+    study = OmegaConf.to_container(node.study) if isinstance(node.study, DictConfig) else {}
+    return cast(dict[str, Any], study)
 
 
 def _experiment(overrides: Sequence[str]) -> dict[str, Any]:

@@ -107,18 +107,18 @@ def read_experiment(file: Path) -> DictConfig:
 def _hydra_faults(content: Any) -> list[Fault]:
     """Hydra calls, runs or writes to much of what its own node names; an experiment may only tune a launcher."""
     node = content.get("hydra") or {}
-    if not isinstance(node, Mapping):
-        return [Fault("hydra", f"{node!r} is not a mapping; leave it out")]
-    faults = []
     rule = "is Hydra's own, and no experiment may set it; type it on the command line"
-    axes = "; the axes of a study are study.arms and study.seeds"
+    if not isinstance(node, Mapping):
+        return [Fault("hydra", rule)]
+    faults = []
     for key, value in node.items():
-        if key != "launcher" or not isinstance(value, Mapping):
-            key = "sweeper.params" if key == "sweeper" else key
-            faults.append(Fault(f"hydra.{key}", rule + (axes if key == "sweeper.params" else "")))
-            continue
-        for name, setting in value.items():
-            plain = isinstance(setting, int | float | None) or (isinstance(setting, str) and "\n" not in setting)
-            if name == "_target_" or not plain:
-                faults.append(Fault(f"hydra.launcher.{name}", f"{rule}; a file sets numbers and words of a launcher"))
+        if key == "sweeper" and isinstance(value, Mapping) and "params" in value:
+            faults.append(Fault("hydra.sweeper.params", "the axes of a study are study.arms and study.seeds"))
+        elif key != "launcher" or not isinstance(value, Mapping):
+            faults.append(Fault(f"hydra.{key}", rule))
+        else:
+            for name, setting in value.items():
+                plain = isinstance(setting, int | float | None) or (isinstance(setting, str) and "\n" not in setting)
+                if name == "_target_" or not plain:
+                    faults.append(Fault(f"hydra.launcher.{name}", f"{rule}; a file sets numbers and words only"))
     return faults

@@ -126,7 +126,7 @@ def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[s
     options, base = {}, unresolved(config)
     for one in parsed([override for override in overrides if override not in declared]):
         if chooses(one):
-            if one.key_or_group not in PRESETS and not one.is_delete():
+            if one.key_or_group not in PRESETS and one.value() is not None:
                 options[one.key_or_group] = str(one.value())
             continue
         *parents, last = one.key_or_group.split(".")
@@ -134,8 +134,11 @@ def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[s
         for parent in parents:
             node = node.get(parent) if isinstance(node, dict) else None
         if isinstance(node, dict):
-            value = node.get(last)
-            node[last] = {} if isinstance(value, dict) and "_target_" not in value else _TYPED
+            value = one.value()
+            if isinstance(value, dict) and isinstance(node.get(last), dict) and "_target_" not in value:
+                node[last] |= dict.fromkeys(value, _TYPED)
+            else:
+                node[last] = _TYPED
     return options, base
 
 
