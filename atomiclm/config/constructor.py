@@ -191,6 +191,8 @@ def _faults(path: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[
                 at, entry, depth = f"{at}.{part}", entry[part], depth + 1
             elif isinstance(entry, list | tuple) and isinstance(part, int) and part < len(entry):
                 at, entry, depth = f"{at}[{part}]", entry[part], depth + 1
+            elif part == "[key]":  # pydantic's word for an entry whose name is wrong, not its value
+                entry = at.rpartition(".")[2]
         kind = error["type"].partition("_")[0]
         wanted = f"one of: {error['ctx']['expected']}" if kind == "literal" else _WANTED.get(kind, "")
         message = f"is not {wanted}" if wanted else f"does not fit: {error['msg']}"
