@@ -6,7 +6,7 @@ Of an experiment, or of a sweep (-m), it prints a table with one row an arm; see
 import gc
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from omegaconf import DictConfig
 from atomiclm.cache_folder import default_cache_dir
 from atomiclm.cli import UserError
 from atomiclm.config.app import run_app, while_read
-from atomiclm.config.compose import compose, job_overrides
-from atomiclm.config.expand_overrides import arms_of_experiment, settings_that_differ, study_of
+from atomiclm.config.compose import compose, job_overrides, override_key, override_value, value_of
+from atomiclm.config.expand_overrides import expand_overrides, study_of
 from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
+from atomiclm.sweep import Study
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
 
@@ -44,6 +45,30 @@ def main() -> None:
         return
     with while_read():
         _print([overrides for overrides, _ in planned.values()], [arm for _, arm in planned.values()])
+
+
+def arms_of_experiment(overrides: Sequence[str], study: Study) -> list[list[str]]:
+    """Return the overrides of every arm of a study, `overrides` among them; seeds aside.
+
+    Where `overrides` choose an arm, and of a study without any, they are the only one. An arm's setting that is tuned
+    is shown at the middle of its grid.
+    """
+    if not study.arms or value_of("arm", overrides) is not None:
+        return [list(overrides)]
+    tuning = study.tuning
+    untuned = {arm: tuning.grid(arm)[len(tuning.values) // 2] for arm in study.arms} if tuning else None
+    return [expand_overrides([*overrides, f"arm={arm}"], untuned) for arm in study.arms]
+
+
+def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str]]:
+    """Return, for every arm, those of its settings in which not all arms agree; of a study's arms their names."""
+    settings = [{override_key(override): override_value(override) for override in arm} for arm in arms]
+    if all("arm" in arm for arm in settings):
+        return [{"arm": arm["arm"]} for arm in settings]
+    shared = set(settings[0].items()).intersection(*(arm.items() for arm in settings))
+    keys = [key for key in dict.fromkeys(key for arm in settings for key in arm) if key != "seed"]
+    differing = [key for key in keys if any((key, arm.get(key)) not in shared for arm in settings)]
+    return [{key: arm.get(key, "") for key in differing} for arm in settings]
 
 
 def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> None:

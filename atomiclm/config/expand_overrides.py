@@ -7,24 +7,13 @@ sweep. It reads the study's own file and composes nothing.
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import (
-    PRESETS,
-    compose,
-    overridden,
-    override_key,
-    override_value,
-    parsed,
-    resolved,
-    value_of,
-)
+from atomiclm.config.compose import overridden, override_key, parsed, resolved, value_of
 from atomiclm.config.errors import ConfigError, Fault, nearest
 from atomiclm.config.experiments import find_experiment, read_experiment
 from atomiclm.config.paths import CONF
@@ -53,6 +42,12 @@ def expand_overrides(overrides: Sequence[str], tuned: Mapping[str, float] | None
     return overridden(overridden(declared, _tuned(overridden(declared, typed), tuned)), typed)
 
 
+def expand_sweep(overrides: Sequence[str]) -> list[str]:
+    """The same for a sweep, whose cells choose their arms themselves: those of its profile, if it is one."""
+    single = [one.input_line or "" for one in parsed(overrides) if not one.is_sweep_override()]
+    return overridden(declared_overrides([one for one in single if override_key(one) != "arm"]), overrides)
+
+
 def declared_overrides(overrides: Sequence[str]) -> list[str]:
     """Return what the study's file itself says of the chosen profile and arm.
 
@@ -67,7 +62,7 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
             advice = nearest(profile, [FILE_PROFILE, *profiles])
             raise ConfigError([Fault("profile", f"'{profile}' is no profile of this experiment{advice}")])
         # A name of its own: runs of unlike budgets are not to lie in one folder.
-        declared = overridden([f"name={_file_setting('name', overrides)}-{profile}"], profiles[profile])
+        declared = overridden([f"name={_setting('name', overrides)}-{profile}"], profiles[profile])
     if arm is not None:
         arms = _listed("arms", overrides)
         if arm not in arms:
@@ -77,22 +72,6 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
             raise ConfigError([Fault("arm", rule if arms else f"'{arm}': no experiment that has arms was chosen")])
         declared = overridden(declared, arms[arm])
     return declared
-
-
-def expand_sweep(overrides: Sequence[str]) -> list[str]:
-    """The same for a sweep, whose cells choose their arms themselves: those of its profile, if it is one."""
-    single = [one for one in single_values(overrides) if override_key(one) != "arm"]
-    return overridden(declared_overrides(single), overrides)
-
-
-def read_study(overrides: Sequence[str]) -> "Study":
-    """Return the study that `overrides` choose and change, under their profile.
-
-    Raises:
-        ConfigError: the study's own faults; the rest of the configuration is not looked at.
-    """
-    expanded = expand_sweep(single_values(overrides))
-    return study_of(compose([one for one in expanded if _root(one) in ("study", *PRESETS)]))
 
 
 def study_of(config: DictConfig) -> "Study":
@@ -122,94 +101,50 @@ def study_of(config: DictConfig) -> "Study":
     return study
 
 
-def study_folder(overrides: Sequence[str]) -> Path:
-    """The folder that the runs of `overrides` lie in: output_dir/name."""
-    return Path(_setting("output_dir", overrides)) / _setting("name", overrides)
-
-
-def axes(study: "Study", overrides: Sequence[str], seeds: Sequence[int]) -> list[str]:
-    """Return what a study adds to a sweep: its seeds and its arms, unless they were typed."""
-    given = {override_key(override) for override in overrides}
-    if not study.is_declared:
-        return []
-    listed = {"seed": seeds, "arm": study.arms}
-    return [f"{key}={','.join(map(str, values))}" for key, values in listed.items() if key not in given]
-
-
-def single_values(overrides: Sequence[str]) -> list[str]:
-    """Those of `overrides` that set one value, rather than list several to sweep over."""
-    return [one.input_line or "" for one in parsed(overrides) if not one.is_sweep_override()]
-
-
-def arms_of_experiment(overrides: Sequence[str], study: "Study") -> list[list[str]]:
-    """Return the overrides of every arm that the chosen experiment declares, `overrides` among them; seeds aside.
-
-    Where `overrides` choose an arm, and without an experiment that has any, they are the only one. An arm's setting
-    that is tuned is shown at the middle of its grid.
-    """
-    if not study.arms or value_of("arm", overrides) is not None:
-        return [list(overrides)]
-    tuning = study.tuning
-    untuned = {arm: tuning.grid(arm)[len(tuning.values) // 2] for arm in study.arms} if tuning else None
-    return [expand_overrides([*overrides, f"arm={arm}"], untuned) for arm in study.arms]
-
-
-def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str]]:
-    """Return, for every arm, those of its settings in which not all arms agree; of a study's arms their names."""
-    settings = [{override_key(override): override_value(override) for override in arm} for arm in arms]
-    if all("arm" in arm for arm in settings):
-        return [{"arm": arm["arm"]} for arm in settings]
-    shared = set(settings[0].items()).intersection(*(arm.items() for arm in settings))
-    keys = [key for key in dict.fromkeys(key for arm in settings for key in arm) if key != "seed"]
-    differing = [key for key in keys if any((key, arm.get(key)) not in shared for arm in settings)]
-    return [{key: arm.get(key, "") for key in differing} for arm in settings]
-
-
 def _tuned(overrides: Sequence[str], tuned: Mapping[str, float] | None) -> list[str]:
     """What tuning chose for the arm, as an override; nothing where nothing is tuned, or a value was typed."""
-    arm = value_of("arm", overrides)
-    key = _tuned_key(overrides)
+    arm, key = value_of("arm", overrides), _tuned_key(overrides)
     if arm is None or key is None or value_of(key, overrides) is not None:
         return []
     if tuned is None:
         from atomiclm.sweep.ledger import read_ledger
 
-        ledger = read_ledger(study_folder(overrides))
+        folder = Path(_setting("output_dir", overrides)) / _setting("name", overrides)
+        ledger = read_ledger(folder)
         tuned = {name: choice.value for name, choice in ledger.tuned.items()} if ledger else {}
         if arm not in tuned:
-            rule = f"is tuned for every arm of this study, and {study_folder(overrides)} has no value for {arm} yet"
+            rule = f"is tuned for every arm of this study, and {folder} has no value for {arm} yet"
             raise ConfigError([Fault(key, f"{rule}; run the study with -m, or give {key}=...")])
     return [f"{key}={tuned[arm]!r}"]
 
 
 def _tuned_key(overrides: Sequence[str]) -> str | None:
     """The setting that the study tunes for its arms."""
-    option = value_of("study/tuning", overrides)
-    for entry in _experiment(overrides).get("defaults", []):
-        if option is None and isinstance(entry, Mapping):
-            option = next((value for group, value in entry.items() if str(group).endswith("/study/tuning")), None)
-    own = _study(overrides).get("tuning") or {}
-    if option in (None, "null"):
+    experiment = _experiment(overrides)
+    defaults = [entry for entry in experiment.get("defaults", []) if isinstance(entry, Mapping)]
+    chosen = [value for entry in defaults for group, value in entry.items() if str(group).endswith("/study/tuning")]
+    option = value_of("study/tuning", overrides) or next(iter(chosen), None)
+    if option is None:
         return None
-    return own.get("key") or _setting_of(CONF / "study" / "tuning" / f"{option}.yaml", "key")
+    own = (experiment.get("study") or {}).get("tuning") or {}
+    return own.get("key") or OmegaConf.select(OmegaConf.load(CONF / "study" / "tuning" / f"{option}.yaml"), "key")
 
 
 def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The arms or profiles of the chosen experiment. Those that are not written as such, composition reports."""
-    node = _study(overrides).get(name)
+    study = _experiment(overrides).get("study")
+    node = study.get(name) if isinstance(study, Mapping) else None
     lists = node.items() if isinstance(node, Mapping) else ()
     return {str(key): list(map(str, words)) for key, words in lists if isinstance(words, list)}
 
 
-def _study(overrides: Sequence[str]) -> dict[str, Any]:
-    """What the file of the chosen experiment says of its study, under what was typed."""
-    node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
-    for one in parsed([override for override in overrides if override_key(override).startswith("study.")]):
-        with suppress(OmegaConfBaseException):  # composition says what is wrong with it
-            if not one.is_sweep_override() and not one.is_delete():
-                OmegaConf.update(node, one.key_or_group, one.value(), force_add=True)
-    study = OmegaConf.to_container(node.study) if isinstance(node.study, DictConfig) else {}
-    return cast(dict[str, Any], study)
+def _setting(key: str, overrides: Sequence[str]) -> str:
+    """A top-level setting: as it was typed, or the debug preset has it, or the experiment, or the primary config."""
+    if (typed := value_of(key, overrides)) is not None:
+        return typed.strip("'\"")
+    files = [CONF / "debug" / f"{value_of('debug', overrides)}.yaml", CONF / "config.yaml"]
+    debug, primary = (OmegaConf.select(OmegaConf.load(file), key) if file.is_file() else None for file in files)
+    return str(debug or _experiment(overrides).get(key) or primary)
 
 
 def _experiment(overrides: Sequence[str]) -> dict[str, Any]:
@@ -225,23 +160,3 @@ def _content(file: Path, changed: int) -> dict[str, Any]:
     content = OmegaConf.to_container(read_experiment(file), resolve=False)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
-
-
-def _setting(key: str, overrides: Sequence[str]) -> str:
-    typed = value_of(key, overrides)
-    return typed.strip("'\"") if typed else _file_setting(key, overrides)
-
-
-def _file_setting(key: str, overrides: Sequence[str]) -> str:
-    """A top-level setting as the debug preset has it, or else the experiment, or else the primary config."""
-    debug = CONF / "debug" / f"{value_of('debug', overrides)}.yaml"
-    found = _setting_of(debug, key) if debug.is_file() else None
-    return str(found or _experiment(overrides).get(key) or _setting_of(CONF / "config.yaml", key))
-
-
-def _setting_of(file: Path, key: str) -> Any:
-    return OmegaConf.select(OmegaConf.load(file), key)
-
-
-def _root(override: str) -> str:
-    return override_key(override).replace("/", ".").split(".")[0]

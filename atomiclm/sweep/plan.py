@@ -1,11 +1,11 @@
 """The cells of a sweep: from what was typed to validated runs, before anything is trained or written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from atomiclm.config.compose import override_key, override_value, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.expand_overrides import axes, expand_overrides
+from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.config.explain import composing
 from atomiclm.config.grid import product
 from atomiclm.config.identity import IDENTITY
@@ -61,7 +61,10 @@ def plan_cells(
     Raises:
         ConfigError: the faults of all cells, more cells than are run, or cells that would not lie in one folder.
     """
-    swept, cells = product([*typed, *axes(study, typed, seeds)])
+    axes: dict[str, Iterable[object]] = {"seed": seeds, "arm": study.arms} if study.is_declared else {}
+    given = set(map(override_key, typed))
+    listed = [f"{key}={','.join(map(str, values))}" for key, values in axes.items() if key not in given]
+    swept, cells = product([*typed, *listed])
     order = list(dict.fromkeys(value_of("seed", cell) for cell in cells))
     cells.sort(key=lambda cell: order.index(value_of("seed", cell)))  # seeds outside all other axes
     planned = validate_cells([without_null(cell) for cell in cells], tuned, swept)

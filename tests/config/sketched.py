@@ -5,8 +5,10 @@ from typing import Any
 
 import yaml
 
-from atomiclm.config.expand_overrides import read_study
+from atomiclm.config.compose import PRESETS, compose, override_key, parsed
+from atomiclm.config.expand_overrides import expand_sweep, study_of
 from atomiclm.config.explain import composing
+from atomiclm.sweep import Study
 from atomiclm.sweep.plan import PlannedCell, plan_sweep
 
 STUDY: dict[str, Any] = {
@@ -36,6 +38,13 @@ def write_experiment(
         top = {"defaults": SMALL, "name": "mine", **(top or {})}
         text = "# @package _global_\n" + yaml.safe_dump({**top, "study": merged}, sort_keys=False)
     (folder / "experiments" / "mine.yaml").write_text(text, encoding="utf-8")
+
+
+def read_study(typed) -> Study:
+    """The study that is typed, without the rest of its configuration."""
+    single = [one.input_line for one in parsed(typed) if not one.is_sweep_override()]
+    words = [(one, override_key(one).replace("/", ".").partition(".")[0]) for one in expand_sweep(single)]
+    return study_of(compose([one for one, root in words if root in ("study", *PRESETS)]))
 
 
 def plan(*typed: str) -> list[PlannedCell]:

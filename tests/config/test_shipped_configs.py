@@ -4,12 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from config.sketched import read_study
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.expand_overrides import arms_of_experiment, read_study
 from atomiclm.config.paths import CONF, EXPERIMENTS
 from atomiclm.config.validate import validate
+from atomiclm.plan import arms_of_experiment
 from atomiclm.tokenizer import BasicTokenizer
 
 OPTIONS = sorted(
@@ -59,7 +60,7 @@ def test_every_option_of_every_group(group, option, tmp_path):
 @pytest.mark.parametrize("experiment", NAMES)
 def test_every_arm_of_every_experiment(experiment, tmp_path):
     """Seeds change no shape. Profiles and the cells of sweeps are in test_studies.py."""
-    for arm in arms_of_experiment([f"experiments={experiment}"]):
+    for arm in arms_of_experiment([f"experiments={experiment}"], read_study([f"experiments={experiment}"])):
         values = _built(arm, tmp_path)
         assert values["name"] == experiment
         assert read_study(arm).question or not values["arm"], "a study says what it asks"

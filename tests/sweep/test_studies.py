@@ -5,12 +5,12 @@ import re
 
 import pytest
 from cli import TINY, corpus, run
-from config.sketched import GROWING, MINE, SMALL, TUNED, plan, write_experiment
+from config.sketched import GROWING, MINE, SMALL, TUNED, plan, read_study, write_experiment
 
 from atomiclm.cli import UserError
 from atomiclm.config.cost import cost_of
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.expand_overrides import expand_overrides, read_study
+from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.config.identity import digest
 from atomiclm.config.paths import EXPERIMENTS
 from atomiclm.config.run import read_cell

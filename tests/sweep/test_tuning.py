@@ -4,10 +4,10 @@ import math
 from types import SimpleNamespace
 
 import pytest
-from config.sketched import MINE, TUNED, plan, write_experiment
+from config.sketched import MINE, TUNED, plan, read_study, write_experiment
 
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.expand_overrides import expand_overrides, read_study
+from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
 from atomiclm.sweep.plan import plan_cells, validate_cells
 from atomiclm.sweep.study import Study, Tuning
