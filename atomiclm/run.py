@@ -51,10 +51,10 @@ from atomiclm.training.saving import SaveCheckpoints
 from atomiclm.training.step import Diverged
 
 _STOP_SECONDS = 8.0
-"""From a request to stop to the end of the process, as far as it is ours to decide: schedulers grant 10 and more."""
+"""Time from a request to stop until this process has ended; schedulers grant at least 10 s."""
 
 _SHORTEST_TIMED_SECONDS = 10.0
-"""Of steps whose speed is saved for `plan`, which goes by the slowest run: the first steps are slow."""
+"""Runs with fewer seconds of steps save no speed for `plan`, which takes the slowest run: first steps are slow."""
 
 
 class Run:
@@ -291,7 +291,7 @@ class Run:
             saver.wait()
 
     def _save_speed[T, R](self, save: Callable[[Path, T], R], seen: T) -> R | None:
-        """Save for `plan` what was seen of this machine; None, and said, where that cannot be."""
+        """Save for `plan` what was seen of this machine. Returns what `save` does; None where it cannot be saved."""
         cache_dir = self.config.values["cache_dir"]
         try:
             return save(Path(cache_dir) if cache_dir else default_cache_dir(), seen)

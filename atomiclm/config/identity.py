@@ -30,11 +30,11 @@ NOT_IDENTITY = (
     "experiments",
     "debug",
 )
-"""The rest: where a run is kept, how it is watched, how this machine executes it, and what it was matched to and
-which study it is a run of (what an arm, a profile, a match or a dev split come to stands in the configuration as if it
-had been given). None of it changes what is learned beyond the order of
-floating-point sums (device, micro-batch, compilation). `trainer.precision=auto` is hashed as it stands, and what it
-came to on a machine is in `environment.json`; name the precision to have it in the hash."""
+"""The rest: where a run is saved, how it is watched, how this machine executes it, what it was matched to and which
+study it belongs to (what an arm, a profile, a match or a dev split come to stands in the configuration as if it had
+been given). None of it changes what is learned beyond the order of floating-point sums (device, micro-batch,
+compilation). `trainer.precision=auto` is hashed as it stands, and what it came to on a machine is in
+`environment.json`; name the precision to have it in the hash."""
 
 _HASH_CHARACTERS = 12
 _SLUG_CHARACTERS = 80

@@ -53,7 +53,7 @@ def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]
 
 
 def node_faults(path: str, node: dict[str, Any]) -> list[Fault]:
-    """The faults of one node, held against the constructor it names and not made."""
+    """The faults of one node, held against the constructor it names without making it."""
     check = Check(makes=False)
     check.node(path, copy.deepcopy(node))
     return check.faults
@@ -117,7 +117,7 @@ class Check:
         return self._component(path, node, constructor.function, arguments, refused)
 
     def optimizer(self, node: dict[str, Any], partial: Callable[..., Any], model: Any) -> Any:
-        """Make the optimizer for the parameters of the model; of one that was refused, for a matrix in its place."""
+        """Make the optimizer for the model's parameters; where the model was refused, for one matrix in its place."""
         import torch
 
         from atomiclm.model import parameter_roles

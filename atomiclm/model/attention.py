@@ -172,7 +172,7 @@ class MultiHeadAttention(Attention):
         """The layer's input, queries, keys, values and their weighted mean, and what the components save.
 
         Without dropout and without a mask. The fused kernel saves one log-sum-exp a head; where scores are not a plain
-        softmax this is the explicit kernel, which saves numbers for every query, head and key.
+        softmax this is the explicit kernel, which saves ``saved_per_score()`` numbers for each query, head and key.
         """
         vectors = 2 * self.num_heads * self.head_dim + 2 * self.num_kv_heads * self.head_dim
         saved = 1 if SDPA in self.scores.kernels else self.scores.saved_per_score() * context_length
@@ -234,8 +234,8 @@ class NoAttention(Attention):
     earlier token stays at chance. No parameters, no cache, no FLOPs. The product with zero leaves the layer's norm in
     the graph: its gain has a gradient, of zeros, as optimizers and data-parallel training expect of every parameter.
 
-    num_heads   only what the position scheme is given, with head_dim = dim / num_heads, so that this control differs
-                from the model it stands beside in the attention alone
+    num_heads   not used here: the position scheme is given it, with head_dim = dim / num_heads, so that this control
+                differs from its model in attention alone
     """
 
     def __init__(self, dim: int, num_heads: int = 1) -> None:

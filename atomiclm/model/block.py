@@ -33,7 +33,6 @@ class Block(Accounted):
         """Run the layer."""
 
     def flops_per_token(self, context_length: int) -> int:
-        """Attention and the feed-forward network."""
         return self.attention.flops_per_token(context_length) + self.feedforward.flops_per_token(context_length)
 
     def activation_elements_per_token(self, context_length: int) -> int:
@@ -44,7 +43,7 @@ class Block(Accounted):
 class ResidualBlock(Block):
     """A block whose branches are added to the stream: ``x + scale * dropout(branch)``.
 
-    A subclass names its ``parts`` in the order in which they are listed as parameters, and its ``forward``.
+    A subclass sets ``parts``, its submodules in the order of their parameters, and defines ``forward``.
 
     residual_scale   the scale: 0.22 in Granite 3 (its residual_multiplier), 1 elsewhere
     scale_by_depth   divide it by sqrt(num_layers), so that the stream's growth does not depend on depth (Yang et al.

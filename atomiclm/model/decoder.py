@@ -216,7 +216,7 @@ class Decoder(DecoderCosts):
         """Weighted losses that modules computed in the last forward pass in training mode, by name, over all layers.
 
         A module reports them in an attribute ``auxiliary: dict[str, Tensor]`` of scalars, each a mean over all tokens
-        of the pass. One that is not, but depends on the batch as a whole, needs a survey.
+        of the pass. A loss that is not such a mean but depends on the whole batch needs a survey (``needs_survey``).
         """
         totals: dict[str, Tensor] = {}
         for module in self.modules():

@@ -1,4 +1,4 @@
-"""One optimizer step: accumulate the gradient of a batch, clip it, apply it."""
+"""The gradient of one optimizer step: accumulated over micro-batches, then clipped. `Trainer._step` applies it."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -52,7 +52,7 @@ class MeanLoss:
 
 
 class Diverged(RuntimeError):
-    """The loss or the gradient is no longer finite."""
+    """The run cannot go on: a bad step that the policy does not forgive, or weights that are not finite."""
 
 
 class Interrupted(Exception):

@@ -40,7 +40,7 @@ class Trainer:
 
     Args:
         batch_size: sequences a step.
-        order: which part of the corpus each sequence is.
+        order: which part of the corpus each sequence is. Read by whoever makes the batches.
         max_steps: limit on optimizer steps; null = none.
         max_tokens: limit on training tokens; null = none.
         max_seconds: limit on seconds spent in training steps; null = none.
@@ -110,7 +110,7 @@ class Trainer:
 
         Raises:
             Diverged: a bad step, and the policy is to stop.
-            ValueError: see `refuse_two_averages`; or a batch in which no target counts.
+            ValueError: see `refuse_two_averages`; a batch in which no target counts; a rewind without a `recovery`.
         """
         runtime = runtime or Runtime()
         model = state.model
@@ -124,7 +124,7 @@ class Trainer:
         with runtime.training(model):
             if state.unfinished is not None and not stop_requested():
                 left, state.unfinished = state.unfinished, None
-                _call(hooks, state, left.result, left.progress, left.hook)
+                _call_hooks(hooks, state, left.result, left.progress, left.hook)
             while not stop_requested():
                 progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
                 if progress >= 1:
@@ -139,7 +139,7 @@ class Trainer:
                     self._recover(state, bad, recovery)
                     continue
                 progress = self.budget.progress(state.step, state.seconds, tokens_per_step)
-                _call(hooks, state, result, progress)
+                _call_hooks(hooks, state, result, progress)
         return state
 
     def _step(
@@ -167,7 +167,7 @@ class Trainer:
             mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested, after_survey)
             norm = float(clip_gradient(model.parameters(), self.gradient_clip))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
-            if reason := self._badness(nats, terms, norm, spike_limit):
+            if reason := self._fault_of_step(nats, terms, norm, spike_limit):
                 raise BadStep(reason, batch, state.batch, nats, norm, model)
         except (BadStep, Interrupted):
             optimizer.zero_grad(set_to_none=True)
@@ -189,8 +189,8 @@ class Trainer:
         spike = spike_limit if nats > spike_limit else None
         return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, spike)
 
-    def _badness(self, nats: float, terms: Mapping[str, float], norm: float, spike_limit: float) -> str | None:
-        """Return why a step cannot be taken."""
+    def _fault_of_step(self, nats: float, terms: Mapping[str, float], norm: float, spike_limit: float) -> str | None:
+        """Return why a step is bad; None where it is sound."""
         if not all(map(math.isfinite, (nats, *terms.values()))):
             return "the loss is not finite"
         if not math.isfinite(norm):
@@ -227,7 +227,7 @@ class Trainer:
             raise ValueError(f"weight_average: {name} averages the weights itself; give null, or another optimizer")
 
     def loss(self, model: Decoder, runtime: Runtime) -> LossFunction:
-        """Return a micro-batch -> its `Loss`, in the precision of the run, compiled whole if the runtime says so."""
+        """Return a function from a micro-batch to its `Loss`, in the run's precision, compiled if the runtime says so."""
         objective = self.objective
         return self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
 
@@ -242,7 +242,7 @@ class Trainer:
         return forward
 
 
-def _call(hooks: Sequence[Hook], state: TrainState, result: StepResult, progress: float, first: int = 0) -> None:
+def _call_hooks(hooks: Sequence[Hook], state: TrainState, result: StepResult, progress: float, first: int = 0) -> None:
     """Call the hooks from the `first` on; one that is interrupted is noted in the state."""
     for index, hook in enumerate(hooks[first:], start=first):
         try:
