@@ -227,7 +227,7 @@ class Trainer:
             raise ValueError(f"weight_average: {name} averages the weights itself; give null, or another optimizer")
 
     def loss(self, model: Decoder, runtime: Runtime) -> LossFunction:
-        """Return a function from a micro-batch to its `Loss`, in the run's precision, compiled if the runtime says so."""
+        """Return a function from a micro-batch to its `Loss`, in the precision of the run, compiled if it is to be."""
         objective = self.objective
         return self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
 
