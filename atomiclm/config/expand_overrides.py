@@ -7,11 +7,13 @@ sweep. It reads the study's own file and composes nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.compose import overridden, override_key, parsed, resolved, value_of
 from atomiclm.config.errors import ConfigError, Fault, nearest
@@ -62,7 +64,8 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
             advice = nearest(profile, [FILE_PROFILE, *profiles])
             raise ConfigError([Fault("profile", f"'{profile}' is no profile of this experiment{advice}")])
         # A name of its own: runs of unlike budgets are not to lie in one folder.
-        declared = overridden([f"name={_setting('name', overrides)}-{profile}"], profiles[profile])
+        name = _setting("name", [one for one in overrides if override_key(one) != "name"])
+        declared = overridden([f"name={name}-{profile}"], profiles[profile])
     if arm is not None:
         arms = _listed("arms", overrides)
         if arm not in arms:
@@ -131,10 +134,18 @@ def _tuned_key(overrides: Sequence[str]) -> str | None:
 
 
 def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The arms or profiles of the chosen experiment. Those that are not written as such, composition reports."""
-    study = _experiment(overrides).get("study")
-    node = study.get(name) if isinstance(study, Mapping) else None
-    lists = node.items() if isinstance(node, Mapping) else ()
+    """The arms or profiles of the chosen experiment, under what was typed.
+
+    Those that are not written as such, composition reports.
+    """
+    node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
+    for one in parsed([override for override in overrides if override_key(override).startswith(f"study.{name}")]):
+        with suppress(OmegaConfBaseException):
+            if not one.is_sweep_override() and not one.is_delete():
+                OmegaConf.update(node, one.key_or_group, one.value(), force_add=True)
+    study: Any = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))["study"]
+    listed = study.get(name) if isinstance(study, dict) else None
+    lists = listed.items() if isinstance(listed, dict) else ()
     return {str(key): list(map(str, words)) for key, words in lists if isinstance(words, list)}
 
 
