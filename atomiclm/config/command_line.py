@@ -60,6 +60,8 @@ def read_command_line(arguments: Sequence[str]) -> CommandLine:
     if unknown:
         _check_unknown_flags(unknown)
         parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    if given.resolve and not (given.cfg or given.help):
+        parser.error("--resolve goes with --cfg or --help")
     modes = [f"--{name}" for name in ("run", "multirun", "cfg", "info") if getattr(given, name)]
     if len(modes) > 1:
         parser.error(f"give only one of {' '.join(modes)}")

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.paths import EXPERIMENTS
+from atomiclm.tracking.config_file import read_yaml_text
 
 GROUP = "experiments"
 
@@ -90,7 +91,7 @@ def read_experiment(file: Path) -> DictConfig:
         ConfigError: it is not a YAML mapping of the whole configuration; or sets what Hydra does, not what is run.
     """
     try:
-        text = file.read_text(encoding="utf-8")
+        text = read_yaml_text(file)
         content = OmegaConf.create(text)
     except (ValueError, yaml.YAMLError) as error:
         raise ConfigError([Fault(str(file), f"is not YAML in UTF-8: {' '.join(str(error).split())}")]) from error

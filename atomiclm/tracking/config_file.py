@@ -1,4 +1,4 @@
-"""Reading a run's config.yaml, which may come from a stranger."""
+"""Reading a run's config.yaml, or an experiment's file, which may come from a stranger."""
 
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,30 @@ def read_config_file(path: Path) -> dict[str, Any]:
         OSError: it cannot be read.
         UserError: it is no mapping in YAML, not in UTF-8, or too large or too deep.
     """
-    content = read_file(path, MAX_BYTES)
+    text = read_yaml_text(path)
     try:
-        text = content.decode("utf-8")
-        _check_size(text)
         values = yaml.load(text, _LOADER)
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a date that is none
         raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path.name} is not a configuration: it is no mapping of names to values")
     return values
+
+
+def read_yaml_text(path: Path) -> str:
+    """Return the text of a YAML file, once it is known to be small enough to be made into values.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is not YAML in UTF-8, or too large or too deep.
+    """
+    content = read_file(path, MAX_BYTES)
+    try:
+        text = content.decode("utf-8")
+        _check_size(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
+    return text
 
 
 def _check_size(text: str) -> None:

@@ -53,7 +53,7 @@ def test_the_primary_configuration_is_not_to_be_replaced(typed):
         read_command_line(typed)
 
 
-@pytest.mark.parametrize("typed", [["--nonsense=1"], ["--cfg", "jobs"], ["-m", "--cfg", "job"]])
+@pytest.mark.parametrize("typed", [["--nonsense=1"], ["--cfg", "jobs"], ["-m", "--cfg", "job"], ["--resolve"]])
 def test_a_flag_that_is_none_ends_the_command_with_status_2(typed):
     with pytest.raises(SystemExit) as ended:
         read_command_line(typed)

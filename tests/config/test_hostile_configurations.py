@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.compose import resolved, root_keys
 from atomiclm.config.errors import ConfigError
+from atomiclm.config.experiments import read_experiment
 from atomiclm.config.load import load_run
 from atomiclm.config.validate import validate
 from atomiclm.tracking import RunFolder
@@ -194,6 +195,16 @@ def test_a_config_file_is_read_or_refused(case, tmp_path, canary):
     with pytest.raises(ValueError, match=r"config\.yaml") as told:
         read_config_file(path)
     assert message in str(told.value)
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("case", [case for case in FILES if case not in ("a list", "nothing", "a date that is none")])
+def test_an_experiment_is_refused_for_the_same_faults(case, tmp_path, canary):
+    content, _ = FILES[case]
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"# @package _global_\n" + (content if isinstance(content, bytes) else content.encode()))
+    with pytest.raises(ValueError, match=r"config\.yaml"):
+        read_experiment(path)
     assert not canary.exists()
 
 
