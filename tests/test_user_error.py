@@ -33,7 +33,7 @@ ACTING = {
     "export tiktoken": ("atomiclm.interop.tiktoken.recover_merges", ["RUN", "DIR", "--format", "tiktoken"]),
     "generate": ("atomiclm.generation.sampler.Sampler.__call__", ["RUN"]),
     "sync": ("atomiclm.tracking.wandb_mirror.WeightsAndBiases.finish", ["RUN", "--offline"]),
-    "workspace": ("atomiclm.workspace.differing_keys", ["RUN", "--dry-run"]),
+    "workspace": ("atomiclm.workspace.differing_columns", ["RUN", "--dry-run"]),
 }
 """Of commands that act on runs: a function that computes, and the arguments."""
 
