@@ -15,6 +15,10 @@ from fuzz.mutate import VALUES, mutated_bytes, spelled
 
 from atomiclm.data import TextFiles
 
+for codec in ("utf_16", "utf_16_le", "utf_16_be", "utf_32", "utf_32_le", "utf_32_be"):
+    "".encode(codec)  # loads it: Python executes the codec's module, which the audit would take for code of the input
+
+
 ROWS = [{"text": f"row {n}: the quick brown fox " * (n % 5 + 1), "n": n, "more": {"a": [n]}} for n in range(40)]
 PLAIN = "".join(row["text"] + "\n" for row in ROWS).encode() + "Zwölf Boxkämpfer\U0001f600\r\n".encode()
 JSONL = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
