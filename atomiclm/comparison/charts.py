@@ -74,7 +74,7 @@ PAGE = Theme(
     tuple(f"var(--hue{index})" for index in range(len(LIGHT.hues))),
     ("var(--good)", "var(--bad)", "var(--same)", "var(--quiet)", "var(--broken)", "var(--ink)"),
 )
-"""Names of the page's colours, which follow its scheme, light or dark, without drawing anew."""
+"""Names of the page's colours, which follow its scheme, light or dark, without drawing again."""
 FIGURE = Theme(
     "#757c85",
     "#757c85",

@@ -1,6 +1,6 @@
 """What a class that a configuration names takes: its arguments by name, and which values fit their annotations.
 
-In a configuration a text, a whole number, a number, true and false are themselves and nothing else: "3" is no number
+In a configuration a text, a whole number, a number, true and false are themselves and nothing else: "3" is not a number
 and true is not 1, but 1e6 is a whole number and 1 is a number. Lists and mappings hold such values. Whatever else an
 annotation names is a component, for which the configuration has a node with a `_target_`.
 """
@@ -74,7 +74,7 @@ def read_constructor(target: str) -> Constructor:
 
 
 def takes_text(target: str, name: str) -> bool:
-    """Whether the argument `name` of what `target` names takes any text and no number."""
+    """Whether the argument `name` of what `target` names takes any text but not a number."""
     try:
         argument = read_constructor(target).arguments.get(name)
     except (Untrusted, UnknownTarget):

@@ -50,7 +50,7 @@ class StudySweeper(Sweeper):
             raise ConfigError([Fault("hydra.sweeper.params", rule)])
         study = study_of(self.config)
         if self.trains:
-            # By name: Hydra's registry executes the module of its basic launcher anew, and makes another class of it.
+            # By name: Hydra's registry executes the module of its basic launcher again, and makes another class of it.
             launcher = CellLauncher(self._launch, one_by_one=type(self.launcher).__name__ == BASIC)
             run_sweep(arguments, study, launcher, _look)
             return
@@ -73,7 +73,7 @@ def _look(folder: Path, study: Study, seeds: int) -> tuple[int, str]:
 
 @contextmanager
 def beside_others(folder: RunFolder, fail_fast: bool) -> Iterator[None]:
-    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and heed `fail_fast`.
+    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and obey `fail_fast`.
 
     Raises:
         RunFailed: another cell of the sweep has failed, and the study asked to stop then.

@@ -102,7 +102,7 @@ class LayerNorm(Norm):
 
 
 class NoNorm(Norm):
-    """``y = x``: stands in for a norm and does nothing."""
+    """``y = x``: in the place of a norm, does nothing."""
 
     def __init__(self) -> None:
         super().__init__()

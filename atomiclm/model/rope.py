@@ -30,7 +30,7 @@ class RotaryEmbedding(Position):
     in GPT-NeoX-20B (Black et al. 2022, arXiv 2204.06745).
 
     Angles are computed in float32 whatever the precision of the model: in bfloat16 positions beyond 256 are not even
-    distinct. Vectors are rotated in float32 or wider and returned in their own dtype. The table of angles is made anew
+    distinct. Vectors are rotated in float32 or wider and returned in their own dtype. The table of angles is made again
     for each forward pass and shared by its layers (time * rotated numbers): a stored one could go stale when theta, the
     length or the device changes. ``benchmarks/rope_layouts.py`` has what each way costs.
     """

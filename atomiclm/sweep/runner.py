@@ -168,7 +168,7 @@ class Sweep:
             show([f"Cells done: {len(planned)} of {len(planned)}.", f"next        {next_command}"])
 
     def _taken_over(self, one: PlannedCell) -> bool:
-        """Whether another study has trained it. A sweep that is no study was given its name to train anew."""
+        """Whether another study has trained it. A sweep that is no study was given its name to train again."""
         twin = take_over(one.run) if self.study.is_declared else None
         if twin is not None:
             show([f"{one.run.folder.name}: taken over from {twin}"])

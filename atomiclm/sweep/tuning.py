@@ -1,4 +1,4 @@
-"""A setting chosen anew for every arm: trials, the choice, and a longer grid where the optimum is at its end."""
+"""A setting chosen separately for every arm: trials, the choice, and a longer grid where the optimum is at its end."""
 
 import math
 import statistics
