@@ -105,7 +105,7 @@ def _seeds(folder: Path) -> Iterator[str]:
     if not (folder / LEDGER_FILE).is_file():
         return
     from atomiclm.comparison.analysis import compare_folder  # statistics, for which there must be something to count
-    from atomiclm.comparison.power import seeds_report
+    from atomiclm.comparison.seeds import seeds_report
 
     try:
         report = seeds_report(compare_folder(folder))

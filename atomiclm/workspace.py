@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.cli import VERSION, UserError, command
-from atomiclm.comparison.differing_keys import differing_columns
+from atomiclm.comparison.arms import differing_columns
 from atomiclm.comparison.runs import read_runs
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.sweep.study import Study

@@ -4,12 +4,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 from atomiclm.cli import UserError
-from atomiclm.comparison.alpha_spending import planned_looks
 from atomiclm.comparison.arms import Group, Grouped, by_plan, by_variant, choose_baseline, without_figures_diverged
-from atomiclm.comparison.comparability import numbers_of, refuse_unlike
 from atomiclm.comparison.provenance import (
     anchors,
     cost_differences,
@@ -18,8 +15,9 @@ from atomiclm.comparison.provenance import (
     prediction,
     total,
 )
-from atomiclm.comparison.results import Arm, Column, Comparison, Contrast, Spread
-from atomiclm.comparison.runs import read_plan, read_runs
+from atomiclm.comparison.results import Arm, Column, Comparison, Contrast, Direction, Spread
+from atomiclm.comparison.runs import numbers_of, read_plan, read_runs, refuse_unlike
+from atomiclm.comparison.seeds import planned_looks
 from atomiclm.comparison.statistics import one_sample
 from atomiclm.comparison.verdicts import Rules, contrasts, outcome
 from atomiclm.comparison.wording import COSTS, larger_is_better
@@ -48,7 +46,7 @@ def compare_runs(
         baseline: an arm's name, or key=value of one; the study's, else the first of the plan.
 
     Raises:
-        ValueError: runs that cannot be compared (`comparability.refuse_unlike`), or a setting out of range.
+        ValueError: runs that cannot be compared (`runs.refuse_unlike`), or a setting out of range.
     """
     if not 0 < alpha < 1:
         raise UserError(f"--alpha: {alpha:g} is not between 0 and 1; 0.05 makes intervals of 95 %")
@@ -75,6 +73,7 @@ def compare_runs(
         arms.sort(key=lambda arm: _best_first(arm, metric, rules.direction))
     arms.sort(key=lambda arm: arm.name != chosen)
     base = next((arm for arm in arms if arm.name == chosen), None)
+    contrasted = [arm.contrast for arm in arms if arm.contrast]
     everything = [run for run in runs if run.folder.run_id not in set(grouped.unplanned)]
     return Comparison(
         name=ledger.name if ledger else ", ".join(dict.fromkeys(run.folder.name for run in runs)),
@@ -92,7 +91,7 @@ def compare_runs(
         unfinished=grouped.unfinished,
         unplanned=grouped.unplanned,
         prediction=prediction(ledger),
-        noise=noise(base.figures[metric] if base and base.runs else None, _contrasts(arms)),
+        noise=noise(base.figures[metric], contrasted) if base and base.runs else None,
         anchors=anchors([run for run in grouped.compared if run.done]),
         environment=environment_differences(grouped.compared),
         total=total(everything),
@@ -114,42 +113,35 @@ def _looks(ledger: StudyLedger | None) -> list[int]:
     """All looks of a sequential study: those planned, and those that were taken besides."""
     if ledger is None or ledger.study.sequential is None:
         return []
-    sequential = ledger.study.sequential
-    planned = planned_looks(len(ledger.study.seeds), sequential.step, sequential.max_seeds)
-    return sorted({*planned, *ledger.looks})
+    return sorted({*planned_looks(ledger.study), *ledger.looks})
 
 
 def _arm(group: Group, columns: Sequence[Column], metric: str, alpha: float) -> Arm:
-    first = next(iter((*group.runs, *group.diverged)), None)
-    config = first.config if first else {}
     numbers = [numbers_of(run) for run in group.runs]
     names = dict.fromkeys((metric, *COSTS, *(name for own in numbers for name in own)))
     figures = {name: Spread.of([float(own.get(name, math.nan)) for own in numbers]) for name in names}
     if figures[metric].deviation is not None:
         half = one_sample([own[metric] for own in numbers]).half_width(alpha)
         figures[metric] = replace(figures[metric], half_width=half)
-    values = {column.key: config.get(column.key) for column in columns}
+    values = {column.key: group.config.get(column.key) for column in columns}
     return Arm(group.name, values, group.runs, group.diverged, group.planned, figures)
 
 
 def _judged(arms: Sequence[Arm], baseline: str | None, metric: str, rules: Rules, study: Study) -> list[Arm]:
     """The arms with their contrasts, costs against the baseline, and outcomes of what was predicted."""
     base = next((arm for arm in arms if arm.name == baseline), None)
-    if base is None:
-        return list(arms)
     others = {arm.name: _by_seed(arm, metric) for arm in arms if arm is not base}
+    if base is None or not others:
+        return list(arms)
     diverged = {arm.name: len(arm.diverged) for arm in arms}
-    found = contrasts(_by_seed(base, metric), others, diverged, rules) if others else {}
+    found = contrasts(_by_seed(base, metric), others, diverged, rules)
     # The expectations are about the study's own question: another metric or baseline answers another.
     is_studys = metric == study.metric and baseline == study.baseline
     expect: Mapping[str, Expected] = study.expect if is_studys else {}
-    return [_judge(arm, base, found.get(arm.name), expect) for arm in arms]
+    return [arm if arm is base else _judge(arm, base, found[arm.name], expect.get(arm.name)) for arm in arms]
 
 
-def _judge(arm: Arm, base: Arm, contrast: Contrast | None, expect: Mapping[str, Expected]) -> Arm:
-    if contrast is None:
-        return arm
-    expected = expect.get(arm.name)
+def _judge(arm: Arm, base: Arm, contrast: Contrast, expected: Expected | None) -> Arm:
     return replace(
         arm,
         contrast=contrast,
@@ -159,15 +151,11 @@ def _judge(arm: Arm, base: Arm, contrast: Contrast | None, expect: Mapping[str, 
     )
 
 
-def _contrasts(arms: Sequence[Arm]) -> list[Contrast]:
-    return [arm.contrast for arm in arms if arm.contrast]
-
-
 def _by_seed(arm: Arm, metric: str) -> dict[int, float]:
     return {run.seed: float(run.summary[metric]) for run in arm.runs}
 
 
-def _best_first(arm: Arm, metric: str, direction: Literal["lower", "higher"]) -> tuple[bool, float]:
+def _best_first(arm: Arm, metric: str, direction: Direction) -> tuple[bool, float]:
     mean = arm.figures[metric].mean
     return (True, 0.0) if math.isnan(mean) else (False, mean if direction == "lower" else -mean)
 
@@ -194,11 +182,5 @@ def _notes(arms: Sequence[Arm], base: Arm | None, grouped: Grouped, ledger: Stud
                 f"{arm}: {ledger.study.tuning.key}={tuned.value:g} is at the end of what was tried, so its optimum may "
                 "lie beyond."
             )
-    looks = _looks(ledger)
-    if (
-        looks
-        and ledger.study.sequential
-        and set(looks)
-        != set(planned_looks(len(ledger.study.seeds), ledger.study.sequential.step, ledger.study.sequential.max_seeds))
-    ):
+    if ledger.study.sequential and _looks(ledger) != planned_looks(ledger.study):
         yield "It was looked at with other numbers of seeds than planned; the chance of error is shared out over all."

@@ -1,4 +1,4 @@
-"""Runs sorted into arms, by a study's plan or by variant where no arms were declared; and which arm is the baseline."""
+"""Runs sorted into arms, by a study's plan or by variant; the settings that tell arms apart; which is the baseline."""
 
 import math
 import re
@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.comparison.comparability import numbers_of
-from atomiclm.comparison.differing_keys import differing_columns
 from atomiclm.comparison.results import Column, Unfinished
+from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.wording import format_value
+from atomiclm.config.identity import NOT_IDENTITY
 from atomiclm.sweep.ledger import Cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
 from atomiclm.tracking.run_result import RunResult
@@ -25,18 +25,21 @@ _WORST_FIRST = ("failed", "torn", "diverged", "interrupted", "missing", "running
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one arm.
-
-    Attributes:
-        runs: those with a figure, in the order of the plan, or by seed.
-        diverged: those that ended without one.
-        planned: how many are wanted.
-    """
+    """The runs of one arm."""
 
     name: str
-    runs: Sequence[RunResult]
-    diverged: Sequence[RunResult]
-    planned: int
+    runs: Sequence[RunResult]  # those with a figure, in the order of the plan, or by seed
+    diverged: Sequence[RunResult]  # those that ended without one
+    planned: int  # how many are wanted
+
+    @property
+    def ended(self) -> list[RunResult]:
+        return [*self.runs, *self.diverged]
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """Of its first run; empty without one."""
+        return self.ended[0].config if self.ended else {}
 
 
 @dataclass(frozen=True)
@@ -51,20 +54,17 @@ class Grouped:
     @property
     def compared(self) -> list[RunResult]:
         """Runs of the arms, each once though it may be in two."""
-        runs = (run for group in self.groups for run in (*group.runs, *group.diverged))
-        return list({run.folder.path: run for run in runs}.values())
+        return list({run.folder.path: run for group in self.groups for run in group.ended}.values())
 
 
 def without_figures_diverged(runs: Sequence[RunResult], metric: str) -> list[RunResult]:
     """Runs as they are to be counted: one that came to its end with a metric that is no number has diverged."""
-
-    def counted(run: RunResult) -> RunResult:
-        value = numbers_of(run).get(metric, 0.0)
-        if run.done and not math.isfinite(value):
-            return replace(run, state="diverged", error=f"{metric} is {run.summary[metric]!s:.30}")
-        return run
-
-    return [counted(run) for run in runs]
+    return [
+        replace(run, state="diverged", error=f"{metric} is {run.summary[metric]!s:.30}")
+        if run.done and not math.isfinite(numbers_of(run).get(metric, 0.0))
+        else run
+        for run in runs
+    ]
 
 
 def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
@@ -80,7 +80,7 @@ def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
         groups.append(_group(arm, there, len(wanted)))  # in the order of the plan, which sequential looks go by
     planned = {run.folder.path for run in known.values()}
     unplanned = [run.folder.run_id for run in runs if run.folder.path not in planned]
-    return Grouped(groups, _columns(groups), _sorted(_left(cells, known)), unplanned)
+    return Grouped(groups, _columns(groups), _worst_first(_left(cells, known)), unplanned)
 
 
 def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped:
@@ -98,6 +98,8 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
     for run in runs:
         if run.state in _ENDED:
             variants[run.variant].append(run)
+    for there in variants.values():
+        there.sort(key=_seed)
     known = _of_cells(runs, cells) if cells else {}
     swept = []
     for arm, wanted in _by_arm(cells).items():
@@ -106,8 +108,8 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
         there = variants.pop(own, [])
         left = len(wanted) - sum(run.state in _ENDED for run in found)
         if there or left:  # else two sweeps had the arm, under two names
-            swept.append(_group(arm, sorted(there, key=_seed), len(there) + left))
-    rest = [_group(variant, sorted(there, key=_seed), len(there)) for variant, there in variants.items()]
+            swept.append(_group(arm, there, len(there) + left))
+    rest = [_group(variant, there, len(there)) for variant, there in variants.items()]
     columns = _columns([*swept, *rest])
     names = _names(rest, columns, [group.name for group in swept])
     groups = [*swept, *(replace(group, name=names[group.name]) for group in rest)]
@@ -117,7 +119,7 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
         for run in runs
         if not run.done and run.folder.path not in planned
     ]
-    return Grouped(groups, columns, _sorted([*_left(cells, known), *unfinished]), [])
+    return Grouped(groups, columns, _worst_first([*_left(cells, known), *unfinished]), [])
 
 
 def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, RunResult]:
@@ -131,11 +133,12 @@ def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, Run
                 "move one of them to another folder"
             )
         twins.append(run)
-    found = {
-        cell.run_id: [one for one in alike[cell.digest[:EARLIER_DIGITS]] if are_one_run(one.folder.run_id, cell.run_id)]
+    return {
+        cell.run_id: run
         for cell in cells
+        for run in alike[cell.digest[:EARLIER_DIGITS]]
+        if are_one_run(run.folder.run_id, cell.run_id)
     }
-    return {run_id: own[0] for run_id, own in found.items() if own}
 
 
 def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -143,6 +146,15 @@ def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
     for cell in cells:
         arms[cell.arm].append(cell)
     return arms
+
+
+def _group(name: str, runs: Sequence[RunResult], planned: int) -> Group:
+    ended, diverged = [run for run in runs if run.done], [run for run in runs if run.state == "diverged"]
+    return Group(name, ended, diverged, planned)
+
+
+def _seed(run: RunResult) -> tuple[bool, Any]:
+    return (False, run.seed) if isinstance(run.seed, int) else (True, str(run.seed))
 
 
 def _left(cells: Sequence[Cell], known: Mapping[str, RunResult]) -> Iterator[Unfinished]:
@@ -154,17 +166,16 @@ def _left(cells: Sequence[Cell], known: Mapping[str, RunResult]) -> Iterator[Unf
             yield _unfinished(found, cell.arm, cell.seed, cell.command)
 
 
-def _group(name: str, runs: Sequence[RunResult], planned: int) -> Group:
-    ended, diverged = [run for run in runs if run.done], [run for run in runs if run.state == "diverged"]
-    return Group(name, ended, diverged, planned)
+def _unfinished(run: RunResult, arm: str, seed: int | None, command: str) -> Unfinished:
+    # The command would find a run that has diverged, and leave it at that.
+    command = "" if run.state == "diverged" else command
+    return Unfinished(arm, seed, run.folder.run_id, run.state, run.progress(), run.error, command)
 
 
-def _seed(run: RunResult) -> tuple[bool, Any]:
-    return (True, str(run.seed)) if not isinstance(run.seed, int) else (False, run.seed)
-
-
-def _columns(groups: Sequence[Group]) -> list[Column]:
-    return differing_columns([[run.config for run in (*group.runs, *group.diverged)] for group in groups])
+def _worst_first(unfinished: Iterable[Unfinished]) -> list[Unfinished]:
+    """What went wrong before what only takes time; else as planned."""
+    ranks = {state: rank for rank, state in enumerate(_WORST_FIRST)}
+    return sorted(unfinished, key=lambda one: ranks.get(one.state, len(ranks)))
 
 
 def _names(groups: Sequence[Group], columns: Sequence[Column], others: Sequence[str]) -> dict[str, str]:
@@ -175,24 +186,57 @@ def _names(groups: Sequence[Group], columns: Sequence[Column], others: Sequence[
     """
     names = {}
     for group in groups:
-        run = [*group.runs, *group.diverged][0]
-        values = [f"{column.short}={format_value(run.config.get(column.key))}" for column in columns]
-        folder = re.sub(r"-?seed=[^-]*-[0-9a-f]+$", "", run.folder.run_id)
+        values = [f"{column.short}={format_value(group.config.get(column.key))}" for column in columns]
+        folder = re.sub(r"-?seed=[^-]*-[0-9a-f]+$", "", group.ended[0].folder.run_id)
         names[group.name] = " ".join(values) if 0 < len(values) <= MOST_NAMED else folder or group.name
-    taken = [*names.values(), *others]
-    return {variant: name if taken.count(name) == 1 else variant for variant, name in names.items()}
+    taken = Counter([*names.values(), *others])
+    return {variant: name if taken[name] == 1 else variant for variant, name in names.items()}
 
 
-def _unfinished(run: RunResult, arm: str, seed: int | None, command: str) -> Unfinished:
-    # The command would find a run that has diverged, and leave it at that.
-    command = "" if run.state == "diverged" else command
-    return Unfinished(arm, seed, run.folder.run_id, run.state, run.progress(), run.error, command)
+# --------------------------------------------------------------------------------------------- what tells arms apart
 
 
-def _sorted(unfinished: Iterable[Unfinished]) -> list[Unfinished]:
-    """What went wrong before what only takes time; else as planned."""
-    ranks = {state: rank for rank, state in enumerate(_WORST_FIRST)}
-    return sorted(unfinished, key=lambda one: ranks.get(one.state, len(ranks)))
+def _columns(groups: Sequence[Group]) -> list[Column]:
+    return differing_columns([[run.config for run in group.ended] for group in groups])
+
+
+def differing_columns(arms: Sequence[Sequence[Mapping[str, Any]]]) -> list[Column]:
+    """The keys that tell the arms apart, in the order of the configuration.
+
+    A key that takes several values within one arm only follows the seed (an interpolated `${seed}` somewhere in the
+    configuration), and is no difference between arms.
+
+    Args:
+        arms: for each the configurations of its runs, under dotted names; one without runs says nothing.
+    """
+    known = [configs for configs in arms if configs]
+    keys = dict.fromkeys(key for configs in known for config in configs for key in config)
+    differing = []
+    for key in keys:
+        if key.split(".")[0] in (*NOT_IDENTITY, "seed") or key.endswith("._partial_"):
+            continue
+        values = [{repr(config.get(key)) for config in configs} for configs in known]
+        if all(len(own) == 1 for own in values) and len(set.union(*values)) > 1:
+            differing.append(key)
+    return [Column(key, short) for key, short in short_names(differing).items()]
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """For each dotted name the fewest last parts that tell it apart; a class is known by the part it fills."""
+    parts = {key: key.removesuffix("._target_").split(".") for key in keys}
+    short = {}
+    for key, own in parts.items():
+        for length in range(1, len(own) + 1):
+            name = own[-length:]
+            if not any(name == other[-length:] for rival, other in parts.items() if rival != key):
+                break
+        short[key] = ".".join(name)
+    # `model.norm` and `model.norm._target_` may both be there, and only the second then needs its full name.
+    count = Counter(short.values())
+    return {key: name if count[name] == 1 else key for key, name in short.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ the baseline
 
 
 def choose_baseline(
@@ -212,7 +256,7 @@ def choose_baseline(
     """
     names = [group.name for group in groups]
     if wanted is not None:
-        return _wanted(groups, columns, wanted), ""
+        return wanted if wanted in names else _by_value(groups, columns, wanted), ""
     if declared in names:
         return declared, ""
     if not groups:
@@ -225,37 +269,26 @@ def choose_baseline(
     return chosen, f"{lack}; differences are to {chosen}, {why} (--baseline chooses another)."
 
 
-def _wanted(groups: Sequence[Group], columns: Sequence[Column], wanted: str) -> str:
-    names = [group.name for group in groups]
-    if wanted in names:
-        return wanted
+def _by_value(groups: Sequence[Group], columns: Sequence[Column], wanted: str) -> str:
+    """The one arm that `wanted` ("key=value") describes."""
     key, _, value = wanted.partition("=")
     own = [column.key for column in columns if key in (column.key, column.short) or column.key.endswith(f".{key}")]
     found = [
         group.name
         for group in groups
-        if (run := _first(group)) and any(value in _spellings(run.config.get(name)) for name in own)
+        if group.ended and any(value in (str(group.config.get(k)), format_value(group.config.get(k))) for k in own)
     ]
     if len(found) == 1:
         return found[0]
     problem = f"{wanted!r} is {len(found)} of the arms" if found else f"{wanted!r} is none of the arms"
-    raise UserError(f"--baseline: {problem}; give one of: {', '.join(map(repr, found or names)) or 'none has ended'}")
-
-
-def _spellings(value: object) -> set[str]:
-    return {str(value), format_value(value)}
-
-
-def _first(group: Group) -> RunResult | None:
-    return next(iter((*group.runs, *group.diverged)), None)
+    names = found or [group.name for group in groups]
+    raise UserError(f"--baseline: {problem}; give one of: {', '.join(map(repr, names)) or 'none has ended'}")
 
 
 def _most_usual(groups: Sequence[Group], columns: Sequence[Column]) -> Group:
-    configs = [run.config if (run := _first(group)) else {} for group in groups]
-    counts = [Counter(repr(config.get(column.key)) for config in configs) for column in columns]
+    counts = {column.key: Counter(repr(group.config.get(column.key)) for group in groups) for column in columns}
 
-    def usual(index: int) -> tuple[int, int]:
-        shared = (count[repr(configs[index].get(column.key))] for count, column in zip(counts, columns, strict=True))
-        return sum(shared), len(groups[index].runs)
+    def usual(group: Group) -> tuple[int, int]:
+        return sum(count[repr(group.config.get(key))] for key, count in counts.items()), len(group.runs)
 
-    return groups[max(range(len(groups)), key=usual)]
+    return max(groups, key=usual)

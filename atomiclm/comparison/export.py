@@ -9,8 +9,8 @@ from typing import Any
 
 from atomiclm.atomic_io import to_json
 from atomiclm.comparison.arms import MOST_NAMED
-from atomiclm.comparison.comparability import numbers_of
 from atomiclm.comparison.results import Comparison
+from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.tables import (
     Field,
     about,

@@ -133,10 +133,8 @@ def anchors(runs: Sequence[RunResult]) -> dict[str, float]:
     return found
 
 
-def noise(baseline: Spread | None, contrasts: Sequence[Contrast]) -> Noise | None:
+def noise(baseline: Spread, contrasts: Sequence[Contrast]) -> Noise:
     """Spread over seeds of the baseline and of the paired differences, and what that lets be seen."""
-    if baseline is None:
-        return None
     paired = [one for one in contrasts if one.is_paired and one.deviation is not None]
     if not paired:
         return Noise(baseline.deviation, baseline.count, None, 0, None)

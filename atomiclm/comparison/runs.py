@@ -1,8 +1,11 @@
-"""The runs and the plan at the paths that a user gives."""
+"""The runs and the plan at the paths that a user gives, and which of them may stand in one table."""
 
-from collections.abc import Sequence
+import difflib
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from atomiclm.cli import UserError
 from atomiclm.config.cost import CACHE_DTYPE
@@ -11,6 +14,19 @@ from atomiclm.tracking.run_folder import RunFolder, near, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run
 
 _BYTES_OF = {"float32": 4, "bfloat16": 2}
+
+_ADVICE = (
+    "Compare the folders of one text at a time, with one validation_fraction and one trainer.separate_documents, or "
+    "train with another name=..."
+)
+
+_WORDS = {"validation_sha256": "validation bytes", "separate_documents": "documents apart"}
+
+TOO_LARGE = 1e100
+"""No run reports such a figure: what is computed in float32 ends at 3e38. Squares of smaller ones are numbers."""
+
+Facts = Mapping[str, Any]
+"""How figures came about: the `protocol`, what must agree (`compared`), what may differ (`recorded`)."""
 
 
 def read_runs(paths: Sequence[str | Path]) -> list[RunResult]:
@@ -21,7 +37,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunResult]:
     Raises:
         ValueError: a path does not exist (near ones are named) or holds no runs.
     """
-    folders = [folder for path in paths for folder in _folders_at(Path(path))]
+    folders = [folder for path in paths for folder in _folders_at(Path(path).expanduser())]
     unique = {folder.path.resolve(): folder for folder in folders}
     return [_cache_in_one_dtype(read_run(folder)) for folder in unique.values()]
 
@@ -35,30 +51,13 @@ def read_plan(paths: Sequence[str | Path]) -> StudyLedger | None:
     return read_ledger(Path(paths[0]).expanduser()) if len(paths) == 1 else None
 
 
-def _cache_in_one_dtype(run: RunResult) -> RunResult:
-    """Convert the cache bytes of a run of before summaries named their dtype: they were in the run's precision.
-
-    Where that is not on record, nobody knows what they were counted in, and they are left out.
-    """
-    cache_bytes = run.summary.get("cache_bytes_per_token")
-    if not isinstance(cache_bytes, int) or "cache_dtype" in run.summary:
-        return run
-    precision = str(run.environment.get("precision"))
-    if precision not in _BYTES_OF:
-        summary = {name: value for name, value in run.summary.items() if name != "cache_bytes_per_token"}
-        return replace(run, summary=summary)
-    in_one_dtype = cache_bytes * _BYTES_OF[CACHE_DTYPE] // _BYTES_OF[precision]
-    return replace(run, summary={**run.summary, "cache_bytes_per_token": in_one_dtype, "cache_dtype": CACHE_DTYPE})
-
-
 def _folders_at(path: Path) -> list[RunFolder]:
-    path = path.expanduser()
     if not path.is_dir():
         if path.exists():
             raise UserError(f"PATH: {str(path)!r} is a file; give the run folder that holds it")
-        siblings = [str(other) for other in path.parent.iterdir() if other.is_dir()] if path.parent.is_dir() else []
-        siblings += [str(other) for other in Path("outputs").glob("*") if other.is_dir()]
-        raise UserError(f"PATH: no folder {str(path)!r}{near(str(path), sorted(set(siblings)))}")
+        siblings = [*(path.parent.iterdir() if path.parent.is_dir() else ()), *Path("outputs").glob("*")]
+        names = sorted({str(other) for other in siblings if other.is_dir()})
+        raise UserError(f"PATH: no folder {str(path)!r}{near(str(path), names)}")
     if RunFolder(path).looks_like_a_run():
         return [RunFolder(path)]
     if (inside := runs_in(path)) or (path / LEDGER_FILE).is_file():
@@ -67,3 +66,131 @@ def _folders_at(path: Path) -> list[RunFolder]:
         shown = ", ".join(str(other) for other in deeper[:5]) + (", ..." if len(deeper) > 5 else "")
         raise UserError(f"PATH: {str(path)!r} holds studies, not runs; give one or more of: {shown}")
     raise UserError(f"PATH: no runs in {str(path)!r}")
+
+
+def _cache_in_one_dtype(run: RunResult) -> RunResult:
+    """Convert the cache bytes of a run of before summaries named their dtype: they were in the run's precision.
+
+    Where that is not on record, nobody knows what they were counted in, and they are left out.
+    """
+    summary = dict(run.summary)
+    cache_bytes = summary.get("cache_bytes_per_token")
+    if not isinstance(cache_bytes, int) or "cache_dtype" in summary:
+        return run
+    precision = str(run.environment.get("precision"))
+    if precision in _BYTES_OF:
+        in_one_dtype = cache_bytes * _BYTES_OF[CACHE_DTYPE] // _BYTES_OF[precision]
+        summary |= {"cache_bytes_per_token": in_one_dtype, "cache_dtype": CACHE_DTYPE}
+    else:
+        del summary["cache_bytes_per_token"]
+    return replace(run, summary=summary)
+
+
+def numbers_of(run: RunResult) -> dict[str, float]:
+    """The numbers of a run's summary, by name; whole numbers that only tell runs apart are not among them.
+
+    One that is too large to compute with is infinite.
+    """
+    return {
+        name: math.inf if value >= TOO_LARGE else -math.inf if value <= -TOO_LARGE else value
+        for name, value in run.summary.items()
+        if isinstance(value, int | float) and not isinstance(value, bool) and name != "seed"
+    }
+
+
+def refuse_unlike(runs: Sequence[RunResult], metric: str) -> None:
+    """Refuse finished runs that cannot be compared.
+
+    Raises:
+        ValueError: they were measured by different protocols or on different validation bytes, report different
+            validation figures, one seed of a variant is there twice, or the metric is not in all of them.
+    """
+    if not runs:
+        return
+    protocols = [(run, found) for run in runs if (found := _protocol(run)) is not None]
+    for run, found in protocols[1:]:
+        first, described = protocols[0]
+        if reasons := differences(described, found):
+            rule = "they were not measured alike, so their figures cannot be compared"
+            raise UserError(f"{first.folder.path} and {run.folder.path}: {rule}: {'; '.join(reasons)}. {_ADVICE}")
+    figures = [{name for name in numbers_of(run) if name.startswith("validation/")} for run in runs]
+    for run, own in zip(runs, figures, strict=True):
+        if own != figures[0]:
+            here, there = (run, runs[0]) if own - figures[0] else (runs[0], run)
+            raise UserError(
+                f"validation figures differ, so the runs were measured in different ways: {here.folder.path} reports "
+                f"{', '.join(sorted(own ^ figures[0]))}, {there.folder.path} does not; compare runs of one kind"
+            )
+    seen: dict[tuple[str, Any], RunResult] = {}
+    for run in runs:  # two copies of one run are not two measurements, and would make the spread too small
+        twin = seen.setdefault((run.variant, run.seed), run)
+        if twin is not run:
+            raise UserError(
+                f"seed {run.seed} of variant {run.variant} is there twice: {twin.folder.path} and {run.folder.path}; "
+                f"give only one of them"
+            )
+    known = sorted({name for run in runs for name in numbers_of(run)})
+    if metric not in known:
+        close = difflib.get_close_matches(metric, known, n=3, cutoff=0.3) or known
+        raise UserError(f"--metric: no finished run reports {metric!r}; there are: {', '.join(close)}")
+    for run in runs:
+        if metric not in numbers_of(run):
+            raise UserError(f"--metric: {run.folder.path} does not report {metric!r}, others do; choose another")
+
+
+def _protocol(run: RunResult) -> Facts | None:
+    try:
+        return recorded_protocol(run.summary, run.config, run.environment)
+    except ValueError as error:
+        raise UserError(f"{run.folder.path}: summary.json has {error}") from error
+
+
+def recorded_protocol(
+    summary: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]
+) -> Facts | None:
+    """How the validation figures of a run came about, from its summary.json, config.yaml and environment.json.
+
+    config: under dotted names ("model.context_length")
+
+    A run whose summary does not say it (`protocol`) is from before protocols were written down: of the only one there
+    was, end-to-end windows over the whole split, whose settings stand in these files. None: the run has no validation
+    split on record (it ended before its summary had one).
+    """
+    if "protocol" in summary:
+        facts: Facts = summary["protocol"]
+        match facts:
+            case {"protocol": str(), "compared": Mapping(), "recorded": Mapping()}:
+                return facts
+        raise ValueError("a protocol that cannot be read: it needs protocol, compared and recorded")
+    if "validation_sha256" not in summary:
+        return None
+    processes = environment.get("processes") or [environment]
+    recorded = {"context_length": config.get("model.context_length"), "precision": processes[-1].get("precision")}
+    # Written by validation since documents could be kept apart; the configuration says it too, before the first.
+    apart = bool(summary.get("validation/separate_documents", config.get("trainer.separate_documents", False)))
+    return {
+        "protocol": "bits_per_byte",
+        "compared": {"revision": 1, "validation_sha256": summary["validation_sha256"], "separate_documents": apart},
+        "recorded": {key: value for key, value in recorded.items() if value is not None},
+    }
+
+
+def differences(one: Facts, other: Facts) -> list[str]:
+    """Why figures of the two must not be compared, one line a reason; empty: they may be."""
+    if one["protocol"] != other["protocol"]:
+        return [f"protocol: {one['protocol']} against {other['protocol']}"]
+    return [
+        f"{_WORDS.get(key, key.removesuffix('_sha256'))}: {_shown(one, key)} against {_shown(other, key)}"
+        for key in sorted({*one["compared"], *other["compared"]})
+        if one["compared"].get(key) != other["compared"].get(key)
+    ]
+
+
+def _shown(facts: Facts, key: str) -> str:
+    if key not in facts["compared"]:
+        return "nothing on record"
+    text = str(facts["compared"][key])
+    if key.endswith("_sha256"):
+        text = text[:12]
+    source = facts["recorded"].get("source")
+    return f"{text} (source {source})" if key == "validation_sha256" and source else text

@@ -2,12 +2,11 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from atomiclm.comparison.alpha_spending import look_shares
-from atomiclm.comparison.results import Contrast, Outcome, Verdict
+from atomiclm.comparison.results import Contrast, Direction, Outcome, Verdict
+from atomiclm.comparison.seeds import look_shares
 from atomiclm.comparison.statistics import (
     Estimate,
     correlation,
@@ -25,27 +24,23 @@ Figures = Mapping[int, float]
 
 @dataclass(frozen=True)
 class Rules:
-    """What is decided by.
+    """What is decided by."""
 
-    Attributes:
-        looks: of a sequential study, the numbers of seeds at which it is looked at; empty for one look at the end.
-    """
-
-    direction: Literal["lower", "higher"] = "lower"
+    direction: Direction = "lower"
     margin: float | None = None
     alpha: float = 0.05
-    looks: Sequence[int] = ()
+    looks: Sequence[int] = ()  # of a sequential study, the numbers of seeds it is looked at; empty for one at the end
 
 
 @dataclass(frozen=True)
-class _Compared:
+class _Samples:
     """Two arms as far as they can be compared: the pairs, or two samples of different seeds."""
 
     seeds: list[int]
     arm: list[float]
     baseline: list[float]
     is_paired: bool
-    share: float
+    share: float  # of the chance of error, which this look may spend
     waiting: str
 
     @property
@@ -81,122 +76,107 @@ def contrasts(
             that verdicts do not sharpen because a run is missing.
         diverged: by arm, number of seeds that diverged.
     """
-    pairs = {name: _compare(figures, baseline, rules.looks) for name, figures in arms.items()}
-    estimates = {name: compared.estimate() for name, compared in pairs.items()}
-    p_values = {name: estimate.p() if estimate else None for name, estimate in estimates.items()}
-    deciding = {
-        name: 1.0 if p is None or diverged.get(name) else min(1.0, p / pairs[name].share)
-        for name, p in p_values.items()
+    samples = {name: _samples(figures, baseline, rules.looks) for name, figures in arms.items()}
+    estimates = {name: compared.estimate() for name, compared in samples.items()}
+    deciding = [
+        1.0 if estimate is None or diverged.get(name) else min(1.0, estimate.p() / samples[name].share)
+        for name, estimate in estimates.items()
+    ]
+    adjusted = dict(zip(arms, holm(deciding), strict=True))
+    return {
+        name: _contrast(samples[name], estimates[name], adjusted[name], bool(diverged.get(name)), len(arms), rules)
+        for name in arms
     }
-    adjusted = dict(zip(deciding, holm(list(deciding.values())), strict=True))
-    found = {}
-    for name, compared in pairs.items():
-        one = _contrast(compared, estimates[name], p_values[name], len(arms), rules)
-        if diverged.get(name):
-            found[name] = replace(one, verdict="diverged", note="its figures are of the seeds that ended")
-            continue
-        p_holm = adjusted[name] if p_values[name] is not None else None
-        p_equivalence = None if one.p_equivalence is None else one.p_equivalence / compared.share
-        verdict = decide(one.mean, p_holm, p_equivalence, rules.direction, rules.alpha)
-        one = replace(one, p_holm=p_holm, verdict=verdict)
-        found[name] = replace(one, note=_note(one, compared, len(arms), rules))
-    return found
 
 
-def _compare(arm: Figures, baseline: Figures, looks: Sequence[int]) -> _Compared:
+def _samples(arm: Figures, baseline: Figures, looks: Sequence[int]) -> _Samples:
     """Pairs by seed; where fewer than two seeds are shared but both have two, independent samples.
 
     Of a sequential study only as many pairs as the last look had: what has ended since is for the next one.
     """
     seeds = [seed for seed in baseline if seed in arm]
+    shares = look_shares(looks) if looks else [1.0]
     if len(seeds) < 2 and min(len(arm), len(baseline)) > 1:
-        share = look_shares(looks)[-1] if looks else 1.0
-        return _Compared([], [*arm.values()], [*baseline.values()], False, share, "")
+        return _Samples([], [*arm.values()], [*baseline.values()], False, shares[-1], "")
     share, waiting = 1.0, ""
-    if looks:
-        passed = [index for index, look in enumerate(looks) if look <= len(seeds)]
-        if not passed:
-            waiting = f"the first look is at {looks[0]} seeds, and {len(seeds)} can be compared"
-            seeds = seeds[:1]
-        else:
-            share = look_shares(looks)[passed[-1]]
-            if len(seeds) > looks[passed[-1]]:
-                waiting = f"decided on the first {looks[passed[-1]]} of {len(seeds)} seeds, as the looks were planned"
-            seeds = seeds[: looks[passed[-1]]]
-    return _Compared(seeds, [arm[seed] for seed in seeds], [baseline[seed] for seed in seeds], True, share, waiting)
+    if passed := [index for index, look in enumerate(looks) if look <= len(seeds)]:
+        share, look = shares[passed[-1]], looks[passed[-1]]
+        if len(seeds) > look:
+            waiting = f"decided on the first {look} of {len(seeds)} seeds, as the looks were planned"
+        seeds = seeds[:look]
+    elif looks:
+        waiting = f"the first look is at {looks[0]} seeds, and {len(seeds)} can be compared"
+        seeds = seeds[:1]
+    return _Samples(seeds, [arm[seed] for seed in seeds], [baseline[seed] for seed in seeds], True, share, waiting)
 
 
-def _contrast(compared: _Compared, estimate: Estimate | None, p: float | None, family: int, rules: Rules) -> Contrast:
-    """All but p_holm, the verdict and the note."""
-    alpha = rules.alpha * compared.share
+def _contrast(
+    samples: _Samples, estimate: Estimate | None, p_holm: float, has_diverged: bool, family: int, rules: Rules
+) -> Contrast:
+    alpha = rules.alpha * samples.share
     low, high = estimate.interval(alpha) if estimate else (None, None)
-    deviation = compared.deviation()
-    last_share = look_shares(rules.looks)[-1] if rules.looks else 1.0
-    needed = detectable = None
+    deviation = samples.deviation()
+    needed = detectable = p_equivalence = None
     if deviation is not None:
+        detectable = detectable_difference(deviation, samples.count, alpha / family)
         if rules.margin is not None:
+            last_share = look_shares(rules.looks)[-1] if rules.looks else 1.0
             needed = seeds_needed(deviation, rules.margin, rules.alpha * last_share / family)
-        detectable = detectable_difference(deviation, compared.count, alpha / family)
+    if estimate and rules.margin is not None:
+        p_equivalence = estimate.p_equivalence(rules.margin)
     mean = estimate.mean if estimate else math.nan
-    if estimate is None and compared.count == 1:
-        mean = compared.arm[0] - compared.baseline[0]
-    return Contrast(
-        seeds=compared.seeds,
-        differences=compared.differences,
-        is_paired=compared.is_paired,
+    if samples.count == 1:
+        mean = samples.arm[0] - samples.baseline[0]
+    found = Contrast(
+        seeds=samples.seeds,
+        differences=samples.differences,
+        is_paired=samples.is_paired,
         mean=mean,
         deviation=deviation,
         low=low,
         high=high,
         alpha=alpha,
-        p=p,
-        p_holm=None,
-        p_equivalence=estimate.p_equivalence(rules.margin) if estimate and rules.margin is not None else None,
-        correlation=correlation(compared.arm, compared.baseline) if compared.is_paired else None,
+        p=estimate.p() if estimate else None,
+        p_holm=p_holm if estimate and not has_diverged else None,
+        p_equivalence=p_equivalence,
+        correlation=correlation(samples.arm, samples.baseline) if samples.is_paired else None,
         seeds_needed=needed,
         detectable=detectable,
-        verdict="inconclusive",
-        note="",
+        verdict="diverged",
+        note="its figures are of the seeds that ended",
     )
+    if has_diverged:
+        return found
+    at_this_look = None if p_equivalence is None else p_equivalence / samples.share
+    verdict = decide(mean, found.p_holm, at_this_look, rules.direction, rules.alpha)
+    found = replace(found, verdict=verdict)
+    return replace(found, note="; ".join(part for part in _notes(found, samples, family, rules) if part))
 
 
-def _note(contrast: Contrast, compared: _Compared, family: int, rules: Rules) -> str:
+def _notes(contrast: Contrast, samples: _Samples, family: int, rules: Rules) -> Iterator[str]:
     """What the verdict leaves out."""
-    count, parts = compared.count, [compared.waiting]
-    if count < 2:
-        parts.append("one seed has no error bar" if count else "no seed can be compared")
-        return _sentences(*parts)
+    count, needed = samples.count, contrast.seeds_needed
+    yield samples.waiting
+    if contrast.p is None:
+        yield "one seed has no error bar" if count else "no seed can be compared"
+        return
     if not contrast.is_paired:
-        parts.append("other seeds than the baseline's: not paired")
+        yield "other seeds than the baseline's: not paired"
     elif contrast.correlation is not None and count >= 5 and contrast.correlation < 0.1:
-        parts.append(f"pairing bought nothing (correlation {contrast.correlation:.2f})")
-    assert contrast.p is not None
+        yield f"pairing bought nothing (correlation {contrast.correlation:.2f})"
     if contrast.verdict == "equivalent" and contrast.p_holm is not None and contrast.p_holm < rules.alpha:
-        parts.append(f"a difference of {contrast.mean:+.2g}, certain but smaller than the margin of {rules.margin:g}")
+        yield f"a difference of {contrast.mean:+.2g}, certain but smaller than the margin of {rules.margin:g}"
     if contrast.verdict == "inconclusive":
         if contrast.p < contrast.alpha:
-            parts.append(f"alone it would be a difference (p {contrast.p:.2g}); among {family} arms it may be chance")
-        if contrast.seeds_needed is not None:
-            parts.append(_resolution(count, contrast.seeds_needed, rules))
-    return _sentences(*parts)
-
-
-def _resolution(count: int, needed: int, rules: Rules) -> str:
-    if needed > count:
-        return f"not resolvable with {count} seeds: about {needed} are needed for a margin of {rules.margin:g}"
-    return f"{count} seeds find most differences of {rules.margin:g}; the true one seems smaller, or close to it"
-
-
-def _sentences(*parts: str) -> str:
-    return "; ".join(part for part in parts if part)
+            yield f"alone it would be a difference (p {contrast.p:.2g}); among {family} arms it may be chance"
+        if needed is not None and needed > count:
+            yield f"not resolvable with {count} seeds: about {needed} are needed for a margin of {rules.margin:g}"
+        elif needed is not None:
+            yield f"{count} seeds find most differences of {rules.margin:g}; the true one seems smaller, or close to it"
 
 
 def decide(
-    mean: float,
-    p_holm: float | None,
-    p_equivalence: float | None,
-    direction: Literal["lower", "higher"],
-    alpha: float,
+    mean: float, p_holm: float | None, p_equivalence: float | None, direction: Direction, alpha: float
 ) -> Verdict:
     """The verdict on an arm that diverged on no seed, from its difference to the baseline in the study's metric.
 
@@ -219,7 +199,7 @@ def decide(
 
     Args:
         p_holm, p_equivalence: None where there is no such test; of a look in a sequential study, divided by its share
-            (`alpha_spending.look_shares`).
+            (`seeds.look_shares`).
     """
     if p_equivalence is not None and p_equivalence < alpha:
         return "equivalent"

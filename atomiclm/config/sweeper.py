@@ -65,7 +65,7 @@ class StudySweeper(Sweeper):
 
 def _look(folder: Path, study: Study, seeds: int) -> tuple[int, str]:
     from atomiclm.comparison.analysis import compare_folder  # statistics, which only a sequential study asks for
-    from atomiclm.comparison.sequential import next_look
+    from atomiclm.comparison.seeds import next_look
 
     decision = next_look(compare_folder(folder), study, seeds)
     return decision.seeds, decision.reason

@@ -98,7 +98,7 @@ class Sequential:
     """Add seeds until every arm has a verdict, or a limit is reached.
 
     Looking again after every few seeds, and stopping when the answer pleases, finds differences that are not there;
-    so the chance of error is shared out over the looks beforehand (`alpha_spending.look_shares`).
+    so the chance of error is shared out over the looks beforehand (`comparison.seeds.look_shares`).
 
     Attributes:
         max_seeds: seeds an arm has at most.

@@ -85,11 +85,7 @@ def test_the_readmes_map_names_every_file_and_no_other():
 
 
 def test_constants_that_two_packages_keep_agree():
-    from atomiclm.comparison.differing_keys import NOT_A_DIFFERENCE
-    from atomiclm.config.identity import NOT_IDENTITY
     from atomiclm.data import END_OF_TEXT as SEPARATOR
     from atomiclm.tokenizer import END_OF_TEXT
 
     assert SEPARATOR == END_OF_TEXT
-    assert set(NOT_IDENTITY) <= set(NOT_A_DIFFERENCE)
-    assert set(NOT_A_DIFFERENCE) - set(NOT_IDENTITY) == {"seed"}

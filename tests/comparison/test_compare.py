@@ -18,7 +18,7 @@ from comparison.fake_runs import METRIC, FakeArm, gqa_arms, many_arms, write_run
 from atomiclm.atomic_io import to_json
 from atomiclm.compare import main
 from atomiclm.comparison.analysis import compare_folder
-from atomiclm.comparison.differing_keys import short_names
+from atomiclm.comparison.arms import short_names
 from atomiclm.comparison.results import Contrast, Spread
 from atomiclm.comparison.runs import read_runs
 from atomiclm.comparison.wording import format_difference, format_p, format_spread, format_value

@@ -7,8 +7,7 @@ import pytest
 from comparison.fake_runs import METRIC, FakeArm, gqa_arms, write_study
 
 from atomiclm.comparison.analysis import compare_folder
-from atomiclm.comparison.power import seeds_report
-from atomiclm.comparison.sequential import next_look
+from atomiclm.comparison.seeds import next_look, seeds_report
 from atomiclm.comparison.statistics import detectable_difference, seeds_needed
 from atomiclm.sweep.study import Sequential
 
@@ -70,13 +69,13 @@ def look(tmp_path, effects, seeds, *, states=None, max_seeds=9):
 
 def test_seeds_are_added_while_an_arm_has_no_verdict(tmp_path):
     found = look(tmp_path, (0.0, 1.0, 0.003), 5)
-    assert (found.decision, found.unresolved, found.seeds, found.goes_on) == ("add seeds", ["arm2"], 7, True)
+    assert (found.decision, found.unresolved, found.seeds) == ("add seeds", ["arm2"], 7)
     assert "arm2" in found.reason
 
 
 def test_a_study_with_all_verdicts_is_resolved(tmp_path):
     found = look(tmp_path, (0.0, 1.0, -1.0), 5)
-    assert (found.decision, found.unresolved, found.goes_on) == ("resolved", [], False)
+    assert (found.decision, found.unresolved) == ("resolved", [])
 
 
 def test_an_arm_that_diverged_waits_for_no_more_seeds(tmp_path):
@@ -85,5 +84,5 @@ def test_an_arm_that_diverged_waits_for_no_more_seeds(tmp_path):
 
 def test_the_limit_ends_it_without_a_verdict(tmp_path):
     found = look(tmp_path, (0.0, 1.0, 0.003), 9)
-    assert (found.decision, found.unresolved, found.goes_on) == ("limit reached", ["arm2"], False)
+    assert (found.decision, found.unresolved) == ("limit reached", ["arm2"])
     assert "max_seeds=9" in found.reason

@@ -7,7 +7,7 @@ import statistics
 import numpy as np
 import pytest
 
-from atomiclm.comparison.alpha_spending import look_alphas, look_shares, planned_looks
+from atomiclm.comparison.seeds import look_shares, planned_looks
 from atomiclm.comparison.statistics import (
     Estimate,
     correlation,
@@ -18,6 +18,7 @@ from atomiclm.comparison.statistics import (
     seeds_needed,
     welch,
 )
+from atomiclm.sweep.study import Sequential, Study
 
 # Extra hours of sleep of ten patients under two drugs: "Student" 1908, "The probable error of a mean", from Cushny and
 # Peebles 1905. R has it as `sleep`.
@@ -168,14 +169,17 @@ def test_figures_without_noise_have_certain_answers():
     assert (seeds_needed(0.0, 0.1), detectable_difference(0.0, 3)) == (2, 0.0)
 
 
+def looks_of(seeds, step, max_seeds):
+    return planned_looks(Study(seeds=list(range(seeds)), sequential=Sequential(max_seeds, step)))
+
+
 def test_looks_share_out_all_of_the_chance_of_error_and_little_of_it_early():
-    for looks in ([3, 5, 7, 9], [2, 12], [4], planned_looks(3, 2, 12)):
+    for looks in ([3, 5, 7, 9], [2, 12], [4], looks_of(3, 2, 12)):
         shares = look_shares(looks)
         assert math.fsum(shares) == pytest.approx(1.0)
         assert all(share > 0 for share in shares)
-        assert look_alphas(looks, 0.01) == pytest.approx([0.01 * share for share in shares])
-    assert planned_looks(3, 2, 12) == [3, 5, 7, 9, 11, 12]
-    assert planned_looks(4, 2, 4) == [4]
+    assert looks_of(3, 2, 12) == [3, 5, 7, 9, 11, 12]
+    assert looks_of(4, 2, 4) == [4]
 
 
 def test_the_spending_function_is_that_of_lan_and_demets():
@@ -184,4 +188,5 @@ def test_the_spending_function_is_that_of_lan_and_demets():
 
     z = stats.norm.ppf(0.975)
     spent = [2 * stats.norm.sf(z / math.sqrt(t)) for t in (0.25, 0.5, 0.75, 1.0)]
-    assert look_alphas([5, 10, 15, 20], 0.05) == pytest.approx(np.diff([0.0, *spent]).tolist())
+    wanted = np.diff([0.0, *spent]) / spent[-1]
+    assert look_shares([5, 10, 15, 20]) == pytest.approx(wanted.tolist())

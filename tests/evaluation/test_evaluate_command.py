@@ -9,7 +9,7 @@ import shutil
 import pytest
 from cli import TINY, corpus, environment, only_run, run
 
-from atomiclm.comparison.comparability import recorded_protocol
+from atomiclm.comparison.runs import recorded_protocol
 from atomiclm.config.evaluating import LoadedRun
 from atomiclm.config.model_overrides import with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main

@@ -6,7 +6,7 @@ import json
 import pytest
 from evaluation.slow_oracle import CPU, conditions, decoder, small_corpus, subject
 
-from atomiclm.comparison.comparability import differences, recorded_protocol
+from atomiclm.comparison.runs import differences, recorded_protocol
 from atomiclm.data import Copy, Markov
 from atomiclm.evaluation import (
     BitsPerByte,
