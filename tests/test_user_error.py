@@ -52,9 +52,9 @@ def test_a_fault_of_the_program_is_not_told_as_the_users(name, trained, tmp_path
 
 
 COMPOSING = {
-    "train": ("atomiclm.data.prepare._encode_source", []),
+    "train": ("atomiclm.data.prepare._encode", []),
     "train a step": ("atomiclm.run.Run._facts", []),
-    "prepare": ("atomiclm.data.prepare._encode_source", []),
+    "prepare": ("atomiclm.data.prepare._encode", []),
     "plan": ("atomiclm.plan.machine_rate", []),
 }
 """Of commands that compose a configuration, and end the process themselves."""

@@ -1,21 +1,12 @@
-"""Several sources in one corpus, which of them each training sample comes from, and the batches of any corpus."""
+"""Sources that are made of others: a mixture of several, and one without the text that a study reports on."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
+from itertools import chain, islice
 
-import numpy as np
-
-from atomiclm.cli import UserError
-from atomiclm.data.batches import Batch, Dataset, Ids
-from atomiclm.data.corpus import PreparedCorpus
-from atomiclm.data.order import Order
-from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
-from atomiclm.data.source import CorpusSource, SourcePart
-from atomiclm.data.validation import ValidationWindows, validation_batches
-
-BLOCK_SAMPLES = 4096
-"""Samples that `MixedDataset` deals at a time; every source must get at least two of them."""
+from atomiclm.data.order import BLOCK_SAMPLES
+from atomiclm.data.source import CorpusSource, Document, SourcePart, TextSource
+from atomiclm.data.split import document_bytes, hash_number
 
 
 class Mixture(CorpusSource):
@@ -39,8 +30,6 @@ class Mixture(CorpusSource):
                 raise ValueError(
                     f"sources.{name}: is not a source of text; give a node with a _target_ of atomiclm.data"
                 )
-            if not name or "/" in name:
-                raise ValueError(f"sources: {name!r} is not a name; use letters, digits and _")
         if set(weights) != set(sources):
             raise ValueError(
                 f"weights: names {', '.join(sorted(weights)) or 'nothing'}, the sources are "
@@ -51,18 +40,20 @@ class Mixture(CorpusSource):
                 raise ValueError(
                     f"weights.{name}: {weight} is not positive and finite; remove the source to leave it out"
                 )
-        if sum(weights.values()) == math.inf:
-            raise ValueError(
-                "weights: add up to more than a number can hold; only their ratios count, give smaller ones"
-            )
         self.sources = sources
         self.weights = weights
-        check_shares({part.name: part.weight for part in self.parts()})
+        for part in self.parts():
+            if part.weight * BLOCK_SAMPLES < 2:
+                raise ValueError(
+                    f"weights: {part.name} has {part.weight:.2g} of the samples; give it at least "
+                    f"{2 / BLOCK_SAMPLES:.1e} of all, or remove the source"
+                )
 
     def describe(self) -> str:
         total = sum(self.weights.values())
-        each = (f"{self.weights[name] / total:.1%} {name}: {part.describe()}" for name, part in self.sources.items())
-        return "; ".join(each)
+        return "; ".join(
+            f"{self.weights[name] / total:.1%} {name}: {source.describe()}" for name, source in self.sources.items()
+        )
 
     def faults(self) -> list[tuple[str, str]]:
         return [
@@ -86,128 +77,51 @@ class Mixture(CorpusSource):
         )
 
 
-class MixedDataset(Dataset):
-    """Samples of several datasets, interleaved at random in the proportion of their weights.
+class DevSplit(TextSource):
+    """Another source without its validation text, and with some of its training text held out in its place.
 
-    datasets: one a source; each is walked through in its own sequence, epoch after epoch, whatever the others do
-    weights: shares of the samples, positive; only their ratios count
-    seed: which of the equally likely interleavings
-    names: of the sources, for `facts` and messages
+    A learning rate chosen by the validation loss flatters the arm it is chosen for. Trials therefore see the corpus
+    through this: what `source` holds out is not there at all, neither to train on nor to be scored on, and of the rest
+    `fraction` is held out. Documents are chosen by their hash number h as ever, with v = source.validation_fraction:
+    h < v is gone, v <= h < v + fraction (1 - v) is the dev split. Of a single document, the training part is the
+    document, and the last v + fraction (1 - v) of that is held out.
 
-    Samples are dealt in blocks of B = 4096. With W_s the sum of the weights before source s (of a total of 1), source s
-    gets n_s(b) = (floor((b + 1) B W_{s+1}) - floor(b B W_{s+1})) - (floor((b + 1) B W_s) - floor(b B W_s)) samples of
-    block b, in an order drawn from (seed, b). So after any number of blocks its count is within 1 of its share, which
-    sample i is depends on (seed, i) alone, and finding it costs one block, however large i is. (Independent draws
-    would have the same shares on average, with a spread that adds noise to a comparison, and a memory of all before.)
+    source: the corpus that the study reports on; not a mixture, whose sources are each wrapped by themselves
+    fraction: share of its training documents held out, strictly between 0 and 1
     """
 
-    def __init__(
-        self, datasets: Sequence[Dataset], weights: Sequence[float], seed: int, names: Sequence[str] | None = None
-    ) -> None:
-        names = [str(number) for number in range(len(datasets))] if names is None else names
-        assert len(datasets) == len(weights) == len(names) >= 1
-        shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
-        check_shares(dict(zip(names, shares.tolist(), strict=True)))
-        self.datasets = datasets
-        self.names = names
-        self.seed = seed
-        self.context_length = datasets[0].context_length
-        self._borders = np.concatenate([[0.0], np.cumsum(shares)[:-1], [1.0]])
+    def __init__(self, source: TextSource, fraction: float = 0.04) -> None:
+        if not 0.0 < fraction < 1.0:
+            raise ValueError(f"fraction={fraction} must lie strictly between 0 and 1")
+        taken = source.validation_fraction
+        super().__init__(taken + fraction * (1 - taken))
+        self.source = source
+        self.fraction = fraction
+        self.has_answers = source.has_answers
+        self.answers_only = source.answers_only
 
-    def facts(self) -> dict[str, float]:
-        return {
-            f"{key}/{name}": value
-            for name, dataset in zip(self.names, self.datasets, strict=True)
-            for key, value in dataset.facts().items()
-        }
+    def describe(self) -> str:
+        return f"training text of {self.source.describe()}"
 
-    def samples(self, first_index: int, count: int) -> Batch:
-        sources, ranks = self.dealt(first_index, count)
-        rows, batches = [], []
-        for source, dataset in enumerate(self.datasets):
-            here = np.flatnonzero(sources == source)
-            if len(here):
-                rows.append(here)
-                batches.append(dataset.samples(int(ranks[here[0]]), len(here)))
-        return _merged(rows, batches)
+    def source_faults(self) -> list[tuple[str, str]]:
+        return [(f"source.{argument}", message) for argument, message in self.source.faults()]
 
-    def dealt(self, first_index: int, count: int) -> tuple[Ids, Ids]:
-        """(source, rank among that source's samples) of samples first_index and following, (count,) each."""
-        sources, ranks = np.empty((2, count), dtype=np.int64)
-        done = 0
-        while done < count:
-            block, skipped = divmod(first_index + done, BLOCK_SAMPLES)
-            taken = min(BLOCK_SAMPLES - skipped, count - done)
-            before, after = (np.floor(edge * BLOCK_SAMPLES * self._borders) for edge in (block, block + 1))
-            ends = (after - before).astype(np.int64)  # where in the block, before shuffling, each source ends
-            keys = derived_uint64(NUM_ROUNDS, "mixture", self.seed, block)
-            dealt = np.searchsorted(ends[1:], permuted(np.arange(BLOCK_SAMPLES), BLOCK_SAMPLES, keys), side="right")
-            for source in range(len(self.datasets)):
-                here = np.flatnonzero(dealt == source)
-                first_rank = int(before[source + 1] - before[source])
-                within = (here >= skipped) & (here < skipped + taken)
-                positions = here[within] - skipped + done
-                sources[positions] = source
-                ranks[positions] = first_rank + np.flatnonzero(within)
-            done += taken
-        return sources, ranks
+    def stamp(self) -> str | None:
+        stamp = self.source.stamp()
+        return None if stamp is None else f"dev {self.source.validation_fraction} {self.fraction} {stamp}"
 
+    def anchors(self) -> dict[str, float]:
+        return self.source.anchors()  # what is known of the source holds of any part of it
 
-def _merged(rows: list[Ids], batches: list[Batch]) -> Batch:
-    """One batch whose rows are those of `batches`, each in its position. No mask beside a mask means that all count."""
-    order = np.argsort(np.concatenate(rows))
-
-    def joined(name: str, absent: int) -> Any:
-        parts = [getattr(batch, name) for batch in batches]
-        if all(part is None for part in parts):
-            return None
-        kind = np.bool_ if name == "mask" else np.int64
-        shapes = [batch.inputs.shape for batch in batches]
-        filled = [np.full(s, absent, kind) if p is None else p for p, s in zip(parts, shapes, strict=True)]
-        return np.concatenate(filled)[order]
-
-    return Batch(joined("inputs", 0), joined("targets", 0), joined("mask", 1), joined("documents", 0))
-
-
-def check_shares(shares: Mapping[str, float]) -> None:
-    """Raise UserError where a source has too small a share of the samples, by name."""
-    for name, share in shares.items():
-        if share * BLOCK_SAMPLES < 2:
-            raise UserError(
-                f"weights: {name} has {share:.2g} of the samples; give it at least {2 / BLOCK_SAMPLES:.1e} of all, "
-                "or remove the source"
-            )
-
-
-def training_batches(
-    corpus: PreparedCorpus, context_length: int, order: Order, separate_documents: bool = False
-) -> Dataset:
-    """Training samples: of one source as `order` says, of several mixed by their weights.
-
-    separate_documents: attention and positions stay within documents (`Batch.documents`)
-
-    Where a source counts answers only, `Batch.mask` says so. Raises ValueError when a source is too short for a row.
-    """
-    datasets = [
-        order.dataset(part.train, context_length, separate_documents=separate_documents, answers_only=part.answers_only)
-        for part in corpus.parts
-    ]
-    if len(datasets) == 1:
-        return datasets[0]
-    return MixedDataset(datasets, [p.weight for p in corpus.parts], order.seed, [p.name for p in corpus.parts])
-
-
-def create_dataloaders(
-    corpus: PreparedCorpus,
-    context_length: int,
-    batch_size: int,
-    order: Order,
-    *,
-    separate_documents: bool = False,
-    validation_batch_size: int | None = None,
-    first_step: int = 0,
-) -> tuple[Iterator[Batch], dict[str, ValidationWindows]]:
-    """(endless training batches from first_step on, a repeatable validation pass for each source) of a corpus."""
-    train = training_batches(corpus, context_length, order, separate_documents)
-    validation = validation_batches(corpus, context_length, validation_batch_size or batch_size, separate_documents)
-    return train.batches(batch_size, first_step), validation
+    def documents(self) -> Iterator[Document]:
+        documents = self.source.documents()
+        taken = self.source.validation_fraction
+        first = list(islice(documents, 2))
+        if len(first) == 1:
+            text = first[0].text
+            yield Document(first[0].name, text[: int(len(text) * (1 - taken))])
+        else:
+            for document in chain(first, documents):
+                if hash_number(document_bytes(document)) >= taken:
+                    yield document
+        self.left_out = self.source.left_out

@@ -1,21 +1,61 @@
-"""Sampling order: what part of the token stream is the i-th training sample.
+"""Which tokens step n is trained on: batches, the sampling orders, and the mixing of several sources.
 
 An order is a pure function of (seed, index). Nothing is drawn from a generator with a state, so a resumed run, a run
 with another batch size and a run on several machines see the same samples in the same sequence.
 """
 
+import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from atomiclm.cli import UserError
-from atomiclm.data.batches import Batch, Dataset, Flags, Tokens, document_ids
-from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
-from atomiclm.data.shards import TokenShard
+from atomiclm.data.shards import Flags, Ids, PreparedCorpus, Tokens, TokenShard
 
-_MOST_REPEATED = 2**20
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Rows of tokens and what should follow each of them.
+
+    inputs: (batch, time) int64
+    targets: (batch, time) int64, the token after each input
+    mask: (batch, time) bool, True where the target counts; None: all count
+    documents: (batch, time) int64, inputs of one row with equal ids may attend to each other, and positions count
+        from the first of them; None: each row is one document
+    """
+
+    inputs: Ids
+    targets: Ids
+    mask: Flags | None = None
+    documents: Ids | None = None
+
+
+class Dataset(ABC):
+    """Training samples in a fixed sequence: a pure function of the index, so that resuming needs the step alone.
+
+    context_length: tokens a sample feeds to the model
+    """
+
+    context_length: int
+
+    @abstractmethod
+    def samples(self, first_index: int, count: int) -> Batch:
+        """Samples first_index, first_index + 1, ... (count of them), one a row."""
+
+    def facts(self) -> dict[str, float]:
+        """Figures worth reporting of how the corpus was cut into rows; by default none."""
+        return {}
+
+    def batch(self, step: int, batch_size: int) -> Batch:
+        """Samples step * batch_size and following. Steps count from 0.
+
+        The samples of step s at batch size 2 B are those of steps 2 s and 2 s + 1 at B.
+        """
+        return self.samples(step * batch_size, batch_size)
 
 
 @dataclass(eq=False)
@@ -35,8 +75,30 @@ class Order(ABC):
         """
 
 
+def training_batches(
+    corpus: PreparedCorpus, context_length: int, order: Order, separate_documents: bool = False
+) -> Dataset:
+    """Training samples: of one source as `order` says, of several mixed by their weights.
+
+    separate_documents: attention and positions stay within documents (`Batch.documents`)
+
+    Where a source counts answers only, `Batch.mask` says so. Raises ValueError when a source is too short for a row.
+    """
+    datasets = [
+        order.dataset(part.train, context_length, separate_documents=separate_documents, answers_only=part.answers_only)
+        for part in corpus.parts
+    ]
+    if len(datasets) == 1:
+        return datasets[0]
+    return MixedDataset(datasets, [p.weight for p in corpus.parts], order.seed, [p.name for p in corpus.parts])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Windows of the stream, wherever documents begin and end.
+
+
 class WindowOrder(Order):
-    """Base of the orders whose samples are windows of the stream, wherever documents begin and end."""
+    """Base of the orders whose samples are windows of the stream."""
 
     def dataset(
         self, shard: TokenShard, context_length: int, *, separate_documents: bool, answers_only: bool
@@ -50,7 +112,7 @@ class WindowOrder(Order):
         )
 
     @abstractmethod
-    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
         """(count,) positions where samples first_index, first_index + 1, ... begin in a stream of num_tokens.
 
         A sample is context_length inputs and as many targets, one further on: context_length + 1 tokens.
@@ -64,7 +126,6 @@ class ShuffledWindows(WindowOrder):
     With T = context_length and N = num_tokens, an epoch has W = max(1, floor((N - 1) / T) - 1) windows, one fewer than
     would fit, laid end to end from an offset drawn anew each epoch from 0 .. N - 1 - W T. So the borders of the windows
     move from epoch to epoch, and less than 2 T tokens of the stream's ends are left out, other ones each time.
-    Memory is O(1) in N: see `permutation.py`.
     """
 
     def windows_per_epoch(self, num_tokens: int, context_length: int) -> int:
@@ -72,7 +133,7 @@ class ShuffledWindows(WindowOrder):
         check_stream(num_tokens, context_length)
         return max(1, (num_tokens - 1) // context_length - 1)
 
-    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
         size = self.windows_per_epoch(num_tokens, context_length)
         num_offsets = num_tokens - size * context_length
         indices = np.arange(first_index, first_index + count, dtype=np.int64)
@@ -92,7 +153,7 @@ class RandomWindows(WindowOrder):
     N - T possible starts; the bias of the modulo is below (N - T) / 2^64.
     """
 
-    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
         check_stream(num_tokens, context_length)
         block, skipped = divmod(first_index, 4)  # the counter advances once in four numbers
         generator = np.random.Philox(key=derived_uint64(2, "random", self.seed), counter=[block, 0, 0, 0])
@@ -110,15 +171,13 @@ class RepeatedWindows(WindowOrder):
     num_windows: int = 4
 
     def __post_init__(self) -> None:
-        if self.num_windows < 1:
-            raise ValueError(f"num_windows: {self.num_windows} is not positive; give at least 1")
-        if self.num_windows > _MOST_REPEATED:
+        if not 1 <= self.num_windows <= 1 << 20:
             raise ValueError(
-                f"num_windows: {self.num_windows} is more than {_MOST_REPEATED:,}, which are all drawn for every "
-                "batch; give less, or use trainer/order=random"
+                f"num_windows: {self.num_windows} is not between 1 and {1 << 20:,}; all are drawn for every batch, "
+                "and trainer/order=random repeats none"
             )
 
-    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> npt.NDArray[np.int64]:
+    def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
         windows = RandomWindows(self.seed).starts(0, self.num_windows, num_tokens, context_length)
         return windows[(first_index + np.arange(count)) % self.num_windows]
 
@@ -156,6 +215,11 @@ class TextDataset(Dataset):
         )
 
 
+def document_ids(inputs: Ids, separator: int) -> Ids:
+    """(batch, time) which document of its row each input lies in, counted at the separators that begin documents."""
+    return np.cumsum(inputs == separator, axis=1, dtype=np.int64)
+
+
 def check_stream(num_tokens: int, context_length: int) -> None:
     """Raise ValueError when not even one sample fits."""
     if context_length < 1:
@@ -165,3 +229,129 @@ def check_stream(num_tokens: int, context_length: int) -> None:
             f"context_length={context_length} needs {context_length + 1} tokens, the corpus has {num_tokens}; "
             f"set a context_length of at most {max(1, num_tokens - 1)}, or use a larger corpus"
         )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Several sources.
+
+BLOCK_SAMPLES = 4096
+"""Samples that `MixedDataset` deals at a time."""
+
+
+class MixedDataset(Dataset):
+    """Samples of several datasets, interleaved at random in the proportion of their weights.
+
+    datasets: one a source; each is walked through in its own sequence, epoch after epoch, whatever the others do
+    weights: shares of the samples, positive; only their ratios count
+    seed: which of the equally likely interleavings
+    names: of the sources, for `facts`
+
+    Samples are dealt in blocks of B = 4096. With W_s the sum of the weights before source s (of a total of 1), source s
+    gets n_s(b) = (floor((b + 1) B W_{s+1}) - floor(b B W_{s+1})) - (floor((b + 1) B W_s) - floor(b B W_s)) samples of
+    block b, in an order drawn from (seed, b). So after any number of blocks its count is within 1 of its share, which
+    sample i is depends on (seed, i) alone, and finding it costs one block, however large i is. (Independent draws
+    would have the same shares on average, with a spread that adds noise to a comparison, and a memory of all before.)
+    """
+
+    def __init__(
+        self, datasets: Sequence[Dataset], weights: Sequence[float], seed: int, names: Sequence[str] = ()
+    ) -> None:
+        shares = np.asarray(weights, dtype=np.float64) / np.sum(weights)
+        self.datasets = datasets
+        self.names = names
+        self.seed = seed
+        self.context_length = datasets[0].context_length
+        self._borders = np.concatenate([[0.0], np.cumsum(shares)[:-1], [1.0]])
+
+    def facts(self) -> dict[str, float]:
+        return {
+            f"{key}/{name}": value
+            for name, dataset in zip(self.names, self.datasets, strict=True)
+            for key, value in dataset.facts().items()
+        }
+
+    def samples(self, first_index: int, count: int) -> Batch:
+        sources, ranks = self.dealt(first_index, count)
+        parts = []
+        for source, dataset in enumerate(self.datasets):
+            rows = np.flatnonzero(sources == source)
+            if len(rows):
+                parts.append((rows, dataset.samples(int(ranks[rows[0]]), len(rows))))
+
+        def joined(name: str, absent: int | bool) -> Any:
+            if all(getattr(batch, name) is None for _, batch in parts):
+                return None
+            whole = np.full((count, self.context_length), absent)
+            for rows, batch in parts:
+                if (part := getattr(batch, name)) is not None:
+                    whole[rows] = part
+            return whole
+
+        # No mask beside a mask means that all targets count.
+        return Batch(joined("inputs", 0), joined("targets", 0), joined("mask", True), joined("documents", 0))
+
+    def dealt(self, first_index: int, count: int) -> tuple[Ids, Ids]:
+        """(source, rank among that source's samples) of samples first_index and following, (count,) each."""
+        sources, ranks = np.empty((2, count), dtype=np.int64)
+        done = 0
+        while done < count:
+            block, skipped = divmod(first_index + done, BLOCK_SAMPLES)
+            taken = min(BLOCK_SAMPLES - skipped, count - done)
+            before, after = (np.floor(edge * BLOCK_SAMPLES * self._borders) for edge in (block, block + 1))
+            ends = (after - before).astype(np.int64)  # where in the block, before shuffling, each source ends
+            keys = derived_uint64(NUM_ROUNDS, "mixture", self.seed, block)
+            dealt = np.searchsorted(ends[1:], permuted(np.arange(BLOCK_SAMPLES), BLOCK_SAMPLES, keys), side="right")
+            for source in range(len(self.datasets)):
+                here = np.flatnonzero(dealt == source)
+                first_rank = int(before[source + 1] - before[source])
+                within = (here >= skipped) & (here < skipped + taken)
+                positions = here[within] - skipped + done
+                sources[positions] = source
+                ranks[positions] = first_rank + np.flatnonzero(within)
+            done += taken
+        return sources, ranks
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A pseudo-random permutation of range(size) that is computed, not stored. A Feistel network permutes the numbers of 2h
+# bits whatever its round function is; those that fall outside range(size) are sent through again until they fall
+# inside ("cycle walking": Black and Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002). The domain is less
+# than four times `size`, so an index walks less than four steps on average. (Not every permutation is equally likely: a
+# Feistel network's are even. Where each number lands is uniform, which is what a sampling order needs.)
+
+NUM_ROUNDS = 8  # 4 are enough in theory (Luby and Rackoff 1988); small domains want more
+
+
+def derived_uint64(count: int, *parts: int | str) -> npt.NDArray[np.uint64]:
+    """(count,) numbers of 64 bits that depend on `parts` alone, whatever the machine and the NumPy version."""
+    raw = hashlib.shake_256(repr(parts).encode()).digest(8 * count)
+    return np.frombuffer(raw, dtype="<u8").astype(np.uint64)
+
+
+def permuted(indices: Ids, size: int, keys: npt.NDArray[np.uint64]) -> Ids:
+    """The images (count,) of `indices` (count,) under the permutation of range(size) that `keys` (rounds,) pick."""
+    assert len(indices) == 0 or (indices.min() >= 0 and indices.max() < size)
+    half_bits = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
+    values = _feistel(indices.astype(np.uint64), half_bits, keys)
+    outside = np.flatnonzero(values >= size)
+    while len(outside):
+        values[outside] = _feistel(values[outside], half_bits, keys)
+        outside = outside[values[outside] >= size]
+    return values.astype(np.int64)
+
+
+def _feistel(
+    values: npt.NDArray[np.uint64], half_bits: np.uint64, keys: npt.NDArray[np.uint64]
+) -> npt.NDArray[np.uint64]:
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    left, right = values >> half_bits, values & mask
+    for key in keys:
+        left, right = right, left ^ (_mixed(right ^ key) & mask)
+    return (left << half_bits) | right
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Scatter 64 bits: the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014, Stafford's variant 13)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))

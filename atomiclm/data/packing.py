@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from atomiclm.data.batches import Batch, Dataset, Flags, Ids, Tokens
-from atomiclm.data.order import Order
-from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
-from atomiclm.data.shards import TokenShard
+from atomiclm.data.order import NUM_ROUNDS, Batch, Dataset, Order, derived_uint64, permuted
+from atomiclm.data.shards import Flags, Ids, Tokens, TokenShard
 
 
-def best_fit(lengths: npt.NDArray[np.int64], capacity: int) -> npt.NDArray[np.int64]:
+def best_fit(lengths: Ids, capacity: int) -> Ids:
     """(len(lengths),) the row of each piece: best-fit decreasing.
 
     Pieces go in from the longest to the shortest (equally long ones in their order), each into the row with the least
@@ -73,14 +70,13 @@ class PackedDataset(Dataset):
     counted: Flags | None = None
 
     def __post_init__(self) -> None:
-        if self.context_length < 1:
-            raise ValueError(f"context_length must be at least 1, it is {self.context_length}")
-        if len(self.tokens) == 0 or self.tokens[0] != self.separator:
-            raise ValueError(
-                f"tokens must begin with the separator {self.separator}, which stands before each document; "
-                "a stream without separators can only be cut into windows: trainer/order=shuffled"
-            )
-        starts, lengths = _pieces(self.tokens == self.separator, self.context_length)
+        assert self.tokens[0] == self.separator, "a separator stands before each document"
+        starts = np.flatnonzero(self.tokens == self.separator)
+        lengths = np.diff(starts, append=len(self.tokens))
+        counts = -(-lengths // self.context_length)  # pieces of each document
+        cuts = (np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)) * self.context_length
+        starts, lengths = np.repeat(starts, counts) + cuts, np.repeat(lengths, counts) - cuts
+        lengths = np.minimum(lengths, self.context_length)
         rows = best_fit(lengths, self.context_length)
         by_row = np.lexsort((starts, rows))
         self._starts, self._lengths = starts[by_row], lengths[by_row]
@@ -97,7 +93,6 @@ class PackedDataset(Dataset):
         return {"padding_share": padding_share, "rows_per_epoch": self.rows_per_epoch}
 
     def samples(self, first_index: int, count: int) -> Batch:
-        """See Dataset. Always with a mask."""
         size = self.rows_per_epoch
         indices = np.arange(first_index, first_index + count, dtype=np.int64)
         rows = np.empty(count, dtype=np.int64)
@@ -129,16 +124,6 @@ class PackedDataset(Dataset):
                 documents[index, to] = number
                 column += length
         return Batch(inputs, targets, mask, documents if self.separate_documents else None)
-
-
-def _pieces(begins: Flags, capacity: int) -> tuple[Ids, Ids]:
-    """(starts, lengths) of the documents that begin at those tokens, longer ones than capacity cut, in stream order."""
-    starts = np.flatnonzero(begins)
-    lengths = np.diff(starts, append=len(begins))
-    counts = -(-lengths // capacity)
-    numbers = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)  # of each piece in its document
-    cut = numbers * capacity
-    return np.repeat(starts, counts) + cut, np.minimum(np.repeat(lengths, counts) - cut, capacity)
 
 
 class BestFit(Order):

@@ -10,14 +10,23 @@ from typing import Any
 import numpy as np
 
 from atomiclm.cache_folder import default_cache_dir
-from atomiclm.data.batches import Flags
+from atomiclm.cli import UserError
 from atomiclm.data.cache import Meter, Progress, built_once, content_key, silent
-from atomiclm.data.corpus import END_OF_TEXT, CorpusPart, PreparedCorpus, TrainableTokenizer, check_separator
-from atomiclm.data.reading import FORMAT, SourceText
-from atomiclm.data.shards import ShardWriter, TokenShard, check_manifest, open_shard, token_dtype
+from atomiclm.data.shards import (
+    CorpusPart,
+    Flags,
+    PreparedCorpus,
+    ShardWriter,
+    Split,
+    TrainableTokenizer,
+    Written,
+    open_shards,
+    token_dtype,
+)
 from atomiclm.data.source import CorpusSource
-from atomiclm.data.split import Split, hash_number, split_document
+from atomiclm.data.split import FORMAT, SourceText, hash_number, split_document
 
+END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 TOKENIZER_FILE = "tokenizer.json"
 PIECE_CHARACTERS = 1 << 18
 
@@ -36,7 +45,7 @@ def prepare[T: TrainableTokenizer](
 ) -> PreparedCorpus[T]:
     """The corpus, split and tokenized, from the cache or built into it.
 
-    source: what to read, once; documents are streamed, by way of a temporary file in the cache folder
+    source: what to read; documents are streamed
     tokenizer: says what to train; it is not touched itself (`PreparedCorpus.tokenizer` is a trained copy)
     cache_dir: default `default_cache_dir()`
     progress: called with what is being done, and with a damaged cache that is rebuilt
@@ -52,7 +61,7 @@ def prepare[T: TrainableTokenizer](
     join an answer with other text, and a cache folder that may not be written to.
     """
     report = silent if progress is None else progress
-    root = cache_dir if cache_dir is not None else default_cache_dir()
+    root = cache_dir or default_cache_dir()
     check_separator(tokenizer)
     texts = [SourceText(part, root, report) for part in source.parts()]
     identity = _identity(texts)
@@ -85,10 +94,13 @@ def prepare[T: TrainableTokenizer](
 
     folder = root / "shards" / content_key(**identity, tokenizer=trained.digest())
     manifest = built_once(folder, write_shards, report)
-    known = {**identity, "tokenizer": {"digest": trained.digest(), "vocab_size": trained.vocab_size}}
-    known["separator"] = trained.special_tokens[END_OF_TEXT]
-    check_manifest(folder, manifest, known, [text.part.name for text in texts])
-    train, validation = (open_shard(folder, split, manifest) for split in ("train", "validation"))
+    has_answers = {text.part.name: text.source.has_answers for text in texts}
+    train, training = open_shards(folder, "train", manifest, has_answers)
+    validation, held_out = open_shards(folder, "validation", manifest, has_answers)
+    parts = [
+        CorpusPart(part.name, part.weight, part.source.answers_only, training[part.name], held_out[part.name])
+        for part in source.parts()
+    ]
     left_out = sum(text.survey.left_out for text in texts)
     return PreparedCorpus(
         tokenizer=trained,
@@ -96,7 +108,7 @@ def prepare[T: TrainableTokenizer](
         validation=validation,
         manifest={**manifest, "source": source.describe(), "left_out": left_out},
         folder=folder,
-        parts=tuple(_parts(texts, train, validation, manifest)),
+        parts=tuple(parts),
         anchors={
             f"{anchor}/{text.part.name}" if text.part.name else anchor: bits
             for text in texts
@@ -105,50 +117,39 @@ def prepare[T: TrainableTokenizer](
     )
 
 
+def check_separator(tokenizer: TrainableTokenizer) -> None:
+    """Raise UserError unless the tokenizer has the special token that separates documents."""
+    if END_OF_TEXT not in tokenizer.special_tokens:
+        raise UserError(
+            f"special_tokens: {sorted(tokenizer.special_tokens)} must hold {END_OF_TEXT!r}, which separates documents; "
+            "add it"
+        )
+
+
 def corpus_sha256(source: CorpusSource, cache_dir: Path | None = None) -> str:
     """The hash by which `prepare` knows the text of a corpus, without preparing it: from the stamp of its files where
     they have one, else by reading them. Raises ValueError for faults of the source.
     """
-    root = cache_dir if cache_dir is not None else default_cache_dir()
-    texts = [SourceText(part, root, silent, survey_only=True) for part in source.parts()]
+    texts = [SourceText(part, cache_dir or default_cache_dir(), silent) for part in source.parts()]
     return str(_identity(texts)["corpus_sha256"])
 
 
 def _identity(texts: Sequence[SourceText]) -> dict[str, Any]:
     """What decides the text of both splits: of one source its facts, of several those of each and a digest of all."""
-    facts = [
-        {
+    facts = {
+        text.part.name: {
             "corpus_sha256": text.survey.sha256,
             "split": {"rule": text.survey.rule, "validation_fraction": text.source.validation_fraction},
         }
         for text in texts
-    ]
+    }
     if len(texts) == 1:
-        return {"format": FORMAT, **facts[0]}
-    names = [text.part.name for text in texts]
+        return {"format": FORMAT, **facts[texts[0].part.name]}
     return {
         "format": FORMAT,
         "corpus_sha256": content_key(sources=[text.survey.sha256 for text in texts]),
-        "split": {"rule": "of each source", "sources": dict(zip(names, facts, strict=True))},
+        "split": {"rule": "of each source", "sources": facts},
     }
-
-
-def _parts(
-    texts: Sequence[SourceText], train: TokenShard, validation: TokenShard, manifest: dict[str, Any]
-) -> Iterator[CorpusPart]:
-    """Each source's stretch of the shards."""
-    first_train = first_validation = 0
-    for text in texts:
-        facts, has_answers = manifest["parts"][text.part.name], text.source.has_answers
-        yield CorpusPart(
-            name=text.part.name,
-            weight=text.part.weight,
-            answers_only=text.source.answers_only,
-            train=train.part(first_train, facts["train"], has_answers),
-            validation=validation.part(first_validation, facts["validation"], has_answers),
-        )
-        first_train += facts["train"]["tokens"]
-        first_validation += facts["validation"]["tokens"]
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -201,11 +202,13 @@ def _encode(
         writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
         by_part = {}
         for text in texts:
-            for writer in writers.values():
-                writer.begin_source()
-            _encode_source(text, tokenizer, writers, meter)
-            facts = by_part[text.part.name] = {split: writer.source.facts() for split, writer in writers.items()}
-            assert sum(count["bytes"] for count in facts.values()) == text.survey.num_bytes
+            train.source, validation.source = Written(), Written()
+            for batch in _batched(_pieces(text, meter)):
+                rows = tokenizer.encode_arrays([raw for _, raw, _, _ in batch])
+                for (split, raw, answers, begins_document), ids in zip(batch, rows, strict=True):
+                    writers[split].write(ids, raw, answers, begins_document)
+            by_part[text.part.name] = {split: writer.source.facts() for split, writer in writers.items()}
+            assert train.source.bytes + validation.source.bytes == text.survey.num_bytes
         whole: dict[str, Any] = {split: writer.whole.facts() for split, writer in writers.items()}
     return {
         "num_documents": sum(text.survey.num_documents for text in texts),
@@ -218,30 +221,11 @@ def _encode(
     }
 
 
-def _encode_source(
-    text: SourceText, tokenizer: TrainableTokenizer, writers: Mapping[Split, ShardWriter], meter: Meter
-) -> None:
-    waiting: list[tuple[ShardWriter, bytes, Flags | None, bool]] = []
-    size = 0
-    for piece in _source_pieces(text, writers, meter):
-        waiting.append(piece)
-        size += len(piece[1])
-        if size >= PIECE_CHARACTERS:
-            _write(waiting, tokenizer)
-            waiting, size = [], 0
-    _write(waiting, tokenizer)
+Piece = tuple[Split, bytes, Flags | None, bool]
+"""A stretch of a document that is encoded by itself, and what `ShardWriter.write` is to know of it."""
 
 
-def _write(waiting: list[tuple[ShardWriter, bytes, Flags | None, bool]], tokenizer: TrainableTokenizer) -> None:
-    ids = tokenizer.encode_arrays([raw for _, raw, _, _ in waiting])
-    for (writer, raw, answers, begins_document), row in zip(waiting, ids, strict=True):
-        writer.write(row, raw, answers, begins_document)
-
-
-def _source_pieces(
-    text: SourceText, writers: Mapping[Split, ShardWriter], meter: Meter
-) -> Iterator[tuple[ShardWriter, bytes, Flags | None, bool]]:
-    """Parts of documents that are encoded by themselves, and what `ShardWriter.write` is to know of them."""
+def _pieces(text: SourceText, meter: Meter) -> Iterator[Piece]:
     for document, raw in text.documents(meter):
         answers = np.zeros(len(raw), dtype=np.bool_) if text.source.has_answers else None
         if answers is not None:
@@ -253,7 +237,20 @@ def _source_pieces(
                 data = piece.encode()
                 stretch = None if answers is None else answers[done_bytes : done_bytes + len(data)]
                 done_bytes += len(data)
-                yield writers[split], data, stretch, number == 0
+                yield split, data, stretch, number == 0
+
+
+def _batched(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """Pieces to encode at once, of `PIECE_CHARACTERS` bytes or somewhat more."""
+    batch: list[Piece] = []
+    size = 0
+    for piece in stream:
+        batch.append(piece)
+        size += len(piece[1])
+        if size >= PIECE_CHARACTERS:
+            yield batch
+            batch, size = [], 0
+    yield batch
 
 
 def pieces(text: str, size: int = PIECE_CHARACTERS) -> Iterator[str]:

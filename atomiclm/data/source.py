@@ -1,10 +1,16 @@
 """What a text source is: documents in a fixed order, quick checks, and a stamp that tells whether anything changed."""
 
+import hashlib
+import json
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from atomiclm.cli import UserError
+
+SETTLED_SECONDS = 2.0  # the coarsest clock of a file system in use (FAT: 2 s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,14 @@ class TextSource(CorpusSource):
         """What `faults` reports beyond the validation fraction; by default nothing."""
         return []
 
+    def fraction_faults(self) -> list[tuple[str, str]]:
+        """The fault of a validation fraction outside (0, 1), if it is."""
+        fraction = self.validation_fraction
+        rule = f"must lie strictly between 0 and 1, it is {fraction}; 0.1 holds out a tenth of the corpus"
+        return [] if 0.0 < fraction < 1.0 else [("validation_fraction", rule)]
+
     def faults(self) -> list[tuple[str, str]]:
-        return fraction_faults(self.validation_fraction) + self.source_faults()
+        return self.fraction_faults() + self.source_faults()
 
     def stamp(self) -> str | None:
         """A text that changes whenever the documents may have changed, found without reading them; None: read them."""
@@ -101,13 +113,20 @@ class SourcePart:
     prefix: str
 
 
-def fraction_faults(validation_fraction: float) -> list[tuple[str, str]]:
-    """The fault of a validation fraction outside (0, 1), if it is."""
-    if 0.0 < validation_fraction < 1.0:
-        return []
-    return [
-        (
-            "validation_fraction",
-            f"must lie strictly between 0 and 1, it is {validation_fraction}; 0.1 holds out a tenth of the corpus",
+def stamp_of(files: Sequence[tuple[str, Path]], *settings: str) -> str | None:
+    """sha256 over the settings and, of each file, its name, device, inode, size, mtime and ctime.
+
+    None when a file was touched in the last two seconds: it could change again within one tick of the file system's
+    clock, and then nothing but reading would tell ("racily clean" in git's index, git-scm.com/docs/racy-git).
+    """
+    newest = 0
+    entries: list[tuple[str | int, ...]] = []
+    for name, path in files:
+        now = path.stat()
+        newest = max(newest, now.st_mtime_ns, now.st_ctime_ns)
+        entries.append(
+            (name, str(path.absolute()), now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
         )
-    ]
+    if newest > time.time_ns() - int(SETTLED_SECONDS * 1e9):
+        return None
+    return hashlib.sha256(json.dumps([settings, entries]).encode()).hexdigest()

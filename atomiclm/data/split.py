@@ -1,4 +1,4 @@
-"""Which documents, or which part of the only document, are held out: for validation, or to choose settings on.
+"""The text of a source, surveyed and split: what is held out, for validation or to choose settings on.
 
 Several documents: a document is held out when the first 53 bits of the sha256 of its UTF-8 bytes, read as a number in
 [0, 1), are less than `validation_fraction`. Each document decides for itself, so adding or removing one moves no
@@ -7,16 +7,20 @@ characters are for training and the rest for validation, as char-rnn and nanoGPT
 changes between one document and two; the manifest says which one applied.)
 """
 
+import contextlib
 import hashlib
+import json
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain, islice
-from typing import Literal
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from atomiclm.data.source import Document, SourceError, TextSource
+from atomiclm.atomic_io import read_json, write_atomic
+from atomiclm.data.cache import Meter, Progress, content_key
+from atomiclm.data.shards import Split
+from atomiclm.data.source import Document, SourceError, SourcePart, TextSource
 
-Split = Literal["train", "validation"]
+FORMAT = 2  # of everything below the cache folder, and of how text is read: part of every key
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,7 @@ class Survey:
     sha256: over every document's length (8 bytes, little-endian) and UTF-8 bytes, and its answers if any, in order
     lowest, highest: the extremes of the documents' hash numbers in [0, 1)
     characters: of the only document; 0 when there are several
+    left_out: documents that the source passed over, by its own rule
     """
 
     sha256: str
@@ -56,27 +61,30 @@ def hash_number(raw: bytes) -> float:
     return (int.from_bytes(hashlib.sha256(raw).digest()[:8], "big") >> 11) / 2**53
 
 
-def digest_document(digest: "hashlib._Hash", document: Document, raw: bytes) -> None:
-    """Feed all that a document is to `digest`, so that equal digests mean equal corpora."""
-    digest.update(len(raw).to_bytes(8, "little"))
-    digest.update(raw)
-    if document.answers:
-        digest.update(repr(document.answers).encode())
-
-
-def survey(documents: Iterable[tuple[Document, bytes]]) -> Survey:
-    """Read all documents once."""
+def survey(source: TextSource, meter: Meter) -> Survey:
+    """Read all documents of a source once."""
     digest = hashlib.sha256()
     num_bytes = num_documents = characters = 0
     lowest, highest = 1.0, 0.0
-    for document, raw in documents:
-        digest_document(digest, document, raw)
+    for document in source.documents():
+        raw = document_bytes(document)
+        _digest_document(digest, document, raw)
         number = hash_number(raw)
         lowest, highest = min(lowest, number), max(highest, number)
         num_bytes += len(raw)
         num_documents += 1
         characters = len(document.text) if num_documents == 1 else 0
-    return Survey(digest.hexdigest(), num_bytes, num_documents, lowest, highest, characters, left_out=0)
+        meter.add(len(raw))
+    meter.finish()
+    return Survey(digest.hexdigest(), num_bytes, num_documents, lowest, highest, characters, source.left_out)
+
+
+def _digest_document(digest: "hashlib._Hash", document: Document, raw: bytes) -> None:
+    """Feed all that a document is to `digest`, so that equal digests mean equal corpora."""
+    digest.update(len(raw).to_bytes(8, "little"))
+    digest.update(raw)
+    if document.answers:
+        digest.update(repr(document.answers).encode())
 
 
 def split_document(document: Document, raw: bytes, found: Survey, fraction: float) -> Iterator[tuple[Split, str]]:
@@ -104,11 +112,12 @@ def check_split(found: Survey, fraction: float) -> None:
         )
     if found.lowest < fraction <= found.highest:
         return
-    empty, extreme = ("validation", found.lowest) if fraction <= found.lowest else ("training", found.highest)
+    empty, extreme, number = "training", "highest", found.highest
+    if fraction <= found.lowest:
+        empty, extreme, number = "validation", "lowest", found.lowest
     message = (
         f"the {empty} split is empty: by a hash of its content each of the {found.num_documents} documents goes to "
-        f"validation when its number is below {fraction}, and the {'lowest' if empty == 'validation' else 'highest'} "
-        f"is {extreme:.4f}; "
+        f"validation when its number is below {fraction}, and the {extreme} is {number:.4f}; "
     )
     if found.lowest < found.highest:
         nearest = math.ceil(found.lowest * 1000 + 1) / 1000 if empty == "validation" else 1.0
@@ -116,51 +125,59 @@ def check_split(found: Survey, fraction: float) -> None:
     raise SourceError("validation_fraction", message + "join the documents into one file, which is cut by position")
 
 
-class DevSplit(TextSource):
-    """Another source without its validation text, and with some of its training text held out in its place.
+class SourceText:
+    """The text of one source of a corpus.
 
-    A learning rate chosen by the validation loss flatters the arm it is chosen for. Trials therefore see the corpus
-    through this: what `source` holds out is not there at all, neither to train on nor to be scored on, and of the rest
-    `fraction` is held out. Documents are chosen by their hash number h as ever, with v = source.validation_fraction:
-    h < v is gone, v <= h < v + fraction (1 - v) is the dev split. Of a single document, the training part is the
-    document, and the last v + fraction (1 - v) of that is held out.
-
-    source: the corpus that the study reports on; not a mixture, whose sources are each wrapped by themselves
-    fraction: share of its training documents held out, strictly between 0 and 1
+    survey: what the text is. Of files that have a stamp it is remembered below `root`, and they are not read for it
     """
 
-    def __init__(self, source: TextSource, fraction: float = 0.04) -> None:
-        if not 0.0 < fraction < 1.0:
-            raise ValueError(f"fraction={fraction} must lie strictly between 0 and 1")
-        taken = source.validation_fraction
-        super().__init__(taken + fraction * (1 - taken))
-        self.source = source
-        self.fraction = fraction
-        self.has_answers = source.has_answers
-        self.answers_only = source.answers_only
+    def __init__(self, part: SourcePart, root: Path, progress: Progress) -> None:
+        self.part = part
+        self.source = part.source
+        try:
+            for argument, message in part.source.fraction_faults():
+                raise SourceError(argument, message)
+            self._stamp = part.source.stamp()
+            self._memory = root / "surveys" / f"{content_key(stamp=self._stamp, format=FORMAT)}.json"
+            self.survey = self._remembered() or self._surveyed(progress)
+            check_split(self.survey, self.source.validation_fraction)
+        except SourceError as error:  # let it name the whole path of the argument
+            raise SourceError(f"{part.prefix}{error.argument}", error.message) from error
 
-    def describe(self) -> str:
-        return f"training text of {self.source.describe()}"
+    @property
+    def training_bytes(self) -> float:
+        """About how many bytes are not held out."""
+        return self.survey.num_bytes * (1 - self.source.validation_fraction)
 
-    def source_faults(self) -> list[tuple[str, str]]:
-        return [(f"source.{argument}", message) for argument, message in self.source.faults()]
+    def documents(self, meter: Meter) -> Iterator[tuple[Document, bytes]]:
+        """Each document and its UTF-8 bytes.
 
-    def stamp(self) -> str | None:
-        stamp = self.source.stamp()
-        return None if stamp is None else f"dev {self.source.validation_fraction} {self.fraction} {stamp}"
+        Raises SourceError at the end if they are not those of the survey: what was made of them is void.
+        """
+        digest = hashlib.sha256()
+        for document in self.source.documents():
+            raw = document_bytes(document)
+            _digest_document(digest, document, raw)
+            yield document, raw
+            meter.add(len(raw))
+        if digest.hexdigest() != self.survey.sha256:
+            self._memory.unlink(missing_ok=True)
+            changed = f"the corpus ({self.source.describe()}) changed while it was being prepared; run again"
+            raise SourceError(f"{self.part.prefix}path", changed)
 
-    def anchors(self) -> dict[str, float]:
-        return self.source.anchors()  # what is known of the source holds of any part of it
+    def _remembered(self) -> Survey | None:
+        """The survey of files with the same stamp."""
+        if self._stamp is None:
+            return None
+        try:
+            return Survey(**read_json(self._memory))
+        except (OSError, ValueError, TypeError):
+            return None  # not there, or damaged: the corpus is read, which is always right
 
-    def documents(self) -> Iterator[Document]:
-        documents = self.source.documents()
-        taken = self.source.validation_fraction
-        first = list(islice(documents, 2))
-        if len(first) == 1:
-            text = first[0].text
-            yield Document(first[0].name, text[: int(len(text) * (1 - taken))])
-        else:
-            for document in chain(first, documents):
-                if hash_number(document_bytes(document)) >= taken:
-                    yield document
-        self.left_out = self.source.left_out
+    def _surveyed(self, progress: Progress) -> Survey:
+        found = survey(self.source, Meter(progress, "reading", 0))
+        if self._stamp is not None and self.source.stamp() == self._stamp:
+            with contextlib.suppress(OSError):  # a read-only cache: only reading again is spared by this file
+                self._memory.parent.mkdir(parents=True, exist_ok=True)
+                write_atomic(self._memory, json.dumps(asdict(found)).encode())
+        return found

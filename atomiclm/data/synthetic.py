@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from atomiclm.data.permutation import derived_uint64
+from atomiclm.data.order import derived_uint64
 from atomiclm.data.source import Document, TextSource
 
 GENERATOR = 1  # version of the text: to be raised when any source here writes another text for equal settings

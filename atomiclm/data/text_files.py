@@ -2,20 +2,16 @@
 
 import fnmatch
 import glob
-import hashlib
-import json
 import os
 import stat
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from atomiclm.data.file_formats import READABLE, FileKind, check_file, file_kind, read_documents
-from atomiclm.data.source import Document, SourceError, TextSource
+from atomiclm.data.source import Document, SourceError, TextSource, stamp_of
 
 QUICK_CHECK_BYTES = 64 << 20  # what `faults` reads at most, about a fifth of a second; `prepare` reads the rest
-SETTLED_SECONDS = 2.0  # the coarsest clock of a file system in use (FAT: 2 s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +175,3 @@ def _fits(names: tuple[str, ...], parts: tuple[str, ...]) -> bool:
     if parts[0] == "**":
         return any(_fits(names[skipped:], parts[1:]) for skipped in range(len(names) + 1))
     return bool(names) and fnmatch.fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
-
-
-def stamp_of(files: Sequence[tuple[str, Path]], *settings: str) -> str | None:
-    """sha256 over the settings and, of each file, its name, device, inode, size, mtime and ctime.
-
-    None when a file was touched in the last two seconds: it could change again within one tick of the file system's
-    clock, and then nothing but reading would tell ("racily clean" in git's index, git-scm.com/docs/racy-git).
-    """
-    newest = 0
-    entries: list[tuple[str | int, ...]] = []
-    for name, path in files:
-        now = path.stat()
-        newest = max(newest, now.st_mtime_ns, now.st_ctime_ns)
-        entries.append(
-            (name, str(path.absolute()), now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
-        )
-    if newest > time.time_ns() - int(SETTLED_SECONDS * 1e9):
-        return None
-    return hashlib.sha256(json.dumps([settings, entries]).encode()).hexdigest()

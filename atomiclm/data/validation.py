@@ -18,9 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from atomiclm.cli import UserError
-from atomiclm.data.batches import Batch, Tokens, document_ids
-from atomiclm.data.corpus import CorpusPart, PreparedCorpus
+from atomiclm.data.order import Batch, document_ids
 from atomiclm.data.packing import PackedDataset
+from atomiclm.data.shards import CorpusPart, PreparedCorpus, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,14 +49,7 @@ class ValidationWindows:
         num_targets = len(tokens) - 1
         if num_targets < 1:
             raise UserError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
-        if context_length < 1 or batch_size < 1:
-            raise ValueError(
-                f"context_length and batch_size must be at least 1, they are {context_length}, {batch_size}"
-            )
-        if not 1 <= stride <= context_length:
-            raise ValueError(
-                f"stride: {stride} is not between 1 and context_length={context_length}; tokens would be left out"
-            )
+        assert 1 <= stride <= context_length, "with a longer stride tokens would be left out"
         num_windows = self.num_windows
         columns = np.arange(context_length)
         for first in range(0, num_windows, batch_size):
@@ -79,13 +72,6 @@ class ValidationWindows:
 
     def __len__(self) -> int:
         return -(-self.num_windows // self.batch_size)
-
-
-def validation_windows(
-    tokens: Tokens, context_length: int, batch_size: int, separator: int | None = None, stride: int | None = None
-) -> Iterator[Batch]:
-    """One pass of `ValidationWindows`."""
-    return iter(ValidationWindows(tokens, context_length, batch_size, separator, stride))
 
 
 def validation_batches(

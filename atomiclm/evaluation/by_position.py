@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from atomiclm.data import Batch
-from atomiclm.data.batches import Flags, Ids
+from atomiclm.data.shards import Flags, Ids
 from atomiclm.evaluation.bits_per_byte import Validation
 from atomiclm.evaluation.protocol import (
     Conditions,

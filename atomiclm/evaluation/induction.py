@@ -8,7 +8,7 @@ import torch
 
 from atomiclm.cli import UserError
 from atomiclm.data import Batch
-from atomiclm.data.batches import Ids
+from atomiclm.data.shards import Ids
 from atomiclm.data.synthetic import Draws
 from atomiclm.evaluation.protocol import (
     Conditions,

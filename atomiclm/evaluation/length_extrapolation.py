@@ -9,7 +9,7 @@ import torch
 
 from atomiclm.cli import UserError
 from atomiclm.data import CorpusPart
-from atomiclm.data.batches import Flags
+from atomiclm.data.shards import Flags
 from atomiclm.evaluation.bits_per_byte import Validation
 from atomiclm.evaluation.by_position import PositionSums, positions_of
 from atomiclm.evaluation.protocol import (

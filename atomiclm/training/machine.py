@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.data.cache import exclusive, silent
+from atomiclm.data.cache import exclusive
 from atomiclm.tracking.environment import processor_name
 
 _FILE = "machine.json"
@@ -113,7 +113,7 @@ def save_rate(cache_dir: Path, rate: MatmulRate) -> MatmulRate:
     Raises:
         OSError, ValueError: the folder cannot be written to.
     """
-    with exclusive(cache_dir / _FILE, silent):
+    with exclusive(cache_dir / _FILE):
         known = read_machine(cache_dir)
         same = [other for other in known.rates if other.key() == rate.key()]
         best = max([*same, rate], key=lambda one: one.flops_per_second)
@@ -128,7 +128,7 @@ def save_run(cache_dir: Path, run: Reached) -> None:
     Raises:
         OSError, ValueError: the folder cannot be written to.
     """
-    with exclusive(cache_dir / _FILE, silent):
+    with exclusive(cache_dir / _FILE):
         known = read_machine(cache_dir)
         _write(cache_dir, replace(known, runs=(*known.runs, run)[-_RUNS:]))
 

@@ -188,7 +188,7 @@ CONSTRUCTED = {
     "a source that is never drawn": (["data=mixture", "data.weights.passkey=1e-300"], "data.weights: passkey has"),
     "a weight that is nearly none": (["data=mixture", "data.weights.passkey=5e-324"], "data.weights: passkey has"),
     "weights without a sum": (
-        ["data=mixture", "data.weights={python: 1e308, passkey: 1e308}"], "data.weights: add up to more"
+        ["data=mixture", "data.weights={python: 1e308, passkey: 1e308}"], "data.weights: python has 0 of"
     ),
     "an eps of 0 in float32": (["optim.eps=1e-50"], "optim.eps: 1e-50 is not positive in float32"),
     "no eps for the rest": (["optim=muon", "optim.adamw_eps=1e-50"], "optim.adamw_eps: 1e-50"),

@@ -7,24 +7,24 @@ import numpy as np
 import pytest
 
 from atomiclm.data import (
-    RandomWindows,
     ShuffledWindows,
     TextDataset,
     TextFiles,
-    create_dataloaders,
+    ValidationWindows,
     prepare,
-    validation_windows,
+    training_batches,
+    validation_batches,
 )
 
 
-def test_dataloaders_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder, byte_tokenizer, tmp_path):
+def test_batches_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder, byte_tokenizer, tmp_path):
     corpus = prepare(TextFiles(str(corpus_folder), 0.3), byte_tokenizer(), tmp_path / "cache")
-    train, validation = create_dataloaders(corpus, 32, 4, ShuffledWindows(1))
-    batches = [next(train) for _ in range(6)]
-    late, _ = create_dataloaders(corpus, 32, 4, ShuffledWindows(1), first_step=4)
-    for left, right in zip(batches[4:], late, strict=False):
-        np.testing.assert_array_equal(left.inputs, right.inputs)
-        np.testing.assert_array_equal(left.targets, right.targets)
+    train, validation = training_batches(corpus, 32, ShuffledWindows(1)), validation_batches(corpus, 32, 4)
+    batches = [train.batch(step, 4) for step in range(6)]
+    for step in (4, 5):
+        late = training_batches(corpus, 32, ShuffledWindows(1)).batch(step, 4)
+        np.testing.assert_array_equal(batches[step].inputs, late.inputs)
+        np.testing.assert_array_equal(batches[step].targets, late.targets)
     assert batches[0].inputs.flags.writeable
     assert batches[0].mask is None
     assert batches[0].documents is None
@@ -35,14 +35,13 @@ def test_dataloaders_of_a_corpus_start_anywhere_and_validation_repeats(corpus_fo
         for name in ("inputs", "targets", "mask"):
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
     assert sum(int(batch.mask.sum()) for batch in first) == corpus.validation.num_tokens - 1
-    wide = create_dataloaders(corpus, 32, 4, RandomWindows(1), validation_batch_size=64)[1][""]
-    assert max(len(batch.inputs) for batch in wide) > 4
 
 
 def test_documents_are_told_apart_where_that_is_wanted(corpus_folder, byte_tokenizer, tmp_path):
     corpus = prepare(TextFiles(str(corpus_folder), 0.3), byte_tokenizer(), tmp_path / "cache")
-    train, validation = create_dataloaders(corpus, 64, 4, ShuffledWindows(1), separate_documents=True)
-    for batch in (next(train), *validation[""]):
+    train = training_batches(corpus, 64, ShuffledWindows(1), separate_documents=True).batch(0, 4)
+    validation = validation_batches(corpus, 64, 4, separate_documents=True)[""]
+    for batch in (train, *validation):
         for inputs, documents in zip(batch.inputs, batch.documents, strict=True):
             expected = np.array([(inputs[: place + 1] == 256).sum() for place in range(64)])
             np.testing.assert_array_equal(documents, expected)
@@ -61,9 +60,7 @@ def test_a_stream_too_short_is_refused_at_once():
     with pytest.raises(ValueError, match="context_length=64 needs 65 tokens, the corpus has 10"):
         TextDataset(np.zeros(10, dtype=np.uint16), 64, ShuffledWindows(0))
     with pytest.raises(ValueError, match="at least 2 are needed"):
-        next(validation_windows(np.zeros(1, dtype=np.uint16), 4, 2))
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        next(validation_windows(np.zeros(9, dtype=np.uint16), 4, 0))
+        next(iter(ValidationWindows(np.zeros(1, dtype=np.uint16), 4, 2)))
 
 
 def test_the_package_imports_neither_torch_nor_the_other_packages():

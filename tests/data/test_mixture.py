@@ -79,7 +79,7 @@ def test_the_tokenizer_sees_training_text_in_the_proportion_of_the_weights(byte_
 def test_a_mixture_is_built_once_and_other_weights_share_the_shards_of_an_equal_tokenizer(
     sources, byte_tokenizer, tmp_path, stages, monkeypatch
 ):
-    monkeypatch.setattr("atomiclm.data.text_files.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("atomiclm.data.source.SETTLED_SECONDS", 0.0)
     first = prepare(Mixture(sources, WEIGHTS), byte_tokenizer(), tmp_path)
     second = prepare(Mixture(sources, WEIGHTS), byte_tokenizer(), tmp_path, progress=stages)
     assert stages == []
@@ -141,8 +141,6 @@ def test_mistakes_name_the_source(sources, byte_tokenizer, tmp_path):
         Mixture({}, {})
     with pytest.raises(ValueError, match=r"sources\.a: is not a source of text"):
         Mixture({"a": {"path": "x"}}, {"a": 1.0})
-    with pytest.raises(ValueError, match="sources: 'a/b' is not a name"):
-        Mixture({"a/b": sources["copy"]}, {"a/b": 1.0})
     missing = Mixture({**sources, "files": TextFiles(str(tmp_path / "nowhere"))}, WEIGHTS)
     assert [argument for argument, _ in missing.faults()] == ["sources.files.path"]
     with pytest.raises(ValueError, match=r"^sources\.files\.path: no file or folder"):

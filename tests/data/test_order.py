@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from atomiclm.data import RandomWindows, ShuffledWindows
-from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
+from atomiclm.data.order import NUM_ROUNDS, derived_uint64, permuted
 
 ORDERS = [ShuffledWindows, RandomWindows]
 

@@ -24,7 +24,7 @@ def test_this_interpreter_has_a_corpus_of_the_expected_size():
 
 
 def test_files_in_other_encodings_are_left_out_and_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.python_library._library_folder", lambda: tmp_path)
+    monkeypatch.setattr("atomiclm.data.builtin_corpora._library_folder", lambda: tmp_path)
     (tmp_path / "good.py").write_text("x = 'ü'\n", encoding="utf-8")
     (tmp_path / "latin.py").write_bytes(b"# -*- coding: latin-1 -*-\nx = '\xfc'\n")
     (tmp_path / "empty.py").touch()
@@ -39,13 +39,13 @@ def test_files_in_other_encodings_are_left_out_and_counted(tmp_path, monkeypatch
 
 
 def test_a_python_without_sources_is_told_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.python_library._library_folder", lambda: tmp_path)
+    monkeypatch.setattr("atomiclm.data.builtin_corpora._library_folder", lambda: tmp_path)
     [(_, message)] = PythonStandardLibrary().faults()
     assert "data=text" in message
 
 
 def test_a_decoding_fault_is_the_only_kind_that_is_passed_over(tmp_path, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.python_library._library_folder", lambda: tmp_path)
+    monkeypatch.setattr("atomiclm.data.builtin_corpora._library_folder", lambda: tmp_path)
     (tmp_path / "a.py").write_text("a")
 
     def unreadable(*_):

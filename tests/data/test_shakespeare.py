@@ -14,7 +14,7 @@ PLAY = b"First Citizen:\nBefore we proceed any further, hear me speak.\n"
 @pytest.fixture
 def pinned(monkeypatch, tmp_path):
     """A short play in place of the megabyte; the number of downloads is counted."""
-    monkeypatch.setattr("atomiclm.data.shakespeare.SHA256", hashlib.sha256(PLAY).hexdigest())
+    monkeypatch.setattr("atomiclm.data.builtin_corpora.SHA256", hashlib.sha256(PLAY).hexdigest())
     monkeypatch.setenv("ATOMICLM_CACHE", str(tmp_path / "cache"))
     requests = []
 

@@ -5,12 +5,25 @@ import math
 
 import pytest
 
-from atomiclm.data import Document, SourceError
+from atomiclm.data import Document, SourceError, TextSource
+from atomiclm.data.cache import Meter, silent
 from atomiclm.data.split import check_split, document_bytes, hash_number, split_document, survey
 
 
+class Texts(TextSource):
+    def __init__(self, texts):
+        super().__init__(0.1)
+        self.texts = texts
+
+    def describe(self):
+        return "texts"
+
+    def documents(self):
+        return (Document("", text) for text in self.texts)
+
+
 def surveyed(texts):
-    return survey((Document("", text), text.encode()) for text in texts)
+    return survey(Texts(texts), Meter(silent, "reading", 0))
 
 
 def sides(texts, fraction):

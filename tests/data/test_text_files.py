@@ -343,7 +343,7 @@ def test_a_quick_look_at_a_large_file_sees_its_head_and_the_full_pass_the_rest(t
 
 
 def test_the_stamp_follows_every_change_of_the_files(tmp_path, monkeypatch):
-    monkeypatch.setattr("atomiclm.data.text_files.SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr("atomiclm.data.source.SETTLED_SECONDS", 0.0)
     (tmp_path / "a.txt").write_text("aaaa")
     stamps = [TextFiles(str(tmp_path)).stamp(), TextFiles(str(tmp_path), text_key="body").stamp()]
     (tmp_path / "a.txt").write_text("bbbb")  # same size

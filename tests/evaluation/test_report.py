@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from atomiclm.data import Batch, Copy, Markov, Mixture, answer_batches, prepare, validation_windows
+from atomiclm.data import Batch, Copy, Markov, Mixture, ValidationWindows, answer_batches, prepare
 from atomiclm.evaluation import Accuracy, Validation, answer_accuracy, validate, validation_row
 from atomiclm.model import Decoder, MultiHeadAttention, NormalInit
 from atomiclm.tokenizer import BasicTokenizer
@@ -58,7 +58,7 @@ def test_documents_apart_are_scored_as_if_each_stood_alone(mixture):
     """Each document of each window by itself, through the plain model."""
     decoder = model().eval()
     tokens = mixture.parts[1].validation.tokens
-    result = validate(decoder, decoder, validation_windows(tokens, 32, 8, SEPARATOR), [1] * 256 + [0], CPU)
+    result = validate(decoder, decoder, ValidationWindows(tokens, 32, 8, SEPARATOR), [1] * 256 + [0], CPU)
     nats = 0.0
     for first in range(0, len(tokens) - 1, 32):
         window = tokens[first : first + 33].astype(np.int64)
@@ -71,7 +71,7 @@ def test_documents_apart_are_scored_as_if_each_stood_alone(mixture):
                 nats -= sum(float(scores[place, token]) for place, token in enumerate(wanted) if token != SEPARATOR)
     assert result.nats == pytest.approx(nats, rel=1e-5)
     assert result.bytes == mixture.parts[1].validation.num_bytes
-    together = validate(decoder, decoder, validation_windows(tokens, 32, 8), [1] * 256 + [0], CPU)
+    together = validate(decoder, decoder, ValidationWindows(tokens, 32, 8), [1] * 256 + [0], CPU)
     assert (together.tokens, together.bytes) == (result.tokens, result.bytes)
     assert together.nats != pytest.approx(result.nats, rel=1e-4)
 

@@ -18,7 +18,7 @@ from evaluation.slow_oracle import (
     text_targets,
 )
 
-from atomiclm.data import Copy, Markov, Mixture, validation_windows
+from atomiclm.data import Copy, Markov, Mixture, ValidationWindows
 from atomiclm.evaluation import (
     BitsPerByte,
     ByPosition,
@@ -81,7 +81,7 @@ def test_a_stride_of_the_whole_context_is_end_to_end_to_the_last_bit(corpus, sep
 @pytest.mark.parametrize("stride", [1, 3, 7, 8])
 def test_windows_of_any_stride_ask_for_every_token_once(num_tokens, stride):
     tokens = np.arange(100, 100 + num_tokens, dtype=np.uint16)
-    batches = list(validation_windows(tokens, 8, 3, None, stride))
+    batches = list(ValidationWindows(tokens, 8, 3, None, stride))
     asked = np.concatenate([batch.targets[batch.mask] for batch in batches])
     assert sorted(asked) == list(range(101, 100 + num_tokens))
     for batch in batches:

@@ -9,7 +9,6 @@ FAMILIES = {
     "tokenizers": "family_tokenizer:Tokenizers",
     "texts": "family_text:Texts",
     "parquet": "family_parquet:ParquetFiles",
-    "shards": "family_shard:Shards",
     "huggingface": "family_huggingface:HuggingFaceFolders",
     "checkpoints": "family_checkpoint:Checkpoints",
 }

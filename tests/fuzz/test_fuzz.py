@@ -13,7 +13,6 @@ INPUTS = {
     "tokenizers": (2600, 200, 0.7),
     "texts": (2200, 100, 0.6),
     "parquet": (1700, 100, 0.3),
-    "shards": (600, 100, 0.3),
     "huggingface": (280, 40, 0.1),
     "checkpoints": (100, 30, 0.1),
 }

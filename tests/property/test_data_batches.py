@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomiclm.data import RandomWindows, ShuffledWindows, TextDataset, ValidationWindows, validation_windows
+from atomiclm.data import RandomWindows, ShuffledWindows, TextDataset, ValidationWindows
 
 orders = st.sampled_from([ShuffledWindows, RandomWindows])
 
@@ -18,7 +18,7 @@ orders = st.sampled_from([ShuffledWindows, RandomWindows])
 @settings(deadline=None)
 def test_every_token_but_the_first_is_a_validation_target_exactly_once(num_tokens, context_length, batch_size, kind):
     tokens = (np.arange(num_tokens) * 7 + 3).astype(kind)
-    batches = list(validation_windows(tokens, context_length, batch_size))
+    batches = list(ValidationWindows(tokens, context_length, batch_size))
     targets = np.concatenate([batch.targets[batch.mask] for batch in batches])
     np.testing.assert_array_equal(targets, tokens[1:])
     inputs = np.concatenate([batch.inputs[batch.mask] for batch in batches])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atomiclm.data import RandomWindows, ShuffledWindows
-from atomiclm.data.permutation import NUM_ROUNDS, derived_uint64, permuted
+from atomiclm.data.order import NUM_ROUNDS, derived_uint64, permuted
 
 orders = st.sampled_from([ShuffledWindows, RandomWindows])
 seeds = st.integers(-(2**40), 2**40)
