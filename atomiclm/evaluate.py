@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     could not be evaluated as asked. The others are evaluated all the same.
     """
     arguments = _parser().parse_args(argv)
-    from atomiclm.openmp import wait_briefly
+    from atomiclm.machine import wait_briefly
 
     wait_briefly()  # before torch is imported
     from atomiclm.evaluation.results import NotFinite, to_csv, to_json

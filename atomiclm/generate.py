@@ -36,7 +36,7 @@ def _generate(arguments: argparse.Namespace) -> None:
     from atomiclm.tracking import find_run
 
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
-    from atomiclm.openmp import wait_briefly
+    from atomiclm.machine import wait_briefly
 
     wait_briefly()
     from atomiclm.config.load import load_run

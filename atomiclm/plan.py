@@ -13,13 +13,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.cli import UserError
 from atomiclm.config.app import run_app, while_read
 from atomiclm.config.compose import compose, job_overrides, override_key, override_value, value_of
 from atomiclm.config.expand_overrides import expand_overrides, study_of
 from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
+from atomiclm.machine import default_cache_dir
 from atomiclm.sweep import Study
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
@@ -120,7 +120,7 @@ def machine_rate(values: dict[str, Any]) -> Rate:
     """Return the best rate of matrix products that training here saw, or one measured now with NumPy."""
     cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
     device, precision = values["runtime"]["device"], values["trainer"]["precision"]
-    from atomiclm.training.machine import read_machine  # with torch: --help is answered without it
+    from atomiclm.training.speed import read_machine  # with torch: --help is answered without it
 
     machine = read_machine(cache_dir)
     known = machine.rate(

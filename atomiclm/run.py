@@ -5,7 +5,7 @@ import os
 import shlex
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import torch
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.branch import Trunk
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.cli import UserError
 from atomiclm.config.build import build
 from atomiclm.config.cost import CACHE_DTYPE
@@ -26,6 +25,7 @@ from atomiclm.config.signals import Request, deferred
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import validation_protocol
 from atomiclm.evaluation.baselines import notes
+from atomiclm.machine import default_cache_dir
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import read_ledger
@@ -42,19 +42,13 @@ from atomiclm.tracking import (
 )
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.bad_steps import Recovery
-from atomiclm.training.checkpoint import Retention
-from atomiclm.training.hooks import Hook, Log, LogMetrics, Sample, Validate
-from atomiclm.training.machine import Peak, Reached, save_rate, save_run
-from atomiclm.training.reproducibility import conditions, reasons_inexact
-from atomiclm.training.runtime import best_device, memory_advice
-from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.hooks import Hook, Log, LogMetrics, Retention, Sample, SaveCheckpoints, Validate
+from atomiclm.training.runtime import best_device, memory_advice, reasons_inexact
+from atomiclm.training.speed import Peak
 from atomiclm.training.step import Diverged
 
 _STOP_SECONDS = 8.0
 """Time from a request to stop until this process has ended; schedulers grant at least 10 s."""
-
-_SHORTEST_TIMED_SECONDS = 10.0
-"""Runs with fewer seconds of steps save no speed for `plan`, which takes the slowest run: first steps are slow."""
 
 
 class Run:
@@ -105,10 +99,6 @@ class Run:
             parameters, roles = self.model.named_parameters(), parameter_roles(self.model)
             optimizer = _build(values, "optim", parameters, roles, self.model.lr_multipliers)
             self.trainer: Trainer = _build(values, "trainer")
-            try:
-                self.trainer.refuse_two_averages(optimizer)
-            except ValueError as error:
-                raise UserError(f"trainer.{error}") from error
             order, separate_documents = self.trainer.order, self.trainer.separate_documents
             self.batches = training_batches(self.corpus, self.model.context_length, order, separate_documents)
             self.evaluation = RunEvaluation(
@@ -244,8 +234,12 @@ class Run:
         if self.trunk is not None and not read_metrics(folder.metrics, "branch"):
             console.say(f"branching from {self.trunk.path} at step {state.step}")
             log({"event": "branch", **state.position(), "trunk": str(self.trunk.path)})
-        rate = runtime.matmul_rate(runtime.dtype(trainer.precision))
-        peak = Peak(self._save_speed(save_rate, rate) or rate, lambda better: self._save_speed(save_rate, better))
+        cache_dir = self.config.values["cache_dir"]
+        peak = Peak(
+            Path(cache_dir) if cache_dir else default_cache_dir(),
+            runtime.matmul_rate(runtime.dtype(trainer.precision)),
+            console.say,
+        )
         flops_per_token = self.model.training_flops_per_token()
         saver = SaveCheckpoints(
             log,
@@ -275,10 +269,7 @@ class Run:
         try:
             saver.begin(state)
             trainer.fit(state, self.batches, schedule, runtime, hooks, lambda: bool(self.stop), recovery)
-            if state.seconds >= _SHORTEST_TIMED_SECONDS:
-                best, reached = peak.rate, flops_per_token * state.tokens / state.seconds
-                timed = Reached(best.kind, best.device, best.dtype, best.threads, flops_per_token, reached)
-                self._save_speed(save_run, timed)
+            peak.save_run(flops_per_token, state.tokens, state.seconds)
             if self.stop:
                 is_spent = budget.progress(state.step, state.seconds, tokens_per_step) >= 1
                 if state.step and (not is_spent or state.unfinished):
@@ -289,15 +280,6 @@ class Run:
                 raise Stopped(self.stop.signal or 0)
         finally:
             saver.wait()
-
-    def _save_speed[T, R](self, save: Callable[[Path, T], R], seen: T) -> R | None:
-        """Save for `plan` what was seen of this machine. Returns what `save` does; None where it cannot be saved."""
-        cache_dir = self.config.values["cache_dir"]
-        try:
-            return save(Path(cache_dir) if cache_dir else default_cache_dir(), seen)
-        except (OSError, ValueError) as error:
-            self.console.say(f"the measured speed of this machine was not saved for plan: {error}")
-            return None
 
     # -----------------------------------------------------------------------------------------------------------------
     # What is written about the run.
@@ -361,14 +343,12 @@ class Run:
     def _conditions(self) -> dict[str, Any]:
         """What exact resuming depends on, for the manifest of every checkpoint."""
         values = self.config.values
-        hashes = {
+        return {
+            **self.runtime.conditions(self.runtime.dtype(self.trainer.precision)),
             "corpus_sha256": self.corpus.manifest["corpus_sha256"],
             "tokenizer_sha256": self.corpus.tokenizer.digest(),
             "code_sha256": code_of(),
             **{f"code_sha256 of {module}": digest for module, digest in user_code_hash(values).items()},
-        }
-        return {
-            **conditions(self.runtime, self.runtime.dtype(self.trainer.precision), hashes),
             # No weight hangs on these, but the rows of the record do.
             "log_every_steps": self.runtime.log_every_steps,
             **{f"evaluation.{key}": value for key, value in values["evaluation"].items()},

@@ -19,7 +19,7 @@ from atomiclm.cli import UserError
 from atomiclm.config.app import run_app
 from atomiclm.config.compose import in_sweep
 from atomiclm.config.errors import TRY_AGAIN
-from atomiclm.openmp import wait_briefly
+from atomiclm.machine import wait_briefly
 
 if TYPE_CHECKING:
     from atomiclm.tracking import Console, RunFolder

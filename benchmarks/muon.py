@@ -14,9 +14,9 @@ import time
 
 import torch
 
-from atomiclm.bfloat16 import has_native_bfloat16
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved
+from atomiclm.machine import has_native_bfloat16
 from atomiclm.model import parameter_roles
 from atomiclm.training.step import clip_gradient
 

@@ -1,4 +1,4 @@
-"""How long OpenMP threads should spin before they sleep, on an idle machine and on a busy one (atomiclm/openmp.py).
+"""How long OpenMP threads should spin before they sleep, on an idle machine and on a busy one (atomiclm/machine.py).
 
     python benchmarks/openmp_waiting.py [ROUNDS]
 

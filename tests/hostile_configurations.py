@@ -18,7 +18,7 @@ CHOSEN = (
 CODE = (
     "os.system", "posix.system", "builtins.eval", "builtins.exec", "builtins.open", "subprocess.Popen",
     "subprocess.run", "torch.load", "torch.hub.load", "torch.utils.cpp_extension.load", "torch.nn.Parameter",
-    "atomiclm.training.checkpoint.writing.shutil.rmtree", "atomiclm.config.build.functools.partial",
+    "atomiclm.training.checkpoint.shutil.rmtree", "atomiclm.config.build.functools.partial",
     "atomiclm.tracking.Record", "functools.partial", "hydra.utils.get_method", "hydra.utils.call",
     "hydra.utils.instantiate", "importlib.import_module", "runpy.run_path", "canary_part.Canary", "canary_part.make",
     "pathlib.Path.touch", "shutil.rmtree", "pickle.loads", "",  ".", "..", "a", "atomiclm", "atomiclm.model",
@@ -61,7 +61,7 @@ def code_nodes(canary: str) -> list[Any]:
         {"_target_": "subprocess.Popen", "args": ["touch", canary], "_convert_": "all"},
         {"_target_": "subprocess.run", "_args_": [["touch", canary]], "_partial_": True},
         {"_target_": "functools.partial", "_args_": [{"_target_": "os.system", "_partial_": True}, touch]},
-        {"_target_": "atomiclm.training.checkpoint.writing.shutil.rmtree", "path": canary},
+        {"_target_": "atomiclm.training.checkpoint.shutil.rmtree", "path": canary},
         {"_target_": "atomiclm.tracking.Record", "path": canary},
         {"_target_": "torch.load", "f": canary, "weights_only": False},
         {"_target_": "hydra.utils.call", "config": {"_target_": "os.system", "command": touch}},

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomiclm import data
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.cli import UserError
 from atomiclm.config.build import build
 from atomiclm.config.errors import Fault
 from atomiclm.config.validate import node_faults
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress
+from atomiclm.machine import default_cache_dir
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
 

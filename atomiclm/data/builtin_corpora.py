@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.data.cache import exclusive
 from atomiclm.data.file_formats import FileKind, read_documents
 from atomiclm.data.source import Document, NotUtf8Error, SourceError, TextSource, stamp_of
+from atomiclm.machine import default_cache_dir
 
 # Tests are data about the library more than library; site-packages is whatever somebody installed.
 EXCLUDED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})

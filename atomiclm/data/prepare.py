@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.cli import UserError
 from atomiclm.data.cache import Meter, Progress, built_once, content_key, silent
 from atomiclm.data.shards import (
@@ -25,6 +24,7 @@ from atomiclm.data.shards import (
 )
 from atomiclm.data.source import CorpusSource
 from atomiclm.data.split import FORMAT, SourceText, hash_number, split_document
+from atomiclm.machine import default_cache_dir
 
 END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 TOKENIZER_FILE = "tokenizer.json"

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from atomiclm.bfloat16 import has_native_bfloat16
+from atomiclm.machine import has_native_bfloat16
 from atomiclm.optim.adamw import adamw_update
 from atomiclm.optim.base import (
     HIDDEN_ROLES,

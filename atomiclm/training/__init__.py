@@ -2,10 +2,9 @@
 
 from atomiclm.training.averaging import ExponentialAverage
 from atomiclm.training.bad_steps import RewindBadSteps, SkipBadSteps, SpikeDetector, StopAtBadStep
-from atomiclm.training.budget import Budget
 from atomiclm.training.runtime import Runtime
 from atomiclm.training.state import TrainState
-from atomiclm.training.trainer import Trainer
+from atomiclm.training.trainer import Budget, Trainer
 
 __all__ = [
     "Budget",

@@ -26,7 +26,7 @@ class ExponentialAverage:
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"decay: {decay} is not in [0, 1); 0.999 looks back over about 1000 steps")
+            raise ValueError(f"decay={decay} must be in [0, 1); 0.999 looks back over about 1000 steps")
         self.decay = decay
 
     def cautions(self, steps: int) -> Iterator[tuple[str, str]]:

@@ -16,8 +16,7 @@ from torch import nn
 
 from atomiclm.data import Batch
 from atomiclm.training import checkpoint
-from atomiclm.training.hooks import Log
-from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.hooks import Log, SaveCheckpoints
 from atomiclm.training.state import TrainState
 
 Action = Literal["stop", "skip", "rewind"]
@@ -84,7 +83,7 @@ class SkipBadSteps:
 
     def __init__(self, limit: int = 10) -> None:
         if limit < 1:
-            raise ValueError(f"limit: {limit} is not positive; give at least 1 bad step")
+            raise ValueError(f"limit={limit} must be positive; give at least 1 bad step")
         self.limit = limit
 
     def action(self, bad_steps: int) -> Action:
@@ -108,9 +107,9 @@ class RewindBadSteps:
 
     def __init__(self, every_steps: int = 100, limit: int = 10) -> None:
         if every_steps < 1:
-            raise ValueError(f"every_steps: {every_steps} is not positive; give at least 1 step")
+            raise ValueError(f"every_steps={every_steps} must be positive; give at least 1 step")
         if limit < 1:
-            raise ValueError(f"limit: {limit} is not positive; give at least 1 bad step")
+            raise ValueError(f"limit={limit} must be positive; give at least 1 bad step")
         self.every_steps = every_steps
         self.limit = limit
         self.rewind_every_steps: int | None = every_steps
@@ -136,9 +135,9 @@ class SpikeDetector:
 
     def __init__(self, deviations: float = 6.0, window: int = 128, is_bad: bool = False) -> None:
         if not deviations > 0:
-            raise ValueError(f"deviations: {deviations} is not positive; 6 is far beyond the noise of a batch")
+            raise ValueError(f"deviations={deviations} must be positive; 6 is far beyond the noise of a batch")
         if window < 2:
-            raise ValueError(f"window: {window} steps have no standard deviation; give at least 2")
+            raise ValueError(f"window={window} must be at least 2: one step has no standard deviation")
         self.deviations = deviations
         self.window = window
         self.is_bad = is_bad

@@ -1,12 +1,17 @@
 """How a machine executes a run: device, threads, compilation. Nothing here changes what is computed beyond the order of
-floating-point sums, and which random numbers dropout draws."""
+floating-point sums, and which random numbers dropout draws.
+
+Measured on the CPU: eager training is repeatable across processes; another number of threads, another version of torch
+or another processor may change the order of floating-point sums, and with it everything that follows. A run resumed
+under other `Runtime.conditions` ends as another run, if only by its last bits; that is reported, never assumed.
+"""
 
 import contextlib
 import ctypes
 import errno
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, Literal
@@ -15,10 +20,10 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from atomiclm.bfloat16 import has_native_bfloat16
+from atomiclm.machine import has_native_bfloat16
 from atomiclm.model.block import Block
 from atomiclm.tracking.environment import processor_name
-from atomiclm.training.machine import MatmulRate
+from atomiclm.training.speed import MatmulRate
 
 _TORCHS_THREADS = torch.get_num_threads()
 
@@ -76,16 +81,15 @@ class Runtime:
                   "log_every_steps": log_every_steps, "keep_checkpoints": keep_checkpoints}  # fmt: skip
         for argument, count in counts.items():
             if count is not None and count < 1:
-                raise ValueError(f"{argument}: {count} is not positive; give at least 1")
+                raise ValueError(f"{argument}={count} must be positive; give at least 1")
         cores = os.cpu_count() or 1
         if num_threads is not None and num_threads > cores:
-            raise ValueError(f"num_threads: {num_threads} is more than this machine's {cores} cores")
+            raise ValueError(f"num_threads={num_threads} must not be more than this machine's {cores} cores")
         if checkpoint_every_seconds is not None and checkpoint_every_seconds < 0:
-            raise ValueError(
-                f"checkpoint_every_seconds: {checkpoint_every_seconds} is negative; give 0 to save after every step"
-            )
-        if not _is_available(self.device):
-            raise ValueError(f"device: {device} is not available on this machine; device=auto takes {best_device()}")
+            rule = "must not be negative; give 0 to save after every step"
+            raise ValueError(f"checkpoint_every_seconds={checkpoint_every_seconds} {rule}")
+        if device != "auto" and device not in _available():
+            raise ValueError(f"device={device} is not available on this machine; device=auto takes {best_device()}")
 
     def prepare(self) -> None:
         """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
@@ -162,6 +166,46 @@ class Runtime:
             return torch.cuda.get_device_name(self.device)
         return processor_name() if self.device.type == "cpu" else self.device.type
 
+    def conditions(self, dtype: torch.dtype) -> dict[str, Any]:
+        """Return what of this process and machine exact resuming depends on, once `prepare` has applied it.
+
+        Args:
+            dtype: of matrix products.
+        """
+        found = {
+            "torch": str(torch.__version__),
+            "device": self.device_name(),
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+            "dtype": str(dtype).removeprefix("torch."),
+            "native_bfloat16": has_native_bfloat16(self.device),  # in which dtype Muon makes matrices orthogonal
+            "compile": self.compile,
+            "deterministic": self.deterministic,
+            "micro_batch_size": self.micro_batch_size,
+            "checkpoint_activations": self.checkpoint_activations,
+            "world_size": int(os.environ.get("WORLD_SIZE", "1")),
+        }
+        if self.device.type == "cuda":
+            # The processor decides also beside an accelerator: batches are made and generators seeded there.
+            found |= {"processor": processor_name(), "cuda": torch.version.cuda}
+        return found
+
+
+def reasons_inexact(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """Return why a run that goes on under conditions `now` is not the run it was begun as; nothing when it is."""
+    if before is None:
+        return ["the checkpoint does not say under what conditions it was made"]
+
+    def short(value: Any) -> str:
+        text = str(value)
+        return text[:12] if len(text) == 64 else text  # a hash
+
+    return [
+        f"{key} was {short(before.get(key))} and is {short(now.get(key))}"
+        for key in dict.fromkeys([*before, *now])
+        if before.get(key) != now.get(key)
+    ]
+
 
 @contextmanager
 def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
@@ -210,17 +254,14 @@ def _reuse_freed_memory() -> None:
         glibc.mallopt(parameter, _LARGEST_BLOCK_BYTES)
 
 
+def _available() -> list[str]:
+    found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [device for device, is_here in found.items() if is_here]
+
+
 def best_device() -> str:
     """Return what `device=auto` takes on this machine."""
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
-
-
-def _is_available(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_available()
-    return device.type != "mps" or torch.backends.mps.is_available()
+    return _available()[0]
 
 
 _MEMORY_SIGNS = (

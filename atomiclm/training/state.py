@@ -4,11 +4,12 @@ import math
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from atomiclm.cli import UserError
@@ -18,7 +19,6 @@ from atomiclm.training.step import StepResult
 Score = tuple[int, float]
 """A step, and the bits per byte of the validation text after it."""
 
-_BITS_PER_BYTE = "validation/bits_per_byte"
 _TRAINING = "training_weight"
 _RANDOM = "random"
 
@@ -48,12 +48,11 @@ class Unfinished:
     hook: int
 
 
-@dataclass
-class TrainState:
-    """The model, its optimizer, and how far the run has come.
+@dataclass(kw_only=True)
+class Progress:
+    """How far a run has come: the part of its state that state.json holds as it is.
 
     Attributes:
-        model, optimizer: what is trained, and by what.
         step: optimizer steps taken.
         batch: index of the next batch; ahead of `step` by the batches that were stepped over.
         skipped: indices of batches that a rewound run steps over when it comes to them again.
@@ -62,14 +61,11 @@ class TrainState:
         tokens, seconds, flops: spent in training.
         latest: the newest value of every metric, so that a run resumed after its last step still has its results.
         interval: what the steps since the last row of training metrics add up to.
-        averages: the running average of the parameters by name, where the run keeps one.
-        averaged_steps: how many steps that is over.
+        averaged_steps: how many steps the running average of the parameters is over.
         unfinished: the last step, where its hooks were cut short.
         validated, best: the last score and the lowest one; None before the first validation.
     """
 
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
     step: int = 0
     batch: int = 0
     skipped: list[int] = field(default_factory=list)
@@ -78,13 +74,29 @@ class TrainState:
     tokens: int = 0
     seconds: float = 0.0
     flops: float = 0.0
-    latest: dict[str, float] = field(default_factory=dict)
+    latest: dict[str, Any] = field(default_factory=dict)
     interval: Interval = field(default_factory=Interval)
-    averages: dict[str, Tensor] = field(default_factory=dict)
     averaged_steps: int = 0
     unfinished: Unfinished | None = None
     validated: Score | None = None
     best: Score | None = None
+
+
+_PROGRESS = [each.name for each in fields(Progress)]
+
+
+@dataclass
+class TrainState(Progress):
+    """The model, its optimizer, and how far the run has come.
+
+    Attributes:
+        model, optimizer: what is trained, and by what.
+        averages: the running average of the parameters by name, where the run has one.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    averages: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         # The configured learning rate of each group, which a schedule multiplies into `lr`; torch's name for it.
@@ -105,7 +117,7 @@ class TrainState:
 
     def score(self, metrics: Mapping[str, float]) -> None:
         """Take note of a validation after the present step."""
-        value = metrics.get(_BITS_PER_BYTE, math.nan)
+        value = metrics.get("validation/bits_per_byte", math.nan)
         self.validated = (self.step, value)
         if math.isfinite(value) and (self.best is None or value <= self.best[1]):
             self.best = self.validated
@@ -140,20 +152,7 @@ class TrainState:
         numpy_name, numpy_keys, *numpy_rest = np.random.get_state(legacy=True)
         python_version, python_keys, python_gauss = random.getstate()
         return {
-            "step": self.step,
-            "batch": self.batch,
-            "skipped": list(self.skipped),
-            "bad_steps": self.bad_steps,
-            "recent_losses": list(self.recent_losses),
-            "tokens": self.tokens,
-            "seconds": self.seconds,
-            "flops": self.flops,
-            "latest": dict(self.latest),
-            "interval": asdict(self.interval),
-            "averaged_steps": self.averaged_steps,
-            "unfinished": asdict(self.unfinished) if self.unfinished else None,
-            "validated": self.validated,
-            "best": self.best,
+            **asdict(Progress(**{name: getattr(self, name) for name in _PROGRESS})),
             "optimizer": scalar_state,
             "random": {
                 "python": [python_version, list(python_keys), python_gauss],
@@ -163,9 +162,7 @@ class TrainState:
 
     def model_tensors(self) -> dict[str, Tensor]:
         """Return parameters and persistent buffers by name, those the run is judged by; a tied parameter once."""
-        persistent = set(self.model.state_dict())
-        buffers = {name: buffer for name, buffer in self.model.named_buffers() if name in persistent}
-        return {**dict(self.model.named_parameters()), **self.judged_weights(), **buffers}
+        return {**_persistent(self.model), **self.judged_weights()}
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
         """Return optimizer state as `parameter name/state name`, and the state of torch's random generators.
@@ -194,17 +191,12 @@ class TrainState:
         load_tensors(self.model, model)
         parameters = dict(self.model.named_parameters())
         training = {name: optimizer[key] for name in parameters if (key := f"{name}/{_TRAINING}") in optimizer}
-        self.averaged_steps = scalars["averaged_steps"]
+        progress = TypeAdapter(Progress).validate_python({name: scalars[name] for name in _PROGRESS})
+        for name in _PROGRESS:
+            setattr(self, name, getattr(progress, name))
         self.averages = {n: parameters[n].detach().clone() for n in training} if self.averaged_steps else {}
         _copy(training, parameters)
         self._restore_optimizer(scalars["optimizer"], optimizer)
-        self.step, self.batch, self.tokens = int(scalars["step"]), int(scalars["batch"]), int(scalars["tokens"])
-        self.seconds, self.flops = float(scalars["seconds"]), float(scalars["flops"])
-        self.skipped, self.bad_steps = [int(index) for index in scalars["skipped"]], int(scalars["bad_steps"])
-        self.recent_losses = [float(loss) for loss in scalars["recent_losses"]]
-        self.unfinished = _unfinished(scalars["unfinished"])
-        self.validated, self.best = _score(scalars["validated"]), _score(scalars["best"])
-        self.latest, self.interval = dict(scalars["latest"]), Interval(**scalars["interval"])
         prefix = f"{_RANDOM}/"
         restore_random_state({k.removeprefix(prefix): v for k, v in optimizer.items() if k.startswith(prefix)})
         python_version, python_keys, python_gauss = scalars["random"]["python"]
@@ -240,10 +232,6 @@ class TrainState:
         return {name: state[parameter] for name, parameter in self._named_parameters() if parameter in state}
 
 
-def _score(values: list[float] | None) -> Score | None:
-    return None if values is None else (int(values[0]), float(values[1]))
-
-
 def random_state() -> dict[str, Tensor]:
     """Return the state of torch's random generators, by device: what dropout draws from."""
     state = {"cpu": torch.get_rng_state()}
@@ -259,10 +247,11 @@ def restore_random_state(state: Mapping[str, Tensor]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def _unfinished(values: dict[str, Any] | None) -> Unfinished | None:
-    if values is None:
-        return None
-    return Unfinished(StepResult(**values["result"]), float(values["progress"]), int(values["hook"]))
+def _persistent(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and persistent buffers by name; a tied parameter once."""
+    persistent = set(model.state_dict())
+    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
+    return {**dict(model.named_parameters()), **buffers}
 
 
 @torch.no_grad()
@@ -278,9 +267,7 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     Raises:
         OtherModel: names or shapes differ; the message lists them.
     """
-    persistent = set(model.state_dict())
-    targets: dict[str, Tensor] = {**dict(model.named_parameters())}
-    targets.update({name: buffer for name, buffer in model.named_buffers() if name in persistent})
+    targets = _persistent(model)
     problems = [f"{name} is missing" for name in targets.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - targets.keys()]
     problems += [

@@ -1,8 +1,9 @@
-"""The training loop."""
+"""The training loop, and the budget that it spends."""
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 from torch.optim import Optimizer
@@ -12,18 +13,53 @@ from atomiclm.model import Decoder, NextToken, Objective
 from atomiclm.optim.schedules import Schedule
 from atomiclm.training.averaging import Averaging, ExponentialAverage
 from atomiclm.training.bad_steps import BadStep, BadStepPolicy, Recovery, SpikeDetector, StopAtBadStep
-from atomiclm.training.budget import Budget
 from atomiclm.training.hooks import Hook
 from atomiclm.training.runtime import Precision, Runtime
 from atomiclm.training.state import TrainState, Unfinished, random_state, restore_random_state
-from atomiclm.training.step import (
-    Diverged,
-    Interrupted,
-    LossFunction,
-    StepResult,
-    accumulate,
-    clip_gradient,
-)
+from atomiclm.training.step import Diverged, Interrupted, LossFunction, StepResult, accumulate, clip_gradient
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Limits on a run. At least one must be given; the first one reached ends the run.
+
+    `max_seconds` counts time spent in training steps only: validation, samples and checkpoints are not charged, so a
+    comparison at equal seconds does not depend on how closely the runs were watched.
+    """
+
+    max_steps: int | None = None
+    max_tokens: int | None = None
+    max_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        limits = {"max_steps": self.max_steps, "max_tokens": self.max_tokens, "max_seconds": self.max_seconds}
+        for name, limit in limits.items():
+            if limit is not None and not limit > 0:
+                raise ValueError(f"{name}={limit} must be positive; null is no limit")
+        if all(limit is None for limit in limits.values()):
+            raise ValueError("max_tokens=null: no limit; give one of max_steps, max_tokens, max_seconds")
+
+    def steps(self, tokens_per_step: int) -> int | None:
+        """Return the number of steps the budget in steps and tokens allows (the last one may pass `max_tokens`)."""
+        from_tokens = math.ceil(self.max_tokens / tokens_per_step) if self.max_tokens else None
+        counts = [count for count in (self.max_steps, from_tokens) if count is not None]
+        return min(counts) if counts else None
+
+    def progress(self, step: int, seconds: float, tokens_per_step: int) -> float:
+        """Return the fraction of the budget that is used: 0 at the start, 1 or more when the run is over."""
+        steps = self.steps(tokens_per_step)
+        fractions = [step / steps] if steps else []
+        if self.max_seconds:
+            fractions.append(seconds / self.max_seconds)
+        return max(fractions)
+
+    def horizon_steps(self, step: int, seconds: float, tokens_per_step: int) -> float:
+        """Return how many steps the whole run takes, for the schedule: exact, or estimated from the pace so far."""
+        steps = self.steps(tokens_per_step)
+        if self.max_seconds and step > 0 and seconds > 0:
+            at_this_pace = step * self.max_seconds / seconds
+            return min(at_this_pace, steps) if steps else at_this_pace
+        return float(steps) if steps else math.inf
 
 
 class Batches(Protocol):
@@ -76,11 +112,11 @@ class Trainer:
         branch_from: str | None = None,
     ) -> None:
         if batch_size < 1:
-            raise ValueError(f"batch_size: {batch_size} is not positive; give at least 1 sequence a step")
+            raise ValueError(f"batch_size={batch_size} must be positive; give at least 1 sequence a step")
         if gradient_clip is not None and not gradient_clip > 0:
-            raise ValueError(f"gradient_clip: {gradient_clip} is not positive; give a norm such as 1, or null for none")
+            raise ValueError(f"gradient_clip={gradient_clip} must be positive; give a norm such as 1, or null for none")
         if branch_from == "":
-            raise ValueError("branch_from: empty; give a run or a checkpoint in one, or null for a run from the start")
+            raise ValueError("branch_from='' must name a run or a checkpoint in one; null is a run from the start")
         self.batch_size = batch_size
         self.order = order
         self.budget = Budget(max_steps, max_tokens, max_seconds)
@@ -131,8 +167,10 @@ class Trainer:
                     break
                 horizon = self.budget.horizon_steps(state.step, state.seconds, tokens_per_step)
                 multiplier = schedule.multiplier(state.step, horizon)
+                for group in state.optimizer.param_groups:
+                    group["lr"] = group["initial_lr"] * multiplier
                 try:
-                    result = self._step(state, batches, multiplier, loss, runtime, progress, stop_requested)
+                    result = self._step(state, batches, loss, runtime, progress, stop_requested)
                 except Interrupted:
                     break
                 except BadStep as bad:
@@ -146,7 +184,6 @@ class Trainer:
         self,
         state: TrainState,
         batches: Batches,
-        lr_multiplier: float,
         loss: LossFunction,
         runtime: Runtime,
         progress: float,
@@ -154,8 +191,6 @@ class Trainer:
     ) -> StepResult:
         """Take one optimizer step; or raise BadStep or Interrupted, and leave all as it was."""
         model, optimizer, started = cast(Decoder, state.model), state.optimizer, time.perf_counter()
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * lr_multiplier
         while state.batch in state.skipped:
             state.batch += 1
         batch = batches.batch(state.batch, self.batch_size)
@@ -167,7 +202,14 @@ class Trainer:
             mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested, after_survey)
             norm = float(clip_gradient(model.parameters(), self.gradient_clip))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
-            if reason := self._fault_of_step(nats, terms, norm, spike_limit):
+            reason = None
+            if not all(map(math.isfinite, (nats, *terms.values()))):
+                reason = "the loss is not finite"
+            elif not math.isfinite(norm):
+                reason = "the gradient is not finite"
+            elif self.spikes is not None and self.spikes.is_bad and nats > spike_limit:
+                reason = f"the loss is a spike, beyond {spike_limit:.4g}"
+            if reason is not None:
                 raise BadStep(reason, batch, state.batch, nats, norm, model)
         except (BadStep, Interrupted):
             optimizer.zero_grad(set_to_none=True)
@@ -188,16 +230,6 @@ class Trainer:
         state.advance(tokens, seconds, tokens * model.training_flops_per_token(batches.context_length))
         spike = spike_limit if nats > spike_limit else None
         return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, spike)
-
-    def _fault_of_step(self, nats: float, terms: Mapping[str, float], norm: float, spike_limit: float) -> str | None:
-        """Return why a step is bad; None where it is sound."""
-        if not all(map(math.isfinite, (nats, *terms.values()))):
-            return "the loss is not finite"
-        if not math.isfinite(norm):
-            return "the gradient is not finite"
-        if self.spikes is not None and self.spikes.is_bad and nats > spike_limit:
-            return f"the loss is a spike, beyond {spike_limit:.4g}"
-        return None
 
     def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery | None) -> None:
         """Stop, skip the batch or rewind, as the policy says; none of the three costs budget."""

@@ -198,7 +198,7 @@ CONSTRUCTED = {
     "a scale beyond float32": (["optim.lr_scales.head=1e300"], "optim.lr_scales.head: 1e+300 is more than"),
     "a number in a mapping": (["optim.lr_scales.matrix=abc"], "optim.lr_scales.matrix: 'abc' is not a number"),
     "an entry of a list": (["model.attention.window=[1,a]"], "model.attention.window[1]: 'a' is not a whole number"),
-    "a limit of bad steps": (["trainer/bad_steps=skip", "trainer.bad_steps.limit=0"], "trainer.bad_steps.limit: 0 is"),
+    "a limit of bad steps": (["trainer/bad_steps=skip", "trainer.bad_steps.limit=0"], "bad_steps.limit: limit=0 must"),
     "a name too long for a folder": ([f"name={'a' * 260}"], "has 260 bytes, more than 200"),
     "a long name of few letters": ([f"name='{'日' * 70}'"], "has 210 bytes, more than 200"),
     "a path too long": ([f"output_dir=here/{'a' * 260}"], "output_dir: 'aaaa"),

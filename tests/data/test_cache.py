@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.data import cache
+from atomiclm.machine import default_cache_dir
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ _EXACT = "tests/faults/test_exact_resume.py::test_left_twice_and_gone_on_with_it
 _CUT = "tests/faults/test_power_cut.py::test_after_any_operation_the_disk_has_what_the_run_has_promised"
 _DAMAGE = "tests/faults/test_damage.py::test_the_one_before_takes_over"
 _RETENTION = "tests/faults/test_retention.py"
-_STATE, _CHECKPOINT = "training/state.py", "training/checkpoint"
+_STATE, _CHECKPOINT, _HOOKS = "training/state.py", "training/checkpoint.py", "training/hooks.py"
+_PROGRESS = "{name: scalars[name] for name in _PROGRESS}"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ MUTANTS = (
     ),
     Mutant(
         "the place in the data is not restored", _STATE,
-        'int(scalars["batch"])', "0", f"{_EXACT}[adamw-constant]",
+        _PROGRESS, _PROGRESS + " | {'batch': 0}", f"{_EXACT}[adamw-constant]",
     ),
     Mutant(
         "the optimizer's state is not restored", _STATE,
@@ -67,11 +68,11 @@ MUTANTS = (
     ),
     Mutant(
         "sums since the last row are not restored", _STATE,
-        'Interval(**scalars["interval"])', "Interval()", f"{_EXACT}[adamw-constant]",
+        _PROGRESS, _PROGRESS + " | {'interval': {}}", f"{_EXACT}[adamw-constant]",
     ),
     Mutant(
         "the average of the weights begins anew", _STATE,
-        'self.averaged_steps = scalars["averaged_steps"]', "self.averaged_steps = 0",
+        _PROGRESS, _PROGRESS + " | {'averaged_steps': 0}",
         f"{_EXACT}[adamw-constant-average]",
     ),
     Mutant(
@@ -93,47 +94,47 @@ MUTANTS = (
         "            os.fsync(file.fileno())\n", "", _CUT,
     ),
     Mutant(
-        "renamed first, flushed after", f"{_CHECKPOINT}/writing.py",
+        "renamed first, flushed after", _CHECKPOINT,
         "        fsync(temporary)\n", "", _CUT,
     ),
     Mutant(
-        "the rename is not flushed", f"{_CHECKPOINT}/writing.py",
+        "the rename is not flushed", _CHECKPOINT,
         "        fsync(folder)\n", "", _CUT,
     ),
     Mutant(
-        "rows are not flushed before the checkpoint that counts them", "training/saving.py",
+        "rows are not flushed before the checkpoint that counts them", _HOOKS,
         "before_publishing=self.record.sync", "before_publishing=lambda: None", _CUT,
     ),
     Mutant(
-        "older ones are removed before the new one is published", f"{_CHECKPOINT}/writing.py",
+        "older ones are removed before the new one is published", _CHECKPOINT,
         "        before_publishing()\n",
         "        before_publishing()\n        for old in folder.glob('step_*'):\n            shutil.rmtree(old)\n",
         _CUT,
     ),
     Mutant(
-        "hashes are not compared", f"{_CHECKPOINT}/reading.py",
-        "    if layout.fingerprint(content) != expected:", "    if False:",
+        "hashes are not compared", _CHECKPOINT,
+        "    if fingerprint(content) != expected:", "    if False:",
         f"{_DAMAGE}[bit flipped-model.safetensors]",
     ),
     Mutant(
-        "a damaged checkpoint ends the run", f"{_CHECKPOINT}/reading.py",
-        "            damaged[path] = error\n            continue\n", "            raise\n",
+        "a damaged checkpoint ends the run", _CHECKPOINT,
+        "            damaged[path] = error\n", "            raise\n",
         f"{_DAMAGE}[truncated-model.safetensors]",
     ),
     Mutant(
-        "a damaged checkpoint stays where it is", f"{_CHECKPOINT}/reading.py",
-        "layout.quarantine(other).name", "other.name", f"{_DAMAGE}[truncated-model.safetensors]",
+        "a damaged checkpoint stays where it is", _CHECKPOINT,
+        "_renamed(other, DAMAGED).name", "other.name", f"{_DAMAGE}[truncated-model.safetensors]",
     ),
     Mutant(
-        "one too few is kept", f"{_CHECKPOINT}/writing.py",
-        "found[: self.newest]", "found[: self.newest - 1]", _RETENTION,
+        "one too few is kept", _HOOKS,
+        "list(found)[: retention.newest]", "list(found)[: retention.newest - 1]", _RETENTION,
     ),
     Mutant(
-        "the best is the worst", f"{_CHECKPOINT}/writing.py",
+        "the best is the worst", _HOOKS,
         "[:1])  # of equals", "[-1:])  # of equals", _RETENTION,
     ),
     Mutant(
-        "what a kill has left is not cleaned up", f"{_CHECKPOINT}/reading.py",
-        "    layout.clean_up(folder)\n", "", _RETENTION,
+        "what a kill has left is not cleaned up", _CHECKPOINT,
+        "    clean_up(folder)\n    return", "    return", _RETENTION,
     ),
 )  # fmt: skip

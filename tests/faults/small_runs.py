@@ -41,9 +41,7 @@ from atomiclm.optim import (
 )  # fmt: skip
 from atomiclm.tracking import Record, read_metrics
 from atomiclm.training import ExponentialAverage, Trainer, TrainState, checkpoint
-from atomiclm.training.checkpoint import Retention
-from atomiclm.training.hooks import LogMetrics, Validate
-from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.hooks import LogMetrics, Retention, SaveCheckpoints, Validate
 
 STEPS, SAVED_EVERY = 14, 4  # a step is 4 windows, and the text has 37: the second epoch begins within step 10
 _CLOCK = ("seconds", "train/tokens_per_second", "train/flops_utilization", "save_seconds")

@@ -13,7 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from torch import nn
 
 from atomiclm.training import TrainState, checkpoint
-from atomiclm.training.checkpoint import DamagedCheckpoint, Retention, Snapshot
+from atomiclm.training.checkpoint import DamagedCheckpoint, Snapshot
+from atomiclm.training.hooks import REWIND_POINTS, Retention, prune
 
 
 def _state() -> TrainState:
@@ -51,7 +52,7 @@ class Checkpoints(RuleBasedStateMachine):
         self.points |= {step} if point else set()
         self.scores |= {} if score is None else {step: score}
         wanted = self._wanted()
-        checkpoint.prune(self.folder, self.retention)
+        prune(self.folder, self.retention)
         assert set(self._steps()) == wanted
 
     def _wanted(self) -> set[int]:
@@ -59,7 +60,7 @@ class Checkpoints(RuleBasedStateMachine):
         before = self._steps()
         readable = [step for step in before if self._has_a_manifest(step)]
         wanted = set(readable[-self.retention.newest :])
-        wanted |= set([step for step in readable if step in self.points][-checkpoint.writing.REWIND_POINTS :])
+        wanted |= set([step for step in readable if step in self.points][-REWIND_POINTS:])
         scored = [step for step in readable if step in self.scores]
         if self.retention.best and scored:
             wanted.add(max(scored, key=lambda step: (-self.scores[step], step)))
@@ -111,7 +112,7 @@ class Checkpoints(RuleBasedStateMachine):
         steps = {self._path(step).name for step in self._steps()}
         aside = {name for name in names if name.startswith("damaged_")}
         assert names - steps - aside == set()
-        assert len(steps) <= self.retention.newest + 1 + checkpoint.writing.REWIND_POINTS + self._num_unreadable()
+        assert len(steps) <= self.retention.newest + 1 + REWIND_POINTS + self._num_unreadable()
 
     def _num_unreadable(self) -> int:
         return sum(not self._has_a_manifest(step) for step in self._steps())

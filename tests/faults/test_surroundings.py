@@ -14,8 +14,8 @@ import pytest
 import torch
 from cli import TINY, command, corpus, environment, only_run
 
-from atomiclm.cache_folder import default_cache_dir
 from atomiclm.cli import UserError
+from atomiclm.machine import default_cache_dir
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.wandb_mode import choose_mode
 from atomiclm.train import lock_run

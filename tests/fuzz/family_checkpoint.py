@@ -16,7 +16,7 @@ from fuzz.mutate import VALUES, mutated_bytes, mutated_tree, spelled
 from small_run import dataset, fresh_state, runtime, schedule, trainer
 
 from atomiclm.training import TrainState, checkpoint
-from atomiclm.training.checkpoint.layout import FILES, MANIFEST, MODEL, OPTIMIZER, STATE, fingerprint, manifest_sha256
+from atomiclm.training.checkpoint import FILES, MANIFEST, MODEL, OPTIMIZER, STATE, fingerprint, manifest_sha256
 
 NAME = "step_00000002"
 

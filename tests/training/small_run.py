@@ -18,6 +18,7 @@ from atomiclm.model import (
 )
 from atomiclm.optim import AdamW, Cosine
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
+from atomiclm.training.hooks import Retention, prune
 
 VOCAB_SIZE, CONTEXT_LENGTH = 32, 16
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ def fresh_state(seed: int = 1, dropout: float = 0.0) -> TrainState:
 def save(state: TrainState, folder: Path, keep: int) -> Path:
     """Write a checkpoint as the hook of a run does, but here and now; return its folder."""
     path = checkpoint.write(checkpoint.Snapshot.take(state), folder)
-    checkpoint.prune(folder, checkpoint.Retention(keep))
+    prune(folder, Retention(keep))
     return path
 
 

@@ -22,8 +22,7 @@ from atomiclm.training import (
     checkpoint,
 )
 from atomiclm.training.bad_steps import Recovery
-from atomiclm.training.checkpoint import Retention
-from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.hooks import Retention, SaveCheckpoints
 from atomiclm.training.step import Diverged, StepResult
 
 STEPS, BAD = 12, 7
@@ -244,10 +243,10 @@ def test_a_spike_is_noted_or_avoided(tmp_path):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: SkipBadSteps(limit=0), "limit: 0"),
-        (lambda: RewindBadSteps(every_steps=0), "every_steps: 0"),
-        (lambda: SpikeDetector(deviations=0.0), "deviations: 0"),
-        (lambda: SpikeDetector(window=1), "window: 1"),
+        (lambda: SkipBadSteps(limit=0), "limit=0"),
+        (lambda: RewindBadSteps(every_steps=0), "every_steps=0"),
+        (lambda: SpikeDetector(deviations=0.0), "deviations=0"),
+        (lambda: SpikeDetector(window=1), "window=1"),
     ],
 )
 def test_settings_out_of_range_are_refused(build, message):

@@ -9,9 +9,10 @@ from small_run import dataset, fresh_state, runtime, save, schedule, trainer, we
 
 from atomiclm.atomic_io import from_json, to_json
 from atomiclm.training import Runtime, checkpoint
-from atomiclm.training.checkpoint import DamagedCheckpoint, Retention, Snapshot
-from atomiclm.training.checkpoint.layout import fingerprint
+from atomiclm.training.checkpoint import DamagedCheckpoint, Snapshot, fingerprint
+from atomiclm.training.hooks import Retention, prune
 from atomiclm.training.state import OtherModel
+from atomiclm.training.step import Diverged
 
 
 def _silent(text: str) -> None:
@@ -133,7 +134,7 @@ def test_weights_that_are_no_numbers_take_no_good_checkpoints_place(tmp_path):
     state = _trained(3)
     with torch.no_grad():
         next(iter(state.model.parameters())).view(-1)[5] = float("nan")
-    with pytest.raises(checkpoint.NotFinite, match="step 3"):
+    with pytest.raises(Diverged, match="step 3"):
         save(state, tmp_path, keep=1)
     assert [path.name for path in checkpoint.checkpoints_in(tmp_path)] == ["step_00000002"]
 
@@ -180,7 +181,7 @@ def test_the_best_and_the_points_to_rewind_to_stay_beside_the_newest(tmp_path):
         about = {"bits_per_byte": scores[step]} if step in scores else {}
         about["rewind_point"] = step in (1, 3, 4)
         checkpoint.write(Snapshot.take(_trained(step), about), tmp_path)
-        checkpoint.prune(tmp_path, Retention(newest=1, best=True))
+        prune(tmp_path, Retention(newest=1, best=True))
     steps = [checkpoint.stored_step(path) for path in checkpoint.checkpoints_in(tmp_path)]
     assert steps == [8, 4, 3, 2]  # the newest, two points, the best
 
@@ -207,7 +208,7 @@ def test_a_replacement_that_is_killed_half_way_brings_the_old_one_back(tmp_path)
 def test_a_score_that_is_no_number_is_never_the_best(tmp_path):
     for step, score in ((1, 1.5), (2, float("nan")), (3, float("inf"))):
         checkpoint.write(Snapshot.take(_trained(step), {"bits_per_byte": score}), tmp_path)
-        checkpoint.prune(tmp_path, Retention(newest=1, best=True))
+        prune(tmp_path, Retention(newest=1, best=True))
     assert [checkpoint.stored_step(path) for path in checkpoint.checkpoints_in(tmp_path)] == [3, 1]
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from small_run import runtime
 
-from atomiclm.training.reproducibility import conditions, reasons_inexact
+from atomiclm.training.runtime import reasons_inexact
 
 HASHES = {"corpus_sha256": "a" * 64, "tokenizer_sha256": "b" * 64, "code_sha256": "c" * 64}
 
 
 def _now(**changes):
-    return {**conditions(runtime(), torch.float32, HASHES), **changes}
+    return {**runtime().conditions(torch.float32), **HASHES, **changes}
 
 
 def test_the_same_conditions_are_exact():

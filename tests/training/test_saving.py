@@ -8,8 +8,7 @@ import torch
 from small_run import dataset, fresh_state, runtime, schedule, trainer, weights
 
 from atomiclm.training import checkpoint
-from atomiclm.training.checkpoint import Retention
-from atomiclm.training.saving import SaveCheckpoints
+from atomiclm.training.hooks import Retention, SaveCheckpoints
 from atomiclm.training.step import Diverged
 
 
@@ -125,7 +124,7 @@ def test_older_checkpoints_that_cannot_be_removed_are_said_and_the_new_one_count
     def stuck(folder, retention):
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(checkpoint, "prune", stuck)
+    monkeypatch.setattr("atomiclm.training.hooks.prune", stuck)
     rows, said = Rows(), []
     _fit(fresh_state(), _saver(tmp_path, rows, said))
     assert [row["step"] for row in rows][-1] == 6

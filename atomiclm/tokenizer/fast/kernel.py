@@ -25,7 +25,7 @@ import numpy as np
 from llvmlite import binding
 from numba import types
 
-from atomiclm.cache_folder import default_cache_dir
+from atomiclm.machine import default_cache_dir
 
 _log = logging.getLogger("atomiclm.tokenizer")
 _lock = threading.Lock()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from atomiclm.bfloat16 import has_native_bfloat16
+from atomiclm.machine import has_native_bfloat16
 from atomiclm.training import Runtime
 
 CPU = torch.device("cpu")

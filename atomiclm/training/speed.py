@@ -5,10 +5,12 @@ caches, so that `plan` can say how long a configuration takes without measuring 
 """
 
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.data.cache import exclusive
@@ -17,10 +19,15 @@ from atomiclm.tracking.environment import processor_name
 _FILE = "machine.json"
 _RUNS = 64
 
+_SHORTEST_TIMED_SECONDS = 10.0
+"""Runs with fewer seconds of steps save no speed for `plan`, which takes the slowest run: first steps are slow."""
+
+type _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
 
 @dataclass(frozen=True)
-class Device:
-    """What matrix products run on, and in which dtype.
+class MatmulRate:
+    """The best rate seen of a large square product on a device, a multiply and an add counting as two.
 
     Attributes:
         kind: cpu, cuda, mps.
@@ -33,24 +40,17 @@ class Device:
     device: str
     dtype: str
     threads: int
+    flops_per_second: _Positive
 
     def key(self) -> tuple[str, str, str, int]:
         return self.kind, self.device, self.dtype, self.threads
 
 
 @dataclass(frozen=True)
-class MatmulRate(Device):
-    """The best rate seen of a large square product, a multiply and an add counting as two."""
+class Reached(MatmulRate):
+    """What the steps of a run reached there."""
 
-    flops_per_second: float
-
-
-@dataclass(frozen=True)
-class Reached(Device):
-    """What the steps of a run reached."""
-
-    flops_per_token: float
-    flops_per_second: float
+    flops_per_token: _Positive
 
 
 @dataclass(frozen=True)
@@ -80,58 +80,63 @@ class Machine:
 
 
 class Peak:
-    """Utilisation is a share of it: the best rate known, raised by a run that is faster; `save` is called with that."""
+    """Utilisation is a share of it: the best rate known here, raised by a run that is faster. Saved for `plan`.
 
-    def __init__(self, rate: MatmulRate, save: Callable[[MatmulRate], object]) -> None:
+    Args:
+        cache_dir: where it is saved.
+        rate: measured now.
+        say: called where nothing can be saved.
+    """
+
+    def __init__(self, cache_dir: Path, rate: MatmulRate, say: Callable[[str], None]) -> None:
         self.rate = rate
-        self._save = save
+        self._cache_dir = cache_dir
+        self._say = say
+        self._save(rate)
 
     def utilization(self, flops_per_second: float) -> float:
         """Return the share of the peak that so many FLOP/s are, at most 1."""
         if flops_per_second > self.rate.flops_per_second:
-            self.rate = replace(self.rate, flops_per_second=flops_per_second)
-            self._save(self.rate)
+            self._save(replace(self.rate, flops_per_second=flops_per_second))
         return flops_per_second / self.rate.flops_per_second
+
+    def save_run(self, flops_per_token: float, tokens: int, seconds: float) -> None:
+        """Save what the steps of a run reached, if there were enough of them."""
+        if seconds >= _SHORTEST_TIMED_SECONDS:
+            device = self.rate.key()
+            self._save(Reached(*device, flops_per_token * tokens / seconds, flops_per_token))
+
+    def _save(self, seen: MatmulRate) -> None:
+        try:
+            saved = save(self._cache_dir, seen)
+        except (OSError, ValueError) as error:
+            saved = seen
+            self._say(f"the measured speed of this machine was not saved for plan: {error}")
+        if not isinstance(saved, Reached):
+            self.rate = saved
 
 
 def read_machine(cache_dir: Path) -> Machine:
     """Return what was seen; nothing where no run has been, or where the file is not readable."""
     try:
-        saved = json.loads((cache_dir / _FILE).read_text(encoding="utf-8"))
-        rates = tuple(MatmulRate(**row) for row in saved["rates"])
-        runs = tuple(Reached(**row) for row in saved["runs"])
-        numbers = [rate.flops_per_second for rate in rates]
-        numbers += [number for run in runs for number in (run.flops_per_second, run.flops_per_token)]
-        return Machine(rates, runs) if all(0 < number < math.inf for number in numbers) else Machine()
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return TypeAdapter(Machine).validate_json((cache_dir / _FILE).read_bytes())
+    except (OSError, ValueError):
         return Machine()
 
 
-def save_rate(cache_dir: Path, rate: MatmulRate) -> MatmulRate:
-    """Save a measurement if it is the best of its device, dtype and threads, and return the best.
+def save(cache_dir: Path, seen: MatmulRate) -> MatmulRate:
+    """Save what a run reached, or a rate if it is the best of its device, dtype and threads; return run or best.
 
     Raises:
         OSError, ValueError: the folder cannot be written to.
     """
     with exclusive(cache_dir / _FILE):
         known = read_machine(cache_dir)
-        same = [other for other in known.rates if other.key() == rate.key()]
-        best = max([*same, rate], key=lambda one: one.flops_per_second)
-        others = (other for other in known.rates if other not in same)
-        _write(cache_dir, replace(known, rates=(*others, best)))
-    return best
-
-
-def save_run(cache_dir: Path, run: Reached) -> None:
-    """Save what a run reached, and forget the oldest of many.
-
-    Raises:
-        OSError, ValueError: the folder cannot be written to.
-    """
-    with exclusive(cache_dir / _FILE):
-        known = read_machine(cache_dir)
-        _write(cache_dir, replace(known, runs=(*known.runs, run)[-_RUNS:]))
-
-
-def _write(cache_dir: Path, machine: Machine) -> None:
-    write_atomic(cache_dir / _FILE, (json.dumps(asdict(machine), indent=1) + "\n").encode())
+        if isinstance(seen, Reached):
+            known = replace(known, runs=(*known.runs, seen)[-_RUNS:])
+        else:
+            same = [other for other in known.rates if other.key() == seen.key()]
+            seen = max([*same, seen], key=lambda one: one.flops_per_second)
+            known = replace(known, rates=(*(other for other in known.rates if other not in same), seen))
+        write_atomic(cache_dir / _FILE, (json.dumps(asdict(known), indent=1) + "\n").encode())
+    return seen

@@ -1,0 +1,404 @@
+"""Checkpoints: a folder that is either complete and verified, or not there. Nothing in it can execute code.
+
+    checkpoints/
+        step_00001000/
+            model.safetensors       parameters and persistent buffers, those the run is judged by: what evaluation,
+                                    sampling and export read
+            optimizer.safetensors   optimizer state by parameter name, random generators; and the weights in training,
+                                    where the run is judged by an average of them
+            state.json              step, position in the data and in the record, seconds, flops, latest metrics,
+                                    scalar optimizer state
+            manifest.json           size and sha256 of the other three, and what exact resuming depends on; written last
+        .tmp-step_00001010/         being written, or left by a kill: never read
+        damaged_step_00000990/      found damaged, saved for inspection: never read
+
+A folder of a temporary name is filled, every file forced to disk, the manifest last, then the folder itself; it is
+renamed in one atomic step, and its parent forced to disk. Only then are older ones removed (`prune`), so a crash or a
+power cut at any moment leaves at least the one before.
+
+Every byte that is read is compared with the manifest first: of 400 single flipped bits in a safetensors file the
+library noticed 7; the others loaded as other weights without a word. What is parsed is what was hashed.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from atomiclm.atomic_io import from_json, fsync, read_file, to_json, write_new
+from atomiclm.cli import UserError
+from atomiclm.tracking.run_folder import CHECKPOINT_NAME, RunFolder, checkpoints_in
+from atomiclm.training.state import OtherModel, TrainState
+from atomiclm.training.step import Diverged
+
+FORMAT_VERSION, OLDEST_FORMAT = 3, 2
+"""Format 1 recorded neither the interval since the last row nor averages, and is not read."""
+
+ADDED_IN_FORMAT_3: Mapping[str, Any] = {
+    "skipped": [], "bad_steps": 0, "recent_losses": [], "unfinished": None, "validated": None, "best": None,
+    "record_rows": None,
+}  # fmt: skip
+"""Steps over bad batches, interrupted evaluations, and how many rows the record had; also the manifest's own hash."""
+
+MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
+FILES = (MODEL, OPTIMIZER, STATE)
+"""What a manifest vouches for."""
+
+TEMPORARY, RETIRED, REPLACED, DAMAGED = ".tmp-", ".old-", ".replaced-", "damaged_"
+
+
+class DamagedCheckpoint(UserError):
+    """A checkpoint whose files are not what its manifest says, or do not say what a checkpoint says."""
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A run at one moment: copied, so that it can be written while training goes on, or read from a checkpoint.
+
+    Attributes:
+        model: `TrainState.model_tensors`, on the CPU.
+        optimizer: `TrainState.optimizer_tensors`, on the CPU.
+        scalars: `TrainState.scalars`, and what was added.
+        manifest: what the manifest says, or is to say beside the files: JSON values.
+    """
+
+    model: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    scalars: dict[str, Any]
+    manifest: Mapping[str, Any]
+
+    @classmethod
+    def take(cls, state: TrainState, about: Mapping[str, Any] | None = None, **scalars: Any) -> Self:
+        """Copy the state of a run: the only part of saving that training waits for."""
+
+        def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            # Copied also where they are on the CPU already; contiguous, as safetensors wants them.
+            return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+
+        model, optimizer = copies(state.model_tensors()), copies(state.optimizer_tensors())
+        return cls(model, optimizer, {**state.scalars(), **scalars}, about or {})
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The names in a folder of checkpoints. A checkpoint changes its name in one atomic rename.
+
+
+def stored_step(path: Path) -> int:
+    """Return the step that the name of a checkpoint's folder says."""
+    found = CHECKPOINT_NAME.fullmatch(path.name)
+    if found is None:
+        raise UserError(f"{path} is not the folder of a checkpoint; they are called step_00001000")
+    return int(found[1])
+
+
+def had_some(folder: Path) -> bool:
+    """Whether there is a trace of checkpoints that are gone: a damaged one moved aside, a link to nowhere."""
+    return any(folder.glob(f"{DAMAGED}*")) or (folder.is_symlink() and not folder.exists())
+
+
+def clean_up(folder: Path) -> None:
+    """Restore or remove what kills have left half written, half replaced or half removed; needs the run's lock."""
+    for path in folder.glob(f"{REPLACED}*"):
+        final = path.with_name(path.name.removeprefix(REPLACED))
+        if not final.exists():
+            os.rename(path, final)
+    for prefix in (REPLACED, TEMPORARY, RETIRED):
+        for path in folder.glob(f"{prefix}*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Rename, then remove: a kill in between leaves nothing that looks like a checkpoint."""
+    shutil.rmtree(_renamed(path, RETIRED), ignore_errors=True)
+
+
+def _renamed(path: Path, prefix: str) -> Path:
+    """Put a prefix before a checkpoint's name, in place of an older one of that name."""
+    target = path.with_name(f"{prefix}{path.name}")
+    shutil.rmtree(target, ignore_errors=True)
+    os.rename(path, target)
+    return target
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Writing.
+
+
+def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None] = lambda: None) -> Path:
+    """Write a snapshot to disk under its final name, and return that folder.
+
+    A run is a function of its configuration, so a sound checkpoint of the same step is the same checkpoint and stays,
+    unless its hooks were cut short then and are not now, or it is to become a rewind point.
+
+    Args:
+        snapshot: what to write.
+        folder: of the run's checkpoints.
+        before_publishing: called when all is on disk and not yet renamed; forces to disk what the checkpoint refers to.
+
+    Raises:
+        Diverged: a weight is not finite.
+        OSError: the disk is full, read-only, gone; what was begun is removed and the checkpoints before are untouched.
+    """
+    step = snapshot.scalars["step"]
+    final, there = folder / f"step_{step:08d}", None
+    if final.exists():
+        with contextlib.suppress(DamagedCheckpoint):
+            there = read(final)
+    if there is not None:
+        lacks_hooks = there.scalars["unfinished"] is not None and snapshot.scalars["unfinished"] is None
+        lacks_point = bool(snapshot.manifest.get("rewind_point")) and not there.manifest.get("rewind_point")
+        if not lacks_hooks and not lacks_point:
+            return final
+    for name, tensor in snapshot.model.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise Diverged(f"diverged at step {step}: {name} is not finite")
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        for parent in list(folder.absolute().parents)[:3]:  # of the run, its study, all outputs: may be new too
+            with contextlib.suppress(PermissionError):  # a folder above ours that we may not read
+                fsync(parent)
+    temporary, replaced = folder / f"{TEMPORARY}{final.name}", None
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        files = {
+            MODEL: _write_file(temporary / MODEL, safetensors.torch.save(snapshot.model)),
+            OPTIMIZER: _write_file(temporary / OPTIMIZER, safetensors.torch.save(snapshot.optimizer)),
+            STATE: _write_file(temporary / STATE, to_json(snapshot.scalars) + b"\n"),
+        }
+        manifest = {"format": FORMAT_VERSION, "step": step, "files": files, **snapshot.manifest}
+        manifest["sha256"] = manifest_sha256(manifest)
+        write_new(temporary / MANIFEST, to_json(manifest) + b"\n")
+        fsync(temporary)
+        before_publishing()
+        if there is not None:
+            replaced = _renamed(final, REPLACED)
+        elif final.exists():
+            _renamed(final, DAMAGED)
+        os.rename(temporary, final)
+        fsync(folder)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        clean_up(folder)  # restores what was to be replaced
+        raise
+    if replaced is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
+    return final
+
+
+def _write_file(path: Path, content: bytes) -> dict[str, Any]:
+    """Write a file and return what the manifest says of it: of the content meant, not of what is read back."""
+    write_new(path, content)
+    return fingerprint(content)
+
+
+def fingerprint(content: bytes) -> dict[str, Any]:
+    """Return what a manifest says of a file's content."""
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+
+def manifest_sha256(manifest: Mapping[str, Any]) -> str:
+    """Return the hash that a manifest carries of the rest of itself."""
+    content = to_json({key: value for key, value in manifest.items() if key != "sha256"})
+    return hashlib.sha256(content).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Reading.
+
+
+def read(path: Path) -> Snapshot:
+    """Return all of one checkpoint, verified, in the present format.
+
+    Raises:
+        DamagedCheckpoint: a file is missing, altered or unreadable, or the format is of another version.
+    """
+    manifest = read_manifest(path)
+    model, optimizer = _tensors(path, manifest, MODEL), _tensors(path, manifest, OPTIMIZER)
+    scalars = _parsed(path / STATE, _verified(path, manifest, STATE))
+    if scalars.get("step") != manifest["step"]:
+        raise DamagedCheckpoint(f"{path} is damaged: its state is of step {shown(scalars.get('step'))}")
+    if manifest["format"] == 2:
+        scalars |= {**ADDED_IN_FORMAT_3, "batch": scalars["step"]}
+    return Snapshot(model, optimizer, scalars, manifest)
+
+
+def read_model(path: Path) -> dict[str, Tensor]:
+    """Return the model tensors of one checkpoint, for sampling and evaluation; raises as `read`."""
+    return _tensors(path, read_manifest(path), MODEL)
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """Return the manifest of one checkpoint; what it says of the files is not checked here.
+
+    Raises:
+        DamagedCheckpoint: it cannot be read, or belongs to another step or format.
+    """
+    try:
+        content = read_file(path / MANIFEST, 1 << 20)
+    except (OSError, UserError) as error:
+        raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
+    manifest = _parsed(path / MANIFEST, content)
+    version, files = manifest.get("format"), manifest.get("files")
+    if not isinstance(version, int) or not OLDEST_FORMAT <= version <= FORMAT_VERSION:
+        raise DamagedCheckpoint(
+            f"{path} has format {shown(version)}; this version of atomiclm reads {OLDEST_FORMAT} to {FORMAT_VERSION}"
+        )
+    if version > 2 and manifest.get("sha256") != manifest_sha256(manifest):
+        raise DamagedCheckpoint(f"{path} is damaged: {MANIFEST} is not what was saved")
+    if manifest.get("step") != stored_step(path):
+        raise DamagedCheckpoint(f"{path} is damaged: its manifest is of step {shown(manifest.get('step'))}")
+    if not isinstance(files, dict) or not all(isinstance(files.get(name), dict) for name in FILES):
+        raise DamagedCheckpoint(f"{path} is damaged: its manifest does not name {', '.join(FILES)}")
+    return manifest
+
+
+def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
+    """Return the newest checkpoint of `run` whose weights are what was written; `say` is called for each damaged one.
+
+    Raises:
+        UserError: there is no checkpoint.
+        DamagedCheckpoint: none is sound.
+    """
+    folder = run.checkpoints
+    found = _first_sound(checkpoints_in(folder), read_model, folder)
+    if found is not None:
+        path, _, damaged = found
+        for error in damaged.values():
+            say(f"{error}; taking {path.name}")
+        return path
+    if run.read_summary().get("state") in ("done", "diverged") or any(
+        row.get("event") == "checkpoint" for row in run.read_rows()
+    ):
+        raise UserError(f"the checkpoints of {run.path} are gone from {folder}; {run.train_anew()}")
+    raise UserError(
+        f"{folder} has no checkpoint yet; the first comes after runtime.checkpoint_every_seconds, or at the end: wait "
+        f"for it, or type: {run.command() or 'the command that started the run'}"
+    )
+
+
+def resume(state: TrainState, folder: Path, say: Callable[[str], None]) -> Snapshot | None:
+    """Restore the newest sound checkpoint under `folder`, and return it; None where there is none to restore.
+
+    A damaged one is reported and moved out of the way, and the one before is tried. Needs the run's lock.
+
+    Raises:
+        DamagedCheckpoint: there are checkpoints and none is sound; training from the start would hide a loss.
+        OtherModel: a sound checkpoint is of another model; the message names what differs.
+    """
+    clean_up(folder)
+    return _restore_newest(state, checkpoints_in(folder), folder, say)
+
+
+def rewind(state: TrainState, folder: Path, say: Callable[[str], None]) -> None:
+    """Restore the newest sound rewind point, and remove the checkpoints beyond it, newest first.
+
+    Raises:
+        DamagedCheckpoint: none is sound.
+    """
+
+    def may_be_rewind_point(path: Path) -> bool:
+        try:
+            return bool(read_manifest(path).get("rewind_point"))
+        except DamagedCheckpoint:
+            return True  # to be reported as damaged, not passed over
+
+    if _restore_newest(state, filter(may_be_rewind_point, checkpoints_in(folder)), folder, say) is None:
+        raise DamagedCheckpoint(f"{folder} has no checkpoint to rewind to")
+    for path in checkpoints_in(folder):
+        if stored_step(path) > state.step:
+            remove(path)
+
+
+def _restore_newest(
+    state: TrainState, paths: Iterable[Path], folder: Path, say: Callable[[str], None]
+) -> Snapshot | None:
+    def restore(path: Path) -> Snapshot:
+        content = read(path)
+        try:
+            state.restore(content.scalars, content.model, content.optimizer)
+        except OtherModel as error:
+            raise OtherModel(f"{path}: {shown(str(error), 1000)}") from None
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+            # The hashes are right, so it was written like this: by another program, or to be read by us.
+            raise DamagedCheckpoint(f"{path} is damaged: its state is invalid ({shown(error)})") from error
+        return content
+
+    found = _first_sound(paths, restore, folder)
+    if found is None:
+        return None
+    path, content, damaged = found
+    # Only with a sound one in hand: if there were none, the next start must find them and refuse as this one does.
+    for other, error in damaged.items():
+        say(f"{error}; moved to {_renamed(other, DAMAGED).name}, resuming from {path.name}")
+    return content
+
+
+def _first_sound[T](
+    paths: Iterable[Path], use: Callable[[Path], T], folder: Path
+) -> tuple[Path, T, dict[Path, DamagedCheckpoint]] | None:
+    """Return the first of `paths` that `use` does not find damaged, what that gave, and the damaged ones before it.
+
+    None where there are no paths; where all are damaged, the error names each.
+    """
+    damaged: dict[Path, DamagedCheckpoint] = {}
+    for path in paths:
+        try:
+            return path, use(path), damaged
+        except DamagedCheckpoint as error:
+            damaged[path] = error
+    if not damaged:
+        return None
+    raise DamagedCheckpoint(
+        f"no checkpoint under {folder} is sound: {'; '.join(map(str, damaged.values()))}. "
+        f"Remove {folder.parent} to train from the start."
+    )
+
+
+def _verified(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    """Return a file's content, if it is what was written."""
+    file, expected = path / name, manifest["files"][name]
+    try:
+        size = file.stat().st_size
+        if size != expected.get("bytes"):
+            raise UserError(f"{name} has {size:,} bytes, not {shown(expected.get('bytes'))}")
+        # Read, not mapped: a mapped file keeps its disk blocks after the checkpoint is pruned.
+        content = read_file(file, size)
+    except (OSError, UserError) as error:
+        raise DamagedCheckpoint(f"{path} is damaged: {error}") from error
+    if fingerprint(content) != expected:
+        raise DamagedCheckpoint(f"{path} is damaged: {name} is not what was saved")
+    return content
+
+
+def _tensors(path: Path, manifest: Mapping[str, Any], name: str) -> dict[str, Tensor]:
+    content = _verified(path, manifest, name)
+    try:
+        return safetensors.torch.load(content)
+    except Exception as error:  # the library raises what it likes: SafetensorError, KeyError for a dtype, ValueError
+        raise DamagedCheckpoint(f"{path} is damaged: {name} holds no tensors ({shown(str(error))})") from error
+
+
+def _parsed(file: Path, content: bytes) -> dict[str, Any]:
+    try:
+        value = from_json(content)
+        if isinstance(value, dict):
+            return value
+        raise UserError("it holds no JSON object")
+    except UserError as error:
+        raise DamagedCheckpoint(f"{file} is damaged: {shown(str(error))}") from error
+
+
+def shown(value: object, limit: int = 120) -> str:
+    """Return what a message says of a value out of a file: printable, and no longer than `limit` characters."""
+    text = value if isinstance(value, str) else repr(value)
+    text = "".join(character if character.isprintable() else "?" for character in text)
+    return text if len(text) <= limit else f"{text[:limit]}..."
