@@ -8,8 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from atomiclm.interop import describe_decoder, differences
-from atomiclm.interop.huggingface.architectures import architecture_of
-from atomiclm.interop.huggingface.express import build, express
+from atomiclm.interop.huggingface.architectures import architecture_of, build, express
 from atomiclm.model import Decoder
 
 CONF = Path(__file__).parents[2] / "conf"

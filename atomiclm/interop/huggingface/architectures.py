@@ -1,16 +1,24 @@
-"""The architectures there are, the plainest first: a model that several can express is written as the first of them."""
+"""Which architecture of transformers computes what a decoder computes; and the decoder of a `config.json`."""
 
-from atomiclm.cli import UserError
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from atomiclm.cli import UserError, from_user
+from atomiclm.interop.describe import Description, describe_decoder, differences
 from atomiclm.interop.huggingface.architecture import Architecture
-from atomiclm.interop.huggingface.experts import DeepseekV2, DeepseekV3, Mixtral, Olmoe, Qwen3Moe
-from atomiclm.interop.huggingface.llama import Llama
-from atomiclm.interop.huggingface.llama_variants import Gemma2, Granite, Mistral, NanoChat, Olmo2, Qwen2, Qwen3, SmolLM3
-from atomiclm.interop.huggingface.older_decoders import GPT2, Bloom, GPTNeoX, Mpt
+from atomiclm.interop.huggingface.config_json import ConfigJson
+from atomiclm.interop.huggingface.experts import DEEPSEEK_V2, DEEPSEEK_V3, MIXTRAL, OLMOE, QWEN3_MOE
+from atomiclm.interop.huggingface.llama import GEMMA2, GRANITE, LLAMA, MISTRAL, NANOCHAT, OLMO2, QWEN2, QWEN3, SMOLLM3
+from atomiclm.interop.huggingface.older_decoders import BLOOM, GPT2, GPT_NEOX, MPT
+from atomiclm.model import Decoder
 
-ARCHITECTURES: tuple[Architecture, ...] = (
-    Llama(), GPT2(), Mistral(), Qwen3(), Qwen2(), SmolLM3(), Granite(), Gemma2(), Olmo2(), GPTNeoX(), NanoChat(),
-    Bloom(), Mpt(), Mixtral(), Qwen3Moe(), Olmoe(), DeepseekV2(), DeepseekV3(),
+ARCHITECTURES = (
+    LLAMA, GPT2, MISTRAL, QWEN3, QWEN2, SMOLLM3, GRANITE, GEMMA2, OLMO2, GPT_NEOX, NANOCHAT, BLOOM, MPT, MIXTRAL,
+    QWEN3_MOE, OLMOE, DEEPSEEK_V2, DEEPSEEK_V3,
 )  # fmt: skip
+"""The plainest first: a model that several can express is written as the first of them."""
 
 
 def architecture_of(model_type: str, where: str) -> Architecture:
@@ -20,3 +28,49 @@ def architecture_of(model_type: str, where: str) -> Architecture:
             return architecture
     known = ", ".join(architecture.model_type for architecture in ARCHITECTURES)
     raise UserError(f"{where}: model_type={model_type!r} cannot be read; supported are {known}")
+
+
+def build(architecture: Architecture, config: Mapping[str, Any], where: str) -> Decoder:
+    """The decoder that a configuration describes, on the current default device, its parameters as modules start.
+
+    Raises:
+        ValueError: the configuration asks for something that is not here, or has keys that nobody understands.
+    """
+    keys = ConfigJson(config, where)
+    arguments = architecture.read(keys)
+    keys.finish()
+    return Decoder(**arguments, init=lambda _: None)
+
+
+def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
+    """The first architecture, and its configuration, that say all of a decoder.
+
+    Each writes the nearest configuration it has; the decoder is built back from that and the two are compared, option
+    by option. So nothing is lost in silence, whatever a component added later may do.
+
+    Raises:
+        UserError: none does; the message names the nearest architecture and the options it has no words for.
+    """
+    ours = describe_decoder(model)
+    refusals: list[tuple[float, Architecture, list[str]]] = []
+    for architecture in ARCHITECTURES:
+        try:
+            config = architecture.write(model)
+            faults, limits = _faults(architecture, config, ours), list(architecture.limits(model))
+        except UserError:
+            continue  # the sizes of this model are beyond this architecture, which is farther than any option
+        if not faults and not limits:
+            return architecture, config
+        refusals.append((len(faults) or 0.5, architecture, faults or limits))
+    _, nearest, faults = min(refusals, key=lambda refusal: refusal[0])
+    raise UserError(
+        "no architecture of transformers computes what this model computes. The nearest is "
+        f"{nearest.class_name}, which cannot say:\n  " + "\n  ".join(faults)
+    )
+
+
+def _faults(architecture: Architecture, config: Mapping[str, Any], ours: Description) -> list[str]:
+    """The options of a decoder that are lost in a configuration."""
+    with torch.device("meta"), from_user():
+        back = build(architecture, config, "config.json")
+    return [f"{path}: {text}" for path, text in differences(ours, describe_decoder(back)).items()]

@@ -4,343 +4,270 @@ The files hold each expert's matrices under names of their own, as they were pub
 it loads them.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from typing import Any, ClassVar
-
-from torch import Tensor, nn
+from typing import Any
 
 from atomiclm.cli import UserError
 from atomiclm.interop.describe import blocks_of
-from atomiclm.interop.huggingface.architecture import Names
-from atomiclm.interop.huggingface.config_json import ConfigJson, their_activation
-from atomiclm.interop.huggingface.llama import LlamaFamily, Window
-from atomiclm.interop.huggingface.llama_variants import Mistral, Qwen3
-from atomiclm.interop.huggingface.weights import Weight, unstacked
+from atomiclm.interop.huggingface.architecture import no_window_of_one
+from atomiclm.interop.huggingface.config_json import ConfigJson
+from atomiclm.interop.huggingface.fields import (
+    ActivationName,
+    Epsilon,
+    Field,
+    Ignored,
+    LayerWindows,
+    Only,
+    Setting,
+    Settings,
+    value_at,
+)
+from atomiclm.interop.huggingface.llama import (
+    LLAMA,
+    MISTRAL,
+    NEVER,
+    QWEN3,
+    head_dim,
+    heads_divide_width,
+    kv_heads,
+    one_window,
+)
+from atomiclm.interop.huggingface.rope import Rope
 from atomiclm.model import (
-    Attention,
     Decoder,
     GatedFeedForward,
     GroupLimitedSoftmax,
     LatentAttention,
-    LayerPattern,
     MixtureOfExperts,
-    Router,
     SigmoidTopK,
     SoftmaxTopK,
     WidthNorm,
 )
 
-_EXPERT_NAMES = {"gate": "gate_proj", "up": "up_proj", "down": "down_proj"}
-_LATENT_EPS = 1e-6  # of the norms on the latents; transformers has no key for it
+_EXPERTS = {"experts": MixtureOfExperts, "experts.router": SoftmaxTopK}
+_COUNT = 1 << 14  # experts and groups are fewer
+_NUM_EXPERTS = Setting("experts.num_experts", most=_COUNT, also=("num_local_experts", "num_experts"))
+_PER_TOKEN = Setting("experts.experts_per_token", most=_COUNT)
+_BOTH = ("experts.activation", "dense.activation")
 
 
-def _expert_weights(model: Decoder, layer: int, stem: str, names: Names) -> list[Weight]:
-    """The stacks of one layer's experts, if it has any; `names` are theirs for gate, up and down."""
-    network = blocks_of(model)[layer].feedforward
-    if not isinstance(network, MixtureOfExperts):
-        return []
-    return [
-        unstacked(
-            f"blocks.{layer}.feedforward.experts.{ours}",
-            [f"{stem}.{expert}.{theirs}.weight" for expert in range(network.num_experts)],
+def _dense_width(width: Any, model: Decoder) -> int:
+    return 4 * model.dim if value_at(model, "dense", None) is None else width
+
+
+def _dense_layers(model: Decoder) -> list[bool]:
+    return [not isinstance(block.feedforward, MixtureOfExperts) for block in blocks_of(model)]
+
+
+def _expert_names(stem: str, router: str, gate: str, up: str, down: str) -> dict[str, str]:
+    return {
+        "feedforward.router.projection": router,
+        "feedforward.experts.gate": f"{stem}.*.{gate}.weight",
+        "feedforward.experts.up": f"{stem}.*.{up}.weight",
+        "feedforward.experts.down": f"{stem}.*.{down}.weight",
+    }
+
+
+_NAMES = _expert_names("mlp.experts", "mlp.gate", "gate_proj", "up_proj", "down_proj")
+
+# Jiang et al. 2024, arXiv 2401.04088.
+MIXTRAL = MISTRAL.variant(
+    "mixtral",
+    "MixtralForCausalLM",
+    parts={**_EXPERTS, "experts.router.normalize": True},
+    keys={
+        "rms_norm_eps": Epsilon(1e-5),
+        "sliding_window": one_window(None),
+        "intermediate_size": Setting("experts.hidden_dim"),
+        "num_local_experts": _NUM_EXPERTS,
+        "num_experts_per_tok": _PER_TOKEN,
+        "hidden_act": ActivationName("silu", ("experts.activation",)),
+        "rope_parameters": Rope(1_000_000.0),
+    },
+    inside=_expert_names("block_sparse_moe.experts", "block_sparse_moe.gate", "w1", "w3", "w2"),
+)
+
+# Muennighoff et al. 2024, arXiv 2409.02060: experts in every layer, norms of all queries and keys together.
+OLMOE = LLAMA.variant(
+    "olmoe",
+    "OlmoeForCausalLM",
+    parts={**_EXPERTS, "attention.query_key_norm": WidthNorm},
+    keys={
+        "rms_norm_eps": Epsilon(1e-5),
+        "head_dim": Ignored(),  # it always follows
+        "mlp_bias": NEVER,
+        "clip_qkv": Only(),
+        "intermediate_size": Setting("experts.hidden_dim"),
+        "num_experts": _NUM_EXPERTS,
+        "num_experts_per_tok": _PER_TOKEN,
+        "hidden_act": ActivationName("silu", ("experts.activation",)),
+        "norm_topk_prob": Setting("experts.router.normalize", False),
+    },
+    inside=_NAMES,
+    rules=(no_window_of_one,),
+)
+
+
+class _MlpOnlyLayers(Field):
+    """Dense networks in layers that are named, or passed over by `decoder_sparse_step`; experts in the others."""
+
+    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
+        named, step = config.get(key, [], list), config.get("decoder_sparse_step", 1)
+        settings["is_dense"] = [layer in named or (layer + 1) % step != 0 for layer in range(settings["num_layers"])]
+
+    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+        return {key: [layer for layer, dense in enumerate(_dense_layers(model)) if dense], "decoder_sparse_step": 1}
+
+
+# Yang et al. 2025, arXiv 2505.09388: Qwen 3 with experts, in all layers or some.
+QWEN3_MOE = QWEN3.variant(
+    "qwen3_moe",
+    "Qwen3MoeForCausalLM",
+    parts={**_EXPERTS, "dense": GatedFeedForward},
+    keys={
+        "num_key_value_heads": kv_heads(4),
+        "head_dim": head_dim(None),
+        "sliding_window": LayerWindows(lambda *_: True, types=False),
+        "max_window_layers": Ignored(),
+        "moe_intermediate_size": Setting("experts.hidden_dim"),
+        "num_experts": _NUM_EXPERTS,
+        "num_experts_per_tok": _PER_TOKEN,
+        "hidden_act": ActivationName("silu", _BOTH),
+        "norm_topk_prob": Setting("experts.router.normalize", False),
+        "mlp_only_layers": _MlpOnlyLayers(),
+        "intermediate_size": Setting("dense.hidden_dim", 6144, to_theirs=_dense_width),
+    },
+    inside=_NAMES,
+)
+
+
+class _FirstDense(Field):
+    """Dense networks in so many first layers, experts in the others."""
+
+    def __init__(self, default: int) -> None:
+        self.default = default
+
+    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
+        count = config.get(key, self.default)
+        settings["is_dense"] = [layer < count for layer in range(settings["num_layers"])]
+
+    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+        return {key: [*_dense_layers(model), False].index(False)}
+
+
+class _Method(Field):
+    """The router: softmax over all experts, or over those of the best groups."""
+
+    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
+        config.only(key, "greedy", "group_limited_greedy")
+        groups, chosen = config.get("n_group", 1, most=_COUNT), config.get("topk_group", 1, most=_COUNT)
+        if config.get(key, "greedy", str) == "greedy":
+            settings["experts.router"] = SoftmaxTopK
+        else:
+            settings["experts.router"] = GroupLimitedSoftmax
+            settings |= {"experts.router.num_groups": groups, "experts.router.groups_per_token": chosen}
+
+    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+        router = value_at(model, "experts.router", None)
+        if not isinstance(router, GroupLimitedSoftmax):
+            return {key: "greedy"}
+        return {key: "group_limited_greedy", "n_group": router.num_groups, "topk_group": router.groups_per_token}
+
+
+def _shared_experts(count: int, model: Decoder) -> int:
+    width = value_at(model, "experts.hidden_dim", 4 * model.dim)
+    features = value_at(model, "experts.num_shared_experts", 0) * value_at(model, "experts.shared_hidden_dim", width)
+    if features == 0 or features % width:
+        raise UserError(
+            f"model.feedforward.num_shared_experts: {features} shared features are not one expert's {width}, or "
+            "several; DeepSeek always has shared experts as wide as the routed ones"
         )
-        for ours, theirs in names.items()
-    ]
+    return features // width
 
 
-class ExpertsFamily(LlamaFamily):
-    """Llama with routed experts.
-
-    Attributes:
-        width_key, count_key: keys of an expert's width, and of the number of experts.
-        default_normalize: whether the chosen weights sum to one where `config.json` does not say.
-        expert_stem: where the experts are in a layer.
-        expert_names: their names for gate, up and down.
-    """
-
-    width_key: ClassVar[str] = "intermediate_size"
-    count_key: ClassVar[str] = "num_experts"
-    expert_stem: ClassVar[str] = "mlp.experts"
-    expert_names: ClassVar[Names] = _EXPERT_NAMES
-
-    inside: ClassVar[Names] = {**LlamaFamily.inside, "feedforward.router.projection": "mlp.gate"}
-
-    def read_feedforward(self, config: ConfigJson) -> Callable[..., nn.Module]:
-        # transformers may write the number of experts under either key.
-        count = config.get("num_local_experts") or config.get("num_experts") or config.need(self.count_key)
-        return partial(
-            MixtureOfExperts,
-            hidden_dim=config.need(self.width_key),
-            num_experts=count,
-            experts_per_token=config.need("num_experts_per_tok"),
-            activation=config.activation(self.activation_key, self.default_activation),
-            router=partial(SoftmaxTopK, normalize=self.read_normalize(config)),
-        )
-
-    def read_normalize(self, config: ConfigJson) -> bool:
-        """Whether the weights of the chosen experts sum to one."""
-        normalize: bool = config.get("norm_topk_prob", False)
-        return normalize
-
-    def write_feedforward(self, model: Decoder) -> dict[str, Any]:
-        """Keys of the experts, read off the last layer that has any."""
-        networks = [block.feedforward for block in blocks_of(model)]
-        network = next((one for one in reversed(networks) if isinstance(one, MixtureOfExperts)), networks[-1])
-        return {
-            self.width_key: getattr(network, "hidden_dim", 4 * model.dim),
-            self.count_key: getattr(network, "num_experts", 1),
-            "num_experts_per_tok": getattr(network, "experts_per_token", 1),
-            self.activation_key: their_activation(getattr(network, "activation", "silu")),
-            "norm_topk_prob": getattr(getattr(network, "router", None), "normalize", False),
-        }
-
-    def special_weights(self, model: Decoder, layer: int) -> list[Weight]:
-        return _expert_weights(model, layer, f"{self.stem}.{layer}.{self.expert_stem}", self.expert_names)
+def _shared(default: int) -> Setting:
+    return Setting("experts.num_shared_experts", default, most=_COUNT, to_theirs=_shared_experts)
 
 
-class Mixtral(ExpertsFamily, Mistral):
-    """Jiang et al. 2024, arXiv 2401.04088."""
-
-    model_type = "mixtral"
-    class_name = "MixtralForCausalLM"
-    default_theta = 1_000_000.0
-    default_eps = 1e-5
-    count_key = "num_local_experts"
-    expert_stem = "block_sparse_moe.experts"
-    expert_names: ClassVar[Names] = {"gate": "w1", "up": "w3", "down": "w2"}
-    unwritten = ("attention_bias", "norm_topk_prob")
-
-    inside: ClassVar[Names] = {**LlamaFamily.inside, "feedforward.router.projection": "block_sparse_moe.gate"}
-
-    def read_window(self, config: ConfigJson) -> Window:
-        """One window for all layers; none unless it is given."""
-        window: int | None = config.get("sliding_window")
-        return window
-
-    def read_normalize(self, config: ConfigJson) -> bool:
-        return True
+def _latent_sizes_are_even(model: Decoder) -> str | None:
+    for name in ("content_dim", "latent_dim"):
+        if (size := value_at(model, f"attention.{name}", 0)) % 2:
+            return f"model.attention.{name}: {size} is odd; it rotates pairs of features among an even number only"
+    return None
 
 
-class Olmoe(ExpertsFamily):
-    """Muennighoff et al. 2024, arXiv 2409.02060: experts in every layer, norms of all queries and keys together."""
-
-    model_type = "olmoe"
-    class_name = "OlmoeForCausalLM"
-    query_key_norm = WidthNorm
-    default_eps = 1e-5
-    unwritten = ("head_dim",)  # it always follows
-
-    def read_attention(self, config: ConfigJson) -> dict[str, Any]:
-        config.only("clip_qkv")
-        config.only("head_dim", config.need("hidden_size") // config.need("num_attention_heads"))
-        return super().read_attention(config)
-
-
-class Qwen3Moe(ExpertsFamily, Qwen3):
-    """Yang et al. 2025, arXiv 2505.09388: Qwen 3 with experts, in all layers or some."""
-
-    model_type = "qwen3_moe"
-    class_name = "Qwen3MoeForCausalLM"
-    default_num_kv_heads = 4
-    default_head_dim = None
-    width_key = "moe_intermediate_size"
-    unwritten = ("layer_types",)
-
-    def read_window(self, config: ConfigJson) -> Window:
-        """One window for all layers, where it is switched on."""
-        window: int | None = config.optional("sliding_window", 4096)
-        return window if config.get("use_sliding_window", False) else None
-
-    def read_feedforward(self, config: ConfigJson) -> Callable[..., nn.Module]:
-        """Experts, but in layers that are named, or passed over by a step."""
-        experts = super().read_feedforward(config)
-        layers, step = config.need("num_hidden_layers"), config.get("decoder_sparse_step", 1)
-        only_dense = config.get("mlp_only_layers", [])
-        hidden_dim = config.get("intermediate_size", 6144)
-        dense = [layer in only_dense or (layer + 1) % step != 0 for layer in range(layers)]
-        if not any(dense):
-            return experts
-        activation = config.activation(self.activation_key, self.default_activation)
-        plain = partial(GatedFeedForward, hidden_dim=hidden_dim, activation=activation)
-        return LayerPattern({"dense": plain, "experts": experts}, ["dense" if one else "experts" for one in dense])
-
-    def write_feedforward(self, model: Decoder) -> dict[str, Any]:
-        networks = [block.feedforward for block in blocks_of(model)]
-        plain = [layer for layer, network in enumerate(networks) if not isinstance(network, MixtureOfExperts)]
-        return super().write_feedforward(model) | {
-            "mlp_only_layers": plain,
-            "decoder_sparse_step": 1,
-            "intermediate_size": getattr(networks[plain[0]], "hidden_dim", 4 * model.dim) if plain else 4 * model.dim,
-        }
-
-
-class DeepseekV2(LlamaFamily):
-    """DeepSeek-AI 2024, arXiv 2405.04434: latent attention, and experts of which some are shared."""
-
-    model_type = "deepseek_v2"
-    class_name = "DeepseekV2ForCausalLM"
-    rotary_layout = "adjacent"
-    heads_divide_width = True
-    default_shared: ClassVar[int] = 2
-    default_dense: ClassVar[int] = 0
-    scoring: ClassVar[str] = "softmax"
-    rotates_in_place: ClassVar[bool] = True
-
-    inside: ClassVar[Names] = {
-        **LlamaFamily.inside,
+# DeepSeek-AI 2024, arXiv 2405.04434: latent attention, and experts of which some are shared.
+DEEPSEEK_V2 = LLAMA.variant(
+    "deepseek_v2",
+    "DeepseekV2ForCausalLM",
+    parts={
+        **_EXPERTS,
+        "experts.router.normalize": False,
+        "dense": GatedFeedForward,
+        "attention": LatentAttention,
+        "attention.eps": 1e-6,  # of the norms on the latents; transformers has no key for it
+    },
+    keys={
+        # These follow from others, and are written nevertheless.
+        "num_key_value_heads": Ignored(lambda model: blocks_of(model)[0].attention.num_heads),
+        "head_dim": Ignored(),
+        "qk_head_dim": Ignored(),
+        "kv_lora_rank": Setting("attention.latent_dim"),
+        "qk_nope_head_dim": Setting("attention.content_dim", most=_COUNT),
+        "qk_rope_head_dim": Setting(
+            "attention.rotary_dim", most=_COUNT, to_theirs=lambda _, model: blocks_of(model)[0].attention.head_dim
+        ),
+        "v_head_dim": Setting("attention.value_dim", most=_COUNT),
+        "q_lora_rank": Setting("attention.query_latent_dim", 1536, null=True),
+        "mlp_bias": NEVER,
+        "moe_layer_freq": Only((1,)),
+        "scoring_func": Only(("softmax",)),
+        "first_k_dense_replace": _FirstDense(0),
+        "intermediate_size": Setting("dense.hidden_dim", to_theirs=_dense_width),
+        "moe_intermediate_size": Setting("experts.hidden_dim"),
+        "n_routed_experts": Setting("experts.num_experts", most=_COUNT),
+        "num_experts_per_tok": _PER_TOKEN,
+        "n_shared_experts": _shared(2),
+        "hidden_act": ActivationName("silu", _BOTH),
+        "norm_topk_prob": NEVER,  # transformers has the key and does not read it
+        "topk_method": _Method(),
+        "routed_scaling_factor": Setting("experts.router.scale", 1.0),
+    },
+    inside={
+        **_NAMES,
         "attention.query_squeeze": "self_attn.q_a_proj",
         "attention.query_gain": "self_attn.q_a_layernorm.weight",
         "attention.squeeze": "self_attn.kv_a_proj_with_mqa",
         "attention.latent_gain": "self_attn.kv_a_layernorm.weight",
         "attention.expand": "self_attn.kv_b_proj",
-        "feedforward.router.projection": "mlp.gate",
         "feedforward.router.correction_bias": "mlp.gate.e_score_correction_bias",
         "feedforward.shared.gate": "mlp.shared_experts.gate_proj",
         "feedforward.shared.up": "mlp.shared_experts.up_proj",
         "feedforward.shared.down": "mlp.shared_experts.down_proj",
-    }
-
-    def read(self, config: ConfigJson) -> dict[str, Any]:
-        # They follow from other keys, and are written nevertheless.
-        config.ignore("num_key_value_heads", "head_dim", "qk_head_dim")
-        return super().read(config) | {"attention": partial(LatentAttention, **self.read_attention(config))}
-
-    def read_attention(self, config: ConfigJson) -> dict[str, Any]:
-        """Arguments of `LatentAttention`."""
-        config.only("sliding_window")
-        return {
-            "num_heads": config.need("num_attention_heads"),
-            "latent_dim": config.need("kv_lora_rank"),
-            "content_dim": config.need("qk_nope_head_dim"),
-            "rotary_dim": config.need("qk_rope_head_dim"),
-            "value_dim": config.need("v_head_dim"),
-            "query_latent_dim": config.optional("q_lora_rank", 1536),
-            "bias": config.get("attention_bias", False),
-            "eps": _LATENT_EPS,
-        }
-
-    def read_feedforward(self, config: ConfigJson) -> Callable[..., nn.Module]:
-        """Dense networks in the first layers, experts in the others."""
-        config.only("mlp_bias", False)
-        config.only("moe_layer_freq", 1)
-        config.only("scoring_func", self.scoring)
-        activation = config.activation(self.activation_key, self.default_activation)
-        dense = partial(GatedFeedForward, hidden_dim=config.need("intermediate_size"), activation=activation)
-        experts = partial(
-            MixtureOfExperts,
-            hidden_dim=config.need("moe_intermediate_size"),
-            num_experts=config.need("n_routed_experts"),
-            experts_per_token=config.need("num_experts_per_tok"),
-            num_shared_experts=config.get("n_shared_experts", self.default_shared),
-            activation=activation,
-            router=self.read_router(config),
-        )
-        first = config.get("first_k_dense_replace", self.default_dense)
-        first = ["dense"] * min(first, config.need("num_hidden_layers"))
-        return LayerPattern({"dense": dense, "experts": experts}, ["experts"], first) if first else experts
-
-    def read_router(self, config: ConfigJson) -> Callable[..., Router]:
-        """Softmax, and groups where they are asked for."""
-        config.only("norm_topk_prob", False)  # transformers has the key and does not read it
-        method = config.only("topk_method", "greedy", "group_limited_greedy", default="greedy")
-        groups, chosen = config.get("n_group", 1), config.get("topk_group", 1)
-        scale = config.get("routed_scaling_factor", 1.0)
-        if method == "greedy":
-            return partial(SoftmaxTopK, normalize=False, scale=scale)
-        return partial(GroupLimitedSoftmax, num_groups=groups, groups_per_token=chosen, normalize=False, scale=scale)
-
-    def write_attention(self, attention: Attention) -> dict[str, Any]:
-        width = attention.head_dim
-        return {
-            "num_attention_heads": attention.num_heads,
-            "num_key_value_heads": attention.num_heads,
-            "kv_lora_rank": getattr(attention, "latent_dim", width),
-            "qk_nope_head_dim": getattr(attention, "content_dim", width),
-            "qk_rope_head_dim": width,
-            "v_head_dim": getattr(attention, "value_dim", width),
-            "q_lora_rank": getattr(attention, "query_latent_dim", None),
-            "attention_bias": getattr(attention, "bias", False),
-        }
-
-    def write_feedforward(self, model: Decoder) -> dict[str, Any]:
-        """Keys of both kinds of layers."""
-        networks = [block.feedforward for block in blocks_of(model)]
-        count = next((i for i, one in enumerate(networks) if isinstance(one, MixtureOfExperts)), len(networks))
-        dense, experts = networks[0], networks[-1]
-        width = getattr(experts, "hidden_dim", 4 * model.dim)
-        shared = getattr(experts, "num_shared_experts", 0) * getattr(experts, "shared_hidden_dim", width)
-        if shared == 0 or shared % width:
-            raise UserError(
-                f"model.feedforward.num_shared_experts: {shared} shared features are not one expert's {width}, or "
-                f"several; {self.class_name} always has shared experts as wide as the routed ones"
-            )
-        return {
-            "first_k_dense_replace": count,
-            "intermediate_size": getattr(dense, "hidden_dim", 4 * model.dim) if count else 4 * model.dim,
-            "moe_intermediate_size": width,
-            "n_routed_experts": getattr(experts, "num_experts", 1),
-            "num_experts_per_tok": getattr(experts, "experts_per_token", 1),
-            "n_shared_experts": shared // width,
-            self.activation_key: their_activation(getattr(experts, "activation", "silu")),
-            **self.write_router(getattr(experts, "router", None)),
-        }
-
-    def write_router(self, router: Router | None) -> dict[str, Any]:
-        groups = {}
-        if isinstance(router, GroupLimitedSoftmax):
-            groups = {"n_group": router.num_groups, "topk_group": router.groups_per_token}
-        method = "group_limited_greedy" if groups else "greedy"
-        return {"topk_method": method, "routed_scaling_factor": getattr(router, "scale", 1.0), **groups}
-
-    def limits(self, model: Decoder) -> Iterator[str]:
-        yield from super().limits(model)
-        attention = blocks_of(model)[0].attention
-        for name in ("content_dim", "latent_dim") if self.rotates_in_place else ():
-            if (size := getattr(attention, name, 0)) % 2:
-                yield f"model.attention.{name}: {size} is odd; it rotates pairs of features among an even number only"
-
-    def special_weights(self, model: Decoder, layer: int) -> list[Weight]:
-        """The experts' matrices, and queries, whose name says whether they are expanded from a latent."""
-        stem, attention = f"{self.stem}.{layer}", blocks_of(model)[layer].attention
-        query = "q_proj" if getattr(attention, "query_latent_dim", None) is None else "q_b_proj"
-        own = Weight((f"blocks.{layer}.attention.query.weight",), (f"{stem}.self_attn.{query}.weight",))
-        return [own, *_expert_weights(model, layer, f"{stem}.mlp.experts", _EXPERT_NAMES)]
+    },
+    inside_squeezed={"attention.query": "self_attn.q_b_proj"},
+    rotary_layout="adjacent",
+    rules=(no_window_of_one, heads_divide_width, _latent_sizes_are_even),
+)
 
 
-class DeepseekV3(DeepseekV2):
-    """DeepSeek-AI 2024, arXiv 2412.19437. Its multi-token prediction modules are left out, as transformers does."""
-
-    model_type = "deepseek_v3"
-    class_name = "DeepseekV3ForCausalLM"
-    heads_divide_width = False
-    default_shared = 1
-    default_dense = 3
-    scoring = "sigmoid"
-    rotates_in_place = False
-
-    def read_router(self, config: ConfigJson) -> Callable[..., Router]:
-        """Sigmoids and a correction bias."""
-        config.only("rope_interleave", True)
-        config.only("topk_method", "noaux_tc")
-        return partial(
-            SigmoidTopK,
-            num_groups=config.get("n_group", 8),
-            groups_per_token=config.get("topk_group", 4),
-            normalize=config.get("norm_topk_prob", True),
-            scale=config.get("routed_scaling_factor", 2.5),
-        )
-
-    def write_router(self, router: Router | None) -> dict[str, Any]:
-        return {
-            "n_group": getattr(router, "num_groups", 1),
-            "topk_group": getattr(router, "groups_per_token", 1),
-            "norm_topk_prob": getattr(router, "normalize", True),
-            "routed_scaling_factor": getattr(router, "scale", 1.0),
-            "num_nextn_predict_layers": 0,
-        }
-
-    def is_redundant(self, name: str, tensors: Mapping[str, Tensor], model: Decoder) -> bool:
-        """Also what belongs to the prediction modules, numbered on after the layers."""
-        beyond = name.startswith(f"{self.stem}.") and int(name.split(".")[2]) >= model.num_layers
-        return beyond or super().is_redundant(name, tensors, model)
+# DeepSeek-AI 2024, arXiv 2412.19437: sigmoids and a correction bias in the router. The modules that predict further
+# tokens are left out, as transformers does.
+DEEPSEEK_V3 = DEEPSEEK_V2.variant(
+    "deepseek_v3",
+    "DeepseekV3ForCausalLM",
+    parts={"experts.router": SigmoidTopK},
+    keys={
+        "rope_interleave": Only((True,)),
+        "scoring_func": Only(("sigmoid",)),
+        "first_k_dense_replace": _FirstDense(3),
+        "n_shared_experts": _shared(1),
+        "topk_method": Only(("noaux_tc",)),
+        "n_group": Setting("experts.router.num_groups", 8, most=_COUNT),
+        "topk_group": Setting("experts.router.groups_per_token", 4, most=_COUNT),
+        "norm_topk_prob": Setting("experts.router.normalize", True),
+        "routed_scaling_factor": Setting("experts.router.scale", 2.5),
+        "num_nextn_predict_layers": Ignored(lambda _: 0),
+    },
+    layers_beyond=True,
+    rules=(no_window_of_one,),
+)

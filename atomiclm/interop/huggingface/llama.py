@@ -1,60 +1,109 @@
-"""Llama, and what the many architectures made after it have in common with it."""
+"""Llama, and the architectures that differ from it in a part or two, without experts."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any
 
-from torch import nn
-
-from atomiclm.cli import UserError
 from atomiclm.interop.describe import blocks_of
-from atomiclm.interop.huggingface.architecture import Architecture, Names, windows_of
-from atomiclm.interop.huggingface.config_json import ConfigJson, their_activation
-from atomiclm.interop.huggingface.rope import max_positions, read_rope, write_rope
+from atomiclm.interop.huggingface.architecture import Architecture, no_window_of_one
+from atomiclm.interop.huggingface.config_json import ConfigJson
+from atomiclm.interop.huggingface.fields import (
+    ActivationName,
+    Epsilon,
+    Field,
+    Ignored,
+    LayerWindows,
+    Only,
+    Setting,
+    Settings,
+    windows_of,
+)
+from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
 from atomiclm.model import (
-    Attention,
-    Block,
+    CappedSoftmax,
     Decoder,
+    Embedding,
+    FeedForward,
     GatedFeedForward,
+    Head,
+    HeadNorm,
     MultiHeadAttention,
-    Position,
+    NoPosition,
+    OffsetRMSNorm,
+    PlainHeadNorm,
+    PositionPattern,
+    ReorderedNormBlock,
     RMSNorm,
+    RotaryEmbedding,
+    SandwichNormBlock,
+    SoftcapHead,
+    Softmax,
     TransformerBlock,
+    WidthNorm,
 )
 
-type Window = int | list[int | None] | None
-"""`window` of `MultiHeadAttention`: of all layers, by layer, or none."""
+LAYERS = Setting("num_layers", most=2048)  # the deepest published decoders have a few hundred
+HEADS = Setting("attention.num_heads", most=1 << 14)
+TIED, UNTIED = Setting("tie_embeddings", True), Setting("tie_embeddings", False)
+NEVER = Only((False,))
 
 
-class LlamaFamily(Architecture):
-    """Grouped-query attention with rotary positions, RMS norms, a gated network.
+def kv_heads(default: int | None) -> Setting:
+    """Where it is null there are as many as heads."""
+    return Setting("attention.num_kv_heads", default, null=True)
 
-    A subclass states the classes and defaults in which it differs, and overrides how it reads and writes a part where
-    more differs.
 
-    Attributes:
-        norm, block, query_key_norm: classes of the parts.
-        default_...: what transformers takes where `config.json` is silent.
-        heads_divide_width: whether transformers insists on that even where head_dim is given.
-        unwritten: keys that the configuration of this class does not have.
-    """
+def head_dim(default: int | None) -> Setting:
+    """Where it is null it follows from the width."""
+    return Setting(
+        "attention.head_dim",
+        default,
+        null=True,
+        to_ours=lambda value, settings: value or settings["dim"] // settings["attention.num_heads"],
+    )
 
-    norm: ClassVar[Callable[..., nn.Module]] = RMSNorm
-    block: ClassVar[Callable[..., Block]] = TransformerBlock
-    query_key_norm: ClassVar[Callable[..., nn.Module] | None] = None
-    default_theta: ClassVar[float] = 10000.0
-    default_eps: ClassVar[float] = 1e-6
-    default_tied: ClassVar[bool] = False
-    default_head_dim: ClassVar[int | None] = None
-    default_num_kv_heads: ClassVar[int | None] = None
-    activation_key: ClassVar[str] = "hidden_act"
-    default_activation: ClassVar[str] = "silu"
-    heads_divide_width: ClassVar[bool] = False
-    unwritten: ClassVar[tuple[str, ...]] = ()
 
-    outside: ClassVar[Names] = {"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"}
-    stem = "model.layers"
-    inside: ClassVar[Names] = {
+def one_window(default: int | None) -> Setting:
+    """One window for all layers."""
+    return Setting("attention.window", default, null=True, to_theirs=lambda _, model: windows_of(model)[0])
+
+
+def heads_divide_width(model: Decoder) -> str | None:
+    heads = blocks_of(model)[0].attention.num_heads
+    if model.dim % heads:
+        return f"model.attention.num_heads: {heads} must divide model.dim={model.dim}, even with head_dim"
+    return None
+
+
+# Touvron et al. 2023, arXiv 2302.13971; Llama 2 and 3.
+LLAMA = Architecture(
+    "llama",
+    "LlamaForCausalLM",
+    parts={
+        "attention": MultiHeadAttention,
+        "feedforward": GatedFeedForward,
+        "norm": RMSNorm,
+        "block": TransformerBlock,
+    },
+    keys={
+        "vocab_size": Setting("vocab_size"),
+        "hidden_size": Setting("dim"),
+        "num_hidden_layers": LAYERS,
+        "max_position_embeddings": MAX_POSITIONS,
+        "rms_norm_eps": Epsilon(1e-6),
+        "tie_word_embeddings": UNTIED,
+        "num_attention_heads": HEADS,
+        "num_key_value_heads": kv_heads(None),
+        "head_dim": head_dim(None),
+        "attention_bias": Setting("attention.bias", False),
+        "sliding_window": Only(),
+        "intermediate_size": Setting("feedforward.hidden_dim"),
+        "hidden_act": ActivationName("silu"),
+        "mlp_bias": Setting("feedforward.bias", False),
+        "rope_parameters": Rope(),
+    },
+    outside={"embedding": "model.embed_tokens", "norm": "model.norm", "head": "lm_head"},
+    stem="model.layers",
+    inside={
         "attention_norm": "input_layernorm",
         "attention.query": "self_attn.q_proj",
         "attention.key": "self_attn.k_proj",
@@ -66,140 +115,194 @@ class LlamaFamily(Architecture):
         "feedforward.gate": "mlp.gate_proj",
         "feedforward.up": "mlp.up_proj",
         "feedforward.down": "mlp.down_proj",
-    }
+    },
+    rules=(no_window_of_one, heads_divide_width),
+)
 
-    def read(self, config: ConfigJson) -> dict[str, Any]:
-        return {
-            "vocab_size": config.need("vocab_size"),
-            "dim": config.need("hidden_size"),
-            "num_layers": config.need("num_hidden_layers"),
-            "context_length": config.need("max_position_embeddings"),
-            "attention": partial(MultiHeadAttention, **self.read_attention(config)),
-            "feedforward": self.read_feedforward(config),
-            "norm": self.read_norm(config, self.norm),
-            "position": self.read_position(config),
-            "block": self.read_block(config),
-            "tie_embeddings": config.get("tie_word_embeddings", self.default_tied),
-            **self.read_ends(config),
-        }
+# Jiang et al. 2023, arXiv 2310.06825: a sliding window in every layer, no biases anywhere.
+MISTRAL = LLAMA.variant(
+    "mistral",
+    "MistralForCausalLM",
+    keys={
+        "num_key_value_heads": kv_heads(8),
+        "attention_bias": NEVER,
+        "sliding_window": one_window(4096),
+        "mlp_bias": NEVER,
+    },
+    rules=(no_window_of_one,),
+)
 
-    def read_attention(self, config: ConfigJson) -> dict[str, Any]:
-        """Arguments of `MultiHeadAttention`."""
-        heads = config.need("num_attention_heads")
-        norm = {"query_key_norm": self.read_norm(config, self.query_key_norm)} if self.query_key_norm else {}
-        return {
-            "num_heads": heads,
-            "num_kv_heads": config.optional("num_key_value_heads", self.default_num_kv_heads) or heads,
-            "head_dim": config.optional("head_dim", self.default_head_dim) or config.need("hidden_size") // heads,
-            "bias": config.get("attention_bias", False),
-            "window": self.read_window(config),
-            **norm,
-        }
+_LATER_LAYERS = LayerWindows(lambda config, layer: layer >= config.get("max_window_layers", 28))
 
-    def read_window(self, config: ConfigJson) -> Window:
-        """`window` of `MultiHeadAttention`; plain Llama has none."""
-        config.only("sliding_window")
-        return None
+# Yang et al. 2024, arXiv 2407.10671: always biases on queries, keys and values; windows in the later layers.
+QWEN2 = MISTRAL.variant(
+    "qwen2",
+    "Qwen2ForCausalLM",
+    parts={"attention.bias": True, "attention.output_bias": False},
+    keys={"num_key_value_heads": kv_heads(32), "attention_bias": Ignored(), "sliding_window": _LATER_LAYERS},
+)
 
-    def read_feedforward(self, config: ConfigJson) -> Callable[..., nn.Module]:
-        return partial(
-            GatedFeedForward,
-            hidden_dim=config.need("intermediate_size"),
-            activation=config.activation(self.activation_key, self.default_activation),
-            bias=config.get("mlp_bias", False),
-        )
-
-    def read_norm(self, config: ConfigJson, norm: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-        return partial(norm, eps=config.get("rms_norm_eps", self.default_eps))
-
-    def read_position(self, config: ConfigJson) -> Callable[..., Position]:
-        return read_rope(config, self.default_theta)
-
-    def read_block(self, config: ConfigJson) -> Callable[..., Block]:
-        return self.block
-
-    def read_ends(self, config: ConfigJson) -> dict[str, Any]:
-        """`embedding` and `head`, where they are not the plain ones."""
-        return {}
-
-    def write(self, model: Decoder) -> dict[str, Any]:
-        """The configuration. Raises UserError where transformers would refuse it."""
-        attention = blocks_of(model)[0].attention
-        heads = attention.num_heads
-        if self.heads_divide_width and model.dim % heads:
-            raise UserError(f"model.attention.num_heads: {heads} must divide model.dim={model.dim}, even with head_dim")
-        keys = {
-            "vocab_size": model.vocab_size,
-            "hidden_size": model.dim,
-            "num_hidden_layers": model.num_layers,
-            "max_position_embeddings": max_positions(self.rotary_scheme(model), model.context_length),
-            "rms_norm_eps": getattr(model.norm, "eps", self.default_eps),
-            "tie_word_embeddings": model.head.weight is None,
-            **self.write_attention(attention),
-            **self.write_window(windows_of(model)),
-            **self.write_feedforward(model),
-            **self.write_position(model),
-            **self.write_ends(model),
-        }
-        return {key: value for key, value in keys.items() if key not in self.unwritten}
-
-    def write_attention(self, attention: Attention) -> dict[str, Any]:
-        """Keys read off the first layer's attention."""
-        return {
-            "num_attention_heads": attention.num_heads,
-            "num_key_value_heads": getattr(attention, "num_kv_heads", attention.num_heads),
-            "head_dim": attention.head_dim,
-            "attention_bias": getattr(attention, "bias", False),
-        }
-
-    def write_window(self, windows: list[int | None]) -> dict[str, Any]:
-        return {}
-
-    def write_feedforward(self, model: Decoder) -> dict[str, Any]:
-        """Keys read off the last layer's feed-forward network."""
-        network = blocks_of(model)[-1].feedforward
-        return {
-            "intermediate_size": getattr(network, "hidden_dim", 4 * model.dim),
-            self.activation_key: their_activation(getattr(network, "activation", "silu")),
-            "mlp_bias": getattr(network, "bias", False),
-        }
-
-    def write_position(self, model: Decoder) -> dict[str, Any]:
-        return {"rope_parameters": write_rope(self.rotary_scheme(model))}
-
-    def rotary_scheme(self, model: Decoder) -> Position:
-        """The scheme that stands for all: that of the first layer."""
-        return model.position.of_layer(0)
-
-    def write_ends(self, model: Decoder) -> dict[str, Any]:
-        """Keys of the embedding and the head."""
-        return {}
+# Yang et al. 2025, arXiv 2505.09388: RMS norms of each head's queries and keys.
+QWEN3 = MISTRAL.variant(
+    "qwen3",
+    "Qwen3ForCausalLM",
+    parts={"attention.query_key_norm": HeadNorm},
+    keys={
+        "num_key_value_heads": kv_heads(32),
+        "head_dim": head_dim(128),
+        "attention_bias": Setting("attention.bias", False),
+        "sliding_window": _LATER_LAYERS,
+    },
+)
 
 
-class Llama(LlamaFamily):
-    """Touvron et al. 2023, arXiv 2302.13971; Llama 2 and 3."""
+class _NoRopeLayers(Field):
+    """Rotary positions in the layers marked 1, nothing in those marked 0."""
 
-    model_type = "llama"
-    class_name = "LlamaForCausalLM"
-    heads_divide_width = True
+    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
+        rotates = [_rotates(config, layer) for layer in range(settings["num_layers"])]
+        if not all(rotates):
+            schemes = {"rotary": settings["position"], "none": NoPosition}
+            pattern = ["rotary" if rotary else "none" for rotary in rotates]
+            settings["position"] = partial(PositionPattern, schemes=schemes, pattern=pattern)
 
-
-def read_layer_types(config: ConfigJson, window: int | None, default: list[str]) -> list[int | None]:
-    """The window of each layer, by `layer_types`.
-
-    Raises:
-        UserError: a layer is neither "full_attention" nor "sliding_attention", or slides without a window.
-    """
-    types = config.get("layer_types", default)
-    for kind in types:
-        if kind not in ("full_attention", "sliding_attention"):
-            raise UserError(f"{config.where}: layer_types names {kind!r}, which is not supported")
-    if window is None and "sliding_attention" in types:
-        raise UserError(f"{config.where}: layer_types has sliding_attention, but sliding_window is not set")
-    return [window if kind == "sliding_attention" else None for kind in types]
+    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+        schemes = [model.position.of_layer(layer) for layer in range(model.num_layers)]
+        return {key: [int(isinstance(scheme, RotaryEmbedding)) for scheme in schemes]}
 
 
-def write_layer_types(windows: list[int | None]) -> dict[str, Any]:
-    """`sliding_window` and `layer_types` of the windows of all layers."""
-    types = ["full_attention" if window is None else "sliding_attention" for window in windows]
-    return {"sliding_window": next(filter(None, windows), None), "layer_types": types}
+def _rotates(config: ConfigJson, layer: int) -> bool:
+    marks, interval = config.get("no_rope_layers", None, list), config.get("no_rope_layer_interval", 4)
+    return (layer + 1) % interval != 0 if marks is None else bool(marks[layer])
+
+
+def _head_dim_is_even(model: Decoder) -> str | None:
+    size = blocks_of(model)[0].attention.head_dim
+    if size % 2:  # features are paired even where no layer rotates any
+        return f"model.attention.head_dim: {size} is odd, which it refuses also without positions"
+    return None
+
+
+# Bakouch et al. 2025 (a post, "SmolLM3"): every fourth layer has no positions (Yang et al. 2025, arXiv 2501.18795), and
+# a window where there is one.
+SMOLLM3 = LLAMA.variant(
+    "smollm3",
+    "SmolLM3ForCausalLM",
+    keys={
+        "num_key_value_heads": kv_heads(4),
+        "tie_word_embeddings": TIED,
+        "sliding_window": LayerWindows(lambda config, layer: not _rotates(config, layer), default=None),
+        "rope_parameters": Rope(2_000_000.0),
+        "no_rope_layers": _NoRopeLayers(),
+    },
+    rules=(no_window_of_one, _head_dim_is_even),
+)
+
+# Granite 3 of IBM (2024): Llama with four constant factors.
+GRANITE = LLAMA.variant(
+    "granite",
+    "GraniteForCausalLM",
+    parts={"attention.scores": Softmax, "embedding": Embedding, "head": Head},
+    keys={
+        "attention_multiplier": Setting(
+            "attention.scores.scale",
+            1.0,
+            to_theirs=lambda scale, model: blocks_of(model)[0].attention.head_dim ** -0.5 if scale is None else scale,
+        ),
+        "embedding_multiplier": Setting(
+            "embedding.scale", 1.0, to_theirs=lambda scale, model: model.dim**0.5 if scale == "sqrt_dim" else scale
+        ),
+        "residual_multiplier": Setting(
+            "block.residual_scale",
+            1.0,
+            to_theirs=lambda _, model: getattr(blocks_of(model)[0], "branch_scale", 1.0),
+        ),
+        "logits_scaling": Setting(
+            "head.scale", 1.0, to_ours=lambda divisor, _: 1 / divisor, to_theirs=lambda scale, _: 1 / scale
+        ),
+    },
+    rules=(no_window_of_one,),
+)
+
+
+def _score_scale(width: float, settings: Settings) -> float | None:
+    # Scores are divided by the root of this number, which need not be that of the head's width.
+    return None if width == settings["attention.head_dim"] else width**-0.5
+
+
+def _score_width(scale: float | None, model: Decoder) -> int:
+    return blocks_of(model)[0].attention.head_dim if scale is None else max(1, round(scale**-2))
+
+
+def final_cap(default: float) -> Setting:
+    """A cap on the logits."""
+    return Setting("head.cap", default, null=True, chooses=SoftcapHead)
+
+
+# Gemma Team 2024, arXiv 2408.00118: sandwich norms, soft caps, windows in every other layer, scaled embeddings.
+GEMMA2 = LLAMA.variant(
+    "gemma2",
+    "Gemma2ForCausalLM",
+    parts={
+        "attention.scores": Softmax,
+        "norm": OffsetRMSNorm,
+        "block": SandwichNormBlock,
+        "embedding": Embedding,
+        "embedding.scale": "sqrt_dim",
+    },
+    keys={
+        "num_key_value_heads": kv_heads(4),
+        "head_dim": head_dim(256),
+        "tie_word_embeddings": TIED,
+        "sliding_window": LayerWindows(lambda _, layer: layer % 2 == 0, switch=False),
+        "hidden_act": Ignored(),  # beside hidden_activation in older files, and not read by transformers either
+        "hidden_activation": ActivationName("gelu_pytorch_tanh"),
+        "mlp_bias": NEVER,
+        "query_pre_attn_scalar": Setting("attention.scores.scale", 256.0, to_ours=_score_scale, to_theirs=_score_width),
+        "attn_logit_softcapping": Setting("attention.scores.cap", 50.0, null=True, chooses=CappedSoftmax),
+        "final_logit_softcapping": final_cap(30.0),
+        "use_bidirectional_attention": NEVER,
+    },
+    inside={
+        "attention_output_norm": "post_attention_layernorm",
+        "feedforward_norm": "pre_feedforward_layernorm",
+        "feedforward_output_norm": "post_feedforward_layernorm",
+    },
+)
+
+# OLMo Team 2024, arXiv 2501.00656: norms on what branches computed, and of all queries and keys together.
+OLMO2 = LLAMA.variant(
+    "olmo2",
+    "Olmo2ForCausalLM",
+    parts={"block": ReorderedNormBlock, "attention.query_key_norm": WidthNorm},
+    keys={"rms_norm_eps": Epsilon(1e-5), "mlp_bias": NEVER},
+    inside={
+        "attention_output_norm": "post_attention_layernorm",
+        "feedforward_output_norm": "post_feedforward_layernorm",
+    },
+    rules=(no_window_of_one,),
+)
+
+# Karpathy 2025, github.com/karpathy/nanochat, as transformers has it: no gains anywhere, squared ReLU, norms of queries
+# and keys after the rotation, which goes the other way round; a norm of the embeddings and a cap on the logits.
+NANOCHAT = LLAMA.variant(
+    "nanochat",
+    "NanoChatForCausalLM",
+    parts={
+        "attention.query_key_norm": PlainHeadNorm,
+        "feedforward": FeedForward,
+        "norm": RMSNorm,
+        "norm.gain": False,
+        "embedding": Embedding,
+        "embedding.norm": RMSNorm,
+        "embedding.norm.gain": False,
+    },
+    keys={
+        "hidden_act": ActivationName("relu2"),
+        "mlp_bias": NEVER,
+        "final_logit_softcapping": final_cap(15.0),
+    },
+    inside={"feedforward.up": "mlp.fc1", "feedforward.down": "mlp.fc2"},
+    rotary_layout="half_reversed",
+    rules=(no_window_of_one,),
+)

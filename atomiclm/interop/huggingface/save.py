@@ -12,7 +12,7 @@ import torch
 
 from atomiclm.atomic_io import new_folder
 from atomiclm.cli import UserError
-from atomiclm.interop.huggingface.express import express
+from atomiclm.interop.huggingface.architectures import express
 from atomiclm.interop.huggingface.verify import verify
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
 from atomiclm.interop.tokenizer_json import tokenizer_config, tokenizer_json

@@ -3,7 +3,7 @@
 Rotated features are renumbered on the way: where the two of each pair lie is a convention of the weights.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -20,56 +20,46 @@ if TYPE_CHECKING:
 Layout = Literal["adjacent", "half", "half_reversed"]
 """Positions of pair i among r rotated features: (2i, 2i + 1); (i, i + r/2); (i + r/2, i), the other way round."""
 
-Transform = Callable[[list[Tensor]], list[Tensor]]
-
-
-def _same(tensors: list[Tensor]) -> list[Tensor]:
-    return tensors
-
 
 @dataclass(frozen=True)
 class Weight:
-    """Tensors of ours that are, after ``to_theirs``, tensors of theirs; ``to_ours`` is its inverse."""
+    """The same numbers here and there.
+
+    Several tensors of ours lie in one of theirs, along the first dimension: end to end, or with `heads` (queries, keys
+    and values) as rows (heads, 3, head_dim). Several of theirs are the slices of one of ours.
+
+    Attributes:
+        ours, theirs: the names.
+        transposed: whether a matrix of theirs is (inputs, outputs).
+        heads: of the model, where ours lie head by head.
+        stacked: whether theirs are slices of ours.
+    """
 
     ours: tuple[str, ...]
     theirs: tuple[str, ...]
-    to_theirs: Transform = _same
-    to_ours: Transform = _same
+    transposed: bool = False
+    heads: int | None = None
+    stacked: bool = False
 
+    def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Tensors of `theirs` from those of `ours`."""
+        if self.stacked:
+            return list(tensors[0].unbind(0))
+        whole = tensors[0]
+        if len(tensors) > 1:
+            by_head = [tensor.unflatten(0, (self.heads or 1, -1)) for tensor in tensors]
+            whole = torch.cat(by_head, 1).flatten(0, 1)
+        return [whole.mT if self.transposed and whole.ndim == 2 else whole]
 
-def transposed(weight: Weight) -> Weight:
-    """The same with one matrix of theirs as (inputs, outputs)."""
-    return Weight(
-        weight.ours,
-        weight.theirs,
-        lambda tensors: [weight.to_theirs(tensors)[0].mT],
-        lambda tensors: weight.to_ours([tensors[0].mT]),
-    )
-
-
-def unstacked(ours: str, theirs: Iterable[str]) -> Weight:
-    """One tensor whose slices along the first dimension are tensors of their own."""
-    names = tuple(theirs)
-    return Weight((ours,), names, lambda tensors: list(tensors[0].unbind(0)), lambda tensors: [torch.stack(tensors)])
-
-
-def joined(ours: Iterable[str], theirs: str, sizes: list[int]) -> Weight:
-    """Tensors that lie end to end there along the first dimension, with these sizes."""
-    return Weight(
-        tuple(ours), (theirs,), lambda tensors: [torch.cat(tensors)], lambda tensors: list(tensors[0].split(sizes))
-    )
-
-
-def interleaved(ours: Iterable[str], theirs: str, num_heads: int) -> Weight:
-    """Queries, keys and values that lie head by head there: (heads, 3, head_dim) rows."""
-
-    def to_theirs(tensors: list[Tensor]) -> list[Tensor]:
-        return [torch.stack([tensor.unflatten(0, (num_heads, -1)) for tensor in tensors], 1).flatten(0, 2)]
-
-    def to_ours(tensors: list[Tensor]) -> list[Tensor]:
-        return [part.flatten(0, 1) for part in tensors[0].unflatten(0, (num_heads, 3, -1)).unbind(1)]
-
-    return Weight(tuple(ours), (theirs,), to_theirs, to_ours)
+    def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
+        """The inverse."""
+        if self.stacked:
+            return [torch.stack(tensors)]
+        whole = tensors[0].mT if self.transposed and tensors[0].ndim == 2 else tensors[0]
+        if len(self.ours) == 1:
+            return [whole]
+        by_head = whole.unflatten(0, (self.heads or 1, -1))
+        return [part.flatten(0, 1) for part in by_head.tensor_split(len(self.ours), 1)]
 
 
 def our_tensors(model: Decoder) -> dict[str, Tensor]:
@@ -176,5 +166,7 @@ def to_ours(architecture: "Architecture", model: Decoder, tensors: Mapping[str, 
                     f"{' + '.join(weight.theirs[:3])} has the shape {tuple(part.shape)} where config.json says "
                     f"{tuple(shapes[name])}"
                 )
+            if not part.is_floating_point():
+                raise UserError(f"{weight.theirs[0]} holds {part.dtype}, not floating-point numbers")
             ours[name] = part[rows[name].argsort()] if name in rows else part
     return ours
