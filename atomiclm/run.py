@@ -224,7 +224,7 @@ class Run:
         with suppress(UserError):  # of a damaged ledger the sweep says so itself
             if (ledger := read_ledger(folder.path.absolute().parent)) is not None:
                 arm = ledger.arm_of(folder.run_id)
-        self.mirror.start(folder, arm=arm, say=console.say)
+        self.mirror.start(folder, console.say, arm=arm)
         budget, tokens_per_step = trainer.budget, trainer.batch_size * self.model.context_length
         steps = budget.steps(tokens_per_step)
         if budget.max_steps and steps != budget.max_steps:

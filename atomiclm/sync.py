@@ -13,7 +13,7 @@ from atomiclm.cli import VERSION, UserError, command, format_error, from_user
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
-from atomiclm.tracking.wandb_mode import require_key
+from atomiclm.tracking.wandb_mirror import require_key
 
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
 """Settings of `tracking` in a run's config.yaml that also hold for a run sent later."""
@@ -76,13 +76,13 @@ def _send(folder: RunFolder, given: dict[str, object]) -> bool:
             with from_user():
                 mirror = WeightsAndBiases(**{key: saved[key] for key in SAVED_SETTINGS if key in saved} | given)
             arm = ledger.arm_of(folder.run_id) if ledger else None
-            mirror.start(folder, arm=arm, live=False, say=said.append)
+            mirror.start(folder, said.append, arm=arm, live=False)
             mirrored = mirror.finish()
     except Locked:
         said.append("it is being trained; send it when it has ended")
     except (OSError, UserError) as error:
         said.append(format_error(error))
-    if mirrored is None or mirrored.missing:
+    if mirrored is None:
         print(f"{folder.path}: not sent: {' '.join(said).replace('W&B: ', '')}", file=sys.stderr)
         return False
     rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"

@@ -19,7 +19,7 @@ from atomiclm.comparison.runs import read_runs
 from atomiclm.sweep.ledger import read_ledger
 from atomiclm.sweep.study import Study
 from atomiclm.tracking.run_result import RunResult
-from atomiclm.tracking.wandb_mode import require_key
+from atomiclm.tracking.wandb_mirror import require_key
 
 COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token")
 """Entries of `config.derived` shown as costs; what was measured, tokens_per_second, is beside them."""

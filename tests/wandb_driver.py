@@ -31,7 +31,7 @@ for cell in json.load(sys.stdin):
     record = Record(folder.metrics)
     record.truncate(cell.get("after_step", -1))
     mirror = WeightsAndBiases(**cell.get("settings", {}))
-    timed("start", mirror.start, folder, arm=cell.get("arm"), say=said.append)
+    timed("start", mirror.start, folder, said.append, arm=cell.get("arm"))
     deadline = time.monotonic() + 30
     while cell.get("until_said", "") not in " ".join(said) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -16,7 +16,7 @@ import vl_convert
 from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import UserError
 from atomiclm.comparison.results import Comparison
-from atomiclm.tracking.wording import printable
+from atomiclm.tracking.console import printable
 
 Rows = list[dict[str, Any]]
 

@@ -35,7 +35,7 @@ from atomiclm.comparison.line_charts import lines as line_chart
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
-from atomiclm.tracking.wording import duration, printable, short_number
+from atomiclm.tracking.console import duration, printable, short_number
 
 MOST_COLUMNS = 2
 """Settings that stand between an arm and its figures; more have a table of their own below."""

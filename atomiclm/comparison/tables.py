@@ -16,7 +16,7 @@ from atomiclm.comparison.wording import (
     format_value,
     heading,
 )
-from atomiclm.tracking.wording import duration, printable, short_number
+from atomiclm.tracking.console import duration, printable, short_number
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from atomiclm.comparison.results import Arm, Comparison, Contrast, Spread
 from atomiclm.config.cost import CACHE_DTYPE
-from atomiclm.tracking.wording import short_number
+from atomiclm.tracking.console import short_number
 
 MINUS = "\N{MINUS SIGN}"
 

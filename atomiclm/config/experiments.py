@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.paths import EXPERIMENTS
-from atomiclm.tracking.config_file import read_yaml_text
+from atomiclm.tracking.run_folder import read_yaml_text
 
 GROUP = "experiments"
 

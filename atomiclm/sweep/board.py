@@ -9,10 +9,10 @@ from pathlib import Path
 
 from atomiclm.sweep.ledger import LEDGER_FILE, Cell
 from atomiclm.sweep.run_status import ended
+from atomiclm.tracking.console import duration
 from atomiclm.tracking.lock import is_locked
 from atomiclm.tracking.run_folder import RunFolder, find_cell, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run
-from atomiclm.tracking.wording import duration
 
 SIGNS = {
     "done": "✓",

@@ -32,7 +32,7 @@ def environment() -> dict[str, Any]:
     """Facts about this process and machine, JSON-able; a fact that cannot be had is None, and nothing ever raises.
 
     The host's name is stored only as the first 12 hexadecimal digits of its sha256: enough to see that two runs shared
-    a machine, without publishing its name. Torch is not imported for this; its facts are here when it already is.
+    a machine, without publishing its name.
     """
     return {
         "python": platform.python_version(),
@@ -47,7 +47,7 @@ def environment() -> dict[str, Any]:
         "code_sha256": _fact(code_of),
         "command": list(sys.argv),
         "variables": {name: os.environ.get(name) for name in VARIABLES},
-        "torch": _fact(_torch),
+        "torch": _fact(_torch) if "torch" in sys.modules else None,
     }
 
 
@@ -80,11 +80,9 @@ def processor_name() -> str:
 
 
 def _source(root: Path) -> dict[str, Any] | None:
-    """Commit of the source tree and a hash of what differs from it; None when `root` is no checkout (a wheel).
+    """Commit of the source tree, and a hash of what differs from it and of the untracked files in SOURCE_FOLDERS.
 
-    Only a checkout's own root counts: a wheel installed into an environment inside some other repository must not
-    report that repository's commit. `diff_sha256` covers the difference to the commit and the untracked files in
-    SOURCE_FOLDERS, and is None for a clean tree.
+    None when `root` is no checkout itself: a wheel installed inside some other repository must not report its commit.
     """
     if not (root / ".git").exists():
         return None
@@ -106,14 +104,9 @@ def _source(root: Path) -> dict[str, Any] | None:
     return {"commit": commit, "dirty": True, "diff_sha256": digest.hexdigest()}
 
 
-def _torch() -> dict[str, Any] | None:
-    """Threads and accelerators as torch sees them, if this process has imported it."""
-    torch = sys.modules.get("torch")
-    if torch is None:
-        return None
-    cuda = torch.cuda.is_available()
-    return {
-        "threads": torch.get_num_threads(),
-        "cuda": torch.version.cuda,
-        "devices": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())] if cuda else [],
-    }
+def _torch() -> dict[str, Any]:
+    """Threads and accelerators as torch sees them."""
+    import torch
+
+    devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {"threads": torch.get_num_threads(), "cuda": torch.version.cuda, "devices": devices}

@@ -63,14 +63,13 @@ def run_lock(
     from filelock import FileLock, SoftFileLease  # a tenth of a second that only who trains needs
 
     def lost(loss: "LeaseCompromise") -> None:
-        what = {
-            "owner-changed": "another process has taken the run over while this one gave no sign of life; this one "
-            "ends, the other goes on",
-            "marker-missing": f"{LEASE} is gone, perhaps with the folder; another machine may begin this run too",
-        }.get(loss.reason, f"{LEASE} cannot be touched ({loss.error}); another machine may take this run over")
-        say(f"{folder}: {what}")
         if loss.reason == "owner-changed":
+            say(f"{folder}: another process took the run over while this one gave no sign of life; this one ends")
             on_takeover()
+        else:
+            say(
+                f"{folder}: {LEASE} is gone or cannot be touched ({loss.error}); another machine may begin this run too"
+            )
 
     folder.mkdir(parents=True, exist_ok=True)
     kernel = FileLock(folder / LOCK, fallback_to_soft=False)

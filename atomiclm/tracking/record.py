@@ -5,7 +5,7 @@ import errno
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from atomiclm.atomic_io import from_json, read_file, read_json, to_json, write_atomic
 from atomiclm.cli import UserError
@@ -50,6 +50,19 @@ def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
     return [row for row, _ in _rows(path) if event is None or row.get("event") == event]
 
 
+def _intact_rows(path: Path) -> tuple[list[tuple[dict[str, Any], bytes]], str]:
+    """The rows before the first damaged one, and what is wrong with that; "" if none is."""
+    found = []
+    try:
+        for row in _rows(path):
+            found.append(row)
+    except FileNotFoundError:
+        pass
+    except UserError as damage:
+        return found, str(damage)
+    return found, ""
+
+
 def _counts(row: Mapping[str, Any]) -> bool:
     """Whether a row is a result. Checkpoints are not: they come by the clock."""
     return row.get("event") != "checkpoint"
@@ -63,7 +76,7 @@ class DamagedRow(UserError):
         self.number = number
 
 
-class Record:
+class Record(contextlib.AbstractContextManager["Record"]):
     """Appends rows to a `metrics.jsonl`; each row is on its way to the disk before `append` returns.
 
     A row survives the death of the process the moment it was appended (the operating system has it). It survives a
@@ -81,17 +94,10 @@ class Record:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.damage = ""
         path.parent.mkdir(parents=True, exist_ok=True)
-        found: list[tuple[dict[str, Any], bytes]] = []
-        if path.exists():
-            try:
-                for row in _rows(path):
-                    found.append(row)
-                self._keep(found)
-            except ValueError as damage:  # for `truncate`, or `refuse_damage`, to judge
-                self.damage = str(damage)
-        self._before_damage = found if self.damage else []
+        found, self.damage = _intact_rows(path)
+        if path.exists() and not self.damage:  # damage is for `truncate`, or `refuse_damage`, to judge
+            self._keep(found)
         self.rows = sum(_counts(row) for row, _ in found)
         self._file = path.open("ab", buffering=0)
 
@@ -134,7 +140,7 @@ class Record:
         if rows > self.rows:
             self.refuse_damage()
         self._file.close()
-        found = self._before_damage if self.damage else list(_rows(self.path))
+        found, _ = _intact_rows(self.path)
         self.damage = ""
         kept, counted = 0, 0
         for row, _ in found:
@@ -164,9 +170,6 @@ class Record:
             with contextlib.suppress(OSError):  # on a full disk the rows that were taken are still the system's
                 self.sync()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()

@@ -1,6 +1,8 @@
 """Where the parts of one run lie on disk, and how a run is found from what a person types."""
 
 import difflib
+import itertools
+import math
 import re
 import shlex
 from collections.abc import Iterator
@@ -9,8 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from atomiclm.atomic_io import read_file
 from atomiclm.cli import UserError
-from atomiclm.tracking.config_file import read_config_file
 from atomiclm.tracking.record import DamagedRow, read_metrics, read_summary
 
 CHECKPOINT_NAME = re.compile(r"step_(\d{8,18})")
@@ -18,36 +22,33 @@ CHECKPOINT_NAME = re.compile(r"step_(\d{8,18})")
 EARLIER_DIGITS = 8
 """Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
 
+MAX_YAML_BYTES = 1_000_000
+"""Of a configuration, which may come from a stranger; the longest shipped one has 6,000."""
+MAX_LEVELS = 50
+"""Of its nesting; YAML's parser calls itself at each."""
+MAX_VALUES = 100_000
+"""Of it, those that an alias repeats counted each time: ten lines of aliases can be more than there is memory."""
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
 
 @dataclass
 class RunFolder:
-    """The named paths of one run, `outputs/<name>/<run_id>/`; creates nothing by itself.
-
-    Attributes:
-        path: the run's own folder; its name is the run id, its parent's name the name of the study.
-        config: the resolved configuration, complete and reloadable.
-        environment: versions, commit, machine and thread counts of each process that trained it.
-        metrics: the record, one JSON object a line.
-        summary: final figures and state.
-        checkpoints: the folder of checkpoints.
-        bad_steps: the batches of steps that could not be taken, kept for inspection.
-        tokenizer: a copy, so that the folder is complete without its neighbours.
-        wandb: what the W&B mirror keeps on disk.
-    """
+    """The named paths of one run, `outputs/<name>/<run_id>/`; creates nothing by itself."""
 
     path: Path
 
     def __post_init__(self) -> None:
         self.run_id = self.path.name
         self.name = self.path.absolute().parent.name
-        self.config = self.path / "config.yaml"
-        self.environment = self.path / "environment.json"
-        self.metrics = self.path / "metrics.jsonl"
-        self.summary = self.path / "summary.json"
+        self.config = self.path / "config.yaml"  # resolved, complete and reloadable
+        self.environment = self.path / "environment.json"  # versions, commit, machine of each process that trained it
+        self.metrics = self.path / "metrics.jsonl"  # the record, one JSON object a line
+        self.summary = self.path / "summary.json"  # final figures and state
         self.checkpoints = self.path / "checkpoints"
-        self.bad_steps = self.path / "bad_steps"
-        self.tokenizer = self.path / "tokenizer.json"
-        self.wandb = self.path / "wandb"
+        self.bad_steps = self.path / "bad_steps"  # the batches of steps that could not be taken
+        self.tokenizer = self.path / "tokenizer.json"  # a copy, so that the folder is complete without its neighbours
+        self.wandb = self.path / "wandb"  # what the W&B mirror keeps on disk
 
     def looks_like_a_run(self) -> bool:
         """Whether at least one of the files that only a run writes is here (a killed run may lack the others)."""
@@ -86,12 +87,11 @@ class RunFolder:
         """Around the reading of one of the run's files."""
         try:
             yield
-        except FileNotFoundError as error:
-            raise UserError(f"{file} is missing; {self._remedy(file, error)}") from error
         except PermissionError as error:
             raise UserError(f"{file} may not be read ({error.strerror}); give yourself the right to read it") from error
         except OSError as error:
-            raise UserError(f"{file} cannot be read ({error.strerror}); {self._remedy(file, error)}") from error
+            fault = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error.strerror})"
+            raise UserError(f"{file} {fault}; {self._remedy(file, error)}") from error
         except DamagedRow as error:
             raise UserError(f"{error}; {self._remedy(file, error)}") from error
         except UserError as error:
@@ -130,6 +130,68 @@ class RunFolder:
         if command := self.command():
             return f"to write it again, type: {' && '.join([*remove, command])}"
         return ", then ".join([*remove, "the command that trained the run writes it again"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# A configuration in YAML: a run's, or an experiment's file.
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Return the content of config.yaml: plain values, interpolations as they are written, nothing made of them.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is no mapping in YAML, not in UTF-8, or too large or too deep.
+    """
+    text = read_yaml_text(path)
+    try:
+        values = yaml.load(text, _LOADER)
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # ValueError: a date that is none
+        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path.name} is not a configuration: it is no mapping of names to values")
+    return values
+
+
+def read_yaml_text(path: Path) -> str:
+    """Return the text of a YAML file, once it is known to be small enough to be made into values.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is not YAML in UTF-8, or too large or too deep.
+    """
+    content = read_file(path, MAX_YAML_BYTES)
+    try:
+        text = content.decode("utf-8")
+        _check_size(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise UserError(f"{path.name}: {' '.join(str(error).split())}") from error
+    return text
+
+
+def _check_size(text: str) -> None:
+    level = 0
+    for event in yaml.parse(text, _LOADER):
+        level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if level > MAX_LEVELS:
+            raise UserError(f"it is nested more than {MAX_LEVELS} levels deep")
+    sizes: dict[int, float] = {}
+
+    def size(node: yaml.Node) -> float:
+        """How many values a node comes to; an alias is the node that it repeats."""
+        if id(node) not in sizes:
+            sizes[id(node)] = math.inf  # of a node inside itself
+            parts = itertools.chain(*node.value) if isinstance(node, yaml.MappingNode) else node.value
+            sizes[id(node)] = 1 + (sum(map(size, parts)) if isinstance(node, yaml.CollectionNode) else 0)
+        return sizes[id(node)]
+
+    root = yaml.compose(text, _LOADER)
+    if root is not None and size(root) > MAX_VALUES:
+        raise UserError(f"it comes to more than {MAX_VALUES:,} values")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Finding runs and checkpoints.
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -22,16 +22,16 @@ class RunResult:
             though there should be one.
         config: the resolved configuration under dotted names ("model.attention.num_kv_heads").
         summary: the figures of `summary.json`; empty when torn.
-        error: what went wrong, in one line; "" when nothing did.
         environment: of the process that trained it last, from `environment.json`; empty where that says nothing.
+        error: what went wrong, in one line; "" when nothing did.
     """
 
     folder: RunFolder
     state: str
     config: Mapping[str, Any] = field(default_factory=dict)
     summary: Mapping[str, Any] = field(default_factory=dict)
-    error: str = ""
     environment: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
 
     @property
     def done(self) -> bool:
@@ -61,33 +61,30 @@ class RunResult:
 
 def read_run(folder: RunFolder) -> RunResult:
     """Read one run folder; what cannot be read is said in the result, not raised."""
-    faults = []
-    config: dict[str, Any] = {}
-    summary: dict[str, Any] = {}
-    environment: dict[str, Any] = {}
+    config, summary, environment, faults = dict[str, Any](), dict[str, Any](), dict[str, Any](), list[str]()
     try:
         config = dict(flatten(folder.read_config()))
     except UserError as error:
         faults.append(str(error))
     try:
         summary = folder.read_summary()
-        faults.extend(f"summary.json has no {key!r}" for key in ("state", "variant") if key not in summary)
+        faults += [f"summary.json has no {key!r}" for key in ("state", "variant") if key not in summary]
     except UserError as error:
         faults.append(str(error))
     with suppress(UserError):  # unreadable, it is no fault of the run's figures
         environment = folder.read_environments()[-1]
     if faults:
+        state, summary, said = "torn", {}, "; ".join(faults)
         has_begun = any(map(os.path.lexists, (folder.summary, folder.checkpoints))) or (
             folder.metrics.is_file() and folder.metrics.stat().st_size > 0
         )
         if not has_begun and _is_abandoned(folder):
-            said = "stopped before its first row; the command that started it begins it again"
-            return RunResult(folder, "interrupted", config, error=said, environment=environment)
-        return RunResult(folder, "torn", config, error="; ".join(faults), environment=environment)
-    if summary["state"] == "running" and _is_abandoned(folder):
-        said = "its process is gone; the command that started it resumes it"
-        return RunResult(folder, "interrupted", config, summary, said, environment)
-    return RunResult(folder, str(summary["state"]), config, summary, _error(summary.get("error")), environment)
+            state, said = "interrupted", "stopped before its first row; the command that started it begins it again"
+    elif summary["state"] == "running" and _is_abandoned(folder):
+        state, said = "interrupted", "its process is gone; the command that started it resumes it"
+    else:
+        state, said = str(summary["state"]), _error(summary.get("error"))
+    return RunResult(folder, state, config, summary, environment, said)
 
 
 def _is_abandoned(folder: RunFolder) -> bool:

@@ -1,18 +1,21 @@
 """The W&B mirror of a run: a thread that follows `metrics.jsonl`, and can neither slow nor stop the run."""
 
 import contextlib
-import logging
+import errno
+import netrc
+import os
 import shlex
 import shutil
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from atomiclm.atomic_io import read_json, to_json
+from atomiclm.cli import UserError
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_mode import Mode, choose_mode, import_wandb
 from atomiclm.tracking.wandb_run import (
     INTERRUPTED,
     LONGEST_TAG,
@@ -23,8 +26,6 @@ from atomiclm.tracking.wandb_run import (
     final_figures,
     log_artifacts,
 )
-
-_LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 """How far the mirror may lag behind the record."""
@@ -38,24 +39,32 @@ QUIET_SECONDS = 3.0
 ROOM_BYTES = 1 << 18
 """What must be free for `wandb/` before rows are passed on: several times what wandb collects before it writes."""
 
+Mode = Literal["online", "offline", "disabled"]
+MODES: Mapping[str, Mode] = {
+    "online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
+    "disabled": "disabled",
+}  # fmt: skip
+"""Values of WANDB_MODE, older spellings included."""
+
+PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
+"""The two names of the public service: a login made under one is valid under the other."""
+
 
 @dataclass(frozen=True)
 class Mirrored:
-    """What became of a mirror.
+    """A run that W&B has whole.
 
     Attributes:
-        mode: online or offline, the one that lasted.
+        mode: online or offline.
         where: the run's address, or the folder of its offline segment.
         held: rows that were there before.
         sent: rows that were passed on.
-        missing: why something may not have arrived; "" when everything has.
     """
 
     mode: Mode
     where: str
     held: int
     sent: int
-    missing: str = ""
 
 
 class WeightsAndBiases:
@@ -63,9 +72,9 @@ class WeightsAndBiases:
 
     The trainer writes rows to the record only; a thread reads them from the file and passes them on. So nothing wandb
     does (connecting, retrying, uploading) is waited for before `finish`, and whatever goes wrong is said once and ends
-    the mirror, not the run: online falls back to offline, offline to nothing. Row i of the mirror is row i of the
-    record (checkpoints' own aside), so a resumed run asks the server how many rows it has and sends the others, and
-    `python -m atomiclm.sync` can do all of this again, later and elsewhere.
+    the mirror, not the run: `python -m atomiclm.sync` sends what is missing, later and elsewhere. Row i of the mirror
+    is row i of the record (checkpoints' own aside), so a resumed run asks the server how many rows it has and sends the
+    others.
 
     Offline, a process writes one segment, `wandb/offline-run-*`. wandb numbers the rows of each from 0 and loses the
     last ones of a killed process, so a segment that was never synced is removed and written again from the record;
@@ -81,7 +90,7 @@ class WeightsAndBiases:
         tags: labels of the run, beside the study's name.
         artifacts: what an online run gets at its end, with its lineage: none; small: the tokenizer and the facts about
             the corpus, some kilobytes; all: the newest checkpoint as well.
-        init_timeout_seconds: how long the mirror tries to reach the server before it goes offline.
+        init_timeout_seconds: how long the mirror tries to reach the server.
         finish_timeout_seconds: how long the end of a run waits for what is left to be uploaded.
 
     Raises:
@@ -99,15 +108,11 @@ class WeightsAndBiases:
         init_timeout_seconds: int = 20,
         finish_timeout_seconds: int = 60,
     ) -> None:
-        if mode not in ("auto", "online", "offline", "disabled"):
-            raise ValueError(f"mode={mode!r} must be auto, online, offline or disabled")
         if not project or set(project) & set("/\\#?%:"):
             raise ValueError(f"project={project!r} must be a name without any of /\\#?%:")
         for tag in tags:
             if not 0 < len(tag) <= LONGEST_TAG:
                 raise ValueError(f"tags: {tag!r} must have 1 to {LONGEST_TAG} characters")
-        if artifacts not in get_args(Artifacts):
-            raise ValueError(f"artifacts={artifacts!r} must be none, small or all")
         for argument, seconds in (("init", init_timeout_seconds), ("finish", finish_timeout_seconds)):
             if seconds <= 0:
                 raise ValueError(f"{argument}_timeout_seconds={seconds} must be positive")
@@ -126,7 +131,7 @@ class WeightsAndBiases:
         self._abandoned = False
 
     def start(
-        self, folder: RunFolder, *, arm: str | None = None, live: bool = True, say: Callable[[str], None] = _LOG.info
+        self, folder: RunFolder, say: Callable[[str], None], *, arm: str | None = None, live: bool = True
     ) -> None:
         """Begin to mirror a run; returns at once.
 
@@ -135,15 +140,15 @@ class WeightsAndBiases:
         Args:
             folder: the run; config.yaml, environment.json and a first summary.json are there. Its `metrics.jsonl` is
                 followed, its `wandb/` holds what wandb writes.
-            arm: the arm of the study that the run is a cell of, where it is known.
-            live: whether this process trains the run; otherwise this machine is not described, and an online mirror
-                that fails does not go on offline.
             say: called, from the mirror's thread, with each line meant for people.
+            arm: the arm of the study that the run is a cell of, where it is known.
+            live: whether this process trains the run; otherwise this machine is not described.
         """
         assert not self._started, "one object mirrors one run"
         if choose_mode(self.mode)[0] == "disabled":
             return
         self._folder, self._arm, self._live, self._say = folder, arm, live, say
+        self._later = f"`python -m atomiclm.sync {shlex.quote(str(folder.path))}` sends what is missing"
         self._started = True
         # A daemon: should wandb hang, the process can still end.
         threading.Thread(target=self._run, name=f"wandb {folder.run_id}", daemon=True).start()
@@ -156,11 +161,10 @@ class WeightsAndBiases:
         upload, but never longer than the two timeouts and SPARE_SECONDS together, and no longer than Ctrl-C.
 
         Args:
-            patience_seconds: wait no longer than this either: what is left to a process that was asked to end. What
-                did not arrive, `python -m atomiclm.sync` sends.
+            patience_seconds: wait no longer than this either: what is left to a process that was asked to end.
 
         Returns:
-            What became of the mirror; None without one, or if it failed or was left behind.
+            What W&B has; None without a mirror, or if something is missing there.
         """
         if not self._started:
             return None
@@ -171,7 +175,7 @@ class WeightsAndBiases:
         outcome = "not done"
         try:
             if not self._done.wait(min(QUIET_SECONDS, limit)) and limit > QUIET_SECONDS:
-                self._say(f"W&B: waiting for the upload, at most {limit:.0f} s; Ctrl-C skips it ({self._later()})")
+                self._say(f"W&B: waiting for the upload, at most {limit:.0f} s; Ctrl-C skips it ({self._later})")
                 self._done.wait(limit - QUIET_SECONDS)
         except KeyboardInterrupt:
             outcome = "skipped"
@@ -184,36 +188,26 @@ class WeightsAndBiases:
         if self._segment:
             with contextlib.suppress(OSError, ValueError):  # a full disk is no reason to fail either
                 note_rows(self._folder.wandb, self._segment, 0)  # nobody knows how far it came; the server will say
-        self._say(f"W&B: {outcome}; {self._later()}")
+        self._say(f"W&B: {outcome}; {self._later}")
         return None
 
     def _run(self) -> None:
-        """Try online, then offline, until one lasts to the end of the run."""
+        """Mirror the run to its end; whatever goes wrong with W&B is no reason to stop a run."""
         try:
             wandb = import_wandb()
             mode, reason = choose_mode(self.mode, wandb.setup().settings.base_url)
             if reason:
                 self._say(f"W&B: {mode}; {reason}")
-        except Exception as error:  # whatever is wrong with an optional mirror is no reason to stop a run
-            self._say(f"W&B: off, wandb cannot be used ({first_line(error)}); metrics.jsonl has every row")
+            self._follow(mode)
+        except Exception as error:
+            if not self._abandoned:  # or it was said, and another run may be using wandb by now
+                self._say(f"W&B: off from here ({_first_line(error)}); {self._later}")
+                with contextlib.suppress(Exception):  # the run is still open there, and refused to the next attempt
+                    import_wandb().teardown(exit_code=1)
+        finally:
             self._done.set()
-            return
-        for attempt in dict.fromkeys([mode, "offline"] if self._live else [mode]):
-            try:
-                self._result = self._follow(attempt)
-                break
-            except Exception as error:
-                if self._abandoned:  # another run may be using wandb by now
-                    break
-                # wandb still has the run's id and refuses it to the next attempt until it is torn down.
-                with contextlib.suppress(Exception):
-                    wandb.teardown(exit_code=1)
-                is_last = attempt == "offline" or not self._live
-                then = "off from here; metrics.jsonl has every row" if is_last else "going on offline"
-                self._say(f"W&B: {attempt} failed ({first_line(error)}); {then}")
-        self._done.set()
 
-    def _follow(self, mode: Mode) -> Mirrored:
+    def _follow(self, mode: Mode) -> None:
         """Open the W&B run, pass rows on until the end is announced, close it."""
         import wandb
 
@@ -244,40 +238,30 @@ class WeightsAndBiases:
             if other.name != segment and not is_synced(other):
                 shutil.rmtree(other)
         where = str(run.url) if online else str(folder.wandb / segment)
-        self._say(f"W&B: {where}" if online else f"W&B: offline, in {folder.wandb} ({self._later()})")
-        rows = Rows(folder.metrics, run, held)
-        ending, missing = False, ""
+        self._say(f"W&B: {where}" if online else f"W&B: offline, in {folder.wandb} ({self._later})")
+        rows, ending = Rows(folder.metrics, run, held), False
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
             if shutil.disk_usage(folder.wandb).free < ROOM_BYTES:
-                # wandb would lose rows in the middle and not say so; those that wait can be sent later.
-                if not missing:
-                    self._say(f"W&B: rows wait for room in {folder.wandb} (the disk is full)")
-                missing = "rows: the disk is full"
-                continue
-            missing, before = "", rows.number
-            try:
-                rows.send()
-            finally:  # so that an attempt that takes over from this one knows where to continue
-                if rows.number > before:
-                    note_rows(folder.wandb, segment, max(rows.number, held))
+                # wandb would lose rows in the middle and not say so, and the server's count of them be no use to sync.
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.wandb))
+            if rows.send():
+                note_rows(folder.wandb, segment, max(rows.number, held))
         summary = folder.read_summary()
         run.summary.update(final_figures(summary))
-        code = exit_code(summary)
+        code, missing = exit_code(summary), ""
         if code == INTERRUPTED:
             run.mark_preempting()
         elif online:
             try:
                 log_artifacts(run, folder, self.artifacts)
             except Exception as error:
-                missing = f"{missing}; artifacts: {first_line(error)}".removeprefix("; ")
+                missing = _first_line(error)
         run.finish(exit_code=code)
         if missing:
-            self._say(f"W&B: incomplete ({missing}); {self._later()}")
-        return Mirrored(mode, where, held, rows.sent, missing)
-
-    def _later(self) -> str:
-        return f"`python -m atomiclm.sync {shlex.quote(str(self._folder.path))}` sends what is missing"
+            self._say(f"W&B: artifacts are missing ({missing}); {self._later}")
+        else:
+            self._result = Mirrored(mode, where, held, rows.sent)
 
 
 def sent_rows(folder: Path) -> int:
@@ -314,7 +298,65 @@ def stop_service() -> None:
         wandb.teardown(exit_code=1)  # the next run starts a new one
 
 
-def first_line(error: Exception) -> str:
-    """The kind of an error and the first line of its message: enough for one line on a screen."""
+def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Whether W&B is online here.
+
+
+def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
+    """Resolve a configured mode to what can be done here, without asking anybody.
+
+    Args:
+        mode: "auto" (WANDB_MODE when it is set, else online exactly if a key is found, else offline), "online",
+            "offline" or "disabled".
+        base_url: the server; WANDB_BASE_URL or the public service when None.
+
+    Returns:
+        The mode, and why the user did not get what was asked for ("" when they did). Online without a key becomes
+        offline, because wandb would stop the run to prompt for one.
+    """
+    if mode == "auto":
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key(base_url) else "offline")
+    if mode not in MODES:
+        return "offline", f"WANDB_MODE={mode} is none of {', '.join(MODES)}"
+    if MODES[mode] == "online" and not has_key(base_url):
+        return "offline", "online was asked for, but no key was found (set WANDB_API_KEY or run `wandb login`)"
+    return MODES[mode], ""
+
+
+def has_key(base_url: str | None = None) -> bool:
+    """Whether wandb would find credentials for the server: an environment variable, or a netrc entry for its host."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    host = urlsplit(base_url or os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOSTS[0]}").netloc
+    for name in [os.environ["NETRC"]] if os.environ.get("NETRC") else ["~/.netrc", "~/_netrc"]:
+        with contextlib.suppress(netrc.NetrcParseError, OSError, RuntimeError):  # RuntimeError: a user without a home
+            entries = netrc.netrc(Path(name).expanduser())
+            return any(entries.authenticators(each) for each in (PUBLIC_HOSTS if host in PUBLIC_HOSTS else [host]))
+    return False
+
+
+def import_wandb() -> Any:
+    """Import wandb so that it prints nothing; Any, because it may be half installed."""
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_SILENT", "true")
+    import wandb
+
+    return wandb
+
+
+def require_key(otherwise: str) -> Any:
+    """Import wandb where it can go online.
+
+    Raises:
+        UserError: no key was found; its message ends with what to do `otherwise`.
+    """
+    wandb = import_wandb()
+    mode, reason = choose_mode("online", wandb.setup().settings.base_url)
+    if mode != "online":
+        raise UserError(f"{reason}; or {otherwise}")
+    return wandb

@@ -4,7 +4,6 @@ So the live mirror and `python -m atomiclm.sync`, weeks later and elsewhere, sen
 """
 
 import hashlib
-import math
 import os
 import re
 import secrets
@@ -28,15 +27,11 @@ RESULTS = (*AXES, "state", "error", "best", "anchors", "tokens_per_second", "dec
 NOT_SENT = ("command", "variables")
 """Entries of `environment.json` that stay on this machine: they are full of its paths."""
 
-HIGHER_IS_BETTER = ("accuracy",)
-"""Last parts of the names of figures whose best value is the largest; of all others it is the smallest."""
-
 INTERRUPTED = 75
 """Exit code of a run that is to be resumed. W&B shows it as preempted if it is marked so before, and a sweep's agent
 then hands the run out again (docs.wandb.ai, "Signal handling and sweep runs")."""
 
 Artifacts = Literal["none", "small", "all"]
-"""none; small: the tokenizer and the facts about the corpus, some kilobytes; all: the newest checkpoint as well."""
 
 CORPUS_FACTS = ("corpus_sha256", "validation_sha256", "validation_bytes", "train_bytes", "train_tokens", "vocab_size")
 """What the data artifact says of the corpus. Its shards stay where they are: they can be made again, and checked."""
@@ -89,10 +84,9 @@ def exit_code(summary: Mapping[str, Any]) -> int:
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What W&B's summary gets at the end of a run, beside what its rows left there.
+    """What W&B's summary gets at the end of a run, beside what its last rows left there.
 
-    Final validation figures come as "final/...": under their own names W&B has the smallest and the last value of the
-    rows, and a plain number is what a bar of the final metric can show.
+    Final validation figures come as "final/...": a run that was cut short has the last of its rows under their own.
     """
     results = figures({key: value for key, value in summary.items() if _is_result(key)})
     final: dict[str, Any] = {re.sub(r"^validation/", "final/", key): value for key, value in results}
@@ -120,9 +114,9 @@ class Rows:
     """Passes the rows of a `metrics.jsonl` on to one W&B run, in order; those the server has already are only read.
 
     Every row has all four axes, and `tokens` is the default one; another is chosen panel by panel. Never `step=`: wandb
-    drops rows whose step is not larger than the last. Of each validation figure W&B's summary has the best and the last
-    value. Samples are one table with all texts so far, in the summary, where W&B's table panel looks for it.
-    Checkpoints' own rows stay out: they have no figures, and come by the clock, so a resumed run has them elsewhere.
+    drops rows whose step is not larger than the last. Samples are one table with all texts so far, in the summary,
+    where W&B's table panel looks for it. Checkpoints' own rows stay out: they have no figures, and come by the clock,
+    so a resumed run has them elsewhere.
 
     Args:
         path: the record, which another thread or process appends to.
@@ -139,7 +133,6 @@ class Rows:
         self.held = held
         self.number = 0
         self._offset = 0
-        self._extremes: dict[str, dict[str, float]] = {}
         self._samples: list[list[Any]] = []
         run.define_metric("*", step_metric="tokens")
 
@@ -148,71 +141,55 @@ class Rows:
         """How many rows were passed on."""
         return max(0, self.number - self.held)
 
-    def send(self) -> None:
-        """Pass on the complete lines that were appended since the last call."""
+    def send(self) -> bool:
+        """Pass on the complete lines that were appended since the last call; returns whether there were any rows."""
         if not self.path.exists():
-            return
-        samples = len(self._samples)
+            return False
+        number, samples = self.number, len(self._samples)
         with self.path.open("rb") as file:
             file.seek(self._offset)
             for line in file:
                 if not line.endswith(b"\n"):
                     break  # being written
-                row = from_json(line)
-                if row["event"] != "checkpoint":
-                    self._put(row)
                 self._offset += len(line)
-        if self.held and self._extremes:
-            self.run.summary.update(self._extremes)  # wandb forgets the best value when a run is resumed
+                row = from_json(line)
+                if row["event"] == "checkpoint":
+                    continue
+                for sample in row.get("samples", ()):
+                    self._samples.append([row["step"], row["tokens"], sample["prompt"], sample["text"]])
+                if self.number >= self.held:
+                    self.run.log(dict(figures(row)))
+                self.number += 1
         if len(self._samples) > samples:
             from wandb import Table
 
             table = Table(columns=["step", "tokens", "prompt", "text"], data=list(self._samples))
             self.run.summary.update({"samples": table})
-
-    def _put(self, row: Mapping[str, Any]) -> None:
-        for sample in row.get("samples", ()):
-            self._samples.append([row["step"], row["tokens"], sample["prompt"], sample["text"]])
-        for key, value in figures(row):
-            if not key.startswith("validation/"):
-                continue
-            best, better = ("max", max) if key.rpartition("/")[2] in HIGHER_IS_BETTER else ("min", min)
-            if key not in self._extremes:
-                # By its full name: wandb lets "*" win over "validation/*".
-                self.run.define_metric(key, step_metric="tokens", summary=f"{best},last")
-                self._extremes[key] = {best: value}
-            seen = [number for number in (self._extremes[key][best], value) if not math.isnan(number)]
-            self._extremes[key] = {best: better(seen, default=math.nan), "last": value}
-        if self.number >= self.held:
-            self.run.log(dict(figures(row)))
-        self.number += 1
+        return self.number > number
 
 
 def log_artifacts(run: Any, folder: RunFolder, which: Artifacts) -> None:
     """Send the artifacts of an online run, so that W&B draws the lineage: what it used, then what it made.
 
-    W&B compares contents: a tokenizer that a hundred runs share is one version, used by a hundred runs. What the folder
-    does not have (a run that has not begun has no checkpoint) is left out.
+    W&B compares contents: a tokenizer that a hundred runs share is one version, used by a hundred runs.
     """
     if which == "none":
         return
     from wandb import Artifact
 
     summary = folder.read_summary()
-    if folder.tokenizer.is_file():
-        sha256 = hashlib.sha256(folder.tokenizer.read_bytes()).hexdigest()
-        facts = {"sha256": sha256, "vocab_size": summary.get("vocab_size")}
-        artifact = Artifact(f"tokenizer-{sha256[:12]}", type="tokenizer", metadata=facts)
-        artifact.add_file(str(folder.tokenizer), policy="immutable", skip_cache=True)  # else wandb copies it, twice
-        run.use_artifact(artifact)
-    if "corpus_sha256" in summary:
-        # A run's own setting of where the text lies says nothing to others, and would make each machine's corpus new.
-        source = {key: value for key, value in folder.read_config().get("data", {}).items() if key != "path"}
-        manifest = {key: summary[key] for key in CORPUS_FACTS if key in summary} | {"source": source}
-        artifact = Artifact(f"data-{summary['corpus_sha256'][:12]}", type="data", metadata=manifest)
-        with artifact.new_file("manifest.json", mode="w", encoding="utf-8") as file:
-            file.write(to_json(manifest, indent=2).decode())
-        run.use_artifact(artifact)
+    sha256 = hashlib.sha256(folder.tokenizer.read_bytes()).hexdigest()
+    facts = {"sha256": sha256, "vocab_size": summary.get("vocab_size")}
+    artifact = Artifact(f"tokenizer-{sha256[:12]}", type="tokenizer", metadata=facts)
+    artifact.add_file(str(folder.tokenizer), policy="immutable", skip_cache=True)  # else wandb copies it, twice
+    run.use_artifact(artifact)
+    # A run's own setting of where the text lies says nothing to others, and would make each machine's corpus new.
+    source = {key: value for key, value in folder.read_config().get("data", {}).items() if key != "path"}
+    manifest = {key: summary[key] for key in CORPUS_FACTS if key in summary} | {"source": source}
+    artifact = Artifact(f"data-{summary['corpus_sha256'][:12]}", type="data", metadata=manifest)
+    with artifact.new_file("manifest.json", mode="w", encoding="utf-8") as file:
+        file.write(to_json(manifest, indent=2).decode())
+    run.use_artifact(artifact)
     complete = [path for path in checkpoints_in(folder.checkpoints) if (path / "manifest.json").is_file()]
     if which == "all" and complete:
         checkpoint = complete[0]

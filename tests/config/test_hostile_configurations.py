@@ -19,7 +19,7 @@ from atomiclm.config.experiments import read_experiment
 from atomiclm.config.load import load_run
 from atomiclm.config.validate import validate
 from atomiclm.tracking import RunFolder
-from atomiclm.tracking.config_file import read_config_file
+from atomiclm.tracking.run_folder import read_config_file
 
 SEED = int(os.environ.get("ATOMICLM_FUZZ_SEED", "6"))
 NUM_SPOILED = 2200
@@ -173,7 +173,7 @@ def _aliases(form):
 FILES = {
     "a bomb of aliases": (_aliases("[{}]"), "100,000 values"),
     "a bomb of merges": (_aliases("{{<<: [{}]}}").replace("[x, x, x, x, x, x, x, x, x]", "{k: 1}"), "100,000 values"),
-    "a part inside itself": ("a: &a [*a]", "not ended"),
+    "a part inside itself": ("a: &a [*a]", "100,000 values"),
     "too deep": ("a: " + "[" * 500 + "]" * 500, "50 levels deep"),
     "deeper than the parser goes": ("a: " + "[" * 5000 + "]" * 5000, "nest"),  # PyYAML tells it itself since 6.0.4
     "too long": ("a: " + "x" * 2_000_000, "bytes"),

@@ -17,7 +17,7 @@ from cli import TINY, command, corpus, environment, only_run
 from atomiclm.cli import UserError
 from atomiclm.machine import default_cache_dir
 from atomiclm.tracking import RunFolder, write_summary
-from atomiclm.tracking.wandb_mode import choose_mode
+from atomiclm.tracking.wandb_mirror import choose_mode
 from atomiclm.train import lock_run
 from atomiclm.training.runtime import memory_advice
 

@@ -249,7 +249,7 @@ def test_a_lease_that_is_lost_is_said_once_and_ends_only_who_was_passed_over(fol
         while not said and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(1)
-    words = {"removed": "is gone", "taken over": "taken the run over", "cannot be touched": "Input/output error"}
+    words = {"removed": "is gone", "taken over": "took the run over", "cannot be touched": "Input/output error"}
     assert len(said) == 1
     assert words[loss] in said[0]
     assert passed_over == (["taken over"] if loss == "taken over" else []), "who is passed over must write no more"

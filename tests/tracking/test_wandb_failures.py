@@ -28,11 +28,17 @@ def rows_with_samples():
     return [*loss_rows(1, 2), row(2, "sample", samples=[{"prompt": "", "text": "t"}]), *loss_rows(3, 4)]
 
 
-def going_offline(answer, folder, tmp_path):
-    assert sum("online failed" in line and "going on offline" in line for line in answer["said"]) == 1, answer["said"]
-    (offline,) = [path for path in segments(folder) if path.name.startswith("offline")]
-    assert steps(tmp_path, offline) == [1, 2, 2, 3, 4]
-    assert answer["result"]["mode"] == "offline"
+def given_up(answer):
+    """Once, with the command that sends the run later."""
+    assert sum("off from here" in line and "atomiclm.sync" in line for line in answer["said"]) == 1, answer["said"]
+    assert answer["result"] is None
+
+
+def sent_later(tmp_path, folder, rows):
+    with fake_wandb.serving() as server:
+        answer = drive(tmp_path, [{"folder": folder, "rows": [], "after_step": 9}], **server.variables)
+        assert answer["result"]["sent"] == rows
+        assert [item["step"] for item in server.run.rows] == [1, 2, 2, 3, 4][:rows]
 
 
 def test_no_key(tmp_path):
@@ -52,8 +58,9 @@ def test_a_server_bad_from_the_start(tmp_path, trouble):
     with fake_wandb.serving(trouble) as server:
         answer = drive(tmp_path, [cell], **server.variables)
         assert server.requests
-    going_offline(answer, folder, tmp_path)
+    given_up(answer)
     trained_undisturbed(answer, tmp_path / "run", rows_with_samples())
+    sent_later(tmp_path, folder, 5)
 
 
 @pytest.mark.slow
@@ -66,9 +73,8 @@ def test_a_refused_port_and_two_runs_in_one_process(tmp_path):
         ]
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
         answer = drive(tmp_path, cells, WANDB_BASE_URL=url, WANDB_API_KEY="0" * 40)
-    assert sum("going on offline" in line for line in answer["said"]) == 2
+    assert sum("off from here" in line for line in answer["said"]) == 2
     for name in ("one", "two"):
-        assert steps(tmp_path, segments(tmp_path / name)[0]) == [1, 2, 2, 3, 4]
         trained_undisturbed(answer, tmp_path / name, rows_with_samples())
 
 
@@ -82,7 +88,7 @@ def test_a_server_that_stumbles_gets_everything(tmp_path):
             tmp_path, [{"folder": folder, "rows": rows_with_samples(), "settings": settings}], **server.variables
         )
         assert [item["step"] for item in server.run.rows] == [1, 2, 2, 3, 4]
-    assert answer["result"]["missing"] == ""
+    assert answer["result"]["sent"] == 5
 
 
 @pytest.mark.slow
@@ -130,7 +136,6 @@ def test_ctrl_c_skips_the_wait_and_the_process_ends_and_the_next_run_is_mirrored
     assert len(answer["waited"]) >= 1
     assert "Ctrl-C skips it" in answer["waited"][0]
     assert sum("skipped" in line for line in answer["said"]) == 1
-    assert answer["result"]["mode"] == "offline"
     assert answer["took"] < 100, "the end of the process waited for wandb"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from atomiclm.tracking.wandb_mode import choose_mode, has_key
+from atomiclm.tracking.wandb_mirror import choose_mode, has_key
 
 
 @pytest.fixture(autouse=True)

@@ -45,7 +45,6 @@ def test_offline_runs_arrive_whole_and_two_in_one_process_stay_two(tmp_path):
     (table,) = (segment / "files" / "media" / "table").iterdir()
     assert json.loads(table.read_text())["data"] == [[2, 128, "def ", "def f():\n    pass"]]
     assert (records["metric"][0]["glob_name"], records["metric"][0]["step_metric"]) == ("*", "tokens")
-    assert {metric.get("name") for metric in records["metric"][1:]} >= {"validation/loss", "validation/bits_per_byte"}
     run = records["run"][0]
     assert run["run_id"].startswith("aa-")
     assert (run["display_name"], run["run_group"]) == ("lr=0.1-seed=1-aa", "study/0123abcd")
@@ -122,22 +121,6 @@ def test_online_rows_arrive_once_however_often_the_run_was_resumed(tmp_path, ser
 
 
 @pytest.mark.slow
-def test_the_summary_keeps_the_best_and_the_last_of_validation_also_when_resumed(tmp_path, server):
-    def validations(*losses):
-        return [
-            row(step, "validation", **{"validation/loss": loss, "validation/accuracy": 1 / loss})
-            for step, loss in losses
-        ]
-
-    folder = make_run(tmp_path / "run")
-    first = {"folder": folder, "rows": validations((1, 4.0), (2, 2.0)), "state": "interrupted"}
-    drive(tmp_path, [first, {"folder": folder, "rows": validations((3, 5.0)), "after_step": 2}], **server.variables)
-    assert server.run.summary["validation/loss"] == {"min": 2.0, "last": 5.0}
-    assert server.run.summary["validation/accuracy"] == {"max": 0.5, "last": 0.2}
-    assert server.run.summary["final/loss"] == 1.5
-
-
-@pytest.mark.slow
 def test_samples_are_one_table_that_tells_how_they_changed(tmp_path, server):
     def sample(step):
         return row(step, "sample", samples=[{"prompt": "a", "text": f"text {step}"}])
@@ -168,18 +151,17 @@ def test_a_broken_wandb_is_one_warning(tmp_path):
     path = os.pathsep.join([str(broken), str(Path(__file__).resolve().parents[2])])
     answer = drive(tmp_path, [{"folder": make_run(tmp_path / "run"), "rows": loss_rows(1)}], PYTHONPATH=path)
     assert answer["said"] == [
-        "W&B: off, wandb cannot be used (RuntimeError: half installed); metrics.jsonl has every row"
+        f"W&B: off from here (RuntimeError: half installed); "
+        f"`python -m atomiclm.sync {tmp_path / 'run'}` sends what is missing"
     ]
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ({"mode": "on"}, "mode"),
         ({"project": "a/b"}, "project"),
         ({"project": ""}, "project"),
         ({"tags": ["x" * 65]}, "tags"),
-        ({"artifacts": "big"}, "artifacts"),
         ({"init_timeout_seconds": 0}, "init_timeout_seconds"),
         ({"finish_timeout_seconds": -1}, "finish_timeout_seconds"),
     ],
