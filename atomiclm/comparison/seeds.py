@@ -11,7 +11,7 @@ from atomiclm.cli import UserError
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.statistics import POWER, detectable_difference, seeds_needed
 from atomiclm.sweep.study import Study, check_margin
-from atomiclm.tracking.wording import duration
+from atomiclm.tracking.console import duration
 
 WELL_KNOWN_PAIRS = 5
 """With fewer, a standard deviation is known to no better than a factor of two either way (chi-squared, 95 %)."""
