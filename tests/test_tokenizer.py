@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tokenizer.thresholds import kernels_from
 
 import atomiclm.tokenizer as package
-from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, Tokenizer, bpe_ops
+from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer, Tokenizer, train_basic
 from atomiclm.tokenizer import encode as encode_module
 from atomiclm.tokenizer.pretokenize import to_bytes
 
@@ -442,7 +442,7 @@ def test_the_interface_is_abstract() -> None:
         Tokenizer()
 
 
-@pytest.mark.parametrize("module", [package, bpe_ops], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [package, train_basic], ids=lambda module: module.__name__)
 def test_worked_examples_in_docstrings(module: object) -> None:
     result = doctest.testmod(module)
     assert result.attempted > 0

@@ -22,12 +22,12 @@ from atomiclm.atomic_io import new_folder, write_atomic
 from atomiclm.cli import UserError
 from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.encode import encode_heap
 from atomiclm.tokenizer.file_format import read_bounded
 from atomiclm.tokenizer.patterns import split_pattern
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, repeated_token, spell_tokens
+from atomiclm.tokenizer.train_basic import Pair
 
 if TYPE_CHECKING:
     import tiktoken

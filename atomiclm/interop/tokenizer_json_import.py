@@ -15,11 +15,11 @@ from atomiclm.interop.expressions import name_in_huggingface, one_meaning
 from atomiclm.interop.tiktoken import recover_merges
 from atomiclm.interop.tokenizer_json import CHARACTERS, read
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.file_format import read_bounded, read_json
 from atomiclm.tokenizer.special_tokens import check_special_tokens
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse
+from atomiclm.tokenizer.train_basic import Pair
 
 UNSET = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
 """Options of the model that change ids; unset is null, false, "" or 0."""

@@ -33,8 +33,7 @@ Read on in this order:
 
 | file | its one idea |
 |---|---|
-| `bpe_ops` | the two operations: count neighbours, merge a pair |
-| `train_basic` | the algorithm, as one would explain it, and which of two equally frequent pairs comes first |
+| `train_basic` | count neighbours, merge a pair: the algorithm, as one would explain it, and its rule for ties |
 | `train_heap` | the same merges, without ever reading the corpus twice |
 | `encode` | merges applied to one pretoken, and remembered |
 | `patterns`, `unicode_table` | a regular expression cuts text into pretokens; what it takes for a letter is pinned |
@@ -47,10 +46,10 @@ Read on in this order:
 """
 
 from atomiclm.tokenizer.base import IncrementalDecoder, Tokenizer
-from atomiclm.tokenizer.bpe_ops import get_stats, merge
 from atomiclm.tokenizer.constants import END_OF_TEXT, FORMAT_VERSION, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.patterns import PATTERNS
 from atomiclm.tokenizer.tokenizer import BasicTokenizer
+from atomiclm.tokenizer.train_basic import get_stats, merge
 
 __all__ = [
     "END_OF_TEXT",

@@ -9,10 +9,10 @@ from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
-from atomiclm.tokenizer.bpe_ops import Pair, merge
 from atomiclm.tokenizer.constants import CACHE_ENTRIES, CACHE_PRETOKEN_BYTES, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.patterns import SplitPattern
 from atomiclm.tokenizer.pretokenize import RegexSplitter
+from atomiclm.tokenizer.train_basic import Pair, merge
 
 if TYPE_CHECKING:
     from atomiclm.tokenizer.pretokenize import Ends

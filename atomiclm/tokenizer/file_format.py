@@ -29,10 +29,10 @@ from typing import Any
 
 from atomiclm.atomic_io import from_json, read_file, write_atomic
 from atomiclm.cli import UserError
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import FORMAT_VERSION, MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.patterns import split_pattern
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, merge_name, refuse
+from atomiclm.tokenizer.train_basic import Pair
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256, UNICODE_VERSION
 
 FORMAT = "atomiclm.tokenizer"

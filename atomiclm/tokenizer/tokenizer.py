@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from atomiclm.tokenizer import fast
 from atomiclm.tokenizer.base import AllowedSpecial, Tokenizer
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import (
     BLOCK_BYTES,
     COMPILED_FROM_BYTES,
@@ -34,7 +33,7 @@ from atomiclm.tokenizer.pretokenize import (
 )
 from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, spell_tokens
-from atomiclm.tokenizer.train_basic import TieBreak, train_basic
+from atomiclm.tokenizer.train_basic import Pair, TieBreak, train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import Any, NoReturn, Self
 
 from atomiclm.cli import UserError
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import (
     MAX_COUNT,
     MAX_SPECIAL_CHARACTERS,
@@ -23,7 +22,7 @@ from atomiclm.tokenizer.constants import (
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
 from atomiclm.tokenizer.pretokenize import to_bytes
 from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
-from atomiclm.tokenizer.train_basic import TieBreak
+from atomiclm.tokenizer.train_basic import Pair, TieBreak
 
 TIE_BREAKS = ("bytes", "huggingface", None)
 """By which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows."""

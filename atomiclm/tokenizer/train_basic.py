@@ -1,7 +1,8 @@
 """Byte-pair training in its simplest form: count everything, join the best pair, start over.
 
-It is slow (each round reads every pretoken again) and obviously right, which makes it the oracle of `train_heap.py` and
-`fast/train.py`.
+Two operations are all it needs: count the neighbours, merge a pair of them (Sennrich, Haddow and Birch, 2016, arXiv
+1508.07909, section 3.2; on bytes: Radford et al., 2019, "GPT-2"). It is slow (each round reads every pretoken again)
+and obviously right, which makes it the oracle of `train_heap.py` and `fast/train.py`.
 
 Ties are common: on a corpus of one megabyte the two rules below put one merge in ten elsewhere. Both say "the smaller
 pair of token numbers wins, left before right". They differ in how the bytes are ordered; merges are numbered from 256
@@ -17,16 +18,61 @@ stand for themselves, and U+0100 and those after it for the others, in order (Ra
 trainer whose alphabet is sorted by these characters has the blank and the line break after all letters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
-from atomiclm.tokenizer.bpe_ops import Pair, get_stats, merge
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 
-type TieBreak = Literal["bytes", "huggingface"]
+type Pair = tuple[int, int]
+"""The ids of a left and a right neighbour."""
+
+TieBreak = Literal["bytes", "huggingface"]
 """Which of two equally frequent pairs is merged first. Pairs are stored as token numbers, whatever the rule."""
 
 PRINTABLE = frozenset({*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)})
+
+
+def get_stats(ids: Sequence[int], counts: dict[Pair, int] | None = None, weight: int = 1) -> dict[Pair, int]:
+    """Count how often each pair of ids stands side by side.
+
+    Every adjacency counts: `a a a` holds the pair (a, a) twice although only one of the two can be merged. That is how
+    every trainer we compare with counts (Hugging Face `tokenizers`, rustbpe, bpeasy), and changing it would change
+    merges.
+
+    Args:
+        ids: the sequence.
+        counts: counts to add to; a new dictionary when None.
+        weight: how many times `ids` occurs in the corpus.
+
+    Returns:
+        `counts`, in the order in which the pairs were first seen.
+
+    >>> get_stats([1, 2, 3, 1, 2])
+    {(1, 2): 2, (2, 3): 1, (3, 1): 1}
+    """
+    counts = {} if counts is None else counts
+    for pair in pairwise(ids):
+        counts[pair] = counts.get(pair, 0) + weight
+    return counts
+
+
+def merge(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
+    """Replace each occurrence of `pair` by `new_id`, from left to right and without overlaps: `a a a` becomes `X a`.
+
+    >>> merge([1, 2, 3, 1, 2], (1, 2), 4)
+    [4, 3, 4]
+    """
+    merged = []
+    position = 0
+    while position < len(ids):
+        if position + 1 < len(ids) and ids[position] == pair[0] and ids[position + 1] == pair[1]:
+            merged.append(new_id)
+            position += 2
+        else:
+            merged.append(ids[position])
+            position += 1
+    return merged
 
 
 def byte_order(tie_break: TieBreak) -> bytes:

@@ -25,9 +25,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 from itertools import pairwise
 
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.train_basic import TieBreak, byte_order, with_byte_values
+from atomiclm.tokenizer.train_basic import Pair, TieBreak, byte_order, with_byte_values
 
 EMPTY = -1
 """Stands between two pretokens, and where the right half of a token began, so that old positions are recognised."""

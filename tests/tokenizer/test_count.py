@@ -158,7 +158,7 @@ def test_long_pretokens_of_the_same_hash_are_told_apart(tail_bytes: int) -> None
     counter = PretokenCounter()
     data, ends = cut([pretokens[0], pretokens[1], pretokens[0]])
     counter.add(data, ends)
-    assert counter._keys[0] == counter._keys[2]  # the hashes
+    assert counter._table.keys[0] == counter._table.keys[2]  # the hashes
     assert counts_of(counter.words()) == {pretokens[0]: 2, pretokens[1]: 1}
 
 
@@ -175,7 +175,7 @@ def test_similar_words_do_not_crowd_together() -> None:
         counter = PretokenCounter()
         data, ends = cut(family)
         counter.add(data, ends)
-        slots = counter._slots
+        slots = counter._table.slots
         taken = np.flatnonzero(slots)
         assert len(taken) == len(family)
         # The longest row of taken slots bounds every search. Random hashes give 20 to 50 at this load (0.37).

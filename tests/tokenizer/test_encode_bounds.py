@@ -47,7 +47,7 @@ def main() -> None:
     import numpy as np
 
     from atomiclm.tokenizer import BasicTokenizer
-    from atomiclm.tokenizer.fast import encode_kernels, encoder, scan, split
+    from atomiclm.tokenizer.fast import encoder, scan, split
     from atomiclm.tokenizer.fast.kernel import Kernel
 
     faulthandler.enable()
@@ -73,6 +73,14 @@ def main() -> None:
         def empty(self, size: int, kind: Any) -> Any:
             return guarded(size, kind)
 
+        def full(self, size: int, value: int, kind: Any) -> Any:
+            array = guarded(size, kind)
+            array[:] = value
+            return array
+
+        def zeros(self, size: int, kind: Any) -> Any:
+            return self.full(size, 0, kind)
+
     call_kernel = Kernel.__call__
 
     def call_guarded(self: Kernel, *arguments: Any) -> int:
@@ -82,11 +90,6 @@ def main() -> None:
         array = guarded(len(data), np.uint8)
         array[:] = np.frombuffer(data, np.uint8)
         return array
-
-    def store(self: Any, name: int, array: Any) -> None:
-        self._arrays[name] = guarded(array.size, array.dtype)
-        self._arrays[name][:] = array
-        self._fields[name] = self._arrays[name].ctypes.data
 
     Kernel.__call__ = call_guarded  # type: ignore[method-assign]
 
@@ -116,7 +119,6 @@ def main() -> None:
 
     for module in (encoder, split):
         module.np = Numpy()  # type: ignore[attr-defined, assignment]
-    encoder.CompiledEncoder._store = store  # type: ignore[method-assign]
     encoder_of(unreachable(BasicTokenizer(256, "none", ()), 19, whole_pretokens=False))  # a token of a megabyte
     for seed in range(VOCABULARIES):
         rng = random.Random(seed)
@@ -140,7 +142,7 @@ def main() -> None:
                 assert compiled.encode(data).tolist() == expected, (seed, data)
     # Pretokens whose search begins in the last row, and goes on in the first.
     compiled = encoder_of(BasicTokenizer(256, "gpt2", ()))
-    last = (1 << int(compiled._fields[encode_kernels.ROW_BITS])) - 1
+    last = (1 << compiled._cache.row_bits) - 1
     words = b" ".join(islice((word for word in map(b"%d".__mod__, count()) if first_row(b" " + word) == last), 4))
     for _ in range(2):
         assert compiled.encode(b" " + words).tolist() == list(b" " + words)

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atomiclm.tokenizer.fast import why_unavailable
+from atomiclm.tokenizer.fast.pretoken_end import Text
 from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
 from atomiclm.tokenizer.unicode_table import CODE_POINTS, categories, two_stages
@@ -65,7 +66,7 @@ def by_kernel(
     size = len(data) if size is None else size
     capacity = size + 1 if capacity is None else capacity
     ends = np.full(capacity + 64, -1, np.int64)  # with room behind, where nothing may be written
-    count = split(data, size, start, split_pattern(name).code, *two_stages(), ends, capacity)
+    count = split(Text(data, size, *two_stages()), start, split_pattern(name).code, ends, capacity)
     assert count <= capacity
     assert (ends[count:] == -1).all()
     return ends[:count].tolist()
@@ -209,6 +210,7 @@ def test_what_lies_behind_the_text_is_not_seen(data: bytes, name: str, size: int
 AT_THE_BORDER = """
 import ctypes, mmap, random, sys
 import numpy as np
+from atomiclm.tokenizer.fast.pretoken_end import Text
 from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.unicode_table import two_stages
 stages, ends = two_stages(), np.empty(4096, np.int64)
@@ -222,7 +224,7 @@ for _ in range(3000):
     border = address + mmap.PAGESIZE
     ctypes.memmove(border - len(data), data, len(data))
     for code in range(5):
-        assert split(border - len(data), len(data), 0, code, *stages, ends, len(ends)) > 0
+        assert split(Text(border - len(data), len(data), *stages), 0, code, ends, len(ends)) > 0
 """
 
 

@@ -19,13 +19,12 @@ from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 from tokenizers.trainers import BpeTrainer
 
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.fast import merge_loop, why_unavailable
 from atomiclm.tokenizer.fast import train as driver
 from atomiclm.tokenizer.fast.count import Words
 from atomiclm.tokenizer.fast.train import train_compiled
 from atomiclm.tokenizer.patterns import PATTERNS
-from atomiclm.tokenizer.train_basic import train_basic
+from atomiclm.tokenizer.train_basic import Pair, train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 
 pytestmark = pytest.mark.skipif(why_unavailable() is not None, reason=str(why_unavailable()))
@@ -227,13 +226,13 @@ def test_a_pretoken_of_a_million_bytes() -> None:
 def outcomes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """What each call of the merge kernel returns from now on."""
     seen: list[int] = []
-    merge = driver._Trainer.merge
+    merge = driver.merge_loop
 
-    def watched(self: driver._Trainer, threshold: int) -> int:
-        seen.append(merge(self, threshold))
+    def watched(*arguments: Any) -> int:
+        seen.append(merge(*arguments))
         return seen[-1]
 
-    monkeypatch.setattr(driver._Trainer, "merge", watched)
+    monkeypatch.setattr(driver, "merge_loop", watched)
     return seen
 
 

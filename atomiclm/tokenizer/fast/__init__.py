@@ -2,11 +2,10 @@
 
 | file | its one idea |
 |---|---|
-| `language`, `kernel` | the words kernels are written in; from a kernel to machine code that later processes load |
-| `characters`, `pretoken_end` | one character after the other; where a pretoken ends, alternative by alternative |
-| `window`, `split` | sixty-four bytes at once; text cut into pretokens |
+| `kernel` | the words kernels are written in, and their way to machine code that later processes load |
+| `pretoken_end`, `split` | where a pretoken ends, character by character; text cut, sixty-four bytes at once |
 | `pretoken_keys`, `count` | a pretoken as two numbers; how often each occurs |
-| `scan`, `pair_heap` | the different pretokens as one array; which pairs there are; the best of them |
+| `scan` | the different pretokens as one array, and which pairs there are |
 | `merge_loop`, `train` | merge the best pair, and see what that changes; counting and merging put together |
 | `merge_pretoken` | the merges of one pretoken, lowest rank first |
 | `encode_kernels`, `encoder` | look pretokens up, merge those that are new; encoders for several threads |

@@ -10,39 +10,40 @@ A short word is its own key (see `pretoken_keys.py`). The second number of a lon
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from atomiclm.cli import UserError
 from atomiclm.tokenizer.constants import MAX_COUNT
-from atomiclm.tokenizer.fast.kernel import Kernel, inline
-from atomiclm.tokenizer.fast.language import Int64s, UInt8s, UInt64s, int64, load64, uint64
-from atomiclm.tokenizer.fast.pretoken_keys import (
-    ALL_BITS,
-    LONG,
-    LONGEST_SHORT,
-    bytes_at,
-    hash_bytes,
-    mix,
-    same_bytes,
-)
+from atomiclm.tokenizer.fast.kernel import Int64s, Kernel, UInt8s, UInt64s, inline, int64, load64, uint64
+from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, key_of, mix, same_bytes
 
 FIRST_WORDS = 1 << 14
 FIRST_LONG_BYTES = 1 << 16
 """Room that a counter begins with; it doubles when it runs out."""
 
-(
-    NUM_WORDS,  # different pretokens so far
-    LONG_USED,  # bytes used of the store of long pretokens
-    NUM_BYTES,  # bytes of all different pretokens together
-    BEGIN,  # where the first pretoken begins that is not yet counted
-    NUM_FIELDS,
-) = range(5)
-
 LENGTH_BYTES = 8  # a long word is stored as its length, in so many bytes, and its bytes
 HASH_HALF = 0xFFFFFFFF << 32  # the half of the hash that a slot holds; the other half says which slot
 OFFSET = (1 << 56) - 1  # the part of a long word's second key that is its offset
+
+NUM_WORDS, LONG_USED, NUM_BYTES, BEGIN = range(4)
+
+
+class Table(NamedTuple):
+    """The words so far."""
+
+    slots: UInt64s
+    num_slots: int64  # a power of two, at least twice `words_room`
+    keys: UInt64s  # two numbers for each word
+    counts: Int64s
+    words_room: int64
+    long_words: UInt8s
+    long_room: int64
+    # The number of words, the bytes used of `long_words`, the bytes of all words together, and where the first pretoken
+    # begins that is not yet counted.
+    state: Int64s
 
 
 @inline
@@ -54,14 +55,14 @@ def hash_of(low: uint64, high: uint64) -> uint64:
 
 
 @inline
-def store_long(data: UInt8s, start: int64, length: int64, long_words: UInt8s, fields: Int64s) -> uint64:
+def store_long(data: UInt8s, start: int64, length: int64, table: Table) -> uint64:
     """Store a long word; returns the second number of its key."""
-    offset = fields[LONG_USED]
+    offset = table.state[LONG_USED]
     for index in range(LENGTH_BYTES):
-        long_words[offset + index] = (length >> 8 * index) & 255
+        table.long_words[offset + index] = (length >> 8 * index) & 255
     for index in range(length):
-        long_words[offset + LENGTH_BYTES + index] = data[start + index]
-    fields[LONG_USED] = offset + LENGTH_BYTES + length
+        table.long_words[offset + LENGTH_BYTES + index] = data[start + index]
+    table.state[LONG_USED] = offset + LENGTH_BYTES + length
     return uint64(LONG) | uint64(offset)
 
 
@@ -78,44 +79,25 @@ def same_long(data: UInt8s, start: int64, length: int64, high: uint64, long_word
 
 @Kernel
 def count(
-    data: UInt8s,
-    size: int64,
-    ends: Int64s,
-    num_pretokens: int64,
-    first: int64,
-    weight: int64,
-    slots: UInt64s,
-    num_slots: int64,
-    keys: UInt64s,
-    counts: Int64s,
-    words_room: int64,
-    long_words: UInt8s,
-    long_room: int64,
-    fields: Int64s,
+    data: UInt8s, size: int64, ends: Int64s, num_pretokens: int64, first: int64, weight: int64, table: Table
 ) -> int64:
     """Count pretokens that stand one behind the other.
 
     Args:
         data: the text.
         size: how many bytes of it may be read.
-        ends: where each pretoken ends. The first to be counted begins at `fields[BEGIN]`; empty ones are skipped.
+        ends: where each pretoken ends; empty ones are skipped.
         num_pretokens: how many ends there are.
-        first: which of them is the first to be counted.
+        first: which of them is the first to be counted; it begins at `table.state[BEGIN]`.
         weight: how often each of them counts.
-        slots: the table; `num_slots` is a power of two and at least twice `words_room`.
-        num_slots: see `slots`.
-        keys: two numbers for each word.
-        counts: one number for each word.
-        words_room: how many words there is room for.
-        long_words: the store of long words.
-        long_room: its size.
-        fields: see `NUM_FIELDS` and those before it.
+        table: the words so far.
 
     Returns:
         The first pretoken that is not counted: `num_pretokens`, or one for which there was no room.
     """
-    mask = uint64(num_slots - 1)
-    start = fields[BEGIN]
+    slots, keys, counts, state = table.slots, table.keys, table.counts, table.state
+    mask = uint64(table.num_slots - 1)
+    start = state[BEGIN]
     index = first
     while index < num_pretokens:
         end = ends[index]
@@ -124,47 +106,37 @@ def count(
             index += 1
             continue
         is_long = length > LONGEST_SHORT
-        if is_long:
-            low = hash_bytes(data, start, length, size)
-            high = uint64(LONG)
-        elif start + 16 <= size:
-            # The same as below without a branch on the length, which no processor could foresee.
-            in_low = min(length, int64(8))
-            low = load64(data, start) & (uint64(ALL_BITS) >> uint64(64 - 8 * in_low))
-            high = load64(data, start + 8) & ~(uint64(ALL_BITS) << uint64(8 * (length - in_low)))
-            high |= uint64(length) << uint64(56)
-        else:
-            low = bytes_at(data, start, min(length, int64(8)), size)
-            high = bytes_at(data, start + 8, length - 8, size) | uint64(length) << uint64(56)
+        low, high = key_of(data, start, length, size)
         hashed = hash_of(low, high)
         slot = hashed & mask
         while True:
             entry = slots[int64(slot)]
             if entry == uint64(0):
-                word = fields[NUM_WORDS]
-                if word >= words_room or (is_long and fields[LONG_USED] + LENGTH_BYTES + length > long_room):
-                    fields[BEGIN] = start
+                word = state[NUM_WORDS]
+                needed = LENGTH_BYTES + length if is_long else 0
+                if word >= table.words_room or state[LONG_USED] + needed > table.long_room:
+                    state[BEGIN] = start
                     return index
                 if is_long:
-                    high = store_long(data, start, length, long_words, fields)
+                    high = store_long(data, start, length, table)
                 keys[2 * word] = low
                 keys[2 * word + 1] = high
                 counts[word] = weight
                 slots[int64(slot)] = (hashed & uint64(HASH_HALF)) | uint64(word + 1)
-                fields[NUM_WORDS] = word + 1
-                fields[NUM_BYTES] += length
+                state[NUM_WORDS] = word + 1
+                state[NUM_BYTES] += length
                 break
             if (entry ^ hashed) < uint64(1 << 32):  # the stored half of the hash is the same
                 word = int64(entry & uint64(0xFFFFFFFF)) - 1
                 other = keys[2 * word + 1]
-                same = same_long(data, start, length, other, long_words) if is_long else int64(other == high)
+                same = same_long(data, start, length, other, table.long_words) if is_long else int64(other == high)
                 if same and keys[2 * word] == low:
                     counts[word] += weight
                     break
             slot = (slot + uint64(1)) & mask
         start = end
         index += 1
-    fields[BEGIN] = start
+    state[BEGIN] = start
     return index
 
 
@@ -236,15 +208,20 @@ class PretokenCounter:
     def __init__(self) -> None:
         self.total_bytes = 0
         """The bytes of all that was counted, each as often as it counts."""
-        self._keys = np.empty(2 * FIRST_WORDS, np.uint64)
-        self._counts = np.empty(FIRST_WORDS, np.int64)
-        self._slots = np.zeros(2 * FIRST_WORDS, np.uint64)
-        self._long_words = np.empty(FIRST_LONG_BYTES, np.uint8)
-        self._fields = np.zeros(NUM_FIELDS, np.int64)
+        self._table = Table(
+            slots=np.zeros(2 * FIRST_WORDS, np.uint64),
+            num_slots=2 * FIRST_WORDS,
+            keys=np.empty(2 * FIRST_WORDS, np.uint64),
+            counts=np.empty(FIRST_WORDS, np.int64),
+            words_room=FIRST_WORDS,
+            long_words=np.empty(FIRST_LONG_BYTES, np.uint8),
+            long_room=FIRST_LONG_BYTES,
+            state=np.zeros(4, np.int64),
+        )
 
     def __len__(self) -> int:
         """How many different pretokens were counted."""
-        return int(self._fields[NUM_WORDS])
+        return int(self._table.state[NUM_WORDS])
 
     def add(self, data: bytes | NDArray[np.uint8], ends: NDArray[np.int64], weight: int = 1) -> None:
         """Count pretokens that stand one behind the other in `data`.
@@ -268,34 +245,30 @@ class PretokenCounter:
             raise UserError(
                 f"weight: {total} bytes are counted, more than 2^63 - 1; divide all weights by a common number"
             )
-        self._fields[BEGIN] = done = 0
-        while True:
-            done = count(
-                data, len(data), ends, len(ends), done, weight, self._slots, len(self._slots),
-                self._keys, self._counts, len(self._counts), self._long_words, len(self._long_words), self._fields,
-            )  # fmt: skip
-            if done == len(ends):
-                break
-            if len(self) == len(self._counts):
+        state = self._table.state
+        state[BEGIN] = done = 0
+        while (done := count(data, len(data), ends, len(ends), done, weight, self._table)) < len(ends):
+            if len(self) == self._table.words_room:
                 self._make_room_for_words()
             else:
-                needed = int(self._fields[LONG_USED] + ends[done] - self._fields[BEGIN]) + LENGTH_BYTES
-                self._long_words = _longer(self._long_words, max(2 * len(self._long_words), needed))
+                needed = int(state[LONG_USED] + ends[done] - state[BEGIN]) + LENGTH_BYTES
+                room = max(2 * self._table.long_room, needed)
+                self._table = self._table._replace(long_words=_longer(self._table.long_words, room), long_room=room)
         self.total_bytes = total
 
     def _make_room_for_words(self) -> None:
-        room = 2 * len(self._counts)
-        self._keys = _longer(self._keys, 2 * room)
-        self._counts = _longer(self._counts, room)
-        self._slots = np.zeros(2 * room, np.uint64)
-        refill(self._keys, len(self), self._slots, len(self._slots))
+        room = 2 * self._table.words_room
+        slots, keys = np.zeros(2 * room, np.uint64), _longer(self._table.keys, 2 * room)
+        refill(keys, len(self), slots, len(slots))
+        counts = _longer(self._table.counts, room)
+        self._table = self._table._replace(slots=slots, num_slots=len(slots), keys=keys, counts=counts, words_room=room)
 
     def words(self) -> Words:
         """All pretokens counted, with their counts."""
-        counts = self._counts[: len(self)]
+        counts = self._table.counts[: len(self)]
         order = np.argsort(-counts, kind="stable")
-        data, ends = np.empty(int(self._fields[NUM_BYTES]), np.uint8), np.empty(len(self), np.int64)
-        write_words(self._keys, order, len(self), self._long_words, data, ends)
+        data, ends = np.empty(int(self._table.state[NUM_BYTES]), np.uint8), np.empty(len(self), np.int64)
+        write_words(self._table.keys, order, len(self), self._table.long_words, data, ends)
         return Words(data, ends, counts[order], self.total_bytes)
 
 

@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate, chain
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import BLOCK_BYTES, CACHE_PRETOKEN_BYTES, MAX_VOCAB_SIZE
-from atomiclm.tokenizer.fast import encode_kernels as field
-from atomiclm.tokenizer.fast.encode_kernels import encode, rank_pairs, seed
+from atomiclm.tokenizer.fast.encode_kernels import Cache, encode, rank_pairs, seed
+from atomiclm.tokenizer.fast.kernel import flat
+from atomiclm.tokenizer.fast.merge_pretoken import EMPTY_ENTRY, NO_TOKEN, Merger
 from atomiclm.tokenizer.fast.split import CompiledSplitter, Ends, split
 from atomiclm.tokenizer.patterns import SplitPattern
+from atomiclm.tokenizer.train_basic import Pair
 
 KERNELS = (split, encode, rank_pairs, seed)
 """What encoding always calls."""
@@ -48,38 +48,39 @@ class CompiledEncoder:
     ) -> None:
         assert len(vocabulary) == 256 + len(merges) == len(ids) <= MAX_VOCAB_SIZE
         self._splitter = CompiledSplitter(pattern)
-        self._out = np.empty(0, np.uint32)
-        self._fields = np.zeros(field.NUM_FIELDS, np.int64)
-        self._arrays: dict[int, NDArray[Any]] = {}  # what the addresses in the block of fields point to
-        self._make_room(max(BLOCK_BYTES, *map(len, vocabulary)))
-
         pair_bits = max(8, (2 * len(merges)).bit_length())
-        self._store(field.BYTE_RANKS, np.full(1 << 16, MAX_VOCAB_SIZE - 1, np.uint32))
-        self._store(field.PAIRS, np.full(1 << pair_bits, 2**64 - 1, np.uint64))
-        self._store(field.IDS, np.array(ids, np.uint32))
-        pairs = np.array(merges, np.int64).reshape(-1, 2).T.copy()
-        byte_ranks, table = self._arrays[field.BYTE_RANKS], self._arrays[field.PAIRS]
-        rank_pairs(pairs[0], pairs[1], len(merges), byte_ranks, table, pair_bits)
-
-        longest = max(map(len, vocabulary)) if whole_pretokens else 0
+        nothing = np.empty(0, np.int32)
+        self._merger = Merger(
+            byte_ranks=np.full(1 << 16, NO_TOKEN, np.uint32),
+            pairs=np.full(1 << pair_bits, EMPTY_ENTRY, np.uint64),
+            pair_bits=pair_bits,
+            ids=np.array(ids, np.uint32),
+            tokens=nothing, before=nothing, after=nothing, keys=nothing,
+        )  # fmt: skip
         row_bits = max(16, (5 * len(vocabulary) // 2).bit_length())
-        self._store(field.ROWS, np.zeros(4 << row_bits, np.uint64))
-        self._store(field.STORED_BYTES, np.empty(CACHE_BYTES + sum(map(len, vocabulary)) + 8, np.uint8))
-        self._store(field.STORED_IDS, np.empty(CACHE_IDS, np.uint32))
-        self._fields[field.PAIR_BITS] = pair_bits
-        self._fields[field.ROW_BITS] = row_bits
-        self._fields[field.STORED_BYTES_ROOM] = self._arrays[field.STORED_BYTES].size
-        self._fields[field.STORED_IDS_ROOM] = CACHE_IDS
-        self._fields[field.LONGEST_NEW] = CACHE_PRETOKEN_BYTES
-        self._fields[field.LONGEST] = max(CACHE_PRETOKEN_BYTES, longest)
-
-        ends = np.fromiter(accumulate(map(len, vocabulary)), np.int64, len(vocabulary))
         data = b"".join(vocabulary)
-        seed(data, ends, len(vocabulary), int(whole_pretokens), self._out, self._fields)
-        self._store(field.SEEDED_ROWS, self._arrays[field.ROWS].copy())
-        self._fields[field.SEEDED_ROWS_USED] = self._fields[field.ROWS_USED]
-        self._fields[field.SEEDED_BYTES_USED] = self._fields[field.STORED_BYTES_USED]
-        self._fields[field.SEEDED_IDS_USED] = self._fields[field.STORED_IDS_USED]
+        longest = max(map(len, vocabulary))
+        self._cache = Cache(
+            rows=np.zeros(4 << row_bits, np.uint64),
+            row_bits=row_bits,
+            stored_bytes=np.empty(CACHE_BYTES + len(data) + 8, np.uint8),
+            bytes_room=CACHE_BYTES + len(data) + 8,
+            stored_ids=np.empty(CACHE_IDS, np.uint32),
+            ids_room=CACHE_IDS,
+            longest=max(CACHE_PRETOKEN_BYTES, longest if whole_pretokens else 0),
+            used=np.zeros(3, np.int64),
+            seeded_rows=np.empty(4 << row_bits, np.uint64),
+            seeded_used=np.zeros(3, np.int64),
+        )
+        self._out = np.empty(0, np.uint32)
+        self._make_room(max(BLOCK_BYTES, longest))
+
+        pairs = np.array(merges, np.int64).reshape(-1, 2).T.copy()
+        rank_pairs(pairs[0], pairs[1], len(merges), self._merger)
+        ends = np.fromiter(accumulate(map(len, vocabulary)), np.int64, len(vocabulary))
+        seed(data, ends, len(vocabulary), int(whole_pretokens), self._out, self._merger, self._cache)
+        self._cache.seeded_rows[:] = self._cache.rows
+        self._cache.seeded_used[:] = self._cache.used
 
     def encode(self, data: bytes) -> NDArray[np.uint32]:
         """The ids of a text without special tokens, in an array of their own."""
@@ -90,20 +91,17 @@ class CompiledEncoder:
         if not len(ends):
             return np.empty(0, np.uint32)
         self._make_room(int(ends[-1]) - start)
-        written = encode(data, len(data), start, ends, len(ends), self._out, self._fields)
+        written = encode(data, len(data), start, ends, len(ends), self._out, self._addresses)
         return self._out[:written].copy()
 
     def _make_room(self, num_bytes: int) -> None:
         """Room for the ids of so many bytes, and working space for a pretoken as long; a page costs when it is used."""
         if num_bytes + 2 > len(self._out):
             self._out = np.empty(num_bytes + 2, np.uint32)
-            for name in (field.TOKENS, field.BEFORE, field.AFTER):
-                self._store(name, np.empty(num_bytes, np.int32))
-            self._store(field.KEYS, np.empty(num_bytes + num_bytes // 32 + 256, np.uint32))
-
-    def _store(self, name: int, array: NDArray[Any]) -> None:
-        self._arrays[name] = array
-        self._fields[name] = array.ctypes.data
+            tokens, before, after = (np.empty(num_bytes, np.int32) for _ in range(3))
+            keys = np.empty(num_bytes + num_bytes // 32 + 256, np.uint32)
+            self._merger = self._merger._replace(tokens=tokens, before=before, after=after, keys=keys)
+            self._addresses = tuple(flat((self._merger, self._cache)))  # once, for they are many
 
 
 def joined(blocks: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:

@@ -4,33 +4,30 @@ What is different, and why it is fast:
 
 1. A border remembers which pair meets at it (`rows`, see `scan.py`). So an occurrence is one number, and one that is
    out of date recognises itself: another pair stands there now.
-2. There is no dictionary. A pair that contains the token `new` is born in the round that makes `new`. In that round one
-   of its two tokens is known, so the pair is found in an array indexed by the other one and its side:
-
-        slot = 2 * neighbour        the pair (neighbour, new)
-        slot = 2 * neighbour + 1    the pair (new, neighbour)
-
-   `sums` has two numbers for each slot. While counting these are the weight and the number of borders; once the pair
-   has a number, that number and where its next border. After the round all are zero again.
+2. A pair that contains the token `new` is born in the round that makes `new`, so it is found by its other token.
 3. Pairs rarer than `threshold` have no number, and where such a pair meets, nothing that comes of it needs to be looked
    at: a born pair occurs only where an older one, which is at least as frequent, did.
 
 So memory is touched in few positions, and in ascending order.
+
+The best pair is the most frequent, and of equally frequent ones that with the smallest key. A heap gives it, whose
+entries are two int64: a count and the number of a pair. The count is the one that the pair had when the entry was
+written; it may have fallen since, never risen.
 """
 
-from atomiclm.tokenizer.fast.kernel import Kernel, inline
-from atomiclm.tokenizer.fast.language import Int32s, Int64s, UInt64s, int64, uint64
-from atomiclm.tokenizer.fast.pair_heap import pop, push, sift_down
+from atomiclm.tokenizer.fast.kernel import Int32s, Int64s, Kernel, UInt64s, inline, int64, uint64
 from atomiclm.tokenizer.fast.scan import (
     EMPTY,
-    HEAP_SIZE,
-    JOINED_END,
-    NUM_MERGES,
-    NUM_PAIRS,
+    NUM_BYTES,
     OVERLAPPED,
     RARE,
-    file_border,
+    Corpus,
+    Pairs,
+    Tally,
+    clear,
+    count_border,
     group_at,
+    note_border,
     number_pair,
 )
 
@@ -41,85 +38,103 @@ from atomiclm.tokenizer.fast.scan import (
 ) = range(3)
 """What `merge_loop` returns."""
 
-NUM_BYTES = 256
 LOW_HALF = 0xFFFFFFFF
 
 
 @inline
-def add_neighbour(slot: int64, weight: int64, sums: Int64s, touched: Int32s, num_touched: int64) -> int64:
-    """Count one occurrence of a pair that is being born; returns how many of them there are."""
-    if sums[2 * slot + 1] == 0:
-        touched[num_touched] = slot
-        num_touched += 1
-    sums[2 * slot] += weight
-    sums[2 * slot + 1] += 1
-    return num_touched
+def precedes(count: int64, pair: int64, other_count: int64, other_pair: int64, keys: UInt64s) -> int64:
+    """Whether the first of two entries of the heap is the better one."""
+    if count != other_count:
+        return int64(count > other_count)
+    return int64(keys[pair] < keys[other_pair])
+
+
+@inline
+def sift_down(heap: Int64s, size: int64, index: int64, keys: UInt64s) -> int64:
+    """Let the entry at `index` sink to where it belongs; all below it are in order."""
+    count, pair = heap[2 * index], heap[2 * index + 1]
+    while 2 * index + 1 < size:
+        child = 2 * index + 1
+        other = child + 1
+        if other < size and precedes(heap[2 * other], heap[2 * other + 1], heap[2 * child], heap[2 * child + 1], keys):
+            child = other
+        if not precedes(heap[2 * child], heap[2 * child + 1], count, pair, keys):
+            break
+        heap[2 * index], heap[2 * index + 1] = heap[2 * child], heap[2 * child + 1]
+        index = child
+    heap[2 * index], heap[2 * index + 1] = count, pair
+    return index
+
+
+@inline
+def push(heap: Int64s, size: int64, count: int64, pair: int64, keys: UInt64s) -> int64:
+    """Add an entry; returns the new size."""
+    index = size
+    while index > 0:
+        parent = (index - 1) >> 1
+        if not precedes(count, pair, heap[2 * parent], heap[2 * parent + 1], keys):
+            break
+        heap[2 * index], heap[2 * index + 1] = heap[2 * parent], heap[2 * parent + 1]
+        index = parent
+    heap[2 * index], heap[2 * index + 1] = count, pair
+    return size + 1
+
+
+@inline
+def pop(heap: Int64s, size: int64, keys: UInt64s) -> int64:
+    """Remove the best entry; returns the new size."""
+    size -= 1
+    heap[0], heap[1] = heap[2 * size], heap[2 * size + 1]
+    if size > 0:
+        sift_down(heap, size, 0, keys)
+    return size
 
 
 @inline
 def leave_right(
-    border: int64,
-    neighbour: int64,
-    weight: int64,
-    rows: Int32s,
-    pair_counts: Int64s,
-    sums: Int64s,
-    touched: Int32s,
-    num_touched: int64,
+    border: int64, neighbour: int64, weight: int64, corpus: Corpus, pairs: Pairs, tally: Tally, num_touched: int64
 ) -> int64:
     """To the right of a joined pair, at `border`, the old pair dies and (new, neighbour) is born."""
-    dying = int64(rows[2 * border + 1])
+    dying = int64(corpus.rows[2 * border + 1])
     if neighbour == EMPTY or dying == RARE:
         return num_touched
     if dying != OVERLAPPED:
-        pair_counts[dying] -= weight
-    return add_neighbour(2 * neighbour + 1, weight, sums, touched, num_touched)
+        pairs.counts[dying] -= weight
+    return count_border(2 * neighbour + 1, weight, tally, num_touched)
 
 
 @inline
 def join(
-    pair: int64,
-    new: int64,
-    left_length: int64,
-    right_length: int64,
-    rows: Int32s,
-    group_ends: Int64s,
-    group_counts: Int64s,
-    first_groups: Int32s,
-    pair_counts: Int64s,
-    pair_starts: Int64s,
-    occurrences: Int32s,
-    sums: Int64s,
-    touched: Int32s,
-    fields: Int64s,
-) -> int64:
+    pair: int64, new: int64, left_length: int64, right_length: int64, corpus: Corpus, pairs: Pairs, tally: Tally
+) -> tuple[int64, int64]:
     """Write `new` wherever `pair` stands and count the pairs that die and are born beside it.
 
-    From left to right, so that overlaps fall as in `bpe_ops.merge`. What is to the right of a joined pair is known only
-    when the next one is: in `abab` it is not `a` but `new`. So that side is done one step late, and `new new` is
+    From left to right, so that overlaps fall as in `train_basic.merge`. What is to the right of a joined pair is known
+    only when the next one is: in `abab` it is not `a` but `new`. So that side is done one step late, and `new new` is
     counted once, by its left half.
 
     Returns:
-        How many slots were touched. The borders joined come to stand in front among the pair's occurrences, up to
-        `fields[JOINED_END]`.
+        Where the borders joined end, which come to stand in front among the pair's occurrences, and how many slots of
+        the tally are touched.
     """
+    rows = corpus.rows
     num_touched = int64(0)
-    joined = pair_starts[pair]
+    joined = pairs.starts[pair]
     right_border = int64(-1)  # of the pair joined last
     weight = int64(0)
     group = int64(0)
-    for index in range(pair_starts[pair], pair_starts[pair + 1]):
-        border = int64(occurrences[index])
+    for index in range(pairs.starts[pair], pairs.starts[pair + 1]):
+        border = int64(pairs.occurrences[index])
         if rows[2 * border + 1] != pair:
             continue
         left_border = border - left_length
         if right_border >= 0:
             neighbour = new if left_border == right_border else int64(rows[2 * right_border])
-            num_touched = leave_right(right_border, neighbour, weight, rows, pair_counts, sums, touched, num_touched)
-        occurrences[joined] = border
+            num_touched = leave_right(right_border, neighbour, weight, corpus, pairs, tally, num_touched)
+        pairs.occurrences[joined] = border
         joined += 1
-        group = group_at(border, group, group_ends, first_groups)
-        weight = group_counts[group]
+        group = group_at(border, group, corpus)
+        weight = corpus.group_counts[group]
         right_border = border + right_length
         if rows[2 * right_border + 1] == pair:  # a a a: the second pair can no longer be joined
             rows[2 * right_border + 1] = OVERLAPPED
@@ -128,155 +143,95 @@ def join(
         rows[2 * right_border - 2] = new
         dying = int64(rows[2 * left_border + 1])
         if neighbour != EMPTY and neighbour != new and dying != RARE:
-            pair_counts[dying] -= weight
-            num_touched = add_neighbour(2 * neighbour, weight, sums, touched, num_touched)
+            pairs.counts[dying] -= weight
+            num_touched = count_border(2 * neighbour, weight, tally, num_touched)
     if right_border >= 0:
         neighbour = int64(rows[2 * right_border])
-        num_touched = leave_right(right_border, neighbour, weight, rows, pair_counts, sums, touched, num_touched)
-    fields[JOINED_END] = joined
-    return num_touched
+        num_touched = leave_right(right_border, neighbour, weight, corpus, pairs, tally, num_touched)
+    return joined, num_touched
 
 
 @inline
-def name_born(
-    new: int64,
-    num_touched: int64,
-    threshold: int64,
-    touched: Int32s,
-    sums: Int64s,
-    pair_keys: UInt64s,
-    pair_counts: Int64s,
-    pair_starts: Int64s,
-    heap: Int64s,
-    fields: Int64s,
-) -> int64:
-    """Give numbers to the pairs born in this round that are frequent enough; returns how many pairs there are now."""
-    for index in range(num_touched):
-        slot = int64(touched[index])
-        count = sums[2 * slot]
-        if count < threshold:
-            sums[2 * slot] = RARE
-            continue
-        neighbour = slot >> 1
-        left, right = (new, neighbour) if slot & 1 else (neighbour, new)
-        pair = number_pair(left, right, sums, slot, pair_keys, pair_counts, pair_starts, fields)
-        fields[HEAP_SIZE] = push(heap, fields[HEAP_SIZE], count, pair, pair_keys)
-    return fields[NUM_PAIRS]
-
-
-@inline
-def file_born(
-    begin: int64,
-    end: int64,
-    new: int64,
-    left_length: int64,
-    right_length: int64,
-    rows: Int32s,
-    occurrences: Int32s,
-    sums: Int64s,
-) -> int64:
+def note_born(
+    begin: int64, end: int64, new: int64, left_length: int64, right_length: int64, rows: Int32s, occurrences: Int32s,
+    tally: Tally,
+) -> int64:  # fmt: skip
     """Go over the borders joined in this round again and note at their neighbours which pairs stand there now."""
     for index in range(begin, end):
-        border = int64(occurrences[index])
-        left_border = border - left_length
+        left_border = int64(occurrences[index]) - left_length
         neighbour = int64(rows[2 * left_border - 2])
         if neighbour != EMPTY and neighbour != new and rows[2 * left_border + 1] != RARE:
-            file_border(left_border, sums, 2 * neighbour, rows, occurrences)
-        right_border = border + right_length
+            note_border(left_border, 2 * neighbour, tally, rows, occurrences)
+        right_border = int64(occurrences[index]) + right_length
         neighbour = int64(rows[2 * right_border])
         if neighbour != EMPTY and rows[2 * right_border + 1] != RARE:
-            file_border(right_border, sums, 2 * neighbour + 1, rows, occurrences)
+            note_border(right_border, 2 * neighbour + 1, tally, rows, occurrences)
     return end - begin
 
 
 @Kernel
 def merge_loop(
-    rows: Int32s,
-    group_ends: Int64s,
-    group_counts: Int64s,
-    first_groups: Int32s,
-    threshold: int64,
-    lengths: Int64s,
-    sums: Int64s,
-    touched: Int32s,
-    pair_keys: UInt64s,
-    pair_counts: Int64s,
-    pair_starts: Int64s,
-    pairs_room: int64,
-    occurrences: Int32s,
-    occurrences_room: int64,
-    heap: Int64s,
-    merges: Int32s,
-    num_merges: int64,
-    fields: Int64s,
-) -> int64:
+    corpus: Corpus, threshold: int64, tally: Tally, pairs: Pairs, num_pairs: int64, heap: Int64s, merges: Int32s,
+    num_merges: int64, made: Int64s,
+) -> int64:  # fmt: skip
     """Merge until `num_merges` merges are made, or no frequent pair is left, or room runs out.
 
     Args:
-        rows: the corpus (`scan.py`).
-        group_ends: where each group of words of equal count ends, in positions.
-        group_counts: that count.
-        first_groups: the group of every 64th position.
-        threshold: how often a pair must occur to have a number (`scan.py`).
-        lengths: of each token, in bytes; room for 256 + `num_merges`.
-        sums: four zeros for each token; they are zeros again afterwards.
-        touched: two entries for each token.
-        pair_keys: the pairs (`scan.py`), and so are the next arrays.
-        pair_counts: see there.
-        pair_starts: see there; one entry more than the others.
-        pairs_room: how many pairs there is room for.
-        occurrences: the borders of each pair.
-        occurrences_room: how many there is room for.
-        heap: two entries for each pair (`pair_heap.py`).
+        corpus: the words; room for the lengths of 256 + `num_merges` tokens.
+        threshold: how often a pair must occur to have a number.
+        tally: four zeros and room for two slots for each token; they are zeros again afterwards.
+        pairs: what `scan` found.
+        num_pairs: how many it found.
+        heap: room for two entries for each pair.
         merges: two entries for each merge: its left and its right token.
         num_merges: how many are wanted.
-        fields: see `scan.py`.
+        made: how many are made, one number.
 
     Returns:
         FINISHED, ONLY_RARE_PAIRS or NO_ROOM.
     """
-    while fields[NUM_MERGES] < num_merges:
-        size = fields[HEAP_SIZE]
+    keys = pairs.keys
+    size = num_pairs
+    for pair in range(size):
+        heap[2 * pair], heap[2 * pair + 1] = pairs.counts[pair], pair
+    for index in range((size >> 1) - 1, -1, -1):  # Floyd, 1964
+        sift_down(heap, size, index, keys)
+    while made[0] < num_merges:
         if size == 0:
             return ONLY_RARE_PAIRS
         pair = heap[1]
-        count = pair_counts[pair]
+        count = pairs.counts[pair]
         if count != heap[0]:  # the entry is out of date: put it back with the true count, or drop it
             if count < threshold:
-                fields[HEAP_SIZE] = pop(heap, size, pair_keys)
+                size = pop(heap, size, keys)
             else:
                 heap[0] = count
-                sift_down(heap, size, 0, pair_keys)
+                sift_down(heap, size, 0, keys)
             continue
 
-        merge = fields[NUM_MERGES]
+        merge = made[0]
         new = NUM_BYTES + merge
-        num_pairs = fields[NUM_PAIRS]
-        begin = pair_starts[pair]
-        most_born = 2 * (pair_starts[pair + 1] - begin)
-        if (
-            pair_starts[num_pairs] + most_born > occurrences_room
-            or num_pairs + min(most_born, 2 * (new + 1)) > pairs_room
-        ):
+        begin = pairs.starts[pair]
+        most_born = 2 * (pairs.starts[pair + 1] - begin)
+        if pairs.starts[num_pairs] + most_born > pairs.occurrences_room:
+            return NO_ROOM
+        if num_pairs + min(most_born, 2 * (new + 1)) > pairs.room:
             return NO_ROOM
 
-        fields[HEAP_SIZE] = pop(heap, size, pair_keys)
-        left = int64(pair_keys[pair] >> uint64(32))
-        right = int64(pair_keys[pair] & uint64(LOW_HALF))
-        left_length = lengths[left]
-        right_length = lengths[right]
-        lengths[new] = left_length + right_length
-        merges[2 * merge] = left
-        merges[2 * merge + 1] = right
-        fields[NUM_MERGES] = merge + 1
-        num_touched = join(
-            pair, new, left_length, right_length, rows, group_ends, group_counts, first_groups, pair_counts,
-            pair_starts, occurrences, sums, touched, fields,
-        )  # fmt: skip
-        name_born(new, num_touched, threshold, touched, sums, pair_keys, pair_counts, pair_starts, heap, fields)
-        file_born(begin, fields[JOINED_END], new, left_length, right_length, rows, occurrences, sums)
+        size = pop(heap, size, keys)
+        left, right = int64(keys[pair] >> uint64(32)), int64(keys[pair] & uint64(LOW_HALF))
+        left_length, right_length = corpus.lengths[left], corpus.lengths[right]
+        corpus.lengths[new] = left_length + right_length
+        merges[2 * merge], merges[2 * merge + 1] = left, right
+        made[0] = merge + 1
+        joined, num_touched = join(pair, new, left_length, right_length, corpus, pairs, tally)
         for index in range(num_touched):
-            slot = int64(touched[index])
-            sums[2 * slot] = 0
-            sums[2 * slot + 1] = 0
+            slot = int64(tally.touched[index])
+            left, right = (new, slot >> 1) if slot & 1 else (slot >> 1, new)
+            known = num_pairs
+            num_pairs = number_pair(left, right, threshold, slot, tally, pairs, num_pairs)
+            if num_pairs > known:
+                size = push(heap, size, pairs.counts[known], known, keys)
+        note_born(begin, joined, new, left_length, right_length, corpus.rows, pairs.occurrences, tally)
+        clear(tally, num_touched)
     return FINISHED

@@ -13,8 +13,9 @@ at all, and one of a million bytes needs three.
 Ties cannot be: of equal ranks the leftmost position has the smallest key.
 """
 
-from atomiclm.tokenizer.fast.kernel import inline
-from atomiclm.tokenizer.fast.language import Int32s, UInt32s, UInt64s, int32, int64, uint32, uint64
+from typing import NamedTuple
+
+from atomiclm.tokenizer.fast.kernel import Int32s, UInt32s, UInt64s, inline, int32, int64, uint32, uint64
 from atomiclm.tokenizer.fast.pretoken_keys import MULTIPLIER
 
 TOKEN_BITS = 21
@@ -24,23 +25,36 @@ NO_KEY = 0xFFFFFFFF
 EMPTY_ENTRY = 0xFFFFFFFFFFFFFFFF
 
 
+class Merger(NamedTuple):
+    """What the merges are, and working space for one pretoken."""
+
+    byte_ranks: UInt32s  # the rank of each of the 65,536 pairs of bytes
+    pairs: UInt64s  # the ranks of all other pairs: 2^pair_bits entries of left, right and rank, by open addressing
+    pair_bits: int64
+    ids: UInt32s  # of each token number
+    tokens: Int32s  # as many as the pretoken has bytes, and so the next two
+    before: Int32s  # the position of the token to the left
+    after: Int32s  # the position of the token to the right
+    keys: UInt32s  # all levels of the tournament; size + size / 32 + 256 positions are enough
+
+
 @inline
-def pair_slot(left: int64, right: int64, table_bits: int64) -> int64:
+def pair_slot(left: int64, right: int64, pair_bits: int64) -> int64:
     """Where the search for a pair begins."""
     key = uint64(left) << uint64(TOKEN_BITS) | uint64(right)
-    return int64((key * uint64(MULTIPLIER)) >> uint64(64 - table_bits))
+    return int64((key * uint64(MULTIPLIER)) >> uint64(64 - pair_bits))
 
 
 @inline
-def rank_of(left: int64, right: int64, byte_ranks: UInt32s, table: UInt64s, table_bits: int64) -> int64:
-    """The rank of a pair, or NO_TOKEN. Pairs of bytes are looked up directly, others by open addressing."""
+def rank_of(left: int64, right: int64, merger: Merger) -> int64:
+    """The rank of a pair, or NO_TOKEN."""
     if left < 256 and right < 256:
-        return int64(byte_ranks[left << 8 | right])
+        return int64(merger.byte_ranks[left << 8 | right])
     key = uint64(left) << uint64(TOKEN_BITS) | uint64(right)
-    last = (int64(1) << table_bits) - 1
-    slot = pair_slot(left, right, table_bits)
+    last = (int64(1) << merger.pair_bits) - 1
+    slot = pair_slot(left, right, merger.pair_bits)
     while True:
-        entry = table[slot]
+        entry = merger.pairs[slot]
         if entry >> uint64(TOKEN_BITS) == key:
             return int64(entry & uint64(NO_TOKEN))
         if entry == uint64(EMPTY_ENTRY):
@@ -58,9 +72,16 @@ def smallest(keys: UInt32s, first: int64, past: int64) -> int64:
 
 
 @inline
-def key_of(rank: int64, position: int64) -> uint32:
+def key_at(rank: int64, position: int64) -> uint32:
     """A rank and the last six bits of a position; NO_KEY where there is no rank."""
     return uint32(NO_KEY) if rank == NO_TOKEN else uint32(rank << 6 | (position & 63))
+
+
+@inline
+def raised(keys: UInt32s, first: int64, block: int64) -> uint32:
+    """The smallest key of a block of the level that begins at `first`, as it stands in the next level."""
+    best = smallest(keys, first + (block << 6), first + (block << 6) + 64)
+    return uint32(NO_KEY) if best == NO_KEY else uint32(best >> 6 << 6 | (block & 63))
 
 
 @inline
@@ -71,14 +92,12 @@ def raise_smallest(position: int64, size: int64, keys: UInt32s) -> int64:
     """
     first = int64(0)
     while size > 64:
-        block = position >> 6
-        best = smallest(keys, first + (block << 6), first + (block << 6) + 64)
+        position >>= 6
+        key = raised(keys, first, position)
         first += (size + 63) >> 6 << 6
-        raised = uint32(NO_KEY) if best == NO_KEY else uint32(best >> 6 << 6 | (block & 63))
-        if keys[first + block] == raised:
+        if keys[first + position] == key:
             break
-        keys[first + block] = raised
-        position = block
+        keys[first + position] = key
         size = (size + 63) >> 6
     return 0
 
@@ -86,9 +105,6 @@ def raise_smallest(position: int64, size: int64, keys: UInt32s) -> int64:
 @inline
 def winner(size: int64, keys: UInt32s) -> int64:
     """The position of the smallest key with its rank: `rank << 32 | position`; -1 when no pair is left."""
-    if size <= 64:
-        best = smallest(keys, 0, size)
-        return int64(-1) if best == NO_KEY else best >> 6 << 32 | (best & 63)
     first = int64(0)
     level_size = size
     levels = int64(0)
@@ -112,49 +128,26 @@ def winner(size: int64, keys: UInt32s) -> int64:
 
 
 @inline
-def apply_merges(
-    size: int64,
-    tokens: Int32s,
-    before: Int32s,
-    after: Int32s,
-    keys: UInt32s,
-    byte_ranks: UInt32s,
-    table: UInt64s,
-    table_bits: int64,
-) -> int64:
-    """Merge `tokens[:size]`, the bytes of a pretoken; what is left stands at the front.
-
-    Args:
-        size: how many bytes the pretoken has, at least 1.
-        tokens: room for `size` positions.
-        before: as much room; the position of the token to the left.
-        after: as much room; the position of the token to the right.
-        keys: room for all levels of the tournament, `size + size / 32 + 256` positions are enough.
-        byte_ranks: 65,536 ranks of pairs of bytes.
-        table: ranks of all other pairs, 2^table_bits entries of left, right and rank.
-
-    Returns:
-        How many tokens are left.
-    """
+def apply_merges(size: int64, merger: Merger) -> int64:
+    """Merge `tokens[:size]`, the bytes of a pretoken (at least one); returns how many are left, at the front."""
+    tokens, before, after, keys = merger.tokens, merger.before, merger.after, merger.keys
     for position in range(size):
         before[position] = int32(position - 1)
         after[position] = int32(position + 1)
     for position in range(size - 1):
-        keys[position] = key_of(int64(byte_ranks[int64(tokens[position]) << 8 | int64(tokens[position + 1])]), position)
+        rank = int64(merger.byte_ranks[int64(tokens[position]) << 8 | int64(tokens[position + 1])])
+        keys[position] = key_at(rank, position)
     keys[size - 1] = uint32(NO_KEY)
-    if size > 64:
-        first = int64(0)
-        level_size = size
-        while level_size > 64:
-            above = first + ((level_size + 63) >> 6 << 6)
-            for position in range(first + level_size, above):
-                keys[position] = uint32(NO_KEY)
-            blocks = (level_size + 63) >> 6
-            for block in range(blocks):
-                best = smallest(keys, first + (block << 6), first + (block << 6) + 64)
-                keys[above + block] = uint32(NO_KEY) if best == NO_KEY else uint32(best >> 6 << 6 | (block & 63))
-            first = above
-            level_size = blocks
+    first = int64(0)
+    level_size = size
+    while level_size > 64:
+        blocks = (level_size + 63) >> 6
+        for position in range(first + level_size, first + (blocks << 6)):
+            keys[position] = uint32(NO_KEY)
+        for block in range(blocks):
+            keys[first + (blocks << 6) + block] = raised(keys, first, block)
+        first += blocks << 6
+        level_size = blocks
     left_over = size
     while True:
         found = winner(size, keys)
@@ -171,16 +164,15 @@ def apply_merges(
         rank = int64(NO_TOKEN)
         if beyond < size:
             before[beyond] = int32(position)
-            rank = rank_of(new, int64(tokens[beyond]), byte_ranks, table, table_bits)
-        keys[position] = key_of(rank, position)
+            rank = rank_of(new, int64(tokens[beyond]), merger)
+        keys[position] = key_at(rank, position)
         ahead = int64(before[position])
         if ahead >= 0:
-            keys[ahead] = key_of(rank_of(int64(tokens[ahead]), new, byte_ranks, table, table_bits), ahead)
+            keys[ahead] = key_at(rank_of(int64(tokens[ahead]), new, merger), ahead)
         if size > 64:
-            if right >> 6 != position >> 6:
-                raise_smallest(right, size, keys)
+            raise_smallest(right, size, keys)
             raise_smallest(position, size, keys)
-            if ahead >= 0 and ahead >> 6 != position >> 6:
+            if ahead >= 0:
                 raise_smallest(ahead, size, keys)
     position = int64(0)
     for index in range(left_over):

@@ -7,8 +7,7 @@
 Nine of ten different pretokens, and nearly all that occur, are of the first kind.
 """
 
-from atomiclm.tokenizer.fast.kernel import inline
-from atomiclm.tokenizer.fast.language import UInt8s, int64, load64, uint64
+from atomiclm.tokenizer.fast.kernel import UInt8s, inline, int64, load64, uint64
 
 LONGEST_SHORT = 15
 LONG = 0xFF << 56
@@ -46,6 +45,21 @@ def hash_bytes(data: UInt8s, start: int64, length: int64, size: int64) -> uint64
     for done in range(0, length, 8):
         value = mix(value, bytes_at(data, start + done, min(length - done, int64(8)), size))
     return value
+
+
+@inline
+def key_of(data: UInt8s, start: int64, length: int64, size: int64) -> tuple[uint64, uint64]:
+    """The two numbers, as above; that of a long one is LONG and whatever the table adds."""
+    if length > LONGEST_SHORT:
+        return hash_bytes(data, start, length, size), uint64(LONG)
+    in_low = min(length, int64(8))
+    if start + 16 <= size:  # without a branch on the length, which no processor could foresee
+        low = load64(data, start) & (uint64(ALL_BITS) >> uint64(64 - 8 * in_low))
+        high = load64(data, start + 8) & ~(uint64(ALL_BITS) << uint64(8 * (length - in_low)))
+    else:
+        low = bytes_at(data, start, in_low, size)
+        high = bytes_at(data, start + 8, length - 8, size)
+    return low, high | uint64(length) << uint64(56)
 
 
 @inline

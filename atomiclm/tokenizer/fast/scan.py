@@ -1,4 +1,4 @@
-"""The corpus as training sees it: all words one behind the other in one array of positions.
+"""The corpus as training sees it: all words one behind the other in one array of positions, and the pairs in it.
 
     position     0  1  2  3  4  5  6  7  8
     token     .  h  e  l  l  o  .  h  i  .      ( . is EMPTY, between two words)
@@ -13,65 +13,66 @@ position is a row of two int32:
 Words stand in order of how often they occur, so that words of equal count are a group, and the count of a position is
 that of its group. Short groups are in front, where few positions are; `first_groups` says where to begin looking.
 
-From these rows come the pairs: which there are, how often each occurs, and where.
-
 A pair gets a number only if it occurs at least `threshold` times. Most different pairs are rarer than anything that
 will ever be merged, so this saves most of the memory and some of the time. Should frequent pairs run out, the corpus is
 scanned again with a lower threshold; the merges are the same for any sequence of thresholds.
 
-    pair_keys[pair]      left token << 32 | right token
-    pair_counts[pair]    how often the pair occurs, weighted by the counts of the words
-    pair_starts[pair]    where its borders begin in `occurrences`; ascending, they end where the next pair's begin
+There is no dictionary of pairs. All that are counted at a time share a token, which is known (`scan` takes one left
+token after the other, a merge makes one new token), so the other token and its side are the pair's slot in an array:
 
-There are two scans. `scan_bytes` is for the beginning, when all tokens are bytes and a table of all 65,536 pairs is
-small. `scan` is for later: it gathers the borders by their left token, and then has one left token at a time, so an
-array indexed by the right token is enough.
+    slot = 2 * neighbour        the pair (neighbour, token)
+    slot = 2 * neighbour + 1    the pair (token, neighbour)
 """
 
-from atomiclm.tokenizer.fast.kernel import Kernel, inline
-from atomiclm.tokenizer.fast.language import Int32s, Int64s, UInt8s, UInt64s, int64, uint64
-from atomiclm.tokenizer.fast.pair_heap import build_heap
+from typing import NamedTuple
 
-BLOCK_BITS = 6
+from atomiclm.tokenizer.fast.kernel import Int32s, Int64s, Kernel, UInt8s, UInt64s, inline, int64, uint64
+
+GROUP_BITS = 6
 """`first_groups` has an entry for every 2^6 positions."""
+
+NUM_BYTES = 256
+BYTE_PAIRS = NUM_BYTES * NUM_BYTES
 
 EMPTY = -1
 RARE = -1
 OVERLAPPED = -2
 
-(
-    NUM_MERGES,  # merges made so far
-    HEAP_SIZE,  # entries in the heap
-    NUM_PAIRS,  # pairs that have a number
-    JOINED_END,  # where, in the array of occurrences, those joined in this round end
-    NUM_FIELDS,
-) = range(5)
-"""What the kernels of training and their driver agree on: one block of int64."""
+
+class Corpus(NamedTuple):
+    """The words and their counts."""
+
+    rows: Int32s
+    num_positions: int64
+    group_ends: Int64s  # where each group of words of equal count ends, in positions
+    group_counts: Int64s  # that count
+    first_groups: Int32s  # the group of every 64th position
+    lengths: Int64s  # of each token, in bytes; those made later included
 
 
-@inline
-def group_at(position: int64, group: int64, group_ends: Int64s, first_groups: Int32s) -> int64:
-    """The group of a position, where `group` is that of an earlier one (0 at first)."""
-    if position >= group_ends[group]:
-        group = int64(first_groups[position >> BLOCK_BITS])
-        while position >= group_ends[group]:
-            group += 1
-    return group
+class Pairs(NamedTuple):
+    """The pairs that have a number."""
+
+    keys: UInt64s  # left token << 32 | right token
+    counts: Int64s  # how often the pair occurs, weighted by the counts of the words
+    starts: Int64s  # where its borders begin in `occurrences`; ascending, they end where the next pair's begin
+    room: int64
+    occurrences: Int32s
+    occurrences_room: int64
+
+
+class Tally(NamedTuple):
+    """The pairs that are being counted."""
+
+    sums: Int64s  # of each slot: the weight and the number of borders; then the pair's number and where its next border
+    touched: Int32s  # the slots that are not zero
 
 
 @Kernel
 def lay_out(data: UInt8s, ends: Int64s, num_words: int64, numbers: UInt8s, rows: Int32s) -> int64:
-    """Write words into rows.
+    """Write words, of which word i ends at `ends[i]` in `data`, into rows; `numbers` has the token of each byte.
 
-    Args:
-        data: the bytes of all words.
-        ends: where in `data` each word ends.
-        num_words: how many there are.
-        numbers: the token number of each byte.
-        rows: room for all bytes, one EMPTY behind each word and one in front.
-
-    Returns:
-        How many positions there are.
+    There is room for all bytes, one EMPTY behind each word and one in front. Returns how many positions there are.
     """
     rows[0] = EMPTY
     rows[1] = RARE
@@ -90,176 +91,151 @@ def lay_out(data: UInt8s, ends: Int64s, num_words: int64, numbers: UInt8s, rows:
 
 
 @inline
-def number_pair(
-    left: int64,
-    right: int64,
-    sums: Int64s,
-    slot: int64,
-    pair_keys: UInt64s,
-    pair_counts: Int64s,
-    pair_starts: Int64s,
-    fields: Int64s,
-) -> int64:
-    """Give the next number to a pair of which `sums[2 * slot]` holds the count and the next one the number of borders.
-
-    In their place come the number of the pair and where its first border is to be written.
-    """
-    pair = fields[NUM_PAIRS]
-    pair_keys[pair] = uint64(left) << uint64(32) | uint64(right)
-    pair_counts[pair] = sums[2 * slot]
-    start = pair_starts[pair]
-    pair_starts[pair + 1] = start + sums[2 * slot + 1]
-    sums[2 * slot] = pair
-    sums[2 * slot + 1] = start
-    fields[NUM_PAIRS] = pair + 1
-    return pair
+def group_at(position: int64, group: int64, corpus: Corpus) -> int64:
+    """The group of a position, where `group` is that of an earlier one (0 at first)."""
+    if position >= corpus.group_ends[group]:
+        group = int64(corpus.first_groups[position >> GROUP_BITS])
+        while position >= corpus.group_ends[group]:
+            group += 1
+    return group
 
 
 @inline
-def file_border(border: int64, sums: Int64s, slot: int64, rows: Int32s, occurrences: Int32s) -> int64:
-    """Note a border with the pair that now stands in `sums[2 * slot]`."""
-    pair = sums[2 * slot]
+def count_border(slot: int64, weight: int64, tally: Tally, num_touched: int64) -> int64:
+    """Count one border of a pair; returns how many slots are touched."""
+    if tally.sums[2 * slot + 1] == 0:
+        tally.touched[num_touched] = slot
+        num_touched += 1
+    tally.sums[2 * slot] += weight
+    tally.sums[2 * slot + 1] += 1
+    return num_touched
+
+
+@inline
+def number_pair(
+    left: int64, right: int64, threshold: int64, slot: int64, tally: Tally, pairs: Pairs, num_pairs: int64
+) -> int64:
+    """Give a counted pair a number if it is frequent enough; returns how many pairs there are then."""
+    if tally.sums[2 * slot] < threshold:
+        tally.sums[2 * slot] = RARE
+        return num_pairs
+    start = pairs.starts[num_pairs]
+    pairs.keys[num_pairs] = uint64(left) << uint64(32) | uint64(right)
+    pairs.counts[num_pairs] = tally.sums[2 * slot]
+    pairs.starts[num_pairs + 1] = start + tally.sums[2 * slot + 1]
+    tally.sums[2 * slot] = num_pairs
+    tally.sums[2 * slot + 1] = start
+    return num_pairs + 1
+
+
+@inline
+def note_border(border: int64, slot: int64, tally: Tally, rows: Int32s, occurrences: Int32s) -> int64:
+    """Note a border with the pair in `slot`, which has its number by now."""
+    pair = tally.sums[2 * slot]
     rows[2 * border + 1] = pair
     if pair != RARE:
-        occurrences[sums[2 * slot + 1]] = border
-        sums[2 * slot + 1] += 1
+        occurrences[tally.sums[2 * slot + 1]] = border
+        tally.sums[2 * slot + 1] += 1
     return pair
 
 
-@Kernel
-def scan_bytes(
-    rows: Int32s,
-    num_positions: int64,
-    group_ends: Int64s,
-    group_counts: Int64s,
-    first_groups: Int32s,
-    threshold: int64,
-    sums: Int64s,
-    pair_keys: UInt64s,
-    pair_counts: Int64s,
-    pair_starts: Int64s,
-    occurrences: Int32s,
-    heap: Int64s,
-    fields: Int64s,
-) -> int64:
-    """Find the pairs of bytes. `sums` is 2 * 65,536 zeros; the arrays of pairs have room for 65,536."""
-    group = int64(0)
-    for position in range(2, num_positions):
-        left = int64(rows[2 * position - 2])
-        right = int64(rows[2 * position])
-        if left >= 0 and right >= 0:
-            group = group_at(position, group, group_ends, first_groups)
-            slot = left << 8 | right
-            sums[2 * slot] += group_counts[group]
-            sums[2 * slot + 1] += 1
-    pair_starts[0] = 0
-    fields[NUM_PAIRS] = 0
-    for slot in range(65536):
-        if sums[2 * slot] >= threshold:
-            number_pair(slot >> 8, slot & 255, sums, slot, pair_keys, pair_counts, pair_starts, fields)
-        else:
-            sums[2 * slot] = RARE
-    for position in range(2, num_positions):
-        left = int64(rows[2 * position - 2])
-        right = int64(rows[2 * position])
-        if left >= 0 and right >= 0:
-            file_border(position, sums, left << 8 | right, rows, occurrences)
-    fields[HEAP_SIZE] = build_heap(heap, fields[NUM_PAIRS], pair_counts, pair_keys)
-    return fields[NUM_PAIRS]
+@inline
+def clear(tally: Tally, num_touched: int64) -> int64:
+    """All zeros again."""
+    for index in range(num_touched):
+        slot = int64(tally.touched[index])
+        tally.sums[2 * slot] = 0
+        tally.sums[2 * slot + 1] = 0
+    return num_touched
 
 
 @inline
-def gather_borders(
-    rows: Int32s, num_positions: int64, lengths: Int64s, num_tokens: int64, starts: Int64s, borders: Int32s
-) -> int64:
-    """Sort the borders by their left token: those of token t end in `borders` at `starts[t]`, where t + 1's begin."""
+def scan_bytes(corpus: Corpus, threshold: int64, tally: Tally, pairs: Pairs) -> int64:
+    """`scan` where all tokens are bytes: every pair has a slot, so they are counted all at a time."""
+    rows, sums = corpus.rows, tally.sums
+    group = int64(0)
+    for position in range(2, corpus.num_positions):
+        left, right = int64(rows[2 * position - 2]), int64(rows[2 * position])
+        if left >= 0 and right >= 0:
+            group = group_at(position, group, corpus)
+            sums[2 * (left << 8 | right)] += corpus.group_counts[group]
+            sums[2 * (left << 8 | right) + 1] += 1
+    num_pairs = int64(0)
+    for slot in range(BYTE_PAIRS):
+        num_pairs = number_pair(slot >> 8, slot & 255, threshold, slot, tally, pairs, num_pairs)
+    for position in range(2, corpus.num_positions):
+        left, right = int64(rows[2 * position - 2]), int64(rows[2 * position])
+        if left >= 0 and right >= 0:
+            note_border(position, left << 8 | right, tally, rows, pairs.occurrences)
+    for index in range(2 * BYTE_PAIRS):
+        sums[index] = 0
+    return num_pairs
+
+
+@inline
+def gather_borders(corpus: Corpus, num_tokens: int64, ends: Int64s, borders: Int32s) -> int64:
+    """Sort the borders by their left token: those of token t end in `borders` at `ends[t]`, where t + 1's begin."""
     for token in range(num_tokens + 1):
-        starts[token] = 0
+        ends[token] = 0
     for writing in range(2):  # first count, then write
         left = int64(-1)
         position = int64(1)
-        while position < num_positions:
-            token = int64(rows[2 * position])
+        while position < corpus.num_positions:
+            token = int64(corpus.rows[2 * position])
             if token >= 0 and left >= 0:
                 if writing:
-                    borders[starts[left]] = position
-                    starts[left] += 1
+                    borders[ends[left]] = position
+                    ends[left] += 1
                 else:
-                    starts[left + 1] += 1
+                    ends[left + 1] += 1
             left = token
-            position += lengths[token] if token >= 0 else 1
+            position += corpus.lengths[token] if token >= 0 else 1
         if not writing:
             for token in range(num_tokens):
-                starts[token + 1] += starts[token]
-    return starts[num_tokens]
+                ends[token + 1] += ends[token]
+    return ends[num_tokens]
 
 
 @Kernel
 def scan(
-    rows: Int32s,
-    num_positions: int64,
-    group_ends: Int64s,
-    group_counts: Int64s,
-    first_groups: Int32s,
-    threshold: int64,
-    sums: Int64s,
-    pair_keys: UInt64s,
-    pair_counts: Int64s,
-    pair_starts: Int64s,
-    occurrences: Int32s,
-    heap: Int64s,
-    fields: Int64s,
-    lengths: Int64s,
-    num_tokens: int64,
-    starts: Int64s,
-    borders: Int32s,
-    touched: Int32s,
+    corpus: Corpus, threshold: int64, num_tokens: int64, tally: Tally, pairs: Pairs, ends: Int64s, borders: Int32s
 ) -> int64:
-    """Find the pairs of any tokens.
+    """Find the pairs.
 
     Args:
-        rows: the corpus; the same as in `merge_loop`, and so are all arguments not named here.
-        num_positions: how many rows there are.
-        sums: two zeros for each token; they are zeros again afterwards.
-        lengths: of each token, in bytes.
+        corpus: the words, with any tokens.
+        threshold: how often a pair must occur to have a number.
         num_tokens: how many tokens there are.
-        starts: room for `num_tokens` + 1.
+        tally: as many zeros as four for each token or two for each pair of bytes, and they are zeros again afterwards;
+            room for two slots for each token.
+        pairs: where to write them.
+        ends: room for `num_tokens` + 1.
         borders: room for as many borders as there are.
-        touched: room for `num_tokens`.
 
     Returns:
         The number of pairs.
     """
-    gather_borders(rows, num_positions, lengths, num_tokens, starts, borders)
-    pair_starts[0] = 0
-    fields[NUM_PAIRS] = 0
+    pairs.starts[0] = 0
+    if num_tokens == NUM_BYTES:
+        return scan_bytes(corpus, threshold, tally, pairs)
+    gather_borders(corpus, num_tokens, ends, borders)
+    num_pairs = int64(0)
     begin = int64(0)
     for left in range(num_tokens):
-        end = starts[left]
         num_touched = int64(0)
         group = int64(0)
-        for index in range(begin, end):
+        for index in range(begin, ends[left]):
             border = int64(borders[index])
-            right = int64(rows[2 * border])
-            group = group_at(border, group, group_ends, first_groups)
-            if sums[2 * right + 1] == 0:
-                touched[num_touched] = right
-                num_touched += 1
-            sums[2 * right] += group_counts[group]
-            sums[2 * right + 1] += 1
+            group = group_at(border, group, corpus)
+            slot = 2 * int64(corpus.rows[2 * border]) + 1
+            num_touched = count_border(slot, corpus.group_counts[group], tally, num_touched)
         for index in range(num_touched):
-            right = int64(touched[index])
-            if sums[2 * right] >= threshold:
-                number_pair(left, right, sums, right, pair_keys, pair_counts, pair_starts, fields)
-            else:
-                sums[2 * right] = RARE
-        for index in range(begin, end):
+            slot = int64(tally.touched[index])
+            num_pairs = number_pair(left, slot >> 1, threshold, slot, tally, pairs, num_pairs)
+        for index in range(begin, ends[left]):
             border = int64(borders[index])
-            file_border(border, sums, int64(rows[2 * border]), rows, occurrences)
-        for index in range(num_touched):
-            right = int64(touched[index])
-            sums[2 * right] = 0
-            sums[2 * right + 1] = 0
-        begin = end
-    fields[HEAP_SIZE] = build_heap(heap, fields[NUM_PAIRS], pair_counts, pair_keys)
-    return fields[NUM_PAIRS]
+            slot = 2 * int64(corpus.rows[2 * border]) + 1
+            note_border(border, slot, tally, corpus.rows, pairs.occurrences)
+        clear(tally, num_touched)
+        begin = ends[left]
+    return num_pairs

@@ -1,7 +1,7 @@
 """The merges of `train_basic`, at the speed of a compiled language: count a stream, then learn from the counts.
 
-How merges are found is explained in `scan.py` and `merge_loop.py`, in this order. This driver owns the
-arrays, chooses the threshold and makes room.
+How merges are found is explained in `scan.py` and `merge_loop.py`, in this order. This driver owns the arrays, chooses
+the threshold and makes room.
 """
 
 from collections.abc import Iterable
@@ -9,16 +9,15 @@ from collections.abc import Iterable
 import numpy as np
 
 from atomiclm.cli import UserError
-from atomiclm.tokenizer.bpe_ops import Pair
 from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.fast.count import PretokenCounter, Words, count, write_words
 from atomiclm.tokenizer.fast.merge_loop import FINISHED, NO_ROOM, merge_loop
-from atomiclm.tokenizer.fast.scan import BLOCK_BITS, NUM_FIELDS, NUM_MERGES, lay_out, scan, scan_bytes
+from atomiclm.tokenizer.fast.scan import BYTE_PAIRS, GROUP_BITS, Corpus, Pairs, Tally, lay_out, scan
 from atomiclm.tokenizer.fast.split import split
 from atomiclm.tokenizer.pretokenize import Block
-from atomiclm.tokenizer.train_basic import TieBreak, byte_order, with_byte_values
+from atomiclm.tokenizer.train_basic import Pair, TieBreak, byte_order, with_byte_values
 
-KERNELS = (split, count, write_words, lay_out, scan_bytes, merge_loop)
+KERNELS = (split, count, write_words, lay_out, scan, merge_loop)
 """What training always calls. Others, which only some texts need, are compiled when the first of those comes."""
 
 MAX_POSITIONS = 2**31 - 1
@@ -26,8 +25,6 @@ MAX_POSITIONS = 2**31 - 1
 
 LOWER = 8
 """When frequent pairs run out, the threshold is divided by this."""
-
-BYTE_PAIRS = 1 << 16
 
 OCCURRENCES_PER_POSITION = 3
 """Room for a border at each position, and for the two that a merge can put next to each of them."""
@@ -64,10 +61,7 @@ def train_stream(
 
 
 def train_compiled(
-    words: Words,
-    num_merges: int,
-    tie_break: TieBreak = "bytes",
-    thresholds: Iterable[int] | None = None,
+    words: Words, num_merges: int, tie_break: TieBreak = "bytes", thresholds: Iterable[int] | None = None
 ) -> list[Pair]:
     """Learn up to `num_merges` merges; arguments, tie rule and result are those of `train_basic`.
 
@@ -88,19 +82,68 @@ def train_compiled(
     num_merges = min(num_merges, len(words.data))  # more there cannot be
     if num_merges <= 0:
         return []
-    trainer = _Trainer(words, num_merges, order)
+    num_tokens = TOKENIZER_BASE_LENGTH + num_merges
+    corpus = _lay_out(words, order, num_tokens)
+    tally = Tally(np.zeros(max(4 * num_tokens, 2 * BYTE_PAIRS), np.int64), np.empty(2 * num_tokens, np.int32))
+    merges, made = np.empty(2 * num_merges, np.int32), np.zeros(1, np.int64)
     lower = iter(_thresholds(words, num_merges) if thresholds is None else thresholds)
     threshold = next(lower, 1)
-    trainer.scan(threshold)
-    while (outcome := trainer.merge(threshold)) != FINISHED:
-        if outcome == NO_ROOM:
-            trainer.room *= 2
-        elif threshold == 1:
+    room = 1  # times the usual one
+    while True:
+        known_tokens = TOKENIZER_BASE_LENGTH + int(made[0])
+        # Room for what a scan can find, for the births of one merge at least, and for those of many. Memory that is not
+        # used is not taken: the system gives pages out when they are first written.
+        most = min(corpus.num_positions, words.total_bytes // threshold if made[0] else BYTE_PAIRS)
+        pairs_room = most + 2 * num_tokens + room * BIRTHS_PER_MERGE * num_merges
+        pairs = _pairs(pairs_room, room * OCCURRENCES_PER_POSITION * corpus.num_positions)
+        ends, borders = np.empty(known_tokens + 1, np.int64), np.empty(corpus.num_positions, np.int32)
+        num_pairs = scan(corpus, threshold, known_tokens, tally, pairs, ends, borders)
+        del borders
+        heap = np.empty(2 * pairs_room, np.int64)
+        outcome = merge_loop(corpus, threshold, tally, pairs, num_pairs, heap, merges, num_merges, made)
+        del pairs, heap  # the old arrays go before the new ones come
+        if outcome == FINISHED or (outcome != NO_ROOM and threshold == 1):
             break
+        if outcome == NO_ROOM:
+            room *= 2
         else:
             threshold = next(lower, 1)
-        trainer.scan(threshold)
-    return with_byte_values(trainer.merges(), order)
+    learned = merges[: 2 * int(made[0])].reshape(-1, 2).tolist()
+    return with_byte_values([(left, right) for left, right in learned], order)
+
+
+def _lay_out(words: Words, order: bytes, num_tokens: int) -> Corpus:
+    """The words in rows, with bytes numbered by `order`."""
+    num_positions = len(words.data) + len(words) + 1
+    if num_positions > MAX_POSITIONS:
+        raise UserError(
+            f"pretokens: the different pretokens have {len(words.data)} bytes, more than 2^31 positions; "
+            f"train on less text, or with a pattern that cuts it shorter"
+        )
+    rows = np.empty(2 * num_positions, np.int32)
+    lay_out(words.data, words.ends, len(words), order, rows)
+    last_of_group = np.flatnonzero(np.diff(words.counts, append=0))
+    group_ends = words.ends[last_of_group] + last_of_group + 2  # one in front, one behind each word
+    first_groups = np.searchsorted(group_ends, np.arange(0, num_positions, 1 << GROUP_BITS), side="right")
+    return Corpus(
+        rows=rows,
+        num_positions=num_positions,
+        group_ends=group_ends,
+        group_counts=words.counts[last_of_group],
+        first_groups=first_groups.astype(np.int32),
+        lengths=np.ones(num_tokens, np.int64),
+    )
+
+
+def _pairs(room: int, occurrences_room: int) -> Pairs:
+    return Pairs(
+        keys=np.empty(room, np.uint64),
+        counts=np.empty(room, np.int64),
+        starts=np.empty(room + 1, np.int64),
+        room=room,
+        occurrences=np.empty(occurrences_room, np.int32),
+        occurrences_room=occurrences_room,
+    )
 
 
 def _thresholds(words: Words, num_merges: int) -> Iterable[int]:
@@ -115,83 +158,3 @@ def _thresholds(words: Words, num_merges: int) -> Iterable[int]:
     while threshold > 1:
         yield threshold
         threshold //= LOWER
-
-
-class _Pairs:
-    """What a scan finds, and the pairs born since; see `scan.py`."""
-
-    def __init__(self, room: int, occurrences_room: int) -> None:
-        self.keys = np.empty(room, np.uint64)
-        self.counts = np.empty(room, np.int64)
-        self.starts = np.empty(room + 1, np.int64)
-        self.heap = np.empty(2 * room, np.int64)
-        self.occurrences = np.empty(occurrences_room, np.int32)
-
-
-class _Trainer:
-    """The arrays between two calls of a kernel."""
-
-    def __init__(self, words: Words, num_merges: int, order: bytes) -> None:
-        self._num_merges = num_merges
-        self._total_bytes = words.total_bytes
-        self._num_positions = len(words.data) + len(words) + 1
-        if self._num_positions > MAX_POSITIONS:
-            raise UserError(
-                f"pretokens: the different pretokens have {len(words.data)} bytes, more than 2^31 positions; "
-                f"train on less text, or with a pattern that cuts it shorter"
-            )
-        self._rows = np.empty(2 * self._num_positions, np.int32)
-        lay_out(words.data, words.ends, len(words), order, self._rows)
-        last_of_group = np.flatnonzero(np.diff(words.counts, append=0))
-        self._group_ends = words.ends[last_of_group] + last_of_group + 2  # one in front, one behind each word
-        self._group_counts = words.counts[last_of_group]
-        blocks = np.arange(0, self._num_positions, 1 << BLOCK_BITS)
-        self._first_groups = np.searchsorted(self._group_ends, blocks, side="right").astype(np.int32)
-
-        num_tokens = TOKENIZER_BASE_LENGTH + num_merges
-        self._lengths = np.ones(num_tokens, np.int64)
-        self._sums = np.zeros(4 * num_tokens, np.int64)
-        self._touched = np.empty(2 * num_tokens, np.int32)
-        self._merges = np.empty(2 * num_merges, np.int32)
-        self._fields = np.zeros(NUM_FIELDS, np.int64)
-        self._pairs: _Pairs | None = None
-        self._pairs_room = 0
-        self.room = 1  # times the usual room for pairs and occurrences
-
-    def scan(self, threshold: int) -> None:
-        """Find the pairs that occur at least `threshold` times."""
-        assert threshold >= 1, "a threshold of nothing would merge pairs that no longer occur"
-        num_merges = int(self._fields[NUM_MERGES])
-        num_tokens = TOKENIZER_BASE_LENGTH + num_merges
-        # Room for what a scan can find, for the births of one merge at least, and for those of many. Memory that is not
-        # used is not taken: the system gives pages out when they are first written.
-        most = min(self._num_positions, BYTE_PAIRS if not num_merges else self._total_bytes // threshold)
-        self._pairs_room = most + 2 * len(self._lengths) + self.room * BIRTHS_PER_MERGE * self._num_merges
-        self._pairs = None  # the old arrays go before the new ones come
-        self._pairs = pairs = _Pairs(self._pairs_room, self.room * OCCURRENCES_PER_POSITION * self._num_positions)
-        corpus = [
-            self._rows, self._num_positions, self._group_ends, self._group_counts, self._first_groups, threshold,
-        ]  # fmt: skip
-        found = [pairs.keys, pairs.counts, pairs.starts, pairs.occurrences, pairs.heap, self._fields]
-        if not num_merges:
-            sums = np.zeros(2 * BYTE_PAIRS, np.int64)
-            scan_bytes(*corpus, sums, *found)
-            return
-        starts = np.empty(num_tokens + 1, np.int64)
-        borders = np.empty(self._num_positions, np.int32)
-        scan(*corpus, self._sums, *found, self._lengths, num_tokens, starts, borders, self._touched)
-
-    def merge(self, threshold: int) -> int:
-        """Merge as far as it goes; returns what `merge_loop` does."""
-        pairs = self._pairs
-        assert pairs is not None
-        return merge_loop(
-            self._rows, self._group_ends, self._group_counts, self._first_groups, threshold, self._lengths, self._sums,
-            self._touched, pairs.keys, pairs.counts, pairs.starts, self._pairs_room, pairs.occurrences,
-            len(pairs.occurrences), pairs.heap, self._merges, self._num_merges, self._fields,
-        )  # fmt: skip
-
-    def merges(self) -> list[Pair]:
-        """The merges so far, with bytes numbered as in the rows."""
-        tokens = self._merges[: 2 * int(self._fields[NUM_MERGES])].tolist()
-        return list(zip(tokens[::2], tokens[1::2], strict=True))
