@@ -1,16 +1,17 @@
-"""The charts of a comparison in Altair (Vega-Lite): for the page, for figures (svg, png, pdf) and for notebooks.
+"""What all charts of a comparison share, in Altair (Vega-Lite): themes, how an arm is drawn, fonts and axes, files.
 
-Each function takes what it draws and a `Theme`, and returns a chart, or None where there is nothing to draw. A new
-chart is one more function that ends in `finished`.
+Each chart is one function of what it draws and a `Theme` that ends in `finished`; it returns None where there is
+nothing to draw.
 """
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import altair as alt
+import numpy as np
 import vl_convert
 
 from atomiclm.atomic_io import write_atomic
@@ -19,36 +20,27 @@ from atomiclm.comparison.results import Comparison
 from atomiclm.tracking.console import printable
 
 Rows = list[dict[str, Any]]
+Width = int | Literal["container"]
 
 WIDTH = 700
 FONT = "system-ui, -apple-system, Segoe UI, Roboto, Helvetica, Arial, sans-serif"
-AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds of training", "step": "steps"}
-MOST_NAMES = 8
-"""Names at the ends of lines; more would be a list beside the chart, and the legend is that list."""
-MOST_MARKERS = 14
-"""Points of a line that are marked one by one."""
-VERDICTS = ("better", "worse", "equivalent", "inconclusive", "diverged", "")
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours.
+    """Colours."""
 
-    Attributes:
-        ink, quiet, faint: of text, of axes, of grids.
-        paper: what lies behind.
-        hues: of arms. The first, of the baseline, is ink; the others are six hues after Okabe and Ito (2008, "Color
-            Universal Design"), shifted until each has a contrast of 3:1 with its background.
-        verdicts: by the words of VERDICTS.
-    """
-
-    ink: str
-    quiet: str
-    faint: str
-    paper: str
+    ink: str  # of text
+    quiet: str  # of axes
+    faint: str  # of grids
+    paper: str  # what lies behind
+    # Of arms. The first, of the baseline, is ink; the others are six hues after Okabe and Ito (2008, "Color Universal
+    # Design"), shifted until each has a contrast of 3:1 with its background.
     hues: Sequence[str]
-    verdicts: Sequence[str]
+    verdicts: Sequence[str]  # by the words of VERDICTS
 
+
+VERDICTS = ("better", "worse", "equivalent", "inconclusive", "diverged", "")
 
 LIGHT = Theme(
     "#1c1f24",
@@ -117,16 +109,6 @@ class ArmStyle:
         return cls(hue + 1, turn % len(DASHES), shapes[(hue + turn) % len(shapes)])
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of a chart: y over x, NaN where it breaks; `ringed` are positions of points that are singled out."""
-
-    name: str
-    style: ArmStyle
-    points: Sequence[tuple[float, float]]
-    ringed: Sequence[int] = ()
-
-
 def save(chart: alt.LayerChart, path: Path) -> None:
     """Write a chart as the ending of `path` says: .svg (also without one), .png (of twice as many pixels) or .pdf.
 
@@ -164,29 +146,34 @@ def svg(spec: dict[str, Any]) -> str:
     return vl_convert.vegalite_to_svg(spec)
 
 
-# ----------------------------------------------------------------------------------------- what all charts share
-
-FIT = alt.AutoSizeParams(type="fit-x", contains="padding")
+# ----------------------------------------------------------------------------------------------- parts of a chart
 
 
-def data(rows: Rows) -> alt.InlineData:
-    return alt.InlineData(values=rows)
+def chart(rows: Rows) -> alt.Chart:
+    return alt.Chart(alt.InlineData(values=rows))
 
 
-def finished(chart: Any, theme: Theme) -> alt.LayerChart:
-    """Fonts, colours and grids, the same for all charts."""
-    label, title = {"labelColor": theme.quiet, "labelFontSize": 11}, {"titleColor": theme.quiet, "titleFontSize": 11}
-    plain = {
-        "titleFontWeight": "normal",
-        "domainColor": theme.quiet,
-        "tickColor": theme.quiet,
-        "gridColor": theme.faint,
-    }
-    finished: alt.LayerChart = (
-        chart.configure(background="transparent", aria=False, font=FONT, padding=4)
+def finished(layers: Sequence[alt.Chart], theme: Theme, width: Width, height: int, **properties: Any) -> alt.LayerChart:
+    """The layers as one chart, with fonts, colours and grids that are the same for all charts."""
+    drawn: alt.LayerChart = (
+        alt.layer(*layers)
+        .properties(width=width, height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+        .properties(**properties)
+        .configure(background="transparent", aria=False, font=FONT, padding=4)
         .configure_view(stroke=None)
-        .configure_axis(**label, **title, **plain, grid=False)
+        .configure_axis(
+            grid=False,
+            labelColor=theme.quiet,
+            labelFontSize=11,
+            titleColor=theme.quiet,
+            titleFontSize=11,
+            titleFontWeight="normal",
+            domainColor=theme.quiet,
+            tickColor=theme.quiet,
+            gridColor=theme.faint,
+        )
         .configure_axisY(labelColor=theme.ink, domain=False, ticks=False, labelPadding=6)
+        .configure_title(anchor="start", fontSize=11, fontWeight="normal", color=theme.quiet, offset=8)
         .configure_text(color=theme.ink)
         .configure_legend(
             labelColor=theme.ink,
@@ -200,49 +187,40 @@ def finished(chart: Any, theme: Theme) -> alt.LayerChart:
             rowPadding=3,
         )
     )
-    return finished
+    return drawn
 
 
 def arm_encodings(
-    names: Sequence[str], styles: Sequence[ArmStyle], theme: Theme, legend: bool = False, offset: float = 18
+    names: Sequence[str], styles: Sequence[ArmStyle], theme: Theme, legend: alt.Legend | None = None
 ) -> dict[str, Any]:
     """Colour, dash and marker of arms, one legend for the three."""
-    shown: Any = alt.Legend(offset=offset) if legend else None
-    domain = list(names)
-    hues = alt.Scale(domain=domain, range=[theme.hues[style.hue] for style in styles])
+    hues = alt.Scale(domain=names, range=[theme.hues[style.hue] for style in styles])
     dashes = alt.Scale(domain=list(range(len(DASHES))), range=list(DASHES))
-    shapes = alt.Scale(domain=domain, range=[SHAPES[style.shape] for style in styles])
+    shapes = alt.Scale(domain=names, range=[SHAPES[style.shape] for style in styles])
     return {
-        "color": alt.Color("arm:N", scale=hues, legend=shown),
+        "color": alt.Color("arm:N", scale=hues, legend=legend),
         "strokeDash": alt.StrokeDash("dash:N", scale=dashes, legend=None),
-        "shape": alt.Shape("arm:N", scale=shapes, legend=shown),
+        "shape": alt.Shape("arm:N", scale=shapes, legend=legend),
     }
 
 
-def title_above(text: str, theme: Theme) -> alt.TitleParams:
-    """Above the axis, where it needs no width."""
-    return alt.TitleParams(text=text, anchor="start", fontSize=11, fontWeight="normal", color=theme.quiet, offset=8)
-
-
-def anchor_layers(comparison: Comparison, scale: alt.Scale, theme: Theme, when: str, bounds: str) -> list[alt.Chart]:
-    """A dashed line at each anchor that the axis reaches; `when` and `bounds` are expressions."""
+def anchor_layers(comparison: Comparison, theme: Theme, bounds: str, when: str = "true") -> list[alt.Chart]:
+    """A dashed line at each anchor that the axis reaches; `bounds` (of y) and `when` are expressions."""
     rows = [{"anchor": text, "bits": value} for text, value in comparison.anchors.items() if math.isfinite(value)]
     if not rows:
         return []
-    base = (
-        alt.Chart(data(rows))
-        .transform_filter(f"({when}) && datum.bits > {bounds}[0] && datum.bits < {bounds}[1]")
-        .encode(y=alt.Y("bits:Q", scale=scale))
-    )
-    return [
-        base.mark_rule(stroke=theme.quiet, strokeDash=[2, 3]),
-        base.mark_text(align="right", x=alt.expr("width - 2"), dy=-6, fontSize=11, color=theme.quiet).encode(
-            text="anchor:N"
-        ),
-    ]
+    inside = f"({when}) && datum.bits > {bounds}[0] && datum.bits < {bounds}[1]"
+    base = chart(rows).transform_filter(inside).encode(y="bits:Q")
+    name = base.mark_text(align="right", x=alt.expr("width - 2"), dy=-6, color=theme.quiet).encode(text="anchor:N")
+    return [base.mark_rule(stroke=theme.quiet, strokeDash=[2, 3]), name]
 
 
-def padded(values: Iterable[float], pad: float, log: bool = False) -> tuple[float, float]:
+def within(domain: Sequence[float], log: bool = False) -> alt.Scale:
+    """An axis from end to end of `domain`, without the zero and the round numbers that Vega-Lite would add."""
+    return alt.Scale(domain=domain, type="log" if log else "linear", zero=False, nice=False)
+
+
+def padded(values: Iterable[float], pad: float, log: bool = False) -> list[float]:
     """Ends of an axis about `values`, with some room; of equal values, an axis about them."""
     found = list(values)
     low, high = min(found), max(found)
@@ -250,13 +228,49 @@ def padded(values: Iterable[float], pad: float, log: bool = False) -> tuple[floa
         low, high = math.log(low), math.log(high)
     room = pad * (high - low) or 0.05 * abs(high) or 1.0
     low, high = low - room, high + room
-    return (math.exp(low), math.exp(high)) if log else (low, high)
+    return [math.exp(low), math.exp(high)] if log else [low, high]
 
 
-def finite(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+# ---------------------------------------------------------------------------------------------- texts in a chart
 
 
-def distinct(names: Sequence[str]) -> list[str]:
-    """Shortened names that tell no two arms apart get numbers."""
-    return [f"{text} ({index + 1})" if names.count(text) > 1 else text for index, text in enumerate(names)]
+def text_width(text: str, size: float) -> float:
+    """About how wide a sans-serif text is: 0.6 of its size a character, all of it for those of East Asia.
+
+    There are no fonts here to ask; the estimate is on the generous side.
+    """
+    return size * sum(1.0 if ord(character) >= 0x1100 else 0.6 for character in text)
+
+
+def labels(names: Sequence[str], size: float, width: float) -> list[str]:
+    """Names of arms, cut in the middle where they are wider; those that tell no two arms apart get numbers."""
+    short = [shortened(name, size, width) for name in names]
+    return [f"{text} ({index + 1})" if short.count(text) > 1 else text for index, text in enumerate(short)]
+
+
+def shortened(text: str, size: float, width: float) -> str:
+    """`text`, cut in the middle if it is wider than `width`: names of arms differ at either end."""
+    left, cut = len(text), text
+    while text_width(cut, size) > width and left > 2:
+        left -= 1
+        head = (left + 1) // 2
+        cut = f"{text[:head]}…{text[len(text) - (left - head) :]}"
+    return cut
+
+
+def spread_out(wanted: Sequence[float], gap: float, high: float) -> list[float]:
+    """Positions near the `wanted` in [0, high], in their order, with `gap` between neighbours or what room there is.
+
+    Vega-Lite places no labels: here those at the ends of lines get their pixels.
+    """
+    if not wanted:
+        return []
+    order = np.argsort(wanted, kind="stable")
+    ranks = np.arange(len(wanted)) * min(gap, high / max(1, len(wanted) - 1))
+    # Less its rank times the gap, a position may not lie below the one before: half way between the least that pushes
+    # all labels down and the least that pushes all of them up.
+    base = np.asarray(wanted)[order] - ranks
+    base = (np.maximum.accumulate(base) + np.minimum.accumulate(base[::-1])[::-1]) / 2
+    found = np.empty(len(wanted))
+    found[order] = np.clip(base, 0, high - ranks[-1]) + ranks
+    return found.tolist()

@@ -9,82 +9,103 @@ with which a curve ends where the table's figure is. The band is the range, not 
 """
 
 import math
-import statistics
-from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from atomiclm.cli import UserError
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.tracking.record import AXES
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.run_result import RunResult
 
 MOST_POINTS = 90
 """Of a curve: one every 8 pixels of a wide chart."""
 
+_ALWAYS = ("validation/bits_per_byte", "train/loss")
+_TOLERANCE = 1e-5  # of fractions: the record rounds the progress to six decimals
+
+Numbers = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Track:
-    """One figure of one run: its points in the order of the steps.
+    """One figure of one run: its points in the order of the steps."""
 
-    Attributes:
-        fractions: of the budget used at each point.
-        axes: step, tokens, seconds, flops at each point.
-        values: the figure.
-    """
-
-    fractions: Sequence[float]
-    axes: Mapping[str, Sequence[float]]
-    values: Sequence[float]
+    fractions: Numbers  # of the budget used
+    axes: Mapping[str, Numbers]  # step, tokens, seconds, flops
+    values: Numbers
 
 
 @dataclass(frozen=True)
 class RunRows:
-    """What one run recorded.
+    """What one run recorded."""
 
-    Attributes:
-        tracks: by figure ("train/loss", "validation/bits_per_byte"); only those with a point.
-        samples: the texts written last: prompt and text of each.
-        fault: why there is nothing; "" where all is well.
-    """
-
-    tracks: Mapping[str, Track] = field(default_factory=dict)
-    samples: Sequence[tuple[str, str]] = ()
-    fault: str = ""
+    tracks: Mapping[str, Track] = field(default_factory=dict)  # by figure; only those with a point
+    samples: Sequence[tuple[str, str]] = ()  # the texts written last: prompt and text of each
+    fault: str = ""  # why there is nothing; "" where all is well
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One figure of an arm.
+    """One figure of an arm."""
 
-    Attributes:
-        axes: mean over the seeds of step, tokens, seconds and flops at each point.
-        seconds: of each seed at each point; machines differ in nothing else.
-        values: of each seed at each point; NaN where it has none.
-        ended: how many seeds, the first ones, ran to the end. The others diverged: they have a line, and no part in
-            mean and band, as in the table.
-    """
-
-    axes: Mapping[str, Sequence[float]]
-    seconds: Sequence[Sequence[float]]
-    values: Sequence[Sequence[float]]
+    axes: Mapping[str, Numbers]  # mean over the seeds of step, tokens, seconds and flops at each point
+    values: Numbers  # (seeds, points); NaN where a seed has none
+    # How many seeds, the first ones, ran to the end. The others diverged: they have a line, and no part in mean and
+    # band, as in the table.
     ended: int
 
-    def mean(self) -> list[float]:
+    def mean(self) -> Numbers:
         """Over the seeds that ended, at each point; NaN where one has none, since a mean over fewer would jump."""
-        return [statistics.fmean(column) for column in self._ended()]
+        return self._ended().mean(axis=0)
 
-    def band(self) -> list[tuple[float, float]]:
+    def band(self) -> tuple[Numbers, Numbers]:
         """Least and largest seed that ended, at each point; NaN where one has none."""
-        columns = self._ended()
-        missing = (math.nan, math.nan)
-        return [(min(column), max(column)) if all(map(math.isfinite, column)) else missing for column in columns]
+        return self._ended().min(axis=0), self._ended().max(axis=0)
 
-    def _ended(self) -> list[tuple[float, ...]]:
-        columns = list(zip(*self.values[: self.ended], strict=True))
-        return columns or [(math.nan,)] * len(self.axes["step"])
+    def _ended(self) -> Numbers:
+        return self.values[: self.ended] if self.ended else np.full_like(self.values[:1], math.nan)
+
+
+@dataclass(frozen=True)
+class ArmRows:
+    """What was recorded of one arm."""
+
+    curves: Mapping[str, Curve]  # by figure; one that no run recorded is not there
+    sample: tuple[object, str, str] | None  # seed, prompt and text of the first sample of the first seed that has one
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What was recorded, by arm in the comparison's order."""
+
+    figures: Sequence[str]  # those that any arm has a curve of, the deciding one first
+    arms: Sequence[ArmRows]
+    faults: Sequence[str]  # files that could not be read, and why
+
+
+def read_recorded(comparison: Comparison) -> Recorded:
+    """Read the records of all runs that ended or diverged."""
+    names = dict.fromkeys((comparison.metric, *_ALWAYS))
+    wanted = [name for name in names if name.split("/")[0] in ("validation", "train")]
+    faults: list[str] = []
+    arms = [_arm(arm, wanted, faults) for arm in comparison.arms]
+    return Recorded([name for name in wanted if any(name in arm.curves for arm in arms)], arms, faults)
+
+
+def _arm(arm: Arm, wanted: Sequence[str], faults: list[str]) -> ArmRows:
+    ended, diverged = [[read_rows(run.folder, wanted) for run in runs] for runs in (arm.runs, arm.diverged)]
+    faults += [rows.fault for rows in (*ended, *diverged) if rows.fault]
+    curves = {}
+    for figure in wanted:
+        tracks, lost = ([rows.tracks[figure] for rows in some if figure in rows.tracks] for some in (ended, diverged))
+        if (drawn := curve(tracks, lost, average=figure.startswith("train/"))) is not None:
+            curves[figure] = drawn
+    samples = ((run.seed, *rows.samples[0]) for run, rows in zip(arm.runs, ended, strict=True) if rows.samples)
+    return ArmRows(curves, next(samples, None))
 
 
 def read_rows(folder: RunFolder, figures: Sequence[str]) -> RunRows:
@@ -101,25 +122,35 @@ def read_rows(folder: RunFolder, figures: Sequence[str]) -> RunRows:
         rows = folder.read_rows()
     except UserError as error:
         return RunRows(fault=str(error))
-    budget_steps = _budget_steps(rows)
-    if not budget_steps:
-        return RunRows()
+    placed = [row for row in rows if all(_is_number(row.get(axis)) and math.isfinite(row[axis]) for axis in AXES)]
+    budget_steps = _budget_steps(placed)
     tracks = {}
-    for figure in figures:
+    for figure in figures if budget_steps else ():
         event = figure.split("/")[0]
         points = [
-            ([float(row[axis]) for axis in AXES], float(row[figure]))
-            for row in rows
-            if row.get("event") == event and _is_number(row.get(figure)) and _has_axes(row)
+            [float(row[name]) for name in (*AXES, figure)]
+            for row in placed
+            if row.get("event") == event and _is_number(row.get(figure))
         ]
-        points.sort(key=lambda point: point[0][0])
         if points:
-            columns = dict(
-                zip(AXES, (list(axis) for axis in zip(*(axes for axes, _ in points), strict=True)), strict=True)
-            )
-            fractions = [step / budget_steps for step in columns["step"]]
-            tracks[figure] = Track(fractions, columns, [value for _, value in points])
-    return RunRows(tracks, _samples(rows))
+            *axes, values = np.array(sorted(points)).T
+            tracks[figure] = Track(axes[0] / budget_steps, dict(zip(AXES, axes, strict=True)), values)
+    samples = [row["samples"] for row in rows if row.get("event") == "sample" and isinstance(row.get("samples"), list)]
+    last = [one for one in samples[-1] if isinstance(one, Mapping)] if samples else []
+    return RunRows(tracks, [(str(one.get("prompt", "")), str(one.get("text", ""))) for one in last])
+
+
+def _budget_steps(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Steps of the whole budget: by the last row that says what fraction is used, else the last step; 0 without."""
+    for row in reversed(rows):
+        progress = row.get("progress")
+        if _is_number(progress) and 0 < progress <= 1 and row["step"] > 0:
+            return float(row["step"] / progress)
+    return float(max((row["step"] for row in rows), default=0))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def curve(
@@ -137,146 +168,38 @@ def curve(
     """
     if not ended and not diverged:
         return None
-    kept = [_thinned(track, points, average) for track in (*ended, *diverged)]
-    grid = max((track.fractions for track in kept[: len(ended)] or kept), key=len)
-    # All seeds of one budget have the same fractions; then nothing is interpolated and every number is a measured one.
-    values = [_at(grid, track.fractions, track.values) for track in kept]
-    by_axis = {axis: [_at(grid, track.fractions, track.axes[axis]) for track in kept] for axis in AXES}
-    counted = slice(len(ended) or None)
-    axes = {
-        axis: [_mean_of_finite(column) for column in zip(*seeds[counted], strict=True)]
-        for axis, seeds in by_axis.items()
-    }
-    return Curve(axes, by_axis["seconds"], values, len(ended))
-
-
-def thinned_positions(count: int, points: int) -> list[int]:
-    """At most `points` of the positions 0 ... count - 1, the last too: half evenly apart, half in equal ratios."""
-    if count <= points:
-        return list(range(count))
-    half = points // 2
-    even = [round(index * (count - 1) / (half - 1)) for index in range(half)]
-    ratios = [round(count ** (index / (half - 1))) - 1 for index in range(half)]
-    return sorted({*even, *ratios})
+    tracks = [_thinned(track, points, average) for track in (*ended, *diverged)]
+    counted = tracks[: len(ended)] or tracks
+    grid = max((track.fractions for track in counted), key=len)
+    axes = {axis: np.nanmean([_at(grid, track, track.axes[axis]) for track in counted], axis=0) for axis in AXES}
+    return Curve(axes, np.array([_at(grid, track, track.values) for track in tracks]), len(ended))
 
 
 def _thinned(track: Track, points: int, average: bool) -> Track:
     positions = thinned_positions(len(track.values), points)
-    if not average:
-        return _columnwise(track, lambda column: [column[position] for position in positions])
     # The axes are averaged too: a mean of falling values, put at the end of its bin, would lag behind.
-    bins = list(zip([0, *(position + 1 for position in positions[:-1])], positions, strict=True))
-    return _columnwise(track, lambda column: [statistics.fmean(column[start : end + 1]) for start, end in bins])
+    starts = np.concatenate([[0], positions[:-1] + 1])
+
+    def thin(column: Numbers) -> Numbers:
+        return np.add.reduceat(column, starts) / (positions - starts + 1) if average else column[positions]
+
+    return Track(thin(track.fractions), {axis: thin(column) for axis, column in track.axes.items()}, thin(track.values))
 
 
-def _columnwise(track: Track, change: Callable[[Sequence[float]], list[float]]) -> Track:
-    axes = {axis: change(column) for axis, column in track.axes.items()}
-    return Track(change(track.fractions), axes, change(track.values))
+def thinned_positions(count: int, points: int) -> NDArray[np.intp]:
+    """At most `points` of the positions 0 ... count - 1, the last too: half evenly apart, half in equal ratios."""
+    if count <= points:
+        return np.arange(count)
+    half = points // 2
+    even, ratios = np.linspace(0, count - 1, half), np.geomspace(1, count, half) - 1
+    return np.unique(np.concatenate([even, ratios]).round().astype(np.intp))
 
 
-def _at(grid: Sequence[float], fractions: Sequence[float], values: Sequence[float]) -> list[float]:
-    """`values` at the fractions of `grid`, straight between neighbours; NaN outside (by more than rounding)."""
-    return [_interpolate(fraction, fractions, values) for fraction in grid]
+def _at(grid: Numbers, track: Track, values: Numbers) -> Numbers:
+    """`values` at the fractions of `grid`, straight between neighbours; NaN outside.
 
-
-def _interpolate(fraction: float, fractions: Sequence[float], values: Sequence[float]) -> float:
-    tolerance = 1e-5  # the record rounds the progress to six decimals
-    right = bisect_right(fractions, fraction - tolerance)
-    if right < len(fractions) and abs(fractions[right] - fraction) <= tolerance:
-        return values[right]
-    if right in (0, len(fractions)):
-        return math.nan
-    left = right - 1
-    share = (fraction - fractions[left]) / (fractions[right] - fractions[left])
-    return values[left] + share * (values[right] - values[left])
-
-
-def _budget_steps(rows: Sequence[Mapping[str, Any]]) -> float:
-    """Steps of the whole budget: by the last row that says what fraction is used, else the last step; 0 without."""
-    for row in reversed(rows):
-        progress = row.get("progress")
-        if _is_number(progress) and 0 < progress <= 1 and _has_axes(row) and row["step"] > 0:
-            return float(row["step"] / progress)
-    return float(max((row["step"] for row in rows if _has_axes(row)), default=0))
-
-
-def _samples(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    written = [row["samples"] for row in rows if row.get("event") == "sample" and isinstance(row.get("samples"), list)]
-    last = written[-1] if written else []
-    return [(str(one.get("prompt", "")), str(one.get("text", ""))) for one in last if isinstance(one, Mapping)]
-
-
-def _has_axes(row: Mapping[str, Any]) -> bool:
-    return all(_is_number(row.get(axis)) and math.isfinite(row[axis]) for axis in AXES)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _mean_of_finite(column: Sequence[float]) -> float:
-    finite = [value for value in column if math.isfinite(value)]
-    return statistics.fmean(finite) if finite else math.nan
-
-
-_ALWAYS = ("validation/bits_per_byte", "train/loss")
-
-
-@dataclass(frozen=True)
-class ArmRows:
-    """What was recorded of one arm.
-
-    Attributes:
-        curves: by figure; a figure that no run recorded is not there.
-        sample: seed, prompt and text of the first sample of the first seed that has one; None without.
+    All seeds of one budget have the same fractions; then every number is a measured one.
     """
-
-    curves: Mapping[str, Curve]
-    sample: tuple[object, str, str] | None
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """What was recorded, by arm in the comparison's order.
-
-    Attributes:
-        figures: those that any arm has a curve of, the deciding one first.
-        arms: one an arm.
-        faults: files that could not be read, and why.
-    """
-
-    figures: Sequence[str]
-    arms: Sequence[ArmRows]
-    faults: Sequence[str]
-
-
-def read_recorded(comparison: Comparison) -> Recorded:
-    """Read the records of all runs that ended or diverged."""
-    wanted = [
-        name for name in dict.fromkeys((comparison.metric, *_ALWAYS)) if name.split("/")[0] in ("validation", "train")
-    ]
-    faults: list[str] = []
-    arms = [_arm(arm, wanted, faults) for arm in comparison.arms]
-    return Recorded([name for name in wanted if any(name in arm.curves for arm in arms)], arms, faults)
-
-
-def _arm(arm: Arm, wanted: Sequence[str], faults: list[str]) -> ArmRows:
-    ended, diverged = [[_rows(run, wanted, faults) for run in runs] for runs in (arm.runs, arm.diverged)]
-    curves = {}
-    for figure in wanted:
-        drawn = curve(
-            [rows.tracks[figure] for rows in ended if figure in rows.tracks],
-            [rows.tracks[figure] for rows in diverged if figure in rows.tracks],
-            average=figure.startswith("train/"),
-        )
-        if drawn is not None:
-            curves[figure] = drawn
-    samples = [(run.seed, *rows.samples[0]) for run, rows in zip(arm.runs, ended, strict=True) if rows.samples]
-    return ArmRows(curves, samples[0] if samples else None)
-
-
-def _rows(run: RunResult, wanted: Sequence[str], faults: list[str]) -> RunRows:
-    rows = read_rows(run.folder, wanted)
-    if rows.fault:
-        faults.append(rows.fault)
-    return rows
+    between = np.interp(grid, track.fractions, values, left=math.nan, right=math.nan)
+    nearest = np.searchsorted(track.fractions, grid - _TOLERANCE).clip(max=len(values) - 1)
+    return np.where(np.abs(track.fractions[nearest] - grid) <= _TOLERANCE, values[nearest], between)

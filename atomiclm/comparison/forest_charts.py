@@ -1,27 +1,26 @@
 """Arms with their intervals: the figure of a study, and the differences to the baseline (a forest plot)."""
 
 import math
-from collections.abc import Iterable
-from typing import Any, Literal
 
 import altair as alt
 
 from atomiclm.cli import UserError
 from atomiclm.comparison.charts import (
     FIGURE,
-    FIT,
     LIGHT,
     VERDICTS,
     WIDTH,
     Rows,
     Theme,
-    data,
-    distinct,
+    Width,
+    chart,
     finished,
-    finite,
+    labels,
     padded,
+    shortened,
+    text_width,
+    within,
 )
-from atomiclm.comparison.labels import shortened, text_width
 from atomiclm.comparison.results import Arm, Comparison, Contrast
 from atomiclm.comparison.wording import (
     MINUS,
@@ -34,6 +33,9 @@ from atomiclm.comparison.wording import (
     verdict_word,
 )
 
+_ENDS = {"whole": "M-.2,-1H.2V1H-.2Z", "low": "triangle-left", "high": "triangle-right"}
+"""Of an interval: a bar, or an arrow where it goes on beyond the chart."""
+
 
 def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     """The figure of a study: each arm's mean and interval, its seeds, the baseline as a line and the margin as a band.
@@ -44,64 +46,36 @@ def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     arms = [arm for arm in comparison.arms if arm.runs]
     if not arms:
         raise UserError(f"{comparison.name}: no run has ended, so there is no figure; run the study first")
-    names = distinct([shortened(arm.name, 13, 200) for arm in arms])
     rows: Rows = []
-    seeds: Rows = []
-    for arm, label in zip(arms, names, strict=True):
+    for arm, label in zip(arms, labels([arm.name for arm in arms], 13, 200), strict=True):
         spread, word = arm.figures[comparison.metric], verdict_word(arm)
-        half = spread.half_width or 0.0
+        half, text = spread.half_width or 0.0, format_spread(spread)
         said = f"{SIGNS[word]} {arm.verdict}" if word else "baseline" if arm.name == comparison.baseline else ""
-        row = {"arm": label, "verdict": word, "mean": finite(spread.mean), "text": format_spread(spread), "said": said}
-        rows.append(row | {"low": finite(spread.mean - half), "high": finite(spread.mean + half)})
-        values = [finite(run.summary.get(comparison.metric)) for run in arm.runs]
-        seeds += [{"arm": label, "verdict": word, "value": value} for value in values if value is not None]
-    base = next((row for arm, row in zip(arms, rows, strict=True) if arm.name == comparison.baseline), None)
-    centre, margin = base["mean"] if base else None, comparison.margin or 0.0
-    extent = [row[key] for row in rows for key in ("low", "high")] + [row["value"] for row in seeds]
+        ends = {"low": spread.mean - half, "mean": spread.mean, "high": spread.mean + half}
+        row = {"arm": label, "verdict": word, "full": f"{arm.name}: {text}", "said": said, "text": text}
+        rows.append({**row, **ends, "seeds": [float(run.summary[comparison.metric]) for run in arm.runs]})
+    centre = next((row["mean"] for arm, row in zip(arms, rows, strict=True) if arm.name == comparison.baseline), None)
+    margin = comparison.margin or 0.0
+    extent = [value for row in rows for value in (row["low"], row["high"], *row["seeds"])]
     extent += [centre - margin, centre + margin] if centre is not None else []
-    x = alt.Scale(domain=padded([value for value in extent if value is not None], 0.04), nice=False, zero=False)
-    y = alt.Y(
-        "arm:N",
-        sort=names,
-        title=None,
-        axis=alt.Axis(domain=False, ticks=False, labelFontSize=13, labelLimit=220, labelPadding=10),
-    )
-    colour = _verdict_colour(theme)
-    layers: list[alt.Chart] = []
-    if centre is not None:
-        if comparison.margin is not None:
-            band = data([{"from": centre - margin, "to": centre + margin}])
-            layers.append(_margin(alt.Chart(band), theme).encode(x=alt.X("from:Q", scale=x), x2="to:Q"))
-        line = alt.Chart(data([{"mean": centre}])).mark_rule(strokeDash=[4, 3], stroke=theme.faint)
-        layers.append(line.encode(x=alt.X("mean:Q", scale=x)))
+    y_axis = alt.Axis(labelFontSize=13, labelLimit=220, labelPadding=10)
+    x_axis = alt.Axis(tickCount=4, title=None)
+    layers, base = _forest(rows, centre, comparison.margin, padded(extent, 0.04), theme, x_axis, y_axis)
     column = 14 + 0.85 * max(text_width(row["text"], 12) for row in rows)
-    base_chart = alt.Chart(data(rows)).encode(y=y, color=colour)
+    figures = base.mark_text(align="right", fontSize=12, x=alt.expr(f"width + {column:.0f}"))
+    verdicts = base.mark_text(align="left", fontSize=12, x=alt.expr(f"width + {column + 12:.0f}"))
+    layers += [figures.encode(text="text:N", color=alt.value(theme.ink)), verdicts.encode(text="said:N")]
     metric = f"{heading(comparison.metric)}, {comparison.direction} is better"
     notes = [f"{metric}: mean and {confidence(comparison.alpha)} interval; dots are seeds"]
     notes.append("verdicts are of differences to the baseline, by seed")
     if comparison.margin is not None:
         notes[1] = f"band: margin of {comparison.margin:g} about the baseline; {notes[1]}"
-    layers += [
-        alt.Chart(data(seeds))
-        .mark_circle(size=13, opacity=0.65, yOffset=8)
-        .encode(x=alt.X("value:Q", scale=x, title=None), y=y, color=colour),
-        base_chart.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
-        base_chart.mark_tick(size=8, thickness=1.6, orient="vertical", opacity=1).encode(x=alt.X("low:Q", scale=x)),
-        base_chart.mark_tick(size=8, thickness=1.6, orient="vertical", opacity=1).encode(x=alt.X("high:Q", scale=x)),
-        base_chart.mark_circle(size=64, opacity=1).encode(x=alt.X("mean:Q", scale=x, axis=alt.Axis(tickCount=4))),
-        _beside(base_chart, "text", column, theme, align="right"),
-        base_chart.mark_text(align="left", fontSize=12, x=alt.expr(f"width + {column + 12:.0f}")).encode(text="said:N"),
-    ]
-    title = alt.TitleParams(
-        notes, orient="bottom", anchor="start", fontSize=12, fontWeight="normal", color=theme.quiet, offset=14
-    )
-    chart = alt.layer(*layers).properties(
-        width=WIDTH, height=28 * len(rows), title=title, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
-    )
-    return finished(chart.properties(padding={"left": 10, "right": 18, "top": 5, "bottom": 5}), theme)
+    title = alt.TitleParams(notes, orient="bottom", fontSize=12, offset=14)
+    padding = {"left": 10, "right": 18, "top": 5, "bottom": 5}
+    return finished(layers, theme, WIDTH, 28 * len(rows), title=title, padding=padding)
 
 
-def effects(comparison: Comparison, theme: Theme = LIGHT, width: int | Literal["container"] = WIDTH) -> Any:
+def effects(comparison: Comparison, theme: Theme = LIGHT, width: Width = WIDTH) -> alt.LayerChart | None:
     """Differences to the baseline with their intervals, one row an arm (a forest plot); None where there is none.
 
     An interval that lies wholly in the band is equivalent, one that leaves the zero line on one side is a difference.
@@ -110,68 +84,79 @@ def effects(comparison: Comparison, theme: Theme = LIGHT, width: int | Literal["
     if not arms:
         return None
     low, high = effect_domain(comparison)
-    names = distinct([shortened(arm.name, 12, 170) for arm in arms])
     rows: Rows = []
-    seeds: Rows = []
-    for arm, label in zip(arms, names, strict=True):
+    for arm, label in zip(arms, labels([arm.name for arm in arms], 12, 170), strict=True):
         contrast = arm.contrast
         assert contrast is not None
         mean, *ends = (text.replace("-", MINUS) for text in difference_parts(contrast))
         row = {"arm": label, "verdict": verdict_word(arm), "mean": contrast.mean, "text": mean, "said": arm.verdict}
-        row |= {"interval": " to ".join(ends) if ends[0] else "", "full": f"{arm.name}: {format_difference(contrast)}"}
-        if contrast.low is not None and contrast.high is not None:
-            row |= {"low": max(contrast.low, low), "high": min(contrast.high, high)}
-            row |= {"cut_low": contrast.low < low, "cut_high": contrast.high > high}
-        rows.append(row)
-        inside = [value for value in contrast.differences if low <= value <= high]
-        seeds += [{"arm": label, "verdict": row["verdict"], "value": value} for value in inside]
-    x = alt.Scale(domain=[low, high], nice=False, zero=False)
-    y = alt.Y(
-        "arm:N", sort=names, title=None, axis=alt.Axis(domain=False, ticks=False, labelFontSize=12, labelLimit=190)
-    )
-    colour = _verdict_colour(theme)
-    tip = [alt.Tooltip("full:N", title="arm"), alt.Tooltip("said:N", title="verdict")]
-    base = alt.Chart(data(rows)).encode(y=y, color=colour, tooltip=tip)
-    layers: list[alt.Chart] = []
-    if comparison.margin is not None:
-        band = data([{"from": -comparison.margin, "to": comparison.margin}])
-        layers.append(_margin(alt.Chart(band), theme).encode(x=alt.X("from:Q", scale=x), x2="to:Q"))
-    words: list[tuple[str, Any, int]] = [("← better", "right", -8), ("worse →", "left", 8)]
-    if comparison.direction == "higher":
-        words = [("← worse", "right", -8), ("better →", "left", 8)]
-    zero = alt.Chart(data([{"zero": 0}])).encode(x=alt.X("zero:Q", scale=x))
-    layers.append(zero.mark_rule(stroke=theme.ink))
-    for text, align, dx in words:
-        if (-low if align == "right" else high) > 0.15 * (high - low):
-            layers.append(zero.mark_text(text=text, align=align, dx=dx, y=-9, fontSize=11, color=theme.quiet))
+        row |= {"interval": " to ".join(filter(None, ends)), "full": f"{arm.name}: {format_difference(contrast)}"}
+        rows.append(row | {"low": contrast.low, "high": contrast.high, "seeds": contrast.differences})
     title = f"difference to {shortened(str(comparison.baseline), 11, 160)}, {heading(comparison.metric)}"
-    axis = alt.Axis(tickCount=5, title=title, labelFlush=False)
-    for end, shape in (("low", "triangle-left"), ("high", "triangle-right")):
-        at = alt.X(f"{end}:Q", scale=x)
-        layers.append(
-            base.transform_filter(f"datum.cut_{end} === false")
-            .mark_tick(size=8, thickness=1.5, orient="vertical", opacity=1)
-            .encode(x=at)
-        )
-        layers.append(
-            base.transform_filter(f"datum.cut_{end} === true")
-            .mark_point(shape=shape, size=35, filled=True)
-            .encode(x=at)
-        )
+    x_axis, y_axis = alt.Axis(tickCount=5, title=title, labelFlush=False), alt.Axis(labelFontSize=12, labelLimit=190)
+    layers, base = _forest(rows, 0.0, comparison.margin, [low, high], theme, x_axis, y_axis)
+    left, right = ("better", "worse") if comparison.direction == "lower" else ("worse", "better")
+    zero = chart([{"zero": 0}]).encode(x="zero:Q")
+    if -low > 0.15 * (high - low):
+        layers.append(zero.mark_text(text=f"← {left}", align="right", dx=-8, y=-9, color=theme.quiet))
+    if high > 0.15 * (high - low):
+        layers.append(zero.mark_text(text=f"{right} →", align="left", dx=8, y=-9, color=theme.quiet))
+    figures = base.mark_text(align="left", dy=-6, x=alt.expr("width + 12"), fontWeight="bold")
+    intervals = base.mark_text(align="left", dy=7, x=alt.expr("width + 12"), fontSize=10)
     layers += [
-        base.mark_rule(strokeWidth=1.5).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
-        base.mark_square(size=80, opacity=1).encode(x=alt.X("mean:Q", scale=x, axis=axis)),
-        alt.Chart(data(seeds))
-        .mark_circle(size=12, opacity=0.65, yOffset=9)
-        .encode(x=alt.X("value:Q", scale=x), y=y, color=colour),
-        base.mark_text(align="left", dy=-6, x=alt.expr("width + 12"), fontWeight="bold").encode(
-            text="text:N", color=alt.value(theme.ink)
-        ),
-        base.mark_text(align="left", dy=7, x=alt.expr("width + 12"), fontSize=10).encode(
-            text="interval:N", color=alt.value(theme.quiet)
-        ),
+        figures.encode(text="text:N", color=alt.value(theme.ink)),
+        intervals.encode(text="interval:N", color=alt.value(theme.quiet)),
     ]
-    return finished(alt.layer(*layers).properties(width=width, height=32 * len(rows), autosize=FIT), theme)
+    return finished(layers, theme, width, 32 * len(rows))
+
+
+def _forest(
+    rows: Rows,
+    reference: float | None,
+    margin: float | None,
+    domain: list[float],
+    theme: Theme,
+    x_axis: alt.Axis,
+    y_axis: alt.Axis,
+) -> tuple[list[alt.Chart], alt.Chart]:
+    """A row an arm: its mean, its interval as far as the axis goes, a dot a seed below; and the rows, for their texts.
+
+    Args:
+        rows: arm, verdict, mean, low and high (None without an interval), seeds; full and said for the tooltip.
+        reference: what the arms are held against, a line; None without.
+        margin: half the width of the band about it; None without.
+    """
+    colour = alt.Color("verdict:N", scale=alt.Scale(domain=VERDICTS, range=theme.verdicts), legend=None)
+    y = alt.Y("arm:N", sort=[row["arm"] for row in rows], title=None, axis=y_axis)
+    tip = [alt.Tooltip("full:N", title="arm"), alt.Tooltip("said:N", title="verdict")]
+    drawn: Rows = []
+    seeds: Rows = []
+    ends: Rows = []
+    for row in rows:
+        own = {key: value for key, value in row.items() if key != "seeds"}
+        same = {"arm": row["arm"], "verdict": row["verdict"]}
+        seeds += [same | {"value": value} for value in row["seeds"] if domain[0] <= value <= domain[1]]
+        if row["low"] is not None:
+            own |= {"low": max(row["low"], domain[0]), "high": min(row["high"], domain[1])}
+            for end in ("low", "high"):
+                ends.append(same | {"at": own[end], "end": "whole" if own[end] == row[end] else end})
+        drawn.append(own)
+    layers: list[alt.Chart] = []
+    if reference is not None and margin is not None:
+        band = chart([{"from": reference - margin, "to": reference + margin}])
+        layers.append(band.mark_rect(fill=theme.quiet, fillOpacity=0.16).encode(x="from:Q", x2="to:Q"))
+    if reference is not None:
+        layers.append(chart([{"reference": reference}]).mark_rule(stroke=theme.ink).encode(x="reference:Q"))
+    base = chart(drawn).encode(y=y, color=colour, tooltip=tip)
+    mean = alt.X("mean:Q", scale=within(domain), axis=x_axis)
+    shape = alt.Shape("end:N", scale=alt.Scale(domain=list(_ENDS), range=list(_ENDS.values())), legend=None)
+    layers += [
+        base.mark_square(size=70, opacity=1).encode(x=mean),
+        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q"),
+        chart(ends).mark_point(filled=True, size=64, opacity=1).encode(x="at:Q", y=y, color=colour, shape=shape),
+        chart(seeds).mark_circle(size=12, opacity=0.65, yOffset=9).encode(x="value:Q", y=y, color=colour),
+    ]
+    return layers, base
 
 
 def has_difference(arm: Arm) -> bool:
@@ -179,28 +164,18 @@ def has_difference(arm: Arm) -> bool:
     return arm.contrast is not None and math.isfinite(arm.contrast.mean)
 
 
-def effect_domain(comparison: Comparison) -> tuple[float, float]:
+def effect_domain(comparison: Comparison) -> list[float]:
     """Zero, the margin, all means and intervals; an interval much wider than the others is cut, with an arrow."""
     contrasts = [arm.contrast for arm in comparison.arms if arm.contrast is not None and has_difference(arm)]
     margin = comparison.margin or 0.0
-    reach = sorted(max(map(abs, _interval(contrast))) for contrast in contrasts)
+    reach = sorted(max(map(abs, interval(contrast))) for contrast in contrasts)
     most = max([abs(contrast.mean) for contrast in contrasts] + [3 * reach[len(reach) // 2], margin])
-    shown = [min(max(end, -most), most) for contrast in contrasts for end in _interval(contrast)]
+    shown = [min(max(end, -most), most) for contrast in contrasts for end in interval(contrast)]
     return padded([0.0, margin, -margin, *shown], 0.04)
 
 
-def _verdict_colour(theme: Theme) -> alt.Color:
-    return alt.Color("verdict:N", scale=alt.Scale(domain=list(VERDICTS), range=list(theme.verdicts)), legend=None)
-
-
-def _margin(chart: alt.Chart, theme: Theme) -> alt.Chart:
-    return chart.mark_rect(fill=theme.quiet, fillOpacity=0.16)
-
-
-def _beside(chart: alt.Chart, field: str, right: float, theme: Theme, align: Literal["left", "right"]) -> alt.Chart:
-    text = chart.mark_text(align=align, x=alt.expr(f"width + {right:.0f}"), fontSize=12)
-    return text.encode(text=f"{field}:N", color=alt.value(theme.ink))
-
-
-def _interval(contrast: Contrast) -> Iterable[float]:
-    return [end for end in (contrast.low, contrast.high) if end is not None and math.isfinite(end)] or [contrast.mean]
+def interval(contrast: Contrast) -> tuple[float, float]:
+    """Both ends; of a difference without an interval the mean."""
+    if contrast.low is None or contrast.high is None:
+        return contrast.mean, contrast.mean
+    return contrast.low, contrast.high

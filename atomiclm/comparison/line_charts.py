@@ -1,160 +1,246 @@
-"""Quality against cost, and lines over any x: trials of a tuned setting, evaluations by position."""
+"""Lines and points of arms: the course of training, a figure over any x, quality against cost."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
+import numpy as np
 
 from atomiclm.comparison.charts import (
-    FIT,
     LIGHT,
-    MOST_MARKERS,
-    MOST_NAMES,
     WIDTH,
     ArmStyle,
     Rows,
     Theme,
+    Width,
     anchor_layers,
     arm_encodings,
-    data,
-    distinct,
+    chart,
     finished,
+    labels,
     padded,
-    title_above,
+    spread_out,
+    within,
 )
-from atomiclm.comparison.labels import Box, place, shortened, spread_out
+from atomiclm.comparison.curves import Numbers, Recorded
 from atomiclm.comparison.results import Comparison
-from atomiclm.comparison.wording import (
-    QUANTITIES,
-    format_cost,
-    format_spread,
-    heading,
-    name,
-)
+from atomiclm.comparison.wording import QUANTITIES, format_cost, format_spread, heading, name
+
+AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds of training", "step": "steps"}
+MOST_NAMES = 8
+"""Names at the ends of lines; more would be a list beside the chart, and the legend is that list."""
+MOST_MARKERS = 14
+"""Points of a line that are marked one by one."""
+MOST_INTERVALS = 10
+"""Arms whose intervals are all drawn against a cost; of more only those of the arms that none beats."""
+
+_HEIGHT = 320
+_BOUNDS = "reach[figure + (half ? '/half' : '')]"
+
+
+# ------------------------------------------------------------------------------------------- the course of training
+
+
+def curves(
+    comparison: Comparison, recorded: Recorded, theme: Theme = LIGHT, width: Width = WIDTH
+) -> alt.LayerChart | None:
+    """Means over the seeds, with bands from the least to the greatest; None where no run has recorded a curve.
+
+    Its controls choose both axes, a logarithmic x, the last half and single seeds; a click in the legend singles out
+    an arm.
+    """
+    if not recorded.figures:
+        return None
+    names = labels([arm.name for arm in comparison.arms], 11, 160)
+    styles = [ArmStyle.of(index) for index in range(len(names))]
+    arm = arm_encodings(names, styles, theme, alt.Legend(offset=44))
+    rows, ends = _curve_rows(names, recorded)
+    reach = {
+        f"{figure}{suffix}": _reach(recorded, figure, begin)
+        for figure in recorded.figures
+        for suffix, begin in (("", 0.1), ("/half", 0.5))
+    }
+    picked = alt.selection_point("arms", fields=["arm"], bind="legend")
+    visible = alt.when(picked).then(alt.value(1)).otherwise(alt.value(0.1))
+    fog = alt.when(picked).then(alt.value(0.16 * min(1, 6 / len(names)))).otherwise(alt.value(0))
+    scale = alt.Scale(zero=False, nice=False, domainMin=alt.expr(f"{_BOUNDS}[0]"), domainMax=alt.expr(f"{_BOUNDS}[1]"))
+    low = alt.Y("low:Q", scale=scale, axis=alt.Axis(title=None, tickCount=5, grid=True))
+    shown = _shown(rows).encode(x=_x(), color=arm["color"])
+    most_seeds = max(len(curve.values) for own in recorded.arms for curve in own.curves.values())
+    single = shown.transform_fold([f"seed{index}" for index in range(most_seeds)], as_=["seed", "value"])
+    single = single.transform_filter(
+        "isValid(datum.value) && (seeds || toNumber(substring(datum.seed, 4)) >= datum.ended)"
+    )
+    marked = shown.transform_filter(f"datum.points <= {MOST_MARKERS}").mark_point(filled=True, clip=True, size=34)
+    layers = [
+        # Many bands over each other would hide the lines.
+        shown.transform_filter("!seeds").mark_area(clip=True, stroke=None).encode(y=low, y2="high:Q", fillOpacity=fog),
+        single.mark_line(clip=True, strokeWidth=0.8).encode(y="value:Q", detail=["seed:N"], opacity=visible),
+        shown.mark_line(clip=True, strokeWidth=1.8).encode(y="mean:Q", opacity=visible, strokeDash=arm["strokeDash"]),
+        marked.encode(y="mean:Q", opacity=visible, shape=arm["shape"]),
+        _under_the_pointer(_shown(rows), names, theme),
+        *anchor_layers(comparison, theme, _BOUNDS, when="test(/bits_per_byte$/, figure)"),
+    ]
+    if ends:
+        stopped = _shown(ends).mark_text(text="\N{MULTIPLICATION SIGN}", fontSize=15, fontWeight="bold", clip=True)
+        layers.append(stopped.encode(x=_x(), y="value:Q", color=arm["color"], opacity=visible))
+    if len(names) <= MOST_NAMES:
+        right = [
+            row | {"figure": figure, "half": half}
+            for figure in recorded.figures
+            for half in (False, True)
+            for row in _end_rows(names, *_ends(recorded, figure), reach[f"{figure}/half" if half else figure], _HEIGHT)
+        ]
+        here = _names_at_ends(right, arm["color"]).transform_filter("datum.figure === figure && datum.half === half")
+        layers.append(here.encode(opacity=visible))
+    under = chart([{}]).mark_text(
+        text=alt.expr("axes[axis]"), x=alt.expr("width / 2"), y=_HEIGHT + 34, color=theme.quiet
+    )
+    title = alt.TitleParams(text=alt.expr("figures[figure]"), frame="group", offset=10)
+    params = [*_controls(recorded.figures, reach), picked]
+    return finished([layers[0].add_params(*params), *layers[1:], under], theme, width, _HEIGHT, title=title)
+
+
+def _controls(figures: Sequence[str], reach: dict[str, list[float]]) -> list[alt.Parameter]:
+    """What a reader chooses, and the texts and bounds that follow from it."""
+    named = {figure: name(figure) for figure in figures}
+
+    def radio(label: str, options: dict[str, str]) -> alt.BindRadioSelect:
+        return alt.binding_radio(options=list(options), labels=list(options.values()), name=label)
+
+    checks = {"log": "logarithmic x ", "half": "the last half ", "seeds": "single seeds "}
+    return [
+        alt.param("axis", value="tokens", bind=radio("x ", AXES)),
+        alt.param("figure", value=figures[0], bind=radio("y ", named)),
+        *(alt.param(key, value=False, bind=alt.binding_checkbox(name=text)) for key, text in checks.items()),
+        alt.param("figures", value=named),
+        alt.param("axes", value=AXES),
+        alt.param("reach", value=reach),
+    ]
+
+
+def _shown(rows: Rows) -> alt.Chart:
+    """The rows that the controls leave, with x on the axis that they choose."""
+    return (
+        chart(rows)
+        .transform_filter("datum.figure === figure")
+        .transform_calculate(x="log ? log(datum[axis]) / LN10 : datum[axis]")
+        .transform_joinaggregate(last="max(x)")
+        .transform_filter("isFinite(datum.x) && (!half || datum.x >= (log ? datum.last - 0.602 : datum.last / 2))")
+    )
+
+
+def _x() -> alt.X:
+    decades = [math.log10(factor * 10.0**power) for power in range(-3, 28) for factor in (1, 2, 5)]
+    axis = alt.Axis(
+        title=None,
+        values=alt.expr(f"log ? {decades} : null"),
+        labelExpr="format(log ? pow(10, datum.value) : datum.value, '.3~s')",
+        labelOverlap=True,
+        tickCount=6,
+    )
+    return alt.X("x:Q", scale=alt.Scale(nice=False, zero=alt.expr("!log && !half"), padding=5), axis=axis)
+
+
+def _under_the_pointer(shown: alt.Chart, names: Sequence[str], theme: Theme) -> alt.Chart:
+    """A line at the nearest x, with every arm's mean in a tooltip."""
+    hover = alt.selection_point("at", fields=["x"], nearest=True, on="pointermove", clear="pointerout", empty=False)
+    tips = [alt.Tooltip("where:N", title="at")]
+    tips += [alt.Tooltip(f"{index}:Q", title=text, format=".4f") for index, text in enumerate(names)]
+    return (
+        shown.transform_pivot("index", value="mean", groupby=["x"], op="mean")
+        .transform_calculate(where="format(log ? pow(10, datum.x) : datum.x, '.4~s')")
+        .mark_rule(stroke=theme.quiet)
+        .encode(
+            x=_x(),
+            color=alt.value(theme.quiet),
+            opacity=alt.when(hover).then(alt.value(1)).otherwise(alt.value(0)),
+            tooltip=tips,
+        )
+        .add_params(hover)
+    )
+
+
+def _curve_rows(names: Sequence[str], recorded: Recorded) -> tuple[Rows, Rows]:
+    """One row a point of an arm's curve, and one where a diverged seed ends."""
+    rows: Rows = []
+    ends: Rows = []
+    for index, (arm, label) in reversed(list(enumerate(zip(recorded.arms, names, strict=True)))):  # the baseline on top
+        for figure, curve in arm.curves.items():
+            mean, (low, high), points = curve.mean(), curve.band(), curve.values.shape[1]
+            columns = {**curve.axes, "mean": mean, "low": low, "high": high}
+            columns |= {f"seed{seed}": values for seed, values in enumerate(curve.values)}
+            same = {"arm": label, "index": index, "figure": figure, "ended": curve.ended}
+            same |= {"dash": ArmStyle.of(index).dash, "points": points}
+            own = [same | {key: _finite(column[at]) for key, column in columns.items()} for at in range(points)]
+            rows += own
+            for values in curve.values[curve.ended :]:
+                if (measured := np.flatnonzero(np.isfinite(values))).size:
+                    last = own[measured[-1]] | {"value": float(values[measured[-1]])}
+                    ends.append({key: value for key, value in last.items() if not key.startswith("seed")})
+    return rows, ends
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _reach(recorded: Recorded, figure: str, begin: float) -> list[float]:
+    """From the best value to what the worst arm had after such a share: earlier ones would flatten all."""
+    found = [np.array([])]
+    for arm in recorded.arms:
+        if (curve := arm.curves.get(figure)) is not None:
+            steps = curve.axes["step"]
+            late = steps >= 0.9999 * begin * steps.max()
+            found.append((curve.values[: curve.ended] if curve.ended else curve.values)[:, late].ravel())
+    values = np.concatenate(found)
+    values = values[np.isfinite(values)]
+    return padded(values.tolist() or [0.0, 1.0], 0.05)
+
+
+def _ends(recorded: Recorded, figure: str) -> tuple[list[float], list[str]]:
+    """Where the mean of each arm ends, NaN without one, and the same in digits."""
+    ends = [last_value(arm.curves[figure].mean()) if figure in arm.curves else math.nan for arm in recorded.arms]
+    return ends, [f"  {end:.4f}" for end in ends]
+
+
+def last_value(values: Numbers) -> float:
+    """The last that is a number; NaN without one."""
+    finite = values[np.isfinite(values)]
+    return float(finite[-1]) if finite.size else math.nan
+
+
+def _end_rows(
+    names: Sequence[str], ends: Sequence[float], texts: Sequence[str], domain: Sequence[float], height: float
+) -> Rows:
+    """Each name (and text) at the right of a chart, as near to its line's end as the others let it."""
+    present = [index for index, end in enumerate(ends) if math.isfinite(end)]
+    low, high = domain
+    wanted = [height * (high - min(max(ends[index], low), high)) / (high - low) for index in present]
+    return [
+        {"arm": names[index], "text": names[index] + texts[index], "pixel": pixel}
+        for index, pixel in zip(present, spread_out(wanted, 13, height), strict=True)
+    ]
+
+
+def _names_at_ends(rows: Rows, colour: alt.Color) -> alt.Chart:
+    text = chart(rows).mark_text(align="left", x=alt.expr("width + 8"))
+    return text.encode(y=alt.Y("pixel:Q", scale=None), text="text:N", color=colour)
+
+
+# --------------------------------------------------------------------------------------------------- lines over any x
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: y over x, NaN where it breaks; `ringed` are positions of points that are singled out."""
+    """One line of a chart: y over x, NaN where it breaks."""
 
     name: str
     style: ArmStyle
     points: Sequence[tuple[float, float]]
-    ringed: Sequence[int] = ()
-
-
-def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT) -> Any:
-    """Quality against one cost, the arms that no other beats in both joined; None where the cost does not differ."""
-    given = [
-        (index, arm, arm.figures.get(cost), arm.figures[comparison.metric]) for index, arm in enumerate(comparison.arms)
-    ]
-    known = [
-        (index, arm, spread, quality)
-        for index, arm, spread, quality in given
-        if spread is not None and math.isfinite(spread.mean) and math.isfinite(quality.mean)
-    ]
-    costs, qualities = [spread.mean for _, _, spread, _ in known], [quality.mean for *_, quality in known]
-    if len(known) < 2 or max(costs) <= min(costs) * 1.001:
-        return None
-    width, height, crowd = 270, 230, len(known) > 10
-    log = min(costs) > 0 and max(costs) > 3 * min(costs)
-    xs = padded(costs, 0.1, log)
-    halves = [0.0 if crowd else quality.half_width or 0.0 for *_, quality in known]
-    ys = padded([mean + sign * half for mean, half in zip(qualities, halves, strict=True) for sign in (-1, 1)], 0.12)
-    best = frontier(costs, qualities, not QUANTITIES[cost].larger_is_better, comparison.direction == "lower")
-    named = [at for at, (index, *_) in enumerate(known) if not crowd or at in best or index == 0]
-    rows: Rows = []
-    for at, (_, arm, spread, quality) in enumerate(known):
-        half = (quality.half_width or 0.0) if at in named else 0.0
-        row = {"arm": arm.name, "cost": spread.mean, "mean": quality.mean, "best": at in best}
-        row |= {"low": max(quality.mean - half, ys[0]), "high": min(quality.mean + half, ys[1])}
-        rows.append(row | {"quality": format_spread(quality), "takes": format_cost(cost, spread)})
-    scale = math.log if log else float
-    pixels = [
-        (
-            width * (scale(spend) - scale(xs[0])) / (scale(xs[1]) - scale(xs[0])),
-            height * (ys[1] - mean) / (ys[1] - ys[0]),
-        )
-        for spend, mean in zip(costs, qualities, strict=True)
-    ]
-    names = [shortened(known[at][1].name, 11, 120) for at in named]
-    joined = sorted(pixels[at] for at in best)
-    between = [
-        (x + share * (x2 - x), y + share * (y2 - y))
-        for (x, y), (x2, y2) in pairwise(joined)
-        for share in (0.2, 0.4, 0.6, 0.8)
-    ]
-    whiskers = [
-        (pixels[at][0], pixels[at][1] + share * height * (known[at][3].half_width or 0.0) / (ys[1] - ys[0]))
-        for at in named
-        for share in (-0.9, -0.6, -0.3, 0.3, 0.6, 0.9)
-    ]
-    area = Box(0, 0, width, height)
-    points = [pixels[at] for at in named]
-    placed = place(names, points, area, [*pixels, *between, *whiskers], clearance=5)
-    if len(placed) < len(names):  # rather over a line than without a name
-        placed = place(names, points, area, pixels, clearance=5)
-    labels: Rows = []
-    leaders: Rows = []
-    for position, box in placed:
-        at_x, at_y = pixels[named[position]]
-        labels.append({"x": box.left, "y": box.bottom - 3, "text": names[position]})
-        near_x, near_y = min(max(at_x, box.left), box.right), min(max(at_y, box.top), box.bottom)
-        if (near_x - at_x) ** 2 + (near_y - at_y) ** 2 > 10**2:
-            leaders.append({"x": at_x, "y": at_y, "x2": near_x, "y2": near_y})
-    x = alt.X(
-        "cost:Q",
-        title=name(cost),
-        scale=alt.Scale(domain=xs, **_scale_type(log)),
-        axis=alt.Axis(format=".3~s", values=_log_ticks(*xs) if log else alt.Undefined, tickCount=3, labelOverlap=True),
-    )
-    y_scale = alt.Scale(domain=ys, nice=False, zero=False)
-    y = alt.Y("mean:Q", scale=y_scale, title=None, axis=alt.Axis(tickCount=5, grid=True))
-    every = [arm.name for arm in comparison.arms]
-    arm_channels = arm_encodings(every, [ArmStyle.of(index) for index in range(len(every))], theme)
-    tip = [
-        alt.Tooltip("arm:N"),
-        alt.Tooltip("quality:N", title=heading(comparison.metric)),
-        alt.Tooltip("takes:N", title=heading(cost)),
-    ]
-    base = alt.Chart(data(rows)).encode(x=x, y=y, tooltip=tip)
-    layers: list[alt.Chart] = []
-    if comparison.metric.endswith("bits_per_byte"):
-        layers += anchor_layers(comparison, y_scale, theme, "true", str(list(ys)))
-    layers += [
-        base.transform_filter("datum.best").mark_line(strokeDash=[4, 3], stroke=theme.quiet, strokeWidth=1),
-        base.mark_rule(opacity=0.5).encode(y=alt.Y("low:Q", scale=y_scale), y2="high:Q", color=arm_channels["color"]),
-        alt.Chart(data(leaders))
-        .mark_rule(stroke=theme.faint)
-        .encode(x=alt.X("x:Q", scale=None), y=alt.Y("y:Q", scale=None), x2="x2:Q", y2="y2:Q"),
-        base.mark_point(filled=True, size=55, opacity=1).encode(
-            color=arm_channels["color"], shape=arm_channels["shape"]
-        ),
-        alt.Chart(data(labels))
-        .mark_text(align="left", baseline="alphabetic", fontSize=11, color=theme.ink)
-        .encode(x=alt.X("x:Q", scale=None), y=alt.Y("y:Q", scale=None), text="text:N"),
-    ]
-    title = title_above(heading(comparison.metric), theme)
-    return finished(alt.layer(*layers).properties(width=width, height=height, title=title), theme)
-
-
-def frontier(costs: Sequence[float], qualities: Sequence[float], less_cost: bool, less_is_better: bool) -> list[int]:
-    """Positions of those that none beats: none is at least as good in both and better in one."""
-    signed = [
-        (cost if less_cost else -cost, quality if less_is_better else -quality)
-        for cost, quality in zip(costs, qualities, strict=True)
-    ]
-    return [
-        position
-        for position, (cost, quality) in enumerate(signed)
-        if not any(
-            other_cost <= cost and other <= quality and (other_cost, other) != (cost, quality)
-            for other_cost, other in signed
-        )
-    ]
+    ringed: Sequence[int] = ()  # positions of points that are singled out
 
 
 def lines(
@@ -164,92 +250,63 @@ def lines(
     *,
     log: bool = True,
     own_ticks: bool = False,
-    y_domain: tuple[float, float] | None = None,
+    y_domain: list[float] | None = None,
     theme: Theme = LIGHT,
-    width: int | Literal["container"] = WIDTH,
+    width: Width = WIDTH,
     height: int = 300,
-) -> Any:
+) -> alt.LayerChart | None:
     """Lines with names at their ends: trials of a tuned setting, or an evaluation by position. None without a point.
 
     Args:
         own_ticks: whether only the values of x that occur are ticks, as those of a grid that was tried.
         y_domain: ends of y; a point beyond is drawn at the edge. None takes all values.
     """
-    names = distinct([shortened(line.name, 11, 150) for line in given])
+    names = labels([line.name for line in given], 11, 150)
     drawn = [
         [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log)]
         for line in given
     ]
     if not any(drawn):
         return None
-    low, high = y_domain or padded([y for points in drawn for _, y in points], 0.04)
-    rows: Rows = [
-        {
-            "arm": label,
-            "x": x,
-            "y": min(max(y, low), high),
-            "value": y,
-            "ring": any(line.points[at][0] == x for at in line.ringed),
-            "dash": line.style.dash,
-        }
-        for line, label, points in reversed(list(zip(given, names, drawn, strict=True)))  # the baseline on top
-        for x, y in points
-    ]
+    domain = y_domain or padded([y for points in drawn for _, y in points], 0.04)
+    rows: Rows = []
+    for line, label, points in reversed(list(zip(given, names, drawn, strict=True))):  # the baseline on top
+        ringed = {line.points[at][0] for at in line.ringed}
+        same = {"arm": label, "dash": line.style.dash}
+        rows += [
+            same | {"x": x, "y": min(max(y, domain[0]), domain[1]), "value": y, "ring": x in ringed} for x, y in points
+        ]
     occurring = sorted({row["x"] for row in rows})
-    ticks = (
-        occurring
-        if own_ticks and len(occurring) <= 12
-        else _log_ticks(occurring[0], occurring[-1])
-        if log
-        else alt.Undefined
+    ticks: Any = alt.Undefined
+    if own_ticks and len(occurring) <= 12:
+        ticks = occurring
+    elif log:
+        ticks = _log_ticks(occurring[0], occurring[-1])
+    x_axis = alt.Axis(
+        labelExpr="datum.value < 0.01 ? format(datum.value, '.3~g') : format(datum.value, '.4~r')",
+        values=ticks,
+        tickCount=6,
+        labelOverlap=True,
     )
-    x = alt.X(
-        "x:Q",
-        title=x_title,
-        scale=alt.Scale(**_scale_type(log), padding=12),
-        axis=alt.Axis(
-            labelExpr="datum.value < 0.01 ? format(datum.value, '.3~g') : format(datum.value, '.4~r')",
-            values=ticks,
-            tickCount=6,
-            labelOverlap=True,
-        ),
-    )
-    y = alt.Y(
-        "y:Q",
-        title=None,
-        scale=alt.Scale(domain=[low, high], nice=False, zero=False),
-        axis=alt.Axis(grid=True, tickCount=5),
-    )
-    named = len(names) <= MOST_NAMES
-    arm = arm_encodings(names, [line.style for line in given], theme, legend=not named)
+    x_scale = alt.Scale(type="log" if log else "linear", nice=False, zero=False, padding=12)
+    x = alt.X("x:Q", title=x_title, scale=x_scale, axis=x_axis)
+    y = alt.Y("y:Q", title=None, scale=within(domain), axis=alt.Axis(grid=True, tickCount=5))
+    is_named = len(names) <= MOST_NAMES
+    arm = arm_encodings(names, [line.style for line in given], theme, None if is_named else alt.Legend(offset=18))
     tip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("x:Q", title=x_title, format=".4~r"),
         alt.Tooltip("value:Q", title=y_title, format=".4f"),
     ]
-    base = alt.Chart(data(rows)).encode(x=x, y=y, color=arm["color"], tooltip=tip)
+    base = chart(rows).encode(x=x, y=y, color=arm["color"], tooltip=tip)
     layers = [base.mark_line(strokeWidth=1.8).encode(strokeDash=arm["strokeDash"])]
     if max(map(len, drawn)) <= MOST_MARKERS:
         layers.append(base.mark_point(filled=True, size=36, opacity=1).encode(shape=arm["shape"]))
-    layers.append(
-        base.transform_filter("datum.ring").mark_point(size=190, filled=False, strokeWidth=1.5, shape="circle")
-    )
-    if named:
-        wanted = [height * (high - min(max(points[-1][1], low), high)) / (high - low) for points in drawn if points]
-        present = [label for label, points in zip(names, drawn, strict=True) if points]
-        pixels = spread_out(wanted, 13, 0, height)
-        labels = [{"arm": label, "pixel": pixel} for label, pixel in zip(present, pixels, strict=True)]
-        layers.append(
-            alt.Chart(data(labels))
-            .mark_text(align="left", x=alt.expr("width + 8"), fontSize=11)
-            .encode(y=alt.Y("pixel:Q", scale=None), text="arm:N", color=arm["color"])
-        )
-    chart = alt.layer(*layers).properties(width=width, height=height, title=title_above(y_title, theme), autosize=FIT)
-    return finished(chart, theme)
-
-
-def _scale_type(log: bool) -> dict[str, Any]:
-    return {"type": "log", "nice": False} if log else {"nice": False, "zero": False}
+    layers.append(base.transform_filter("datum.ring").mark_point(size=190, filled=False, strokeWidth=1.5))
+    if is_named:
+        ends = [points[-1][1] if points else math.nan for points in drawn]
+        layers.append(_names_at_ends(_end_rows(names, ends, [""] * len(names), domain, height), arm["color"]))
+    return finished(layers, theme, width, height, title=y_title)
 
 
 def _log_ticks(low: float, high: float, most: int = 8) -> Any:
@@ -261,3 +318,55 @@ def _log_ticks(low: float, high: float, most: int = 8) -> Any:
         if len(inside) >= 3:
             return inside[:: math.ceil(len(inside) / most)]
     return alt.Undefined
+
+
+# ---------------------------------------------------------------------------------------------- quality against cost
+
+
+def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT) -> alt.LayerChart | None:
+    """Quality against one cost, the arms that no other beats in both joined; None where the cost does not differ."""
+    rows: Rows = []
+    for arm in comparison.arms:
+        spread, quality = arm.figures.get(cost), arm.figures[comparison.metric]
+        if spread is not None and math.isfinite(spread.mean) and math.isfinite(quality.mean):
+            half = quality.half_width or 0.0
+            row = {"arm": arm.name, "cost": spread.mean, "takes": format_cost(cost, spread)}
+            row |= {"mean": quality.mean, "low": quality.mean - half, "high": quality.mean + half}
+            rows.append(row | {"quality": format_spread(quality)})
+    costs, qualities = [row["cost"] for row in rows], [row["mean"] for row in rows]
+    if len(rows) < 2 or max(costs) <= min(costs) * 1.001:
+        return None
+    best = frontier(costs, qualities, not QUANTITIES[cost].larger_is_better, comparison.direction == "lower")
+    is_crowd = len(rows) > MOST_INTERVALS
+    rows = [row | {"best": at in best, "interval": not is_crowd or at in best} for at, row in enumerate(rows)]
+    ys = padded(qualities if is_crowd else [row[end] for row in rows for end in ("low", "high")], 0.12)
+    log = min(costs) > 0 and max(costs) > 3 * min(costs)
+    xs = padded(costs, 0.1, log)
+    ticks = _log_ticks(xs[0], xs[1]) if log else alt.Undefined
+    x_axis = alt.Axis(format=".3~s", values=ticks, tickCount=3, labelOverlap=True)
+    y_axis = alt.Axis(tickCount=5, grid=True)
+    every = [arm.name for arm in comparison.arms]
+    drawn_as = arm_encodings(every, [ArmStyle.of(index) for index in range(len(every))], theme)
+    tip = [
+        alt.Tooltip("arm:N"),
+        alt.Tooltip("quality:N", title=heading(comparison.metric)),
+        alt.Tooltip("takes:N", title=heading(cost)),
+    ]
+    x = alt.X("cost:Q", title=name(cost), scale=within(xs, log), axis=x_axis)
+    y = alt.Y("mean:Q", title=None, scale=within(ys), axis=y_axis)
+    base = chart(rows).encode(x=x, y=y, color=drawn_as["color"], tooltip=tip)
+    joined = base.transform_filter("datum.best").mark_line(strokeDash=[4, 3], strokeWidth=1)
+    layers = [
+        *(anchor_layers(comparison, theme, str(ys)) if comparison.metric.endswith("bits_per_byte") else ()),
+        joined.encode(color=alt.value(theme.quiet)),
+        base.transform_filter("datum.interval").mark_rule(opacity=0.5, clip=True).encode(y="low:Q", y2="high:Q"),
+        base.mark_point(filled=True, size=55, opacity=1).encode(shape=drawn_as["shape"]),
+    ]
+    return finished(layers, theme, 270, 230, title=heading(comparison.metric), autosize="pad")
+
+
+def frontier(costs: Sequence[float], qualities: Sequence[float], less_cost: bool, less_is_better: bool) -> list[int]:
+    """Positions of those that none beats: none is at least as good in both and better in one."""
+    points = np.array([costs, qualities]).T * [1 if less_cost else -1, 1 if less_is_better else -1]
+    beaten = [((points <= point).all(axis=1) & (points < point).any(axis=1)).any() for point in points]
+    return np.flatnonzero(~np.array(beaten)).tolist()

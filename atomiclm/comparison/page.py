@@ -26,12 +26,9 @@ from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import UserError
 from atomiclm.comparison import charts, wording
 from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle
-from atomiclm.comparison.curve_charts import curves as curve_chart
 from atomiclm.comparison.curves import ArmRows, read_recorded
-from atomiclm.comparison.forest_charts import effect_domain, has_difference
-from atomiclm.comparison.forest_charts import effects as forest
-from atomiclm.comparison.line_charts import Line, pareto
-from atomiclm.comparison.line_charts import lines as line_chart
+from atomiclm.comparison.forest_charts import effect_domain, effects, has_difference, interval
+from atomiclm.comparison.line_charts import MOST_INTERVALS, Line, curves, last_value, lines, pareto
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
@@ -73,32 +70,12 @@ def page_html(comparison: Comparison) -> str:
 
     recorded = read_recorded(comparison)
     share = wording.confidence_of_differences(comparison)
-    effects = draw(
-        "effects",
-        forest(comparison, PAGE, "container"),
-        f"Differences to the baseline {comparison.baseline}, with intervals; also in the table.",
-        f"Squares are mean differences to {comparison.baseline}, lines {share} intervals (arrow: it goes on beyond the "
-        "chart), dots single seeds. An interval that leaves the baseline's line on one side is a difference before the "
-        "correction for the number of arms; the table has the corrected p.",
-    )
-    curves = draw(
-        "curves",
-        curve_chart(comparison, recorded, PAGE, "container"),
-        "Course of training",
-        "Lines are means over the seeds, bands reach from the least to the greatest seed at the same fraction of the "
-        "budget. A training loss is the mean of all steps since the point before. Losses per token compare arms of one "
-        "tokenizer only. A name in the legend singles out its arm, with Shift several.",
-    )
-    traded = [cost for cost, quantity in QUANTITIES.items() if quantity.is_traded]
-    tradeoffs = [
-        draw(
-            f"tradeoff-{at}",
-            pareto(comparison, cost, PAGE),
-            f"{heading(comparison.metric)} against {name(cost)}",
-        )
-        for at, cost in enumerate(traded)
-    ]
+    metric = heading(comparison.metric)
     words = Counter(verdict_word(arm) for arm in comparison.arms if arm.contrast or arm.diverged)
+    tradeoffs = [
+        draw(f"tradeoff-{at}", pareto(comparison, cost, PAGE), f"{metric} against {name(cost)}")
+        for at, cost in enumerate(cost for cost, quantity in QUANTITIES.items() if quantity.is_traded)
+    ]
     style, script = _style(), _source("page.js")
     context = {
         "comparison": comparison,
@@ -111,8 +88,22 @@ def page_html(comparison: Comparison) -> str:
         "states": ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in comparison.unfinished).items()),
         "summary": ", ".join(f"{n} {word}" for word, n in words.items()),
         "keys": "; ".join(f"{one.short}: {one.key}" for one in comparison.columns if one.short != one.key),
-        "effects": effects,
-        "curves": curves,
+        "effects": draw(
+            "effects",
+            effects(comparison, PAGE, "container"),
+            f"Differences to the baseline {comparison.baseline}, with intervals; also in the table.",
+            f"Squares are mean differences to {comparison.baseline}, lines {share} intervals (arrow: it goes on beyond "
+            "the chart), dots single seeds. An interval that leaves the baseline's line on one side is a difference "
+            "before the correction for the number of arms; the table has the corrected p.",
+        ),
+        "curves": draw(
+            "curves",
+            curves(comparison, recorded, PAGE, "container"),
+            "Course of training",
+            "Lines are means over the seeds, bands reach from the least to the greatest seed at the same fraction of "
+            "the budget. A training loss is the mean of all steps since the point before. Losses per token compare "
+            "arms of one tokenizer only. A name in the legend singles out its arm, with Shift several.",
+        ),
         "recorded": recorded,
         "tradeoffs": [chart for chart in tradeoffs if chart],
         "tuning": _tuning(comparison, draw),
@@ -123,12 +114,6 @@ def page_html(comparison: Comparison) -> str:
             if quantity.on_page and any(cost in arm.figures for arm in comparison.arms)
         ],
         "unmatched": sorted({cost.quantity for arm in comparison.arms for cost in arm.costs if not cost.is_matched}),
-        "samples": [
-            {"arm": at, "name": comparison.arms[at].name, "seed": seed, "prompt": prompt, "text": _cut(text)}
-            for at, rows in enumerate(recorded.arms)
-            if rows.sample is not None
-            for seed, prompt, text in [rows.sample]
-        ],
         "facts": _facts(comparison),
         "this_page": f"python -m atomiclm.compare {shlex.join(comparison.folders)} --html page.html",
         "charts": _script_json(specifications),
@@ -148,41 +133,32 @@ def _effect(comparison: Comparison, arm: Arm) -> dict[str, Any]:
 
     contrast, margin = arm.contrast, comparison.margin or 0.0
     assert contrast is not None
-    ends = (
-        (contrast.low, contrast.high)
-        if contrast.low is not None and contrast.high is not None
-        else (contrast.mean,) * 2
-    )
-    band = at(-margin)
-    return {
-        "zero": at(0), "band": band, "width": at(margin) - band,
-        "mean": at(contrast.mean), "low": at(ends[0]), "high": at(ends[1]),
-    }  # fmt: skip
+    (start, end), band = interval(contrast), at(-margin)
+    ends = {"low": at(start), "mean": at(contrast.mean), "high": at(end)}
+    return {"zero": at(0), "band": band, "width": at(margin) - band, **ends}
 
 
 def _tuning(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
     """Trials and choice of every tuned arm."""
-    lines, arms = [], []
+    tried, arms = [], []
     for position, arm in enumerate(comparison.arms):
         if (tuned := comparison.tuned.get(arm.name)) is None:
             continue
         trials = sorted((float(value), mean) for value, mean in tuned.trials.items())
         chosen = [at for at, (value, _) in enumerate(trials) if math.isclose(value, tuned.value)]
-        lines.append(Line(arm.name, ArmStyle.of(position), trials, ringed=chosen))
+        tried.append(Line(arm.name, ArmStyle.of(position), trials, ringed=chosen))
         row = {"position": position, "name": arm.name, "tuned": tuned, "best": dict(trials).get(tuned.value, math.nan)}
         arms.append({**row, "failed": sum(not math.isfinite(mean) for _, mean in trials)})
     if not arms:
         return None
     key = comparison.study.tuning.key if comparison.study.tuning is not None else "the tuned setting"
     metric = f"{heading(comparison.metric)} on the dev split"
-    finite = [mean for line in lines for _, mean in line.points if math.isfinite(mean)]
     reach = None
-    if finite and max(finite) > min(finite):
+    if finite := sorted(mean for line in tried for _, mean in line.points if math.isfinite(mean)):
         # Trials that nearly diverged would flatten the valleys that matter.
-        low, middle = min(finite), sorted(finite)[len(finite) // 2]
-        high = min(max(finite), low + 4 * max(middle - low, 1e-9))
-        reach = (low - 0.06 * (high - low), high + 0.06 * (high - low))
-    chart = line_chart(lines, key, metric, own_ticks=True, y_domain=reach, theme=PAGE, width="container")
+        low, middle = finite[0], finite[len(finite) // 2]
+        reach = charts.padded([low, min(finite[-1], low + 4 * max(middle - low, 1e-9))], 0.06)
+    chart = lines(tried, key, metric, own_ticks=True, y_domain=reach, theme=PAGE, width="container")
     caption = "Means over the tuning seeds, on text apart from the validation text; rings are what was taken."
     drawn = draw("tuning-chart", chart, f"{metric} against {key}", caption)
     return {"key": key, "metric": metric, "chart": drawn, "arms": arms}
@@ -197,25 +173,26 @@ def _evaluations(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
 
 def _protocol(saved: SavedEvaluation, key: int, draw: Draw) -> dict[str, Any]:
     positions = _positions(saved.series)
-    styles = [ArmStyle.of(position) for position in positions]
     kinds = list(dict.fromkeys(kind for series in saved.series for kind in families(series.figures)))
     # Bits per byte and loss say the same of one tokenizer, and bits per byte can be compared between two.
     kinds = [kind for kind in kinds if (other := kind.replace("loss", "bits_per_byte")) == kind or other not in kinds]
-    found = []
     place = PLACES.get(saved.protocol, "position")
+
+    def chart(key: str, points: Sequence[Any], x: str, y: str, label: str, caption: str, ticks: bool) -> Any:
+        named = zip(saved.series, positions, points, strict=True)
+        given = [Line(series.name, ArmStyle.of(position), own) for series, position, own in named]
+        return draw(key, lines(given, x, y, own_ticks=ticks, theme=PAGE, width="container"), label, caption)
+
+    found = []
     for at, kind in enumerate(kinds):
-        lines = [
-            Line(series.name, style, families(series.figures).get(kind, []))
-            for series, style in zip(saved.series, styles, strict=True)
-        ]
-        chart = line_chart(lines, place, _called(kind), own_ticks=True, theme=PAGE, width="container")
-        caption = f"{_called(kind).capitalize()}: means over the seeds."
-        found.append(draw(f"evaluation-{key}-{at}", chart, f"{_called(kind)} against {place}", caption))
-    lines = [Line(series.name, style, series.curve) for series, style in zip(saved.series, styles, strict=True)]
-    x, y = saved.curve_names
-    chart = line_chart(lines, f"{x} in the window, in tokens", _called(y), theme=PAGE, width="container")
+        called = _called(kind)
+        points = [families(series.figures).get(kind, []) for series in saved.series]
+        caption = f"{called.capitalize()}: means over the seeds."
+        found.append(chart(f"evaluation-{key}-{at}", points, place, called, f"{called} against {place}", caption, True))
+    x, y = f"{saved.curve_names[0]} in the window, in tokens", _called(saved.curve_names[1])
     caption = "Means over the seeds, by position in the window; the first position is left out."
-    found.append(draw(f"evaluation-{key}-positions", chart, f"{_called(y)} by position", caption))
+    curves = [series.curve for series in saved.series]
+    found.append(chart(f"evaluation-{key}-positions", curves, x, y, f"{y} by position", caption, False))
     return {
         "title": _called(saved.protocol),
         "protocol": saved.protocol,
@@ -227,13 +204,10 @@ def _protocol(saved: SavedEvaluation, key: int, draw: Draw) -> dict[str, Any]:
 
 def _positions(series: Sequence[Series]) -> list[int]:
     """Which style a series has: its arm's, and where an arm has several, those that no arm has."""
-    taken, free = set[int](), 1 + max(one.position for one in series)
-    found = []
+    free = itertools.count(1 + max(one.position for one in series))
+    found: list[int] = []
     for one in series:
-        position = one.position if one.position not in taken else free
-        free += position == free
-        taken.add(position)
-        found.append(position)
+        found.append(next(free) if one.position in found else one.position)
     return found
 
 
@@ -270,21 +244,12 @@ def _sort_key(value: float | None) -> str:
 
 def _last_value(arm: ArmRows, figure: str) -> str:
     """Where a curve ends, as at the end of its line."""
-    means = arm.curves[figure].mean() if figure in arm.curves else []
-    return number(next((value for value in reversed(means) if math.isfinite(value)), math.nan), 4)
-
-
-def _rounded(value: float) -> str:
-    return number(value, wording.decimals_for(value))
+    return number(last_value(arm.curves[figure].mean()) if figure in arm.curves else math.nan, 4)
 
 
 def _minus(text: str) -> str:
     """Numbers with a true minus sign."""
     return re.sub(r"-(?=\d)", MINUS, text)
-
-
-def _cut(text: str) -> str:
-    return text[:SAMPLE_CHARACTERS] + ("…" if len(text) > SAMPLE_CHARACTERS else "")
 
 
 # ----------------------------------------------------------------------------------------------------------- the page
@@ -313,8 +278,9 @@ def _template() -> jinja2.Template:
     environment.globals |= said
     environment.globals |= {
         "effect": _effect, "has_difference": has_difference, "last_value": _last_value, "minus": _minus,
-        "rounded": _rounded, "sort_key": _sort_key, "style_of": ArmStyle.of,
-        "dashes": charts.DASHES, "shapes": charts.SHAPES, "signs": wording.SIGNS, "most_columns": MOST_COLUMNS,
+        "sort_key": _sort_key, "style_of": ArmStyle.of, "dashes": charts.DASHES, "shapes": charts.SHAPES,
+        "signs": wording.SIGNS, "decimals_for": wording.decimals_for, "most_columns": MOST_COLUMNS,
+        "most_intervals": MOST_INTERVALS, "sample_characters": SAMPLE_CHARACTERS,
     }  # fmt: skip
     return environment.get_template("page.html.jinja")
 

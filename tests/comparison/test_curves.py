@@ -15,7 +15,7 @@ BITS = "validation/bits_per_byte"
 def track(steps, values, budget=None, pace=1.0):
     steps = np.asarray(steps, dtype=float)
     axes = {"step": steps, "tokens": 2048 * steps, "seconds": pace * steps, "flops": 1e9 * steps}
-    return Track(list(steps / (budget or steps[-1])), {name: list(axis) for name, axis in axes.items()}, list(values))
+    return Track(steps / (budget or steps[-1]), axes, np.asarray(values, dtype=float))
 
 
 def write(path, rows):
@@ -29,10 +29,10 @@ def row(event, step, **figures):
 
 def test_points_that_all_seeds_have_are_the_measured_ones_and_no_others():
     drawn = curve([track([10, 20, 30], [3.0, 2.5, 2.25]), track([10, 20, 30], [3.2, 2.4, 2.0])])
-    assert drawn.values == [[3.0, 2.5, 2.25], [3.2, 2.4, 2.0]]
+    assert drawn.values.tolist() == [[3.0, 2.5, 2.25], [3.2, 2.4, 2.0]]
     assert drawn.mean() == pytest.approx([3.1, 2.45, 2.125])
-    assert drawn.band() == [(3.0, 3.2), (2.4, 2.5), (2.0, 2.25)]
-    assert drawn.axes["tokens"] == [20480, 40960, 61440]
+    assert np.transpose(drawn.band()).tolist() == [[3.0, 3.2], [2.4, 2.5], [2.0, 2.25]]
+    assert drawn.axes["tokens"].tolist() == [20480, 40960, 61440]
 
 
 def test_seeds_logged_elsewhere_are_interpolated_as_numpy_does():
@@ -49,7 +49,6 @@ def test_seeds_logged_elsewhere_are_interpolated_as_numpy_does():
     assert np.asarray(drawn.values[2])[inside] == pytest.approx(expected[inside])
     means = [np.interp(grid, seed.fractions, seed.axes["seconds"]) for seed in (one, other, shifted)]
     assert drawn.axes["seconds"][-1] == pytest.approx(np.mean(means, axis=0)[-1])
-    assert drawn.seconds[1][-1] == 210
 
 
 def test_every_curve_ends_at_the_tables_figure_whatever_the_seeds_seconds():
@@ -67,23 +66,23 @@ def test_a_diverged_seed_has_a_line_but_no_part_in_mean_band_or_axes():
     ended = [track([10, 20, 30], [3, 2, 1]), track([10, 20, 30], [5, 4, 3])]
     drawn = curve(ended, [track([10, 20], [9, 90], budget=30, pace=100)])
     assert drawn.ended == 2
-    assert drawn.mean() == [4, 3, 2]
-    assert drawn.band()[1] == (2, 4)
-    assert drawn.axes["seconds"] == [10, 20, 30]
-    assert drawn.values[2][:2] == [9, 90]
+    assert drawn.mean().tolist() == [4, 3, 2]
+    assert [edge[1] for edge in drawn.band()] == [2, 4]
+    assert drawn.axes["seconds"].tolist() == [10, 20, 30]
+    assert drawn.values[2][:2].tolist() == [9, 90]
     assert math.isnan(drawn.values[2][2])
 
 
 def test_an_arm_of_diverged_seeds_only_has_lines_and_no_mean():
     drawn = curve([], [track([10, 20], [3, 9], budget=40)])
-    assert drawn.values == [[3, 9]]
+    assert drawn.values.tolist() == [[3, 9]]
     assert all(map(math.isnan, drawn.mean()))
     assert curve([]) is None
 
 
 @pytest.mark.parametrize("count", [1, 2, 89, 90, 91, 400, 100_000])
 def test_thinning_keeps_the_ends_and_the_early_steps(count):
-    positions = thinned_positions(count, 90)
+    positions = thinned_positions(count, 90).tolist()
     assert len(positions) <= 90
     assert positions == sorted(set(positions))
     assert positions[0] == 0
@@ -97,7 +96,7 @@ def test_thinning_keeps_the_ends_and_the_early_steps(count):
 def test_an_averaged_curve_keeps_the_area_and_does_not_lag():
     steps = np.arange(1, 1001)
     line = curve([track(steps, 5 - 0.003 * steps)], average=True)
-    assert line.mean() == pytest.approx(list(5 - 0.003 * np.asarray(line.axes["step"])))
+    assert line.mean() == pytest.approx(5 - 0.003 * line.axes["step"])
     noisy = np.random.default_rng(1).normal(size=1000)
     thin = curve([track(steps, noisy)], average=True).mean()
     assert np.var(thin[-20:]) < 0.25 * np.var(noisy)
@@ -111,7 +110,7 @@ def test_rows_are_sorted_into_figures_by_event_and_the_budget_is_the_runs_own(tm
     assert set(found.tracks) == {"train/loss", BITS}
     assert found.tracks["train/loss"].fractions == pytest.approx([0.1, 0.2, 0.3])
     assert found.tracks[BITS].fractions == pytest.approx([0.25])
-    assert found.tracks[BITS].axes["seconds"] == [12.5]
+    assert found.tracks[BITS].axes["seconds"].tolist() == [12.5]
     assert found.fault == ""
 
 
@@ -133,8 +132,8 @@ def test_the_last_samples_are_read(tmp_path):
 def test_rows_no_run_writes_are_passed_over(tmp_path, bad):
     rows = [row("train", 10, **{"train/loss": 3.0}), {**row("train", 20, **{"train/loss": 2.0}), **bad}]
     found = read_rows(write(tmp_path, rows), ["train/loss"])
-    assert found.tracks["train/loss"].values in ([3.0], [3.0, 2.0])
-    assert found.tracks["train/loss"].values == ([3.0, 2.0] if "progress" in bad else [3.0])
+    assert found.tracks["train/loss"].values.tolist() in ([3.0], [3.0, 2.0])
+    assert found.tracks["train/loss"].values.tolist() == ([3.0, 2.0] if "progress" in bad else [3.0])
 
 
 def test_a_record_that_is_not_there_or_damaged_is_said_not_raised(tmp_path):
