@@ -215,9 +215,15 @@ def anchor_layers(comparison: Comparison, theme: Theme, bounds: str, when: str =
     return [base.mark_rule(stroke=theme.quiet, strokeDash=[2, 3]), name]
 
 
-def within(domain: Sequence[float], log: bool = False) -> alt.Scale:
-    """An axis from end to end of `domain`, without the zero and the round numbers that Vega-Lite would add."""
-    return alt.Scale(domain=domain, type="log" if log else "linear", zero=False, nice=False)
+def within(domain: Sequence[float] | None, log: bool = False, padding: float = 0) -> alt.Scale:
+    """An axis from end to end of `domain`, without the zero and the round numbers that Vega-Lite would add.
+
+    domain: None takes all values, with `padding` pixels about them.
+    """
+    ends = alt.Undefined if domain is None else domain
+    if log:  # which has no zero, and Vega-Lite warns of one that is left out
+        return alt.Scale(domain=ends, type="log", nice=False, padding=padding)
+    return alt.Scale(domain=ends, zero=False, nice=False, padding=padding)
 
 
 def padded(values: Iterable[float], pad: float, log: bool = False) -> list[float]:

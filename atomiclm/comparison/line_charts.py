@@ -288,8 +288,7 @@ def lines(
         tickCount=6,
         labelOverlap=True,
     )
-    x_scale = alt.Scale(type="log" if log else "linear", nice=False, zero=False, padding=12)
-    x = alt.X("x:Q", title=x_title, scale=x_scale, axis=x_axis)
+    x = alt.X("x:Q", title=x_title, scale=within(None, log, padding=12), axis=x_axis)
     y = alt.Y("y:Q", title=None, scale=within(domain), axis=alt.Axis(grid=True, tickCount=5))
     is_named = len(names) <= MOST_NAMES
     arm = arm_encodings(names, [line.style for line in given], theme, None if is_named else alt.Legend(offset=18))
