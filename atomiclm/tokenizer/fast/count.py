@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from atomiclm.cli import UserError
 from atomiclm.tokenizer.constants import MAX_COUNT
-from atomiclm.tokenizer.fast.kernel import Int64s, Kernel, UInt8s, UInt64s, inline, int64, load64, uint64
+from atomiclm.tokenizer.fast.kernel import Int64s, Kernel, UInt8s, UInt64s, flat, inline, int64, load64, uint64
 from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, key_of, mix, same_bytes
 
 FIRST_WORDS = 1 << 14
@@ -218,6 +218,7 @@ class PretokenCounter:
             long_room=FIRST_LONG_BYTES,
             state=np.zeros(4, np.int64),
         )
+        self._addresses = flat(self._table)  # once, for they are many
 
     def __len__(self) -> int:
         """How many different pretokens were counted."""
@@ -247,13 +248,14 @@ class PretokenCounter:
             )
         state = self._table.state
         state[BEGIN] = done = 0
-        while (done := count(data, len(data), ends, len(ends), done, weight, self._table)) < len(ends):
+        while (done := count(data, len(data), ends, len(ends), done, weight, *self._addresses)) < len(ends):
             if len(self) == self._table.words_room:
                 self._make_room_for_words()
             else:
                 needed = int(state[LONG_USED] + ends[done] - state[BEGIN]) + LENGTH_BYTES
                 room = max(2 * self._table.long_room, needed)
                 self._table = self._table._replace(long_words=_longer(self._table.long_words, room), long_room=room)
+            self._addresses = flat(self._table)
         self.total_bytes = total
 
     def _make_room_for_words(self) -> None:

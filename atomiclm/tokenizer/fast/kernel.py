@@ -26,7 +26,7 @@ import os
 import platform
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -134,13 +134,15 @@ def _numba_type(annotation: Any) -> Any:
     return types.BaseTuple.from_types([_numba_type(kind) for kind in annotation.__annotations__.values()], annotation)
 
 
-def flat(arguments: Iterable[Any]) -> Iterator[Any]:
+def flat(arguments: Iterable[Any]) -> list[Any]:
     """Ints, bytes and addresses: those of arrays, and the fields of tuples."""
+    values: list[Any] = []
     for given in arguments:
         if isinstance(given, tuple):
-            yield from flat(given)
+            values += flat(given)
         else:
-            yield given.ctypes.data if isinstance(given, np.ndarray) else given
+            values.append(given.ctypes.data if isinstance(given, np.ndarray) else given)
+    return values
 
 
 class Kernel:

@@ -108,8 +108,8 @@ def train_compiled(
             room *= 2
         else:
             threshold = next(lower, 1)
-    learned = merges[: 2 * int(made[0])].reshape(-1, 2).tolist()
-    return with_byte_values([(left, right) for left, right in learned], order)
+    learned = merges[: 2 * int(made[0])].tolist()
+    return with_byte_values(list(zip(learned[::2], learned[1::2], strict=True)), order)
 
 
 def _lay_out(words: Words, order: bytes, num_tokens: int) -> Corpus:
