@@ -13,23 +13,19 @@ from pathlib import Path
 from typing import Any, Self
 
 from atomiclm.cli import UserError
-from atomiclm.data import PreparedCorpus
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import find_run
+from atomiclm.tracking.run_result import flatten
 from atomiclm.training import Budget, TrainState, checkpoint
+from atomiclm.training.checkpoint import Snapshot
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """The checkpoint that `trainer.branch_from` names.
-
-    Attributes:
-        path: of the checkpoint.
-        corpus_sha256: of the text that the trunk was trained on.
-        tokenizer_sha256: of its tokenizer.
-    """
+    """The checkpoint that `trainer.branch_from` names, and the text and the tokenizer that its run was trained with."""
 
     path: Path
+    content: Snapshot
     corpus_sha256: str | None
     tokenizer_sha256: str
 
@@ -41,7 +37,7 @@ class Trunk:
             UserError: there is no such checkpoint, it is damaged, or a run of this configuration cannot branch from it.
         """
         trainer = values["trainer"]
-        with _naming_the_setting():
+        with _refusals():
             folder, path = find_run(trainer["branch_from"], values["output_dir"])
             summary = folder.read_summary()
             if path is None:
@@ -54,38 +50,37 @@ class Trunk:
                 raise UserError(f"cannot branch from {path}: {'; '.join(reasons)}")
             with folder.reading(folder.tokenizer):
                 tokenizer = BasicTokenizer.load(folder.tokenizer)
-            position = checkpoint.read(path).scalars
+            content = checkpoint.read(path)
             budget = Budget(*(trainer[limit] for limit in ("max_steps", "max_tokens", "max_seconds")))
-            step, tokens_per_step = position["step"], trainer["batch_size"] * values["model"]["context_length"]
-            if budget.progress(step, position["seconds"], tokens_per_step) >= 1:
+            step, tokens_per_step = content.scalars["step"], trainer["batch_size"] * values["model"]["context_length"]
+            if budget.progress(step, content.scalars["seconds"], tokens_per_step) >= 1:
                 raise UserError(
                     f"{path} is at step {step}, and the budget ends there or before; a budget is counted from the "
                     "trunk's first step, give a larger one"
                 )
-        return cls(path, summary.get("corpus_sha256"), tokenizer.digest())
+        return cls(path, content, summary.get("corpus_sha256"), tokenizer.digest())
 
-    def refuse_other_text(self, corpus_sha256: str) -> None:
+    def check_text(self, corpus_sha256: str) -> None:
+        """Raise UserError where the trunk was trained on another text than that of this sha256."""
         if self.corpus_sha256 != corpus_sha256:
-            with _naming_the_setting():
-                raise UserError(f"cannot branch from {self.path}: the trunk was trained on another text")
+            raise UserError(f"trainer.branch_from: {self.path} was trained on another text")
 
-    def restore(self, state: TrainState, corpus: PreparedCorpus) -> None:
+    def restore(self, state: TrainState, tokenizer_sha256: str) -> None:
         """Take its weights, optimizer state, position and random state into `state`; of its metrics nothing.
 
         Raises:
             UserError: the tokenizer is another one, or the model's weights have other shapes.
         """
-        with _naming_the_setting():
-            if self.tokenizer_sha256 != corpus.tokenizer.digest():
-                reason = "the trunk's tokenizer is another one: its embeddings belong to other tokens"
-                raise UserError(f"cannot branch from {self.path}: {reason}")
-            content = checkpoint.read(self.path)
-            state.restore(content.scalars, content.model, content.optimizer)
+        with _refusals():
+            if self.tokenizer_sha256 != tokenizer_sha256:
+                raise UserError(f"the tokenizer is another one than that of {self.path}, whose embeddings it would use")
+            state.restore(self.content.scalars, self.content.model, self.content.optimizer)
         state.latest, state.validated, state.best, state.unfinished = {}, None, None, None
 
 
 @contextmanager
-def _naming_the_setting() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
+    """Name the setting in what is refused inside."""
     try:
         yield
     except (OSError, UserError) as error:
@@ -99,7 +94,7 @@ def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterato
     the average of the weights, and what of the model has no weights (dropout, a rope's theta) may differ. The class of
     the optimizer may not, since its state is taken over. That the shapes fit is for `TrainState.restore` to say.
     """
-    before, now = dict(_data_settings(trunk)), dict(_data_settings(values))
+    before, now = _data_settings(trunk), _data_settings(values)
     for path in dict.fromkeys([*before, *now]):
         old, new = before.get(path), now.get(path)
         if old != new:
@@ -109,14 +104,8 @@ def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterato
         yield f"optim was {old.rpartition('.')[2]} in the trunk: its state means nothing to {new.rpartition('.')[2]}"
 
 
-def _data_settings(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Yield what decides which tokens a step reads, each leaf with its path."""
+def _data_settings(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides which tokens a step reads, each leaf by its path."""
     trainer = {key: values["trainer"].get(key) for key in ("batch_size", "order", "separate_documents")}
-    left = [("data", values["data"]), ("trainer", trainer)]
-    while left:
-        path, node = left.pop()
-        if isinstance(node, Mapping):
-            left += [(f"{path}.{key}", value) for key, value in node.items()]
-        else:
-            yield path, node
-    yield "model.context_length", values["model"]["context_length"]
+    read = {"data": values["data"], "trainer": trainer, "model": {"context_length": values["model"]["context_length"]}}
+    return dict(flatten(read))

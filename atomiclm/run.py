@@ -2,7 +2,6 @@
 
 import math
 import os
-import shlex
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,6 @@ from atomiclm.config.run import RunConfig
 from atomiclm.config.signals import Request, deferred
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import validation_protocol
-from atomiclm.evaluation.baselines import notes
 from atomiclm.machine import default_cache_dir
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
@@ -43,7 +41,7 @@ from atomiclm.tracking import (
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.bad_steps import Recovery
 from atomiclm.training.hooks import Hook, Log, LogMetrics, Retention, Sample, SaveCheckpoints, Validate
-from atomiclm.training.runtime import best_device, memory_advice, reasons_inexact
+from atomiclm.training.runtime import memory_advice, reasons_inexact
 from atomiclm.training.speed import Peak
 from atomiclm.training.step import Diverged
 
@@ -65,7 +63,6 @@ class Run:
         self.console = console
         self.folder = RunFolder(config.folder)
         self.stop = Request()
-        self.anchors: dict[str, float] = {}
         self.summary: dict[str, Any] = {}
         self.error: BaseException | None = None
 
@@ -82,12 +79,12 @@ class Run:
             is_begun = bool(checkpoint.checkpoints_in(folder.checkpoints))
             self.trunk = Trunk.find(values) if values["trainer"]["branch_from"] and not is_begun else None
 
-            def judge_text(corpus_sha256: str) -> None:
+            def check_text(corpus_sha256: str) -> None:
                 refuse_other_text(folder, corpus_sha256)
                 if self.trunk is not None:
-                    self.trunk.refuse_other_text(corpus_sha256)
+                    self.trunk.check_text(corpus_sha256)
 
-            self.corpus = prepare_corpus(values, self.console.progress, judge_text)
+            self.corpus = prepare_corpus(values, self.console.progress, check_text)
             if (note := vocabulary_note(values, self.corpus)) is not None:
                 self.console.say(note)
             self.console.progress("building the model", 0, 0)
@@ -99,22 +96,15 @@ class Run:
             parameters, roles = self.model.named_parameters(), parameter_roles(self.model)
             optimizer = _build(values, "optim", parameters, roles, self.model.lr_multipliers)
             self.trainer: Trainer = _build(values, "trainer")
+            self.dtype = self.runtime.dtype(self.trainer.precision)
+            self.precision = str(self.dtype).removeprefix("torch.")
             order, separate_documents = self.trainer.order, self.trainer.separate_documents
             self.batches = training_batches(self.corpus, self.model.context_length, order, separate_documents)
-            self.evaluation = RunEvaluation(
-                _build(values, "evaluation"),
-                self.model,
-                self.corpus,
-                self.trainer,
-                self.runtime,
-                values["seed"],
-                self.console,
-                lambda: bool(self.stop),
-            )
+            self.evaluation = RunEvaluation(_build(values, "evaluation"), self)
             self.mirror: WeightsAndBiases = _build(values, "tracking")
             self.state = TrainState(self.model, optimizer)
             if self.trunk is not None:
-                self.trunk.restore(self.state, self.corpus)
+                self.trunk.restore(self.state, self.corpus.tokenizer.digest())
 
     # -----------------------------------------------------------------------------------------------------------------
     # Training.
@@ -140,7 +130,7 @@ class Run:
                 self.console.update(row)
 
             processes = folder.read_environments() if os.path.lexists(folder.environment) else []
-            processes.append({**self._environment(), "resumed": self._resume(record)})
+            processes.append({**self._process(), "resumed": self._resume(record)})
             write_summary(folder.environment, {"processes": processes})
             write_summary(folder.summary, {"state": "running", **facts, "cpu_seconds": spent})
             state = "done"
@@ -148,10 +138,10 @@ class Run:
                 with _memory_advice(self.config):
                     with deferred() as self.stop:
                         self._train(record, log)
-                    self.anchors = self.evaluation.anchors()
-                    if self.anchors and not read_metrics(folder.metrics, "anchors"):  # a run killed here has them
-                        named = {f"anchor/{name}": value for name, value in self.anchors.items()}
-                        log({"event": "anchors", **self.state.position(), **named})
+                    self.evaluation.compute_anchors()
+                    anchors = {f"anchor/{name}": value for name, value in self.evaluation.anchors.items()}
+                    if anchors and not read_metrics(folder.metrics, "anchors"):  # a run killed here has them
+                        log({"event": "anchors", **self.state.position(), **anchors})
             except KeyboardInterrupt as stopped:
                 state, self.error = "interrupted", stopped
             except Diverged as diverged:
@@ -160,7 +150,7 @@ class Run:
                 state, self.error = "failed", RunFailed(str(damaged))
             except Exception as failure:
                 state, self.error = "failed", failure
-            self.summary = {"state": state, **facts, **self._results()}
+            self.summary = {"state": state, **facts, **self.evaluation.figures()}
             # Of the processes that came to an end; what was trained again after a kill is not in it.
             self.summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
             if self.error is not None:
@@ -235,27 +225,15 @@ class Run:
             console.say(f"branching from {self.trunk.path} at step {state.step}")
             log({"event": "branch", **state.position(), "trunk": str(self.trunk.path)})
         cache_dir = self.config.values["cache_dir"]
-        peak = Peak(
-            Path(cache_dir) if cache_dir else default_cache_dir(),
-            runtime.matmul_rate(runtime.dtype(trainer.precision)),
-            console.say,
-        )
+        machine = Path(cache_dir) if cache_dir else default_cache_dir()
+        peak = Peak(machine, runtime.matmul_rate(self.dtype), console.say)
         flops_per_token = self.model.training_flops_per_token()
-        saver = SaveCheckpoints(
-            log,
-            console.say,
-            folder.checkpoints,
-            Retention(runtime.keep_checkpoints, runtime.keep_best),
-            runtime.checkpoint_every_seconds,
-            trainer.bad_steps.rewind_every_steps,
-            record,
-            self._conditions(),
-        )
-        settings = self.evaluation.settings
+        retention, conditions = Retention(runtime.keep_checkpoints, runtime.keep_best), self._conditions()
+        seconds, steps = runtime.checkpoint_every_seconds, trainer.bad_steps.rewind_every_steps
+        saver = SaveCheckpoints(log, console.say, folder.checkpoints, retention, seconds, steps, record, conditions)
+        settings, bytes_per_token = self.evaluation.settings, self.corpus.bytes_per_training_token
         hooks: list[Hook] = [
-            LogMetrics(
-                log, runtime.log_every_steps, self.corpus.bytes_per_training_token, flops_per_token, peak.utilization
-            ),
+            LogMetrics(log, runtime.log_every_steps, bytes_per_token, flops_per_token, peak.utilization),
             Validate(log, self.evaluation.validate, settings.times),
             Sample(log, self.evaluation.sample, settings.sample_times if settings.samples else 0),
             saver,  # last, so that a step's rows are in the record when it is saved
@@ -288,7 +266,7 @@ class Run:
         """What the summary says of a run however it ends."""
         values, matched, model, corpus = self.config.values, self.config.matched, self.model, self.corpus
         roles = model.num_parameters_by_role()
-        precision, separate_documents = self._precision(), self.trainer.separate_documents
+        separate_documents = self.trainer.separate_documents
         facts = {
             "name": values["name"],
             "run_id": self.folder.run_id,
@@ -303,7 +281,7 @@ class Run:
             "corpus_sha256": corpus.manifest["corpus_sha256"],
             "validation_sha256": corpus.manifest["validation_sha256"],
             "validation_bytes": corpus.validation.num_bytes,
-            "protocol": validation_protocol(corpus, model.context_length, separate_documents, precision).facts(),
+            "protocol": validation_protocol(corpus, model.context_length, separate_documents, self.precision).facts(),
             "train_bytes": corpus.train.num_bytes,
             "train_tokens": corpus.train.num_tokens,
             **self.batches.facts(),
@@ -312,39 +290,22 @@ class Run:
             facts["match"] = {"quantity": matched.match.quantity, **matched.residuals}
         return facts
 
-    def _results(self) -> dict[str, Any]:
-        """The figures of the run as it stands."""
-        state = self.state
-        figures: dict[str, Any] = {**state.position(), **state.latest}
-        if "train/tokens_per_second" in state.latest and state.seconds:
-            figures["tokens_per_second"] = round(state.tokens / state.seconds, 1)
-        if self.evaluation.decode_tokens_per_second is not None:
-            figures["decode_tokens_per_second"] = self.evaluation.decode_tokens_per_second
-        if state.best is not None:
-            figures["best"] = {"step": state.best[0], "bits_per_byte": state.best[1]}
-        if state.bad_steps:
-            figures["bad_steps"] = state.bad_steps
-        return {**figures, "anchors": self.anchors}
-
-    def _precision(self) -> str:
-        return str(self.runtime.dtype(self.trainer.precision)).removeprefix("torch.")
-
-    def _environment(self) -> dict[str, Any]:
+    def _process(self) -> dict[str, Any]:
         """Where and by what code the run is trained, and what decides the order of floating-point sums."""
-        device = self.runtime.device
+        runtime, is_cuda = self.runtime, self.runtime.device.type == "cuda"
         return {
             **environment(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-            "precision": self._precision(),
+            "device": runtime.device_name() if is_cuda else runtime.device.type,
+            "precision": self.precision,
             "torch_threads": torch.get_num_threads(),
-            "compiled": self.runtime.compile,
+            "compiled": runtime.compile,
         }
 
     def _conditions(self) -> dict[str, Any]:
         """What exact resuming depends on, for the manifest of every checkpoint."""
         values = self.config.values
         return {
-            **self.runtime.conditions(self.runtime.dtype(self.trainer.precision)),
+            **self.runtime.conditions(self.dtype),
             "corpus_sha256": self.corpus.manifest["corpus_sha256"],
             "tokenizer_sha256": self.corpus.tokenizer.digest(),
             "code_sha256": code_of(),
@@ -379,30 +340,9 @@ class Run:
                 raise RunFailed(str(error)) from error
             self.console.say(str(error))
             return math.nan
-        for line in self._report(alone):
+        for line in self.evaluation.report() if alone else self.evaluation.scores():
             self.console.say(line)
         return float(self.summary.get("validation/bits_per_byte", math.nan))
-
-    def _report(self, alone: bool) -> Iterator[str]:
-        """Yield the final figures; of a run alone also the anchors, where it is, and what to type next."""
-        summary, path = self.summary, self.folder.path
-        if "validation/loss" in summary:
-            yield (
-                f"validation  {summary['validation/bits_per_byte']:.4f} bits per byte, "
-                f"{summary['validation/loss']:.4f} nats per token, over {self.corpus.validation.num_bytes:,} bytes"
-            )
-            if "validation/accuracy" in summary:
-                yield f"            {summary['validation/accuracy']:.1%} of the answers right"
-        if not alone:
-            return
-        if self.anchors:
-            values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
-            yield f"anchors     {values}  (bits per byte on the same bytes)"
-            if self.evaluation.settings.anchors:
-                yield from (f"            {note}" for note in notes(self.corpus.train.num_bytes))
-        yield f"run         {path}"
-        yield f'next        python -m atomiclm.generate {shlex.quote(str(path))} --prompt "..."'
-        yield f"            python -m atomiclm.compare {shlex.quote(str(path.parent))}"
 
 
 def _build(values: Mapping[str, Any], group: str, *arguments: Any) -> Any:
@@ -420,14 +360,7 @@ def _memory_advice(config: RunConfig) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        trainer, runtime = config.values["trainer"], config.values["runtime"]
-        message = memory_advice(
-            error.__cause__ or error,  # the cause, of what `build` raises
-            batch_size=trainer["batch_size"],
-            micro_batch_size=runtime["micro_batch_size"],
-            checkpoint_activations=runtime["checkpoint_activations"],
-            device=best_device() if runtime["device"] == "auto" else runtime["device"],
-        )
+        message = memory_advice(error.__cause__ or error, config.values)  # the cause, of what `build` raises
         if message is None:
             raise
         traceback.clear_frames(error.__traceback__)  # they hold on to the tensors of the step

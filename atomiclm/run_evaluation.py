@@ -1,111 +1,137 @@
-"""What a run looks at while it trains: its validation figures, samples of its text, and the baselines of its corpus."""
+"""What a run looks at while it trains, its validation, samples and the baselines of its corpus, and what it reports."""
 
+import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from atomiclm.data import PreparedCorpus
 from atomiclm.evaluation import Evaluation, validation_row
-from atomiclm.evaluation.baselines import NGRAM_TRAIN_BYTES, baselines
+from atomiclm.evaluation.baselines import NGRAM_TRAIN_BYTES, baselines, notes
 from atomiclm.generation import Sampler, generate
-from atomiclm.model import Decoder
 from atomiclm.tokenizer import END_OF_TEXT
-from atomiclm.tracking import Console, read_summary, write_summary
-from atomiclm.training import Runtime, Trainer
+from atomiclm.tracking import read_summary, write_summary
 from atomiclm.training.step import Interrupted
 
+if TYPE_CHECKING:
+    from atomiclm.run import Run
 
-@dataclass(eq=False)
+
 class RunEvaluation:
-    """Evaluates the model of a run.
+    """Evaluates the model of a run, in whatever state its training is, and reports what came of it.
 
-    Args:
-        settings: on what.
-        model: in whatever state its training is.
-        corpus: whose validation split it is scored on.
-        trainer, runtime: precision, device and compilation are those of the training.
-        seed: of the samples.
-        console: shown that it goes on.
-        stop_requested: where true, validation and sampling are given up with `Interrupted`, for the hook to be called
-            again when the run goes on.
+    When a stop of the run is requested, validation and sampling are given up with `Interrupted`, for the hook to be
+    called again when the run goes on.
     """
 
-    settings: Evaluation
-    model: Decoder
-    corpus: PreparedCorpus
-    trainer: Trainer
-    runtime: Runtime
-    seed: int
-    console: Console
-    stop_requested: Callable[[], bool]
-    decode_tokens_per_second: float | None = None
-
-    def __post_init__(self) -> None:
-        self._model_forward = self.trainer.forward(self.model, self.runtime)
+    def __init__(self, settings: Evaluation, run: "Run") -> None:
+        self.settings = settings
+        self.run = run
+        self.anchors: dict[str, float] = {}
+        self.decode_tokens_per_second: float | None = None
 
     def validate(self) -> dict[str, Any]:
         """Return the figures of the whole validation split, as `validation_row` names them."""
-        return validation_row(
-            self.model,
-            self._forward,
-            self.corpus,
-            self.settings.batch_size,
-            self.runtime.device,
-            self.trainer.separate_documents,
-        )
+        run = self.run
+        separate_documents = run.trainer.separate_documents
+        batch_size, device = self.settings.batch_size, run.runtime.device
+        return validation_row(run.model, self._forward, run.corpus, batch_size, device, separate_documents)
+
+    @cached_property
+    def _model_forward(self) -> Callable[..., Tensor]:
+        return self.run.trainer.forward(self.run.model, self.run.runtime)
 
     def _forward(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
         self._go_on()
-        self.console.still("validating")
+        self.run.console.still("validating")
         return self._model_forward(tokens, documents=documents)
 
     def _go_on(self, *_: int) -> None:
-        if self.stop_requested():
+        if self.run.stop:
             raise Interrupted
 
     def sample(self) -> list[dict[str, str]]:
         """Return samples that go on from the prompt, and note how fast they were drawn."""
-        tokenizer, settings = self.corpus.tokenizer, self.settings
+        tokenizer, settings = self.run.corpus.tokenizer, self.settings
         end_of_text = tokenizer.special_tokens[END_OF_TEXT]
         prompt = tokenizer.encode(settings.sample_prompt) or [end_of_text]
         begun = time.perf_counter()
         drawn = generate(
-            self.model,
+            self.run.model,
             [prompt] * settings.samples,
             settings.sample_tokens,
             Sampler(settings.sample_temperature),
-            seed=self.seed,
+            seed=self.run.config.values["seed"],
             stop_tokens=frozenset([end_of_text]),
             on_token=self._go_on,
-            never=tokenizer.unused_ids(self.model.vocab_size),
+            never=tokenizer.unused_ids(self.run.model.vocab_size),
         )
         # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
         self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)
         texts = [tokenizer.decode([token for token in ids if token != end_of_text]) for ids in drawn]
         return [{"prompt": settings.sample_prompt, "text": text} for text in texts]
 
-    def anchors(self) -> dict[str, float]:
-        """Return bits per byte of simpler models on this validation split, by name.
+    def compute_anchors(self) -> None:
+        """Set `anchors`: bits per byte of simpler models on this validation split, by name.
 
         Entropies of a synthetic source are known; n-grams and compressors are computed, if the settings say so, once a
         corpus, and saved beside its shards.
         """
-        known = dict(self.corpus.anchors)
+        corpus, console = self.run.corpus, self.run.console
+        self.anchors = dict(corpus.anchors)
         if not self.settings.anchors:
-            return known
-        cached = self.corpus.folder / "anchors.json"
+            return
+        cached = corpus.folder / "anchors.json"
         if cached.is_file():
             with suppress(ValueError):  # damaged: computed again
-                return known | read_summary(cached)
-        self.console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
+                self.anchors |= read_summary(cached)
+                return
+        console.say("computing the anchors: n-grams and compressors on the same validation bytes (once a corpus)")
         found = baselines(
-            self.corpus.raw_bytes("train", NGRAM_TRAIN_BYTES),
-            self.corpus.raw_bytes("validation"),
-            lambda name: self.console.still(f"computing the anchors: {name}"),
+            corpus.raw_bytes("train", NGRAM_TRAIN_BYTES),
+            corpus.raw_bytes("validation"),
+            lambda name: console.still(f"computing the anchors: {name}"),
         )
         write_summary(cached, found)
-        return known | found
+        self.anchors |= found
+
+    def figures(self) -> dict[str, Any]:
+        """The figures of the run as it stands, for its summary."""
+        state = self.run.state
+        figures: dict[str, Any] = {**state.position(), **state.latest}
+        if "train/tokens_per_second" in state.latest and state.seconds:
+            figures["tokens_per_second"] = round(state.tokens / state.seconds, 1)
+        if self.decode_tokens_per_second is not None:
+            figures["decode_tokens_per_second"] = self.decode_tokens_per_second
+        if state.best is not None:
+            figures["best"] = {"step": state.best[0], "bits_per_byte": state.best[1]}
+        if state.bad_steps:
+            figures["bad_steps"] = state.bad_steps
+        return {**figures, "anchors": self.anchors}
+
+    def scores(self) -> Iterator[str]:
+        """Yield lines with the final figures of the validation."""
+        latest, num_bytes = self.run.state.latest, self.run.corpus.validation.num_bytes
+        if "validation/loss" in latest:
+            yield (
+                f"validation  {latest['validation/bits_per_byte']:.4f} bits per byte, "
+                f"{latest['validation/loss']:.4f} nats per token, over {num_bytes:,} bytes"
+            )
+        if "validation/accuracy" in latest:
+            yield f"            {latest['validation/accuracy']:.1%} of the answers right"
+
+    def report(self) -> Iterator[str]:
+        """Yield the lines at the end of a single run: its scores, the anchors, where it is and what to type next."""
+        yield from self.scores()
+        path = self.run.folder.path
+        if self.anchors:
+            values = "  ".join(f"{name} {value:.3f}" for name, value in self.anchors.items())
+            yield f"anchors     {values}  (bits per byte on the same bytes)"
+            if self.settings.anchors:
+                yield from (f"            {note}" for note in notes(self.run.corpus.train.num_bytes))
+        yield f"run         {path}"
+        yield f'next        python -m atomiclm.generate {shlex.quote(str(path))} --prompt "..."'
+        yield f"            python -m atomiclm.compare {shlex.quote(str(path.parent))}"

@@ -273,15 +273,13 @@ _MEMORY_SIGNS = (
 """In the messages of RuntimeErrors that are about memory and have no class of their own."""
 
 
-def memory_advice(
-    error: BaseException,
-    *,
-    batch_size: int,
-    micro_batch_size: int | None,
-    checkpoint_activations: bool,
-    device: str,
-) -> str | None:
-    """Return what to change after `error`, in place of an allocator's traceback; None where memory did not run out."""
+def memory_advice(error: BaseException, config: Mapping[str, Any]) -> str | None:
+    """Return what to change after `error`, in place of an allocator's traceback; None where memory did not run out.
+
+    Args:
+        error: what ended the run.
+        config: its configuration, with `trainer` and `runtime`.
+    """
     is_about_memory = (
         isinstance(error, torch.OutOfMemoryError | MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -289,14 +287,17 @@ def memory_advice(
     )
     if not is_about_memory:
         return None
-    size = micro_batch_size or batch_size
+    trainer, runtime = config["trainer"], config["runtime"]
+    device = best_device() if runtime["device"] == "auto" else runtime["device"]
+    batch_size = trainer["batch_size"]
+    size = runtime["micro_batch_size"] or batch_size
     pieces = "at once" if size == batch_size else f"in pieces of {size}"
     reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])  # allocators go on for a page
     lines = [f"out of memory on {device}, where batches of {batch_size} sequences are computed {pieces}: {reason}"]
     if smaller := [str(divisor) for divisor in range(size // 2, 0, -1) if batch_size % divisor == 0][:4]:
         others = f", or {', '.join(smaller[1:])}" if smaller[1:] else ""
         lines.append(f"  runtime.micro_batch_size={smaller[0]}{others}: the same batch in smaller pieces")
-    if not checkpoint_activations:
+    if not runtime["checkpoint_activations"]:
         lines.append("  runtime.checkpoint_activations=true: blocks are computed once more in the backward pass")
     lines.append("  evaluation.batch_size: smaller, if it was an evaluation that ran out")
     lines.append(

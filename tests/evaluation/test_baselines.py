@@ -152,13 +152,16 @@ def test_saved_anchors_that_are_damaged_are_computed_anew(tmp_path):
     text = b"the cat sat on the mat, and the cat sat still. " * 50
     corpus = SimpleNamespace(folder=tmp_path, anchors={}, raw_bytes=lambda part, limit=None: text)
     said = []
-    settings = SimpleNamespace(anchors=True)
-    evaluation = SimpleNamespace(
-        settings=settings, corpus=corpus, console=SimpleNamespace(say=said.append, still=lambda doing: None)
-    )
-    found = RunEvaluation.anchors(evaluation)
-    assert RunEvaluation.anchors(evaluation) == found
+    console = SimpleNamespace(say=said.append, still=lambda doing: None)
+    evaluation = RunEvaluation(SimpleNamespace(anchors=True), SimpleNamespace(corpus=corpus, console=console))
+
+    def anchors():
+        evaluation.compute_anchors()
+        return evaluation.anchors
+
+    found = anchors()
+    assert anchors() == found
     assert len(said) == 1
     (tmp_path / "anchors.json").write_text('{"bigram": ')
-    assert RunEvaluation.anchors(evaluation) == found
+    assert anchors() == found
     assert len(said) == 2

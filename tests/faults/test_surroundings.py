@@ -86,8 +86,8 @@ def test_memory_that_runs_out_is_told_with_what_to_change_and_the_change_helps(t
 
 
 def said_of(error, **settings):
-    usual = {"batch_size": 12, "micro_batch_size": None, "checkpoint_activations": False, "device": "cuda:0"}
-    return memory_advice(error, **{**usual, **settings})
+    runtime = {"micro_batch_size": None, "checkpoint_activations": False, "device": "cuda:0"} | settings
+    return memory_advice(error, {"trainer": {"batch_size": 12}, "runtime": runtime})
 
 
 @pytest.mark.parametrize(
