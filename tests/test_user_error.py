@@ -1,9 +1,11 @@
 """A mistake of the user's is one line and status 2; a fault of the program keeps its traceback, whatever it raises."""
 
+import ast
 import importlib
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import cli
 import pytest
@@ -90,3 +92,12 @@ def test_only_what_constructors_refuse_becomes_the_users():
     kind = type("Own", (UserError,), {})
     with pytest.raises(kind), from_user():
         raise kind("stays what it is")
+
+
+def test_messages_are_in_plain_words():
+    """Texts that are no docstrings: nobody says anew."""
+    for file in (Path(cli.__file__).parents[1] / "atomiclm").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        assert not [text.value for text in texts if id(text) not in docstrings and " anew" in text.value], file

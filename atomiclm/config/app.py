@@ -52,15 +52,16 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
         return
     if works:
         _refuse_several_processes()
-        sys.stdout = Lasting(sys.stdout)
     try:
         with stoppable():
             typed = read_command_line(sys.argv[1:])
             with composing(typed.overrides):
                 if typed.asks:
                     _answer(typed, task)
+                    sys.stdout.flush()  # here, where it may be that nobody reads it
                     return
                 if works:
+                    sys.stdout = Lasting(sys.stdout)
                     print("checking the configuration", flush=True)
                 with initialized(typed.config_dir) as loader:
                     if typed.multirun:

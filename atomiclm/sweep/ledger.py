@@ -143,6 +143,6 @@ def read_ledger(folder: Path) -> StudyLedger | None:
         return None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
-            f"{file} cannot be read ({error}); remove it, and the next sweep writes it anew, without what it noted: "
+            f"{file} cannot be read ({error}); remove it, and the next sweep writes a new one, without what it noted: "
             "when the prediction was first seen, and the looks"
         ) from error

@@ -150,7 +150,7 @@ class Sweep:
         if others := of_other_code([RunFolder(one.run.folder) for one in finished]):
             named = ", ".join(folder.run_id for folder in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
             rule = f"note: {len(others)} finished runs were made by other code of atomiclm than this ({named})"
-            show([f"{rule}; remove their folders to train them anew"])
+            show([f"{rule}; remove their folders to train them again"])
         left = [one for one in planned if one not in finished]
         cells = [one.cell for one in planned]
         self._show_board(cells)

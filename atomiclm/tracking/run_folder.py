@@ -79,7 +79,7 @@ class RunFolder:
         with self.reading(self.metrics):
             rows = read_metrics(self.metrics)
         if not rows and self.read_summary().get("state") == "done":
-            raise UserError(f"{self.metrics} is empty; {self.train_anew()}")
+            raise UserError(f"{self.metrics} is empty; {self.train_again()}")
         return rows
 
     @contextmanager
@@ -114,7 +114,7 @@ class RunFolder:
         is_plain = all(word.isprintable() for word in words)
         return shlex.join(["python", "-m", "atomiclm.train", *words]) if is_plain else ""
 
-    def train_anew(self) -> str:
+    def train_again(self) -> str:
         """What to do about a part of the run that only training makes."""
         folder, command = shlex.quote(str(self.path)), self.command()
         return "bring it back, or train the run from the start: " + (
@@ -125,7 +125,7 @@ class RunFolder:
         if isinstance(error, DamagedRow):
             return f"take the line out with: sed -i {error.number}d {shlex.quote(str(file))}"
         if file == self.metrics:
-            return self.train_anew()
+            return self.train_again()
         remove = [] if isinstance(error, FileNotFoundError) else [f"rm -r {shlex.quote(str(file))}"]
         if command := self.command():
             return f"to write it again, type: {' && '.join([*remove, command])}"

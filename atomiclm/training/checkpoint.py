@@ -278,7 +278,7 @@ def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
     if run.read_summary().get("state") in ("done", "diverged") or any(
         row.get("event") == "checkpoint" for row in run.read_rows()
     ):
-        raise UserError(f"the checkpoints of {run.path} are gone from {folder}; {run.train_anew()}")
+        raise UserError(f"the checkpoints of {run.path} are gone from {folder}; {run.train_again()}")
     raise UserError(
         f"{folder} has no checkpoint yet; the first comes after runtime.checkpoint_every_seconds, or at the end: wait "
         f"for it, or type: {run.command() or 'the command that started the run'}"

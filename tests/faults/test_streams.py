@@ -98,15 +98,27 @@ def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):
     assert (done.returncode, done.stdout, done.stderr) == (0, "x", "")
 
 
-@pytest.mark.slow
-def test_training_goes_on_when_nobody_listens(tmp_path):
-    words = command("train", *TINY, "data=text", f"data.path={corpus(tmp_path)}", "trainer.max_steps=2")
+def unread(tmp_path, *arguments):
+    """The command as it ends when nobody reads what it prints."""
+    words = command("train", *arguments)
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
         words, cwd=tmp_path, env=environment(tmp_path), stdout=writing, stderr=subprocess.PIPE, text=True, check=False
     )
     os.close(writing)
+    return done
+
+
+@pytest.mark.parametrize("asked", ["--help", "--cfg=job"])
+def test_an_answer_that_nobody_reads_ends_in_silence(tmp_path, asked):
+    done = unread(tmp_path, asked)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_training_goes_on_when_nobody_listens(tmp_path):
+    done = unread(tmp_path, *TINY, "data=text", f"data.path={corpus(tmp_path)}", "trainer.max_steps=2")
     assert (done.returncode, done.stderr) == (0, "nothing more is printed (Broken pipe); the command goes on\n")
     assert (only_run(tmp_path) / "checkpoints" / "step_00000002").is_dir()
 

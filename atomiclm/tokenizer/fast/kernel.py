@@ -188,7 +188,7 @@ class Kernel:
         try:
             return numba.cfunc(self._signature, error_model="numpy", cache=True)(self.function)
         except Exception as error:  # a damaged file can raise anything, a full disk an OSError
-            _log.warning("%s: the kernel %s is compiled anew, since its cache failed (%s)", folder, self.name, error)
+            _log.warning("%s: the kernel %s is compiled again, since its cache failed (%s)", folder, self.name, error)
             with contextlib.suppress(OSError):
                 for path in folder.glob(f"*/{self.name}-*"):
                     path.unlink(missing_ok=True)
@@ -219,7 +219,7 @@ def cache_folder() -> Path | None:
             raise PermissionError(f"{folder} belongs to another user, or others may write to it")
     except OSError as error:
         _log.warning(
-            "compiled kernels cannot be saved (%s), so every process compiles them anew; "
+            "compiled kernels cannot be saved (%s), so every process compiles them again; "
             "set ATOMICLM_CACHE to a folder you may write to",
             error,
         )
