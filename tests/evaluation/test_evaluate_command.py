@@ -190,7 +190,7 @@ MISUSE = [
     (["--protocol", "induction", "--distances", "8"], "distances: [8] must each be at least string_tokens=32"),
     (["--protocol", "recall"], "no source of this run knows its answers"),
     (["--source", "books"], "source: there is no source 'books'; the corpus is not a mixture"),
-    (["--device", "mps"], "device: mps is not available"),
+    (["--device", "mps"], "device=mps is not available"),
 ]
 
 

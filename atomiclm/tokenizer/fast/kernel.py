@@ -48,12 +48,17 @@ _config: Any = numba.config
 
 if TYPE_CHECKING:  # what a reader, and a type checker, may think of the words below
 
-    class _Address:
-        def __getitem__(self, index: int) -> int: ...
-        def __setitem__(self, index: int, value: int) -> None: ...
-
-    UInt8s = UInt32s = UInt64s = Int32s = Int64s = _Address
-    uint8 = int32 = uint32 = int64 = uint64 = int
+    # NumPy arrays for a driver, addresses for a kernel. One by one: mypy takes a chain of assignments for variables.
+    UInt8s = Any
+    UInt32s = Any
+    UInt64s = Any
+    Int32s = Any
+    Int64s = Any
+    uint8 = int
+    int32 = int
+    uint32 = int
+    int64 = int
+    uint64 = int
 
     def load64(data: UInt8s, index: int64) -> uint64:
         """The eight bytes from `index` on as one uint64, the first byte lowest; any alignment."""
