@@ -47,7 +47,6 @@ _lock = threading.Lock()
 _config: Any = numba.config
 
 if TYPE_CHECKING:  # what a reader, and a type checker, may think of the words below
-
     # NumPy arrays for a driver, addresses for a kernel. One by one: mypy takes a chain of assignments for variables.
     UInt8s = Any
     UInt32s = Any
