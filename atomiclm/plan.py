@@ -15,8 +15,9 @@ from omegaconf import DictConfig
 
 from atomiclm.cli import UserError
 from atomiclm.config.app import run_app, while_read
-from atomiclm.config.compose import compose, job_overrides, override_key, override_value, value_of
+from atomiclm.config.compose import compose, override_key, override_value, value_of
 from atomiclm.config.expand_overrides import expand_overrides, study_of
+from atomiclm.config.plugins import job_overrides
 from atomiclm.config.rules import cautions
 from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
 from atomiclm.machine import default_cache_dir
@@ -72,7 +73,7 @@ def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str
 
 
 def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> None:
-    from atomiclm.config.cost import cost_of
+    from atomiclm.config.match import cost_of
 
     values: dict[str, Any] = runs[0].values
     costs = [cost_of(run.values) for run in runs]

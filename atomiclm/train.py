@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from atomiclm.cli import UserError
 from atomiclm.config.app import run_app
-from atomiclm.config.compose import in_sweep
 from atomiclm.config.errors import TRY_AGAIN
+from atomiclm.config.plugins import in_sweep
 from atomiclm.machine import wait_briefly
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ def train(config: DictConfig) -> float:
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
     # Only now, and torch with them: --help, --cfg and what does not compose are answered without.
+    from atomiclm.config.plugins import beside_others
     from atomiclm.config.rules import cautions
     from atomiclm.config.run import read_config
-    from atomiclm.config.sweeper import beside_others
     from atomiclm.sweep.run_status import ended, refuse_other_texts
     from atomiclm.tracking import Console, RunFolder
 

@@ -11,7 +11,7 @@ from atomiclm.cli import UserError
 from atomiclm.comparison.results import Column, Unfinished
 from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.wording import format_value
-from atomiclm.config.identity import NOT_IDENTITY
+from atomiclm.config import IDENTITY
 from atomiclm.sweep.ledger import Cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
 from atomiclm.tracking.run_result import RunResult
@@ -213,7 +213,7 @@ def differing_columns(arms: Sequence[Sequence[Mapping[str, Any]]]) -> list[Colum
     keys = dict.fromkeys(key for configs in known for config in configs for key in config)
     differing = []
     for key in keys:
-        if key.split(".")[0] in (*NOT_IDENTITY, "seed") or key.endswith("._partial_"):
+        if key == "seed" or key.split(".")[0] not in IDENTITY or key.endswith("._partial_"):
             continue
         values = [{repr(config.get(key)) for config in configs} for configs in known]
         if all(len(own) == 1 for own in values) and len(set.union(*values)) > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.config.cost import CACHE_DTYPE
+from atomiclm.config import CACHE_DTYPE
 from atomiclm.sweep.ledger import LEDGER_FILE, StudyLedger, read_ledger
 from atomiclm.tracking.run_folder import RunFolder, near, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run

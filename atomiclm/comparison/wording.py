@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomiclm.comparison.results import Arm, Comparison, Contrast, Spread
-from atomiclm.config.cost import CACHE_DTYPE
+from atomiclm.config import CACHE_DTYPE
 from atomiclm.tracking.console import short_number
 
 MINUS = "\N{MINUS SIGN}"

@@ -3,19 +3,25 @@
 A run is composed with Hydra's compose API (https://hydra.cc/docs/advanced/compose_api), once; a sweep is handed to the
 sweeper that is configured, with the launcher that is configured; `hydra.main` answers --help, --cfg and their like. A
 user's mistake is one message with the rule and the nearest valid name, exit status 2; a failure of the program keeps
-its traceback, exit status 1.
+its traceback, exit status 1. By default a signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) ends the command where it stands,
+with an exit status that says whether to start it again; inside `deferred`, around training, the first one is noted.
 """
 
 import contextlib
 import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import FrameType
 from typing import Any, cast
 
 import hydra
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
@@ -23,16 +29,12 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from atomiclm.cli import VERSION, Lasting, UserError, discard, format_error, mend_streams
-from atomiclm.config.allowed import TRUST, is_trusted
-from atomiclm.config.command_line import CommandLine, read_command_line
-from atomiclm.config.compose import compose_all, initialized, job_overrides, override_key, value_of, without_null
-from atomiclm.config.errors import ConfigError, Fault, RunFailed, Stopped
+from atomiclm.config.build import TARGET, TRUST, is_trusted
+from atomiclm.config.command_line import CommandLine, composing, read_command_line
+from atomiclm.config.compose import compose_all, initialized, override_key, value_of, without_null
+from atomiclm.config.errors import ConfigError, Fault, RunFailed, Stopped, walk
 from atomiclm.config.expand_overrides import expand_overrides, expand_sweep
-from atomiclm.config.explain import composing
-from atomiclm.config.paths import CONF
-from atomiclm.config.signals import ignore, stoppable
-
-USER_MISTAKE, FAILURE = 2, 1
+from atomiclm.config.plugins import CONF, StudySweeper, job_overrides
 
 SWEEPER = "hydra_plugins.atomiclm.StudySweeper"
 """What conf/hydra/sweeper/study.yaml names: `StudySweeper`."""
@@ -50,13 +52,14 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
     if "--version" in sys.argv[1:]:  # Hydra would print its own
         print(VERSION)
         return
-    if works:
-        _refuse_several_processes()
     try:
+        if works and (size := os.environ.get("WORLD_SIZE") or "1") != "1":
+            rule = f"WORLD_SIZE={size}: a run is trained by one process, several are not supported yet"
+            raise UserError(f"{rule}; start the command without torchrun, or unset WORLD_SIZE")
         with stoppable():
             typed = read_command_line(sys.argv[1:])
             with composing(typed.overrides):
-                if typed.asks:
+                if typed.questions:
                     _answer(typed, task)
                     sys.stdout.flush()  # here, where it may be that nobody reads it
                     return
@@ -69,13 +72,13 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
                     else:
                         _run(typed.overrides, task, works)
     except UserError as error:
-        _exit(str(error), USER_MISTAKE)
+        _exit(str(error), 2)
     except BrokenPipeError:
         discard(sys.stdout)
     except RunFailed as error:
-        _exit(str(error), FAILURE)
+        _exit(str(error), 1)
     except OSError as error:
-        _exit(f"{format_error(error)}; once that is mended, the same command goes on", FAILURE)
+        _exit(f"{format_error(error)}; once that is mended, the same command goes on", 1)
     except Stopped as stop:
         _exit(str(stop), stop.status)
     except KeyboardInterrupt:
@@ -88,9 +91,9 @@ def _answer(typed: CommandLine, task: Task) -> None:
     """Have Hydra print what was asked for."""
     overrides = typed.overrides
     with initialized(typed.config_dir):
-        if not {"--help", "--hydra-help", "--shell-completion"} & set(typed.flags):
+        if not {"--help", "--hydra-help", "--shell-completion"} & set(typed.questions):
             overrides = without_null(expand_overrides(overrides))
-    sys.argv[1:] = [*typed.flags, *overrides]
+    sys.argv[1:] = [*typed.questions, *overrides]
     os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print what it raises itself, and exit
     hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
 
@@ -109,8 +112,6 @@ def _run(overrides: list[str], task: Task, works: bool) -> None:
 
 
 def _sweep(overrides: list[str], task: Task, loader: ConfigLoader, trains: bool, works: bool) -> None:
-    from atomiclm.config.sweeper import StudySweeper
-
     def run_cell(config: DictConfig) -> Any:
         if works:
             given = job_overrides()
@@ -137,47 +138,20 @@ def compose_hydra(overrides: list[str], mode: RunMode) -> DictConfig:
     """Compose the command's configuration with its node `hydra`, which HydraConfig is set to, and check that node.
 
     Raises:
-        ConfigError: callbacks, which are not called; a class that is none of an installed plugin's options.
+        ConfigError: callbacks, which are not called; a class that is no plugin's.
     """
     config = compose_all(overrides, mode)
     if config.hydra.callbacks:
         raise ConfigError([Fault("hydra.callbacks", "Hydra's callbacks are not called by atomiclm; leave them out")])
     plugins = {part: OmegaConf.to_container(config.hydra[part], resolve=False) for part in ("launcher", "sweeper")}
-    installed = {SWEEPER, *(target for _, target in _targets("", _installed("hydra")))}
-    for path, target in _targets("hydra", plugins if mode is RunMode.MULTIRUN else {}):
-        if target not in installed and not is_trusted(target):
+    for path, value in walk(plugins if mode is RunMode.MULTIRUN else {}, "hydra"):
+        target = str(value)
+        of_plugins = ("hydra_plugins.", "hydra._internal.core_plugins.", "optuna.samplers.")
+        if path.endswith(f".{TARGET}") and not target.startswith(of_plugins) and not is_trusted(target):
             rule = f"'{target}' is of no installed launcher or sweeper, and Hydra would run it"
             raise ConfigError([Fault(path, f"{rule}; if you trust it, set {TRUST}={target.partition('.')[0]}")])
     HydraConfig.instance().set_config(config)
     return config
-
-
-def _installed(group: str) -> list[Any]:
-    """The options that Hydra's installed plugins come with, below a group."""
-    store, nodes = ConfigStore.instance(), []
-    for name in store.list(group):
-        if name.endswith(".yaml"):
-            nodes.append(OmegaConf.to_container(store.load(f"{group}/{name}").node, resolve=False))
-        else:
-            nodes += _installed(f"{group}/{name}")
-    return nodes
-
-
-def _targets(path: str, node: Any) -> Iterator[tuple[str, str]]:
-    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in children:
-        if key == "_target_":
-            yield f"{path}._target_", str(value)
-        else:
-            yield from _targets(f"{path}.{key}", value)
-
-
-def _refuse_several_processes() -> None:
-    """End the command if torchrun or another launcher started it as one of several: each would train the same run."""
-    size = os.environ.get("WORLD_SIZE") or "1"
-    if size != "1":
-        rule = f"WORLD_SIZE={size}: a run is trained by one process, several are not supported yet"
-        _exit(f"{rule}; start the command without torchrun, or unset WORLD_SIZE", USER_MISTAKE)
 
 
 @contextmanager
@@ -195,3 +169,88 @@ def _exit(message: str, status: int) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
         print(message, file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Signals. SIGUSR1 is what Slurm sends before it takes a machine away (`--signal=B:USR1@60`).
+
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+
+
+@dataclass
+class Request:
+    """What has been asked for: the signal's number, and when (`time.monotonic`); None until then."""
+
+    signal: int | None = None
+    at: float | None = None
+    repeated: bool = False
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+_deferring: list[Request] = []
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """While open, each of the signals ends the command with `Stopped`, raised in the main thread where it stands."""
+    try:
+        # One that is ignored stays so: `nohup`, or a script's `&`, has asked for that.
+        heeded = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        previous = {each: signal.signal(each, _act) for each in heeded}
+    except ValueError:  # not the main thread: some launchers run cells in others, where signals cannot be taken
+        yield
+        return
+    previous_hook, sys.unraisablehook = sys.unraisablehook, partial(_swallowed, sys.unraisablehook)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = previous_hook
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+
+def ignore() -> None:
+    """Heed no signal any more: the command has told how it ends, and what is left is taking torch down."""
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)
+
+
+@contextmanager
+def deferred() -> Iterator[Request]:
+    """While open, the first signal is noted in what this gives, for whoever trains to look at where state can be saved.
+
+    A second one ends the command as soon as nothing is being written, a third at once.
+    """
+    request = Request()
+    with stoppable():
+        _deferring.append(request)
+        try:
+            yield request
+        finally:
+            _deferring.remove(request)
+
+
+def _act(number: int, frame: FrameType | None) -> None:
+    request = _deferring[-1] if _deferring else None
+    if request is not None and not request:
+        request.signal, request.at = number, time.monotonic()
+        return
+    stopped = Stopped(number)
+    if request is not None:
+        if request.repeated:  # while the run folder is held: as a kill would, and not with a writer still at work
+            os._exit(stopped.status)
+        request.repeated = True
+    raise stopped
+
+
+def _swallowed(otherwise: Callable[["sys.UnraisableHookArgs"], object], lost: "sys.UnraisableHookArgs") -> None:
+    """What is raised while C code waits for Python (a finalizer, a callback of LLVM's) gets lost: raise it again."""
+    if not isinstance(lost.exc_value, Stopped):
+        otherwise(lost)
+        return
+    # Soon and not here, where it would be lost once more.
+    again = threading.Timer(0.05, os.kill, (os.getpid(), lost.exc_value.number))
+    again.daemon = True
+    again.start()

@@ -1,18 +1,40 @@
-"""From a validated configuration to objects.
+"""From a node with a `_target_` to an object: which classes may be named, what they take, and the call itself.
 
-Hydra's `instantiate` is not used. It looks the name up anew, along a path of its own, among whatever is importable, so
-the object that it calls need not be the one that was checked; it resolves interpolations in what it is given, and with
-them the environment of whoever loads a stranger's run; and it hands out `_partial_` nodes in a wrapper that takes 90
-microseconds a call. Nothing else of it is needed.
+A configuration may come from a stranger, and a `_target_` is a call. Hydra's `instantiate` refuses a list of known
+dangers, and what is not on the list passes: `torch.load`, `builtins.open`. Here what may be named is listed, and all
+else is refused before anything of it is imported:
+
+- a class that a package of atomiclm's components exports: making one runs nobody else's code and writes nothing;
+- a module of `torch.nn`, an optimizer of `torch.optim`: those that are defined there;
+- whatever lies in a package that the user names in the environment variable `ATOMICLM_TRUST`, a list with commas. No
+  configuration can add to it.
 """
 
 import functools
-from typing import Any
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeAliasType, Union, get_args, get_origin, get_type_hints
 
-from atomiclm.cli import from_user
-from atomiclm.config.allowed import component
+from atomiclm.cli import UserError, from_user
+from atomiclm.config.errors import Fault, nearest
 
 TARGET, PARTIAL = "_target_", "_partial_"
+TRUST = "ATOMICLM_TRUST"
+
+_COMPONENTS: Mapping[str, str | None] = {
+    **dict.fromkeys(("data", "evaluation", "interop", "model", "optim", "sweep", "tokenizer", "training")),
+    "config.match": "Match",
+    "tracking": "WeightsAndBiases",
+}
+"""Packages of atomiclm whose exported classes are harmless to make, or the one class of them that is."""
 
 
 def build(node: Any) -> Any:
@@ -23,7 +45,7 @@ def build(node: Any) -> Any:
     interpolations were resolved when the configuration was composed, and those of a file read from disk never are.
 
     Raises:
-        UserError: what the constructor refused, or a `_target_` that is not allowed (see `allowed.py`).
+        UserError: what the constructor refused, or a `_target_` that is not allowed.
     """
     if isinstance(node, list):
         return [build(entry) for entry in node]
@@ -37,3 +59,236 @@ def build(node: Any) -> Any:
         return functools.partial(made, **arguments)
     with from_user():
         return made(**arguments)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Which classes may be named.
+
+
+class TargetError(UserError):
+    """A `_target_` that a configuration may not name, or that names nothing."""
+
+
+def component(target: str) -> Callable[..., Any]:
+    """Import what `target` names, if a configuration may name it.
+
+    Raises:
+        TargetError: with the rule and the nearest name, or what to do if the code is the user's own.
+    """
+    module_name, _, name = target.rpartition(".")
+    trusted = is_trusted(target)
+    allowed = [*(f"atomiclm.{package}." for package in _COMPONENTS), "torch.nn.", "torch.optim."]
+    if not trusted and not (_is_name(target) and f"{module_name}.".startswith(tuple(allowed))):
+        raise TargetError(_refusal(target))
+    try:
+        module = import_module(module_name)
+    except Exception as error:  # whatever the top level of a user's own module raises
+        raise TargetError(f"'{module_name}' cannot be imported: {type(error).__name__}: {error}") from error
+    if not hasattr(module, name):
+        public = [other for other in getattr(module, "__all__", dir(module)) if not other.startswith("_")]
+        raise TargetError(f"module {module_name} has no '{name}'{nearest(name, public)}")
+    found = getattr(module, name)
+    if not trusted and not _is_component(found):
+        raise TargetError(_refusal(target))
+    if not callable(found):
+        raise TargetError(f"'{target}' is not a class: it is {found!r}")
+    return found
+
+
+def is_trusted(target: str) -> bool:
+    """Whether `target` lies in a package that the environment names as trusted."""
+    named = [name.strip() for name in os.environ.get(TRUST, "").split(",")]
+    return _is_name(target) and any(target.startswith(f"{name}.") for name in named if name)
+
+
+def _is_name(target: str) -> bool:
+    """A dotted name with no private part."""
+    return re.fullmatch(r"[A-Za-z]\w*(\.[A-Za-z]\w*)+", target, re.ASCII) is not None
+
+
+def _is_component(found: Any) -> bool:
+    """Being a name in a module is not enough: `atomiclm.training.checkpoint.shutil.rmtree` is one too."""
+    if not isinstance(found, type) or found.__name__.startswith("_"):
+        return False
+    if found.__module__.startswith("torch."):
+        from torch import nn, optim
+
+        return issubclass(found, nn.Module | optim.Optimizer)
+    for package, only in _COMPONENTS.items():
+        if f"{found.__module__}.".startswith(f"atomiclm.{package}."):
+            exported = getattr(import_module(f"atomiclm.{package}"), found.__name__, None)
+            return exported is found and only in (None, found.__name__)
+    return False
+
+
+def _refusal(target: str) -> str:
+    top = target.partition(".")[0]
+    if top in ("atomiclm", "torch"):
+        rule = "a configuration may name classes that atomiclm's packages of components export, modules of torch.nn "
+        return f"'{target}' is no component: {rule}and optimizers of torch.optim, each where it is defined"
+    rule = f"'{target}' is neither atomiclm's nor torch's, and naming it would run it"
+    if not _is_name(target) or top in sys.stdlib_module_names:
+        return f"{rule}; name a component"
+    return f"{rule}; if you trust the code of {top}, say so in the environment: {TRUST}={top}"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a class takes. In a configuration a text, a whole number, a number, true and false are themselves and nothing
+# else: "3" is not a number and true is not 1, but 1e6 is a whole number and 1 is a number. Whatever else an annotation
+# names is a component, for which the configuration has a node with a `_target_`.
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument. annotation: Any where there is none."""
+
+    annotation: Any
+    required: bool = False
+
+    def fit(self, path: str, value: Any) -> tuple[Any, list[Fault]]:
+        """`value`, of a number the int or float that is annotated; and why it does not fit, at the entry at fault."""
+        from pydantic import ValidationError
+
+        try:
+            found = _adapter(self.annotation).validate_python(value)
+        except ValidationError as error:
+            return value, _faults(path, value, error.errors(include_url=False))
+        return found if type(value) in (int, float) else value, []
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """A class, or a function of the user's, and what it takes. open_ended: also whatever else it is given."""
+
+    function: Callable[..., Any]
+    arguments: Mapping[str, Argument]
+    open_ended: bool
+
+    @property
+    def name(self) -> str:
+        """Of the class."""
+        return getattr(self.function, "__name__", repr(self.function))
+
+
+@lru_cache
+def read_constructor(function: Callable[..., Any]) -> Constructor:
+    """Inspect the class that a node names."""
+    called = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    if getattr(called, "__module__", "") == "torch.nn.modules.module":  # takes anything, only to refuse it
+        return Constructor(function, {}, open_ended=False)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # compiled code that does not say
+        return Constructor(function, {}, open_ended=True)
+    try:
+        hints = get_type_hints(called, include_extras=True)
+    except NameError:  # of a user's class: a name that is imported for type checkers alone
+        hints = {}
+    arguments = {
+        each.name: Argument(plain(hints.get(each.name, Any)), each.default is inspect.Parameter.empty)
+        for each in parameters
+        if each.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    }
+    return Constructor(function, arguments, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters))
+
+
+def takes_text(target: str, name: str) -> bool:
+    """Whether the argument `name` of what `target` names takes any text but not a number."""
+    try:
+        argument = read_constructor(component(target)).arguments.get(name)
+    except TargetError:
+        return False
+    return argument is not None and not argument.fit("", "any text")[1] and bool(argument.fit("", 1)[1])
+
+
+_CONTAINERS: Mapping[Any, Any] = {
+    **dict.fromkeys((list, Sequence, Iterable, set, frozenset), list),
+    **dict.fromkeys((dict, Mapping), dict),
+    tuple: tuple,
+    **dict.fromkeys((Union, UnionType), Union),
+}
+
+
+def plain(annotation: Any) -> Any:
+    """The annotation of the configured value: strict scalars, lists and mappings of them, and nodes for components."""
+    from pydantic import AfterValidator, BeforeValidator, Strict
+
+    if isinstance(annotation, TypeAliasType):
+        return plain(annotation.__value__)
+    origin, inner = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is Annotated:
+        return Annotated[plain(inner[0]), *inner[1:]]
+    if origin is Literal or annotation in (None, NoneType):
+        return annotation
+    if container := _CONTAINERS.get(origin):
+        entries = tuple(each if each is ... else plain(each) for each in inner)
+        return container[entries] if entries else container
+    if annotation in (Any, object):
+        return Any
+    if annotation is int:
+        return Annotated[int, Strict(), BeforeValidator(_whole)]
+    if annotation in (float, bool, str):
+        return Annotated[annotation, Strict()]
+    return Annotated[str, Strict()] if annotation is Path else Annotated[Any, AfterValidator(_node)]
+
+
+def _whole(value: Any) -> Any:
+    """1e6 is how people write a million."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _node(value: Any) -> Any:
+    from pydantic_core import PydanticCustomError
+
+    if isinstance(value, dict) and TARGET in value:
+        return value
+    raise PydanticCustomError("component", "")  # worded below
+
+
+@lru_cache(maxsize=512)
+def _adapter(annotation: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(annotation)
+
+
+_WANTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "text",
+    "none": "null",
+    "list": "a list",
+    "tuple": "a list",
+    "dict": "a mapping",
+    "component": "a component: choose an option of the group (model/attention=mqa), or give a _target_ node",
+}
+"""By the first word of pydantic's type of an error."""
+
+
+def _faults(path: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
+    """A fault for each entry; of alternatives those that look deepest into the value, which are of its kind."""
+    found: dict[tuple[int, str], dict[str, None]] = {}
+    for error in errors:
+        at, entry, depth = path, value, 0
+        for part in error["loc"]:  # which also names alternatives of a union
+            if isinstance(entry, dict) and part in entry:
+                at, entry, depth = f"{at}.{part}", entry[part], depth + 1
+            elif isinstance(entry, list | tuple) and isinstance(part, int) and part < len(entry):
+                at, entry, depth = f"{at}[{part}]", entry[part], depth + 1
+            elif part == "[key]":  # pydantic's word for an entry whose name is wrong, not its value
+                entry = at.rpartition(".")[2]
+        shown, kind = repr(entry), error["type"].partition("_")[0]
+        shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
+        wanted = f"one of: {error['ctx']['expected']}" if kind == "literal" else _WANTED.get(kind)
+        if kind == "value":  # a ValueError of ours
+            message = str(error["ctx"]["error"])
+        else:
+            message = f"{shown} is not {wanted}" if wanted else f"{shown} does not fit: {error['msg']}"
+        found.setdefault((depth, at), {})[message] = None
+    deepest = max(depth for depth, _ in found)
+    return [
+        Fault(at, " or ".join([first, *(other.rpartition(" is not ")[2] for other in others)]))
+        for (depth, at), (first, *others) in found.items()
+        if depth == deepest
+    ]

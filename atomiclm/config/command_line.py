@@ -1,13 +1,27 @@
-"""What was typed: flags and overrides, told apart and judged by their form before Hydra reads them."""
+"""What was typed: flags and overrides, told apart; and in our words why Hydra and OmegaConf cannot compose them.
+
+Hydra advises `+key=value` for an unknown key, which then passes unread; here the nearest name is reported.
+"""
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
-from atomiclm.config.compose import PRESETS, root_keys
-from atomiclm.config.errors import ConfigError, Fault
+from hydra.errors import (
+    CompactHydraException,
+    ConfigCompositionException,
+    HydraException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from omegaconf.errors import OmegaConfBaseException
+
+from atomiclm.config.compose import PRESETS, chooses, compose, parsed, root_keys, unresolved
+from atomiclm.config.errors import ConfigError, Fault, Stopped, nearest, walk
 
 
 @dataclass(frozen=True)
@@ -15,93 +29,69 @@ class CommandLine:
     """A command's arguments.
 
     Attributes:
-        flags: those that Hydra answers: --help, --cfg and their like, with their values.
+        questions: the flags that Hydra answers: --help, --cfg and their like, with their values.
         overrides: `key=value` and the like; texts that Hydra reads in quotes only are quoted.
         multirun: whether -m was among them.
         config_dir: of --config-dir.
     """
 
-    flags: list[str]
+    questions: list[str]
     overrides: list[str]
     multirun: bool
     config_dir: str | None
-
-    @property
-    def asks(self) -> bool:
-        """Whether it asks Hydra for something to print, and runs nothing."""
-        return bool(self.flags)
 
 
 def read_command_line(arguments: Sequence[str]) -> CommandLine:
     """Tell flags and overrides apart.
 
     Raises:
-        ConfigError: a setting written as a flag; a flag that would put another configuration in the place of ours.
+        ConfigError: a setting written as a flag.
         SystemExit: no such flag, with status 2.
     """
-    _check_dashes(arguments)
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    flag = parser.add_argument
+    modes = parser.add_mutually_exclusive_group()
     questions = [
-        flag("-h", "--help", action="store_true"),
-        flag("--hydra-help", action="store_true"),
-        flag("-c", "--cfg", choices=("job", "hydra", "all")),
-        flag("--resolve", action="store_true"),
-        flag("-p", "--package"),
-        flag("-i", "--info", nargs="?", const="all"),
-        flag("-sc", "--shell-completion", action="store_true"),
+        parser.add_argument("-h", "--help", action="store_true"),
+        parser.add_argument("--hydra-help", action="store_true"),
+        modes.add_argument("-c", "--cfg", choices=("job", "hydra", "all")),
+        parser.add_argument("--resolve", action="store_true"),
+        parser.add_argument("-p", "--package"),
+        modes.add_argument("-i", "--info", nargs="?", const="all"),
+        parser.add_argument("-sc", "--shell-completion", action="store_true"),
     ]
-    flag("-m", "--multirun", action="store_true")
-    flag("-r", "--run", action="store_true")
-    flag("-cd", "--config-dir")
-    refused = [flag("-cn", "--config-name"), flag("-cp", "--config-path"), flag("--experimental-rerun")]
-    flag("overrides", nargs="*")
-    given, unknown = parser.parse_known_intermixed_args(list(arguments))
-    if unknown:
-        _check_unknown_flags(unknown)
-        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    others = [
+        modes.add_argument("-m", "--multirun", action="store_true"),
+        modes.add_argument("-r", "--run", action="store_true"),
+        parser.add_argument("-cd", "--config-dir"),
+    ]
+    parser.add_argument("overrides", nargs="*")
+    _check_dashes(arguments, {name for flag in (*questions, *others) for name in flag.option_strings})
+    given = parser.parse_intermixed_args(list(arguments))
     if given.resolve and not (given.cfg or given.help):
         parser.error("--resolve goes with --cfg or --help")
-    modes = [f"--{name}" for name in ("run", "multirun", "cfg", "info") if getattr(given, name)]
-    if len(modes) > 1:
-        parser.error(f"give only one of {' '.join(modes)}")
-    rule = "atomiclm's commands have their own primary configuration; put options into a --config-dir, or an experiment"
-    if faults := [Fault(each.option_strings[-1], rule) for each in refused if getattr(given, each.dest) is not None]:
-        raise ConfigError(faults)
-    flags = []
+    asked = []
     for question in questions:
         value = getattr(given, question.dest)
         if value not in (None, False):
-            flags += [question.option_strings[-1], *([] if value is True else [value])]
-    return CommandLine(flags, [quoted(one) for one in given.overrides], given.multirun, given.config_dir)
+            asked += [question.option_strings[-1], *([] if value is True else [value])]
+    return CommandLine(asked, [quoted(one) for one in given.overrides], given.multirun, given.config_dir)
 
 
-def _check_dashes(arguments: Sequence[str]) -> None:
-    """Refuse settings that are written as flags: `--model=tiny`, `-model=tiny`, `--optim.lr 3e-4`."""
-    if not any(re.match("-+[A-Za-z]{3}", argument) for argument in arguments):
-        return
-    roots = {*root_keys(), *PRESETS, "hydra"}
+def _check_dashes(arguments: Sequence[str], flags: set[str]) -> None:
+    """Refuse settings that are written as flags: `--model=tiny`, `-model=tiny`, `--optim.lr 3e-4`, `--lr=3e-4`."""
     faults = []
     for argument, following in zip_longest(arguments, arguments[1:], fillvalue=""):
-        key, equals, value = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and re.split("[./]", key)[0] in roots:
-            if not equals and not following.startswith("-") and "=" not in following:
-                value = following
-            faults.append(Fault(argument, f"a setting is written without dashes; write {key}={value or '...'}"))
-    if faults:
-        raise ConfigError(faults)
-
-
-def _check_unknown_flags(flags: Sequence[str]) -> None:
-    """Of flags that there are not, refuse those that have the name of a setting, with the setting's whole name."""
-    from atomiclm.config.explain import settings_called
-
-    faults = []
-    for flag in flags:
-        name, _, value = flag.lstrip("-").partition("=")
-        if flag.startswith("-") and (settings := settings_called(name)):
-            choices = " or ".join(f"{setting}={value or '...'}" for setting in settings)
-            faults.append(Fault(flag, f"is no flag; did you mean the setting {choices}, without dashes?"))
+        flag, equals, value = argument.partition("=")
+        name = flag.lstrip("-")
+        if name == flag or not name or flag in flags:
+            continue
+        if not equals and not following.startswith("-") and "=" not in following:
+            value = following
+        is_whole = re.split("[./]", name)[0] in {*root_keys(), *PRESETS, "hydra"}
+        settings = [name] if is_whole else settings_called(name)
+        if settings:
+            written = " or ".join(f"{setting}={value or '...'}" for setting in settings)
+            faults.append(Fault(argument, f"a setting is written without dashes; write {written}"))
     if faults:
         raise ConfigError(faults)
 
@@ -119,3 +109,86 @@ def quoted(argument: str) -> str:
     if value.startswith("'") or _STRUCTURE.search(value) or not _QUOTED_ONLY.search(value):
         return argument
     return f'{key}="{value}"'
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Why it does not compose.
+
+
+@contextmanager
+def composing(overrides: Sequence[str]) -> Iterator[None]:
+    """Raise ConfigError for what keeps `overrides` from being composed inside.
+
+    A signal can leave OmegaConf with a node that is half set, over which it then trips while it cleans up: what is
+    raised is its error, and the signal is only what it came of.
+    """
+    try:
+        yield
+    except (CompactHydraException, OmegaConfBaseException, ConfigError) as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, Stopped):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise cause from None
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError([explain(error, overrides)]) from error
+
+
+def explain(error: CompactHydraException | OmegaConfBaseException, overrides: Sequence[str]) -> Fault:
+    """Return the one fault that kept `overrides` from being composed."""
+    if isinstance(error, OmegaConfBaseException):
+        return Fault(getattr(error, "full_key", None) or "config", str(error).splitlines()[0])
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, option = error.missing_cfg_file.rpartition("/")
+        return Fault(group or "config", f"no option '{option}'{nearest(option, list(error.options or []))}")
+    if isinstance(error, OverrideParseException):
+        reason = error.message.splitlines()[0]
+        if reason.startswith("Lexer"):
+            reason = "it holds a character that is read in quotes only"
+        if "=[" in error.override:
+            hint = "inside [] quote what holds a = or a space, \"key=['a=1']\""
+        else:
+            hint = f"a text that is to be taken as it stands: '{error.override.partition('=')[0]}=\"...\"'"
+        return Fault(error.override, f"not an override of the form key=value: {reason}; {hint}")
+    text = str(error).strip()
+    if swept := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '([^']*)'", text):
+        key, _, value = swept[1].partition("=")
+        hint = f"add -m for a run of each, or give one; a list stands in [], a text in quotes: '{key}=\"...\"'"
+        return Fault(key, f"{value} lists several values; {hint}")
+    if part := re.match(r"Could not (?:override|delete) '([^']+)'\. No match", text):
+        parent = part[1].rpartition("/")[0]
+        return Fault(part[1], f"the {parent or 'configuration'} that is chosen has no such part")
+    key = getattr(error.__cause__, "full_key", None)
+    if isinstance(error, ConfigCompositionException) and isinstance(key, str) and key:
+        return _unknown_setting(key, overrides) or Fault(key, str(error.__cause__).splitlines()[0])
+    if (file := re.match(r"In '([^']+)'", text)) and "Cannot merge" in text:
+        return Fault(file[1], "has a list where a mapping (name: value) belongs, or a mapping for a list")
+    return Fault("config", text)
+
+
+def settings_called(name: str, overrides: Sequence[str] = ()) -> list[str]:
+    """Return the paths of the settings of that name below the top level, with the options chosen by `overrides`."""
+    return [path for path, _ in walk(_with_options(overrides)) if path.endswith(f".{name}")]
+
+
+def _unknown_setting(key: str, overrides: Sequence[str]) -> Fault | None:
+    """The fault of a setting that the chosen options do not have, with the nearest name; None where they have it."""
+    parent, _, name = key.rpartition(".")
+    settings = _with_options(overrides)
+    node: Any = dict(walk(settings)).get(parent) if parent else settings | dict.fromkeys(PRESETS)
+    siblings = [str(one) for one in node if not str(one).startswith("_")] if isinstance(node, dict) else []
+    if name in siblings:
+        return None
+    if elsewhere := settings_called(name, overrides):
+        return Fault(key, f"no such setting here; did you mean {' or '.join(elsewhere)}?")
+    return Fault(key, f"no such setting{nearest(name, siblings)}")
+
+
+def _with_options(overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration with the options that `overrides` choose and no value set; the default one if that fails."""
+    try:
+        chosen = [one for one in parsed(overrides) if chooses(one) and not one.is_sweep_override()]
+        return unresolved(compose([one.input_line or "" for one in chosen]))
+    except (HydraException, ConfigError):
+        return unresolved(compose([]))

@@ -1,22 +1,21 @@
-"""Compose a configuration with Hydra, and take overrides and configurations apart.
+"""Compose a configuration with Hydra, follow its references, and take the overrides apart that it is composed from.
 
 Overrides are the words of a command: `key=value`, `group=option`, `~group`. Inside a command Hydra is initialized with
 that command's search path, and what is composed there follows it; elsewhere with the shipped one.
 """
 
 import copy
+import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, cast
-from weakref import WeakKeyDictionary
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
@@ -24,10 +23,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError
 
-from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.experiments import ExperimentsSource, SearchPath
-from atomiclm.config.interpolation import interpolation_faults
-from atomiclm.config.paths import CONF
+from atomiclm.config.errors import ConfigError, Fault, walk
+from atomiclm.config.plugins import CONF, ExperimentsSource, SearchPath
 
 APP = "atomiclm"
 """What Hydra calls the job, unless it is a cell of ours: that is called as its run."""
@@ -65,21 +62,20 @@ def compose(overrides: Sequence[str]) -> DictConfig:
     Within a command, cells that differ in their seed alone are composed once.
     """
     seeds = [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
-    others = tuple(override for override in overrides if override not in seeds)
     with initialized() as loader:
-        known = _composed.setdefault(loader, {})
-        if others not in known:
-            known[others] = compose_all(others, RunMode.RUN)
-            with open_dict(known[others]):
-                del known[others]["hydra"]
-    config = copy.deepcopy(known[others])
+        config = copy.deepcopy(_composed(loader, tuple(one for one in overrides if one not in seeds)))
     if seeds:
         config.seed = int(seeds[-1].partition("=")[2])
     return config
 
 
-_composed: WeakKeyDictionary[ConfigLoader, dict[tuple[str, ...], DictConfig]] = WeakKeyDictionary()
-"""By the loader that composed them, which a command has one of."""
+@lru_cache(maxsize=64)
+def _composed(loader: ConfigLoader, overrides: tuple[str, ...]) -> DictConfig:
+    """A command has one loader."""
+    config = compose_all(overrides, RunMode.RUN)
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
@@ -87,32 +83,15 @@ def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
 
     Raises:
         ConfigError: `null` for a group of which one option must be chosen, or a file cannot be composed.
-        HydraException: see `explain.py`.
+        HydraException: see `composing`.
     """
     loader = GlobalHydra.instance().config_loader()
     words = without_null(overrides)
     try:
-        config = loader.load_configuration("config", words, run_mode=mode)
+        return loader.load_configuration("config", words, run_mode=mode)
     except (RecursionError, AssertionError, KeyError, TypeError) as error:  # what Hydra trips over in a file
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
-    return config
-
-
-def resolved(config: DictConfig) -> dict[str, Any]:
-    """Return plain containers with interpolations followed; values that are still required stay "???".
-
-    Raises:
-        ConfigError: an interpolation that is not to be followed, see `interpolation.py`, or that cannot be.
-    """
-    if faults := interpolation_faults(unresolved(config)):
-        raise ConfigError(faults)
-    try:
-        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
-    except InterpolationResolutionError as error:
-        raise ConfigError([Fault(error.full_key or "config", str(error).splitlines()[0])]) from error
-    assert isinstance(container, dict)
-    return {str(key): value for key, value in container.items()}
 
 
 def unresolved(config: DictConfig) -> dict[str, Any]:
@@ -125,28 +104,74 @@ def unresolved(config: DictConfig) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def root_keys() -> tuple[str, ...]:
     """Return the top-level settings of the primary config; an experiment may not add any."""
-    primary = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"), resolve=False)
-    assert isinstance(primary, dict)
-    entries = [entry for entry in primary.pop("defaults") if isinstance(entry, dict)]
-    groups = [str(key) for entry in entries for key in entry if not str(key).startswith("override ")]
-    return (
-        *(group for group in groups if group not in PRESETS),
-        *(str(key) for key in primary if key != "hydra"),
-    )
+    primary = unresolved(DictConfig(OmegaConf.load(CONF / "config.yaml")))
+    groups = [key for entry in primary.pop("defaults") if isinstance(entry, dict) for key in entry]
+    named = [key for key in groups if not key.startswith("override ") and key not in PRESETS]
+    return (*named, *(key for key in primary if key != "hydra"))
 
 
-def job_overrides() -> list[str]:
-    """Return the overrides of the running job, those of its cell of a sweep included."""
-    if not HydraConfig.initialized():
-        return []
-    # Not by iteration, which would follow what an override refers to.
-    overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
-    return list(map(str, cast(list[Any], overrides)))
+# ---------------------------------------------------------------------------------------------------------------------
+# What `${...}` may refer to: other settings, and of the environment nothing that is a secret. A configuration is
+# written into config.yaml and sent to Weights & Biases, and may have come from a stranger.
+
+_INNERMOST = re.compile(r"\$\{([^${}]*)\}")
+_HOLE = "\0"  # stands where an inner reference was
+_SECRET = re.compile(
+    r"(^|_)(API_?KEY|KEYS?|TOKENS?|AUTH|PASS|PASSPHRASE|PAT|PRIVATE|COOKIES?|CERT|DSN|SIGNATURE)(_|\d|$)"
+    r"|SECRET|PASSW|CREDENTIAL|APIKEY|ACCESS_?KEY",
+    re.IGNORECASE,
+)
+_URL_WITH_PASSWORD = re.compile(r"://[^/\s@]*:[^/\s@]*@")
+_RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated", "hydra", "now", "python_version")
 
 
-def in_sweep() -> bool:
-    """Whether the running job is a cell of a sweep."""
-    return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """Return plain containers with interpolations followed; values that are still required stay "???".
+
+    Raises:
+        ConfigError: an interpolation that is not to be followed, or that cannot be.
+    """
+    if faults := interpolation_faults(unresolved(config)):
+        raise ConfigError(faults)
+    try:
+        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    except InterpolationResolutionError as error:
+        raise ConfigError([Fault(error.full_key or "config", str(error).splitlines()[0])]) from error
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def interpolation_faults(values: Mapping[str, Any]) -> list[Fault]:
+    """Return what is wrong with the references of a configuration whose interpolations are not yet followed."""
+    texts = [(path, value) for path, value in walk(values) if isinstance(value, str)]
+    faults = [Fault(path, rule) for path, text in texts for rule in _refused(text)]
+    return faults + [Fault(path, "holds a NUL, which ends a name or a path") for path, text in texts if "\0" in text]
+
+
+def _refused(text: str) -> Iterator[str]:
+    """Why references of `text` may not be followed, from the innermost out."""
+    while found := _INNERMOST.search(text):
+        text = f"{text[: found.start()]}{_HOLE}{text[found.end() :]}"
+        resolver, colon, argument = (part.strip() for part in found[1].partition(":"))
+        name = argument.partition(",")[0].strip()
+        if resolver == "oc.env" and colon:
+            if not re.fullmatch(r"[A-Za-z_]\w*", name):
+                yield "a variable of the environment is named outright, ${oc.env:NAME}"
+            elif _SECRET.search(name) or _URL_WITH_PASSWORD.search(os.environ.get(name, "")):
+                rule = f"{name} is, by its name or its form, a secret, and a configuration is written to disk and sent"
+                yield f"{rule} to W&B; leave it in the environment, where the programs that need it find it"
+        elif resolver == "oc.decode" and colon:
+            if argument != _HOLE:
+                yield "oc.decode reads a variable, ${oc.decode:${oc.env:NAME}}, and nothing else; write the value"
+        elif _HOLE in found[1] or (colon and resolver not in _RESOLVERS):
+            known = ", ".join(["oc.env", "oc.decode", *_RESOLVERS])
+            yield f"${{{found[1].replace(_HOLE, '...')}}} is not followed; known are other settings and {known}"
+    if "${" in text:
+        yield "a reference that holds braces is not followed; write the value itself"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Overrides.
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:
@@ -182,13 +207,12 @@ def _options(group: str) -> list[str]:
     if "." in group:  # quickly: most overrides set a value
         return []
     with initialized() as loader:
-        known = _group_options.setdefault(loader, {})
-        if group not in known:
-            known[group] = loader.get_group_options(group)
-        return known[group]
+        return _listed(loader, group)
 
 
-_group_options: WeakKeyDictionary[ConfigLoader, dict[str, list[str]]] = WeakKeyDictionary()
+@lru_cache(maxsize=256)
+def _listed(loader: ConfigLoader, group: str) -> list[str]:
+    return loader.get_group_options(group)
 
 
 def _takes_null(group: str) -> bool:

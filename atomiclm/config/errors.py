@@ -1,9 +1,10 @@
-"""What a user got wrong, collected before anything runs."""
+"""What a user got wrong, collected before anything runs, and how a run ends that is not done."""
 
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import Any
 
 from atomiclm.cli import UserError
 
@@ -35,11 +36,7 @@ class ConfigError(UserError):
 
 
 class RunFailed(RuntimeError):
-    """A run has ended without a model, for a reason that is a result rather than a fault of the program."""
-
-
-class FailedCells(RunFailed):
-    """A sweep has ended and some of its cells failed; the message names each with its error."""
+    """A run has ended without a model, or cells of a sweep have: a result rather than a fault of the program."""
 
 
 class Stopped(KeyboardInterrupt):
@@ -63,9 +60,18 @@ class Stopped(KeyboardInterrupt):
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest candidate, or the candidates themselves when none is close."""
     options = sorted(set(candidates))
-    close = get_close_matches(name, options, n=1, cutoff=0.6)
-    if close:
+    if close := get_close_matches(name, options, n=1, cutoff=0.6):
         return f"; did you mean '{close[0]}'?"
-    if not options:
-        return ""
-    return f"; valid names: {', '.join(options)}"
+    return f"; valid names: {', '.join(options)}" if options else ""
+
+
+def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every entry of nested mappings and lists: `model.attention.window[2]`."""
+    entries: Iterable[tuple[str, Any]] = ()
+    if isinstance(node, Mapping):
+        entries = ((f"{path}.{key}" if path else str(key), value) for key, value in node.items())
+    elif isinstance(node, list):
+        entries = ((f"{path}[{index}]", value) for index, value in enumerate(node))
+    for at, value in entries:
+        yield at, value
+        yield from walk(value, at)

@@ -1,23 +1,31 @@
-"""A run opened for evaluation: what its figures hang on first, its model only when something is to be measured."""
+"""A run opened for evaluation, under its own settings or with some of its model's changed, its weights as they are."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
 from atomiclm.cli import UserError, from_user
-from atomiclm.config.build import build
+from atomiclm.config.build import PARTIAL, TARGET, build
+from atomiclm.config.compose import CONF, compose, resolved, unresolved
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.load import TrainedModel, load_run, prepare_corpus, read_values, say_aloud
-from atomiclm.config.model_overrides import changed_settings, with_model_settings
+from atomiclm.config.validate import Check
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder
+from atomiclm.tracking.run_result import flatten
 from atomiclm.training import Runtime, Trainer
 from atomiclm.training.checkpoint import newest_sound, read_manifest
 
 
 class LoadedRun:
-    """A run, one checkpoint of it, and the conditions of evaluating it.
+    """A run, one checkpoint of it, and the conditions of evaluating it; its model is loaded when something is measured.
 
     checkpoint: None: the newest that is whole
     device: "auto", "cpu", ...
@@ -36,7 +44,13 @@ class LoadedRun:
         self.folder = folder
         own = read_values(folder)
         self.values = with_model_settings(own, overrides) if overrides else own
-        self.changed = changed_settings(own["model"], self.values["model"])
+        old, new = dict(flatten(own["model"])), dict(flatten(self.values["model"]))
+        # What differs, as it is now; None: no longer there.
+        self.changed = {
+            key: new.get(key)
+            for key in sorted({*old, *new})
+            if not key.endswith(PARTIAL) and old.get(key) != new.get(key)
+        }
         self.trainer: Trainer = build(own["trainer"])
         corpus = prepare_corpus({**own, "cache_dir": None})  # on this machine, whatever the machine that trained had
         known, found = folder.read_summary().get("validation_sha256"), corpus.manifest["validation_sha256"]
@@ -90,3 +104,61 @@ class LoadedRun:
                 f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"
             )
         return trained
+
+
+def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Return a run's configuration with settings of its model changed, validated like any other.
+
+    values: the run's own, as its config.yaml has them
+    overrides: in the words of the other commands. `model.position.factor=4` sets a value; `model/position=yarn` puts
+        an option in the place of a component, with the option's values, but for those that the trained component has
+        under the same name: theta, rotary_fraction and layout stay as they were trained. Options come first, values
+        after them, in whatever order they are given.
+
+    Raises:
+        ConfigError: an override is of something else than the model, cannot be read, or gives a model that is refused.
+    """
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError([Fault("--set", f"cannot be read: {str(error).splitlines()[0]}")]) from error
+    if faults := [Fault(one.key_or_group, rule) for one in parsed if (rule := _rule(one))]:
+        raise ConfigError(faults)
+    config = OmegaConf.create({**values})
+    for one in sorted(parsed, key=lambda one: "/" not in one.key_or_group):
+        path = one.key_or_group.replace("/", ".")
+        if "/" in one.key_or_group:
+            OmegaConf.update(config, path, _option(one, OmegaConf.select(config, path)), merge=False)
+        else:
+            OmegaConf.update(config, path, one.value(), force_add=True)
+    changed = resolved(config)
+    check = Check()
+    check.node("model", changed["model"])
+    check.end()
+    return changed
+
+
+def _rule(override: Override) -> str | None:
+    """The rule that an override breaks."""
+    key = override.key_or_group
+    if key == "model":
+        return "would be another model; --set changes parts of it: model/PART=OPTION"
+    if not key.startswith(("model.", "model/")):
+        return "is no setting of the model; --set changes model.KEY=VALUE or model/PART=OPTION"
+    if override.is_delete() or override.is_sweep_override():
+        return "sets no single value; give one value, and null for none"
+    return None
+
+
+def _option(option: Override, trained: Any) -> dict[str, Any]:
+    """The node of an option, interpolations as written, with the values it shares with the trained component."""
+    group, name = option.key_or_group, str(option.value())
+    known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if name not in known:
+        listed = f"choose one of {', '.join(known)}" if known else "model has no such part"
+        raise ConfigError([Fault(group, f"{name} is none of its options; {listed}")])
+    node: Any = unresolved(compose([f"{group}={name}"]))
+    for part in group.split("/"):
+        node = node[part]
+    own = trained if isinstance(trained, DictConfig) else {}
+    return {**node, **{key: value for key, value in own.items() if key in node and key not in (TARGET, PARTIAL)}}

@@ -1,30 +1,38 @@
-"""From what a person typed to the overrides of one run of a study.
+"""From what a person typed to the overrides of every run of a study or a sweep.
 
 A study's file says what is true of all its runs; then, each able to change what came before: the profile, the arm,
 what was tuned for the arm, and last what was typed. `expand_overrides` writes that order out, so that everything after
 it (composition, names, identities, Hydra itself) sees plain overrides, the same whether a cell runs alone or in a
-sweep. It reads the study's own file and composes nothing.
+sweep. It reads the study's own file and composes nothing. `product` lists the cells of a sweep.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Sweep
+from hydra.errors import OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import overridden, override_key, parsed, resolved, value_of
+from atomiclm.config.command_line import explain
+from atomiclm.config.compose import overridden, override_key, parsed, resolved, unresolved, value_of
 from atomiclm.config.errors import ConfigError, Fault, nearest
-from atomiclm.config.experiments import find_experiment, read_experiment
-from atomiclm.config.paths import CONF
+from atomiclm.config.plugins import CONF, find_experiment, read_experiment
 
 if TYPE_CHECKING:
     from atomiclm.sweep.study import Study
 
 FILE_PROFILE = "cpu"
 """The profile that is the experiment's file itself."""
+
+MAX_CELLS = 10_000
+"""Of a sweep. Each is composed and validated before the first is trained, which takes about 0.1 s."""
 
 
 def expand_overrides(overrides: Sequence[str], tuned: Mapping[str, float] | None = None) -> list[str]:
@@ -77,33 +85,6 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
     return declared
 
 
-def study_of(config: DictConfig) -> "Study":
-    """Return the study of a composed configuration.
-
-    Raises:
-        ConfigError: the study's own faults.
-    """
-    from atomiclm.config.build import build
-    from atomiclm.config.study_rules import study_faults
-    from atomiclm.config.validate import node_faults
-    from atomiclm.sweep.study import Study
-
-    node = resolved(config).get("study")
-    if not isinstance(node, dict):
-        rule = f"{node!r} is not a mapping; leave it out, or fill in question, arms, seeds"
-        raise ConfigError([Fault("study", rule)])
-    if faults := node_faults("study", node):
-        raise ConfigError(faults)
-    try:
-        study = build(node)
-    except ValueError as error:
-        raise ConfigError([Fault("study", str(error))]) from error
-    assert isinstance(study, Study)
-    if faults := study_faults(study):
-        raise ConfigError(faults)
-    return study
-
-
 def _tuned(overrides: Sequence[str], tuned: Mapping[str, float] | None) -> list[str]:
     """What tuning chose for the arm, as an override; nothing where nothing is tuned, or a value was typed."""
     arm, key = value_of("arm", overrides), _tuned_key(overrides)
@@ -143,7 +124,7 @@ def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
         with suppress(OmegaConfBaseException):
             if not one.is_sweep_override() and not one.is_delete():
                 OmegaConf.update(node, one.key_or_group, one.value(), force_add=True)
-    study: Any = cast(dict[str, Any], OmegaConf.to_container(node, resolve=False))["study"]
+    study = unresolved(node)["study"]
     listed = study.get(name) if isinstance(study, dict) else None
     lists = listed.items() if isinstance(listed, dict) else ()
     return {str(key): list(map(str, words)) for key, words in lists if isinstance(words, list)}
@@ -168,6 +149,136 @@ def _experiment(overrides: Sequence[str]) -> dict[str, Any]:
 @lru_cache(maxsize=8)
 def _content(file: Path, changed: int) -> dict[str, Any]:
     """An experiment's file, read again when it was changed."""
-    content = OmegaConf.to_container(read_experiment(file), resolve=False)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+    return unresolved(read_experiment(file))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The study of a configuration, and what its arms and profiles may set: told before the first of them is composed.
+
+_OF_NEITHER: Mapping[str, str] = {
+    "seed": "study.seeds lists the seeds, the same for every arm",
+    "arm": "the command chooses it",
+    "profile": "the command chooses it",
+    "experiments": "an experiment does not contain another",
+    "held_out": "all runs of a study are scored on the same text",
+    "hydra": "that is for the command line",
+}
+_OF_NO_ARM: Mapping[str, str] = {
+    **_OF_NEITHER,
+    "name": "all runs of a study lie in one folder",
+    "output_dir": "all runs of a study lie in one folder",
+    "study": "the study is the same for all its arms",
+}
+"""Why a setting is not an arm's to change. Most of these would be read from elsewhere, and pass without effect."""
+
+
+def study_of(config: DictConfig) -> "Study":
+    """Return the study of a composed configuration.
+
+    Raises:
+        ConfigError: the study's own faults.
+    """
+    from atomiclm.config.build import build
+    from atomiclm.config.validate import node_faults
+    from atomiclm.sweep.study import Study
+
+    node = resolved(config).get("study")
+    if not isinstance(node, dict):
+        rule = f"{node!r} is not a mapping; leave it out, or fill in question, arms, seeds"
+        raise ConfigError([Fault("study", rule)])
+    if faults := node_faults("study", node):
+        raise ConfigError(faults)
+    try:
+        study = build(node)
+    except ValueError as error:
+        raise ConfigError([Fault("study", str(error))]) from error
+    assert isinstance(study, Study)
+    faults = [
+        fault
+        for group, listed, reserved in (("arms", study.arms, _OF_NO_ARM), ("profiles", study.profiles, _OF_NEITHER))
+        for name, overrides in listed.items()
+        for fault in _listed_faults(f"study.{group}.{name}", overrides, reserved)
+    ]
+    for arm, own in study.arms.items():
+        if study.tuning and study.tuning.key in map(override_key, own):
+            rule = f"sets {study.tuning.key}, which study.tuning chooses for every arm"
+            faults.append(Fault(f"study.arms.{arm}", f"{rule}; give the arm a grid in tuning.grids"))
+    if faults:
+        raise ConfigError(faults)
+    return study
+
+
+def _listed_faults(path: str, overrides: Sequence[str], reserved: Mapping[str, str]) -> Iterator[Fault]:
+    """What is wrong with the overrides of an arm or a profile, as far as it shows without composing them."""
+    for override in overrides:
+        try:
+            (one,) = OverridesParser.create().parse_overrides([override])
+        except OverrideParseException as error:
+            yield Fault(path, f"'{override}': {explain(error, overrides).message}")
+            continue
+        if one.is_sweep_override():
+            yield Fault(path, f"'{override}' lists several values; give each an arm, or list them on the command line")
+        group = override_key(override).replace("/", ".").split(".")[0]
+        if group in reserved:
+            yield Fault(path, f"'{override}' is not to be set here: {reserved[group]}")
+    keys = [override_key(override) for override in overrides]
+    for key in dict.fromkeys(key for key in keys if keys.count(key) > 1):
+        yield Fault(path, f"sets {key} twice; keep one of them")
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The cells of a sweep: every combination of the values that its overrides list.
+
+
+def product(overrides: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Return the keys that `overrides` list several values of, and the overrides of every cell, the last key fastest.
+
+    Raises:
+        ConfigError: values that cannot be listed, or more cells than are run; found before any is listed.
+    """
+    words = parsed(overrides)
+    axes = [one for one in words if one.is_sweep_override()]
+    faults = [Fault(one.key_or_group, rule) for one in axes if (rule := _rule(one.value()))]
+    if not faults:
+        lengths = {one.key_or_group: _length(one.value()) for one in axes}
+        if (cells := math.prod(lengths.values())) > MAX_CELLS:
+            axes_text = ", ".join(f"{length:,} of {key}" for key, length in lengths.items())
+            rule = f"the sweep has {cells:,} cells ({axes_text}), and at most {MAX_CELLS:,} are run"
+            faults = [Fault("-m", f"{rule}; list fewer values, or make several sweeps of it")]
+    if faults:
+        raise ConfigError(faults)
+    listed = {one.get_key_element(): _words(one) for one in words}  # the last of a key counts
+    return [one.key_or_group for one in axes], [list(cell) for cell in itertools.product(*listed.values())]
+
+
+def _words(override: Override) -> list[str]:
+    key = override.get_key_element()
+    if override.is_sweep_override():
+        return [f"{key}={value}" for value in override.sweep_string_iterator()]
+    if override.is_delete() and override.value() is None:
+        return [override.input_line or ""]
+    return [f"{key}={override.get_value_element_as_str()}"]
+
+
+def _rule(value: object) -> str | None:
+    """The rule that the values of an axis break."""
+    if isinstance(value, IntervalSweep):
+        return "an interval has no end of values; list those to be tried: 0.1,0.2,0.5, or range(0.1,0.6,0.1)"
+    if isinstance(value, ChoiceSweep) and any(isinstance(one, Sweep) for one in value.list):
+        return "a list of values holds single ones; write out the ranges in it"
+    if isinstance(value, RangeSweep):
+        numbers = (value.start, value.stop, value.step)
+        if not all(number is not None and math.isfinite(number) for number in numbers) or not value.step:
+            return "a range has three finite numbers, range(start,stop,step), and a step other than 0"
+        if not _length(value):
+            return f"no value from {value.start} to {value.stop}, left out, in steps of {value.step}; list some"
+    return None
+
+
+def _length(value: Any) -> int:
+    """The number of values; of the options of a group, which are few and not looked at yet, 1."""
+    if isinstance(value, ChoiceSweep):
+        return len(value.list)
+    if not isinstance(value, RangeSweep) or value.start is None or value.stop is None:
+        return 1
+    return max(0, math.ceil((value.stop - value.start) / value.step))

@@ -1,19 +1,22 @@
-"""From a run's configuration to the objects of training, and back from a run folder to its model.
+"""From a configuration to the corpus and the decoder of its run, and back from a run folder to its model.
 
 The folder may come from a stranger: its configuration is held against its classes, and the shapes of its weights
 against the model, before memory for either is taken.
 """
 
+import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomiclm import data
 from atomiclm.cli import UserError
 from atomiclm.config.build import build
-from atomiclm.config.errors import Fault
+from atomiclm.config.errors import Fault, walk
 from atomiclm.config.validate import node_faults
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress
@@ -82,9 +85,74 @@ def _check_context_length(part: CorpusPart, context_length: int) -> None:
         )
 
 
-def say_aloud(line: str) -> None:
-    """Tell people something that is no result: results may be read by a program."""
-    print(line, file=sys.stderr, flush=True)
+# ---------------------------------------------------------------------------------------------------------------------
+# A decoder with shapes and no numbers, on torch's meta device: for checking and for counting.
+
+
+def decoder_of_shapes(model: Mapping[str, Any]) -> "Decoder":
+    """Return the decoder of a `model` node, on the meta device; the same one whatever its seed, so do not change it.
+
+    Raises:
+        UserError: what a constructor refused (a `PartError` says which), or a size out of bounds.
+    """
+    # Of a study's cells each arm is made once: a seed that is a seed changes no shape.
+    return _decoder(re.sub(r'"seed": \d+', '"seed": 0', json.dumps(model)))
+
+
+@lru_cache(maxsize=64)
+def _decoder(model: str) -> "Decoder":
+    node = json.loads(model)
+    for fault in size_faults(node):
+        raise UserError(str(fault))
+    made: Decoder = on_shapes(lambda: build(node))
+    return made
+
+
+def on_shapes[T](make: Callable[[], T]) -> T:
+    """Return what `make` makes, on torch's meta device: of modules their shapes."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    class NoFills(TorchFunctionMode):
+        """Leaves out random fills: of a meta tensor they change nothing, and load sympy, which takes a second."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_"):
+                return args[0] if args else kwargs["tensor"]
+            return func(*args, **(kwargs or {}))
+
+    with torch.device("meta"), NoFills():
+        return make()
+
+
+# How large a model may be. The numbers are no opinion: they lie above everything that was published, and keep a slip of
+# the finger, or a stranger's configuration, from taking minutes or all memory before it is refused.
+
+_SIZE = 2**24, "a square matrix of that width has 3 x 10**14 numbers"
+_TOKENS = 2**30, "the longest published contexts have 10**7 tokens"
+_LIMITS: Mapping[str, tuple[float, str]] = {
+    "num_layers": (1024, "the deepest published transformers have 1,000 layers (Wang et al. 2022, arXiv 2203.00555)"),
+    "depth": (64, "each token ahead is a block of its own"),
+    "context_length": _TOKENS,
+    "original_length": _TOKENS,
+    "window": _TOKENS,
+    "seed": (float("inf"), ""),
+}
+
+
+def size_faults(model: Mapping[str, Any]) -> list[Fault]:
+    """The whole numbers in a `model` node that are too large, each with its path."""
+    faults = []
+    for path, value in walk(model, "model"):
+        limit, why = _LIMITS.get(path.rpartition(".")[2].partition("[")[0], _SIZE)
+        if isinstance(value, int) and not -limit <= value <= limit:
+            number = f"{float(value):.6g}" if abs(value) < 1e300 else "a number of more than 300 digits"
+            faults.append(Fault(path, f"{number} is more than {limit:,}: {why}; give less"))
+    return faults
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The model of a run folder.
 
 
 @dataclass(frozen=True)
@@ -117,7 +185,7 @@ def load_run(
     with folder.reading(folder.tokenizer):
         tokenizer = BasicTokenizer.load(folder.tokenizer)
     try:
-        check_weights_fit(values["model"], path / "model.safetensors")
+        load_tensors(decoder_of_shapes(values["model"]), _shapes(path / "model.safetensors"))
         model: Decoder = build(values["model"])
         load_tensors(model, read_model(path))
     except (OSError, UserError, TypeError, RuntimeError) as error:
@@ -129,14 +197,17 @@ def load_run(
     return TrainedModel(model.to(device).eval(), tokenizer, values, path)
 
 
+def say_aloud(line: str) -> None:
+    """Tell people something that is no result: results may be read by a program."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def read_values(folder: RunFolder) -> dict[str, Any]:
     """Return the configuration of a run, its model held against its classes as one that was composed is.
 
     Raises:
         UserError: the faults of the model, each with its path.
     """
-    from atomiclm.config.shapes import size_faults
-
     values = folder.read_config()
     model = values.get("model")
     if isinstance(model, dict):
@@ -148,23 +219,8 @@ def read_values(folder: RunFolder) -> dict[str, Any]:
     return values
 
 
-MAX_HEADER_BYTES = 10_000_000
+_MAX_HEADER_BYTES = 10_000_000
 """Of a safetensors file: names and shapes of some 80,000 tensors. The library itself accepts ten times as much."""
-
-
-def check_weights_fit(model: dict[str, Any], weights: Path) -> None:
-    """Hold the shapes of a safetensors file against those of a `model`, with neither of them in memory.
-
-    Raises:
-        ValueError: names or shapes differ, or the file is damaged.
-    """
-    from atomiclm.config.shapes import decoder_of_shapes
-    from atomiclm.training.state import load_tensors
-
-    try:
-        load_tensors(decoder_of_shapes(model), _shapes(weights))
-    except UserError as error:
-        raise UserError(f"model: {error}") from error
 
 
 def _shapes(weights: Path) -> "dict[str, torch.Tensor]":
@@ -174,8 +230,8 @@ def _shapes(weights: Path) -> "dict[str, torch.Tensor]":
 
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
-    if length > MAX_HEADER_BYTES:
-        raise UserError(f"{weights.name} is damaged: its header has {length:,} bytes, more than {MAX_HEADER_BYTES:,}")
+    if length > _MAX_HEADER_BYTES:
+        raise UserError(f"{weights.name} is damaged: its header has {length:,} bytes, more than {_MAX_HEADER_BYTES:,}")
     try:
         with safetensors.safe_open(weights, "pt") as stored:
             names = stored.keys()

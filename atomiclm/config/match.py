@@ -1,4 +1,4 @@
-"""Matching: give an arm the parameters, the FLOPs or the cache of a baseline by turning one size.
+"""What a run costs, asked of its decoder before anything is allocated; and an arm made to cost what a baseline does.
 
 A comparison of two components means little when one of them also has more parameters. Which quantity is to be equal is
 the researcher's choice, and can turn the conclusion around; so it is a value of the configuration, the size that pays
@@ -6,24 +6,136 @@ for it is written into the run, and what was not matched is printed.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import cache, lru_cache
+from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.cli import UserError
-from atomiclm.config.build import build
+from atomiclm.config.build import build, component
 from atomiclm.config.compose import compose, overridden, override_key, resolved
-from atomiclm.config.cost import Cost, Quantity, cost_of, residuals
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.validate import Check, node_faults
 
-_LARGEST = 2**40
-_PLATEAU = 2**22
-"""A quantity that is the same up to here does not depend on the size; tokens are rounded up to steps of fewer."""
-_NO_INFLUENCE = "it does not depend on this size, or too little (choose another match.free)"
+Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_bytes"]
+COUNTED: tuple[Quantity, ...] = ("parameters", "non_embedding_parameters", "flops", "cache_bytes")
+
+
+_BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
+"""Of an activation; for precision=auto the most, which it is depends on the machine that trains."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The figures of one configuration.
+
+    Attributes:
+        parameters_by_role: number of parameters of each role (`atomiclm.model.components`).
+        active_parameters: those that take part in the prediction of one token: all, less the experts not chosen.
+        forward_flops_per_token: of matrix products, for one token of a full context, as executed (the whole rectangle
+            of attention scores, PaLM's convention).
+        training_flops_per_token: the same with the backward pass, and with what only training computes.
+        needed_flops_per_token: training, with no attention score counted that a mask throws away.
+        cache_bytes: of one sequence of context_length tokens, in CACHE_DTYPE.
+        activation_bytes: kept for the backward pass of one micro-batch, estimated.
+        optimizer_bytes: state of the optimizer in float32; None when its class does not say.
+        steps, tokens: of the whole run; None when its budget is in seconds.
+    """
+
+    context_length: int
+    parameters_by_role: dict[str, int]
+    active_parameters: int
+    forward_flops_per_token: int
+    training_flops_per_token: int
+    needed_flops_per_token: float
+    cache_bytes: int
+    activation_bytes: int
+    optimizer_bytes: int | None
+    steps: int | None
+    tokens: int | None
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a tied head has none of its own."""
+        return sum(self.parameters_by_role.values())
+
+    @property
+    def non_embedding_parameters(self) -> int:
+        """All but the token and position tables and an untied head."""
+        return self.parameters - self.parameters_by_role["embedding"] - self.parameters_by_role["head"]
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of the weights in float32."""
+        return 4 * self.parameters
+
+    @property
+    def memory_bytes(self) -> int:
+        """At the peak of a training step, estimated: weights, their gradients, optimizer state and activations."""
+        return 2 * self.weight_bytes + (self.optimizer_bytes or 0) + self.activation_bytes
+
+    @property
+    def flops(self) -> int:
+        """Training FLOPs of the whole run, or of one token where the budget is in seconds."""
+        return self.training_flops_per_token * (self.tokens or 1)
+
+    @property
+    def cache_bytes_per_token(self) -> int:
+        """Averaged over a full context, of which windowed layers do not keep all; rounded down."""
+        return self.cache_bytes // self.context_length
+
+    def quantity(self, name: Quantity) -> int:
+        """The figure that a match compares."""
+        return int(getattr(self, name))
+
+
+def residuals(cost: Cost, baseline: Cost) -> dict[Quantity, float]:
+    """By how much each counted quantity differs from the baseline's, as a fraction of it: 0.01 is one per cent more."""
+    pairs = {name: (cost.quantity(name), baseline.quantity(name)) for name in COUNTED}
+    return {name: ours / theirs - 1.0 if theirs else float(ours != theirs) for name, (ours, theirs) in pairs.items()}
+
+
+def cost_of(values: Mapping[str, Any]) -> Cost:
+    """Count the run of a configuration whose interpolations are resolved.
+
+    Raises:
+        UserError: what a constructor of the model refused.
+    """
+    from atomiclm.config.load import decoder_of_shapes
+    from atomiclm.model import parameter_roles
+    from atomiclm.training import Budget
+
+    trainer, model, optim = values["trainer"], values["model"], values["optim"]
+    length: int = model["context_length"]
+    decoder = decoder_of_shapes(model)
+    budget = Budget(*(trainer.get(name) for name in ("max_steps", "max_tokens", "max_seconds")))
+    steps = budget.steps(trainer["batch_size"] * length)
+    micro_batch_size = values["runtime"].get("micro_batch_size") or trainer["batch_size"]
+    optimizer_bytes = None
+    if elements := getattr(component(optim["_target_"]), "state_elements", None):
+        roles = parameter_roles(decoder)
+        sizes = (elements(tuple(each.shape), roles[name], optim) for name, each in decoder.named_parameters())
+        optimizer_bytes = 4 * sum(sizes)
+    return Cost(
+        context_length=length,
+        parameters_by_role={str(role): count for role, count in decoder.num_parameters_by_role().items()},
+        active_parameters=decoder.num_active_parameters(),
+        forward_flops_per_token=decoder.flops_per_token(length),
+        training_flops_per_token=decoder.training_flops_per_token(length),
+        needed_flops_per_token=decoder.needed_training_flops_per_token(length),
+        cache_bytes=decoder.cache_bytes(length),
+        activation_bytes=micro_batch_size
+        * decoder.activation_bytes(1, length, _BYTES[trainer.get("precision", "auto")]),
+        optimizer_bytes=optimizer_bytes,
+        steps=steps,
+        tokens=None if steps is None else steps * trainer["batch_size"] * length,
+    )
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Matching.
 
 
 @dataclass(frozen=True)
@@ -52,19 +164,41 @@ class Match:
             raise ValueError(f"multiple_of={self.multiple_of} is not positive; give 1 for any whole number")
         if not 0 <= self.tolerance < 1:
             raise ValueError(f"tolerance={self.tolerance} is not in [0, 1); 0.02 accepts two per cent")
-        if self.quantity is None:
-            return
-        if not self.baseline:
+        if self.quantity and not self.baseline:
             raise ValueError(
                 "baseline is empty; list the overrides that make the configuration to match, as in "
                 "match.baseline=['model.attention.num_kv_heads=4']"
             )
-        if not self.free:
+        if self.quantity and not self.free:
             raise ValueError("free is not given; name the size to solve for: match.free=model.feedforward.hidden_dim")
+
+
+@dataclass(frozen=True)
+class Matched:
+    """What a match came to: `match.free` was set to `value`, `residuals` are the differences to the baseline."""
+
+    match: Match
+    value: int
+    residuals: dict[Quantity, float]
+
+    @property
+    def solution(self) -> str:
+        """The setting that was solved for, by the last part of its path."""
+        return f"{str(self.match.free).rpartition('.')[2]}={self.value}"
+
+    def __str__(self) -> str:
+        others = ", ".join(f"{quantity} {share:+.2%}" for quantity, share in self.residuals.items())
+        return f"{self.solution} matches {self.match.quantity} of {' '.join(self.match.baseline)}: {others}"
 
 
 class Unmatched(ValueError):
     """No value of the free size comes within the tolerance."""
+
+
+_LARGEST = 2**40
+_PLATEAU = 2**22
+"""A quantity that is the same up to here does not depend on the size; tokens are rounded up to steps of fewer."""
+_NO_INFLUENCE = "it does not depend on this size, or too little (choose another match.free)"
 
 
 def solve(measure: Callable[[int], float], target: float, multiple_of: int = 1) -> int:
@@ -76,12 +210,10 @@ def solve(measure: Callable[[int], float], target: float, multiple_of: int = 1) 
     Raises:
         Unmatched: `measure` is above `target` at the smallest size already, or does not reach it.
     """
-    known: dict[int, float] = {}
 
+    @cache
     def at(units: int) -> float:
-        if units not in known:
-            known[units] = measure(units * multiple_of)
-        return known[units]
+        return measure(units * multiple_of)
 
     low, high = 1, 64
     if at(low) > target:
@@ -98,37 +230,9 @@ def solve(measure: Callable[[int], float], target: float, multiple_of: int = 1) 
         guess = low + round(share * (high - low))
         # Both neighbours of a linear solution are asked for, so that the interval closes at once.
         for units in (guess, guess + 1, guess - 1, (low + high) // 2):
-            if not low < units < high:
-                continue
-            if at(units) <= target:
-                low = units
-            else:
-                high = units
+            if low < units < high:
+                low, high = (units, high) if at(units) <= target else (low, units)
     return min((low, high), key=lambda units: (abs(at(units) - target), units)) * multiple_of
-
-
-@dataclass(frozen=True)
-class Matched:
-    """What a match came to.
-
-    Attributes:
-        match: the demand.
-        value: what `match.free` was set to.
-        residuals: difference of every counted quantity to the baseline's, as a fraction of it.
-    """
-
-    match: Match
-    value: int
-    residuals: dict[Quantity, float]
-
-    @property
-    def solution(self) -> str:
-        """The setting that was solved for, by the last part of its path."""
-        return f"{str(self.match.free).rpartition('.')[2]}={self.value}"
-
-    def __str__(self) -> str:
-        others = ", ".join(f"{quantity} {share:+.2%}" for quantity, share in self.residuals.items())
-        return f"{self.solution} matches {self.match.quantity} of {' '.join(self.match.baseline)}: {others}"
 
 
 def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
@@ -153,7 +257,7 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
         match: Match = build(given["match"])
     except ValueError as error:
         raise ConfigError([Fault("match", str(error))]) from error
-    quantity, free = match.quantity, str(match.free)
+    quantity, free, baseline = match.quantity, str(match.free), " ".join(match.baseline)
     assert quantity is not None
     if not isinstance(OmegaConf.select(config, free, default="absent"), int | None):
         raise ConfigError([Fault("match.free", f"'{free}' is no whole number of this configuration")])
@@ -170,21 +274,13 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
         value = solve(lambda value: cost_at(value).quantity(quantity), target.quantity(quantity), match.multiple_of)
         found = residuals(cost_at(value), target)
     except Unmatched as error:
-        message = f"no {free} gives the {quantity} of {' '.join(match.baseline)}: {error}"
-        raise ConfigError([Fault("match", message)]) from error
+        raise ConfigError([Fault("match", f"no {free} gives the {quantity} of {baseline}: {error}")]) from error
     except UserError as error:
         raise ConfigError([Fault("match", f"while looking for {free}: {error}")]) from error
     if abs(found[quantity]) > match.tolerance:
-        raise ConfigError(
-            [
-                Fault(
-                    "match",
-                    f"the nearest {free}={value} misses the {quantity} of {' '.join(match.baseline)} by "
-                    f"{found[quantity]:+.2%}, more than match.tolerance={match.tolerance}; choose a finer "
-                    f"match.multiple_of than {match.multiple_of}, another match.free, or a larger tolerance",
-                )
-            ]
-        )
+        rule = f"the nearest {free}={value} misses the {quantity} of {baseline} by {found[quantity]:+.2%}, more than "
+        fix = f"choose a finer match.multiple_of than {match.multiple_of}, another match.free, or a larger tolerance"
+        raise ConfigError([Fault("match", f"{rule}match.tolerance={match.tolerance}; {fix}")])
     return Matched(match, value, found)
 
 

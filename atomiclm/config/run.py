@@ -1,5 +1,13 @@
-"""A configuration that passed validation, and the identity it gives a run."""
+"""A configuration that passed validation, and what names its run: a readable slug, and a hash of what defines it.
 
+The same command again therefore finds the same folder (and resumes, or skips what is done), a cell of a sweep run
+alone is that cell, and runs are never told apart by the clock.
+"""
+
+import hashlib
+import json
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,21 +17,12 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from atomiclm.config.compose import (
-    APP,
-    PRESETS,
-    chooses,
-    compose,
-    in_sweep,
-    job_overrides,
-    parsed,
-    resolved,
-    root_keys,
-    unresolved,
-)
-from atomiclm.config.constructor import takes_text
+from atomiclm.config import IDENTITY
+from atomiclm.config.build import TARGET, takes_text
+from atomiclm.config.compose import APP, PRESETS, chooses, compose, parsed, resolved, root_keys, unresolved
+from atomiclm.config.errors import walk
 from atomiclm.config.expand_overrides import declared_overrides
-from atomiclm.config.identity import digest, slug
+from atomiclm.config.plugins import in_sweep, job_overrides
 from atomiclm.config.validate import validate
 from atomiclm.tracking import find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
@@ -49,7 +48,7 @@ class ArmConfig:
 
 @dataclass(frozen=True)
 class RunConfig(ArmConfig):
-    """The same with a name: `run_id` is a readable slug and the digest of the identity, see `identity.py`."""
+    """The same with a name: `run_id` is a readable slug and the digest of the identity."""
 
     run_id: str
 
@@ -89,16 +88,22 @@ def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
     return _named(compose(overrides), overrides, swept)
 
 
-def job_name(run: RunConfig) -> str:
-    """The override that tells a cell's job what it is called: from its own overrides it cannot tell which are swept."""
-    return f"hydra.job.name='{run.run_id}'"
+def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
+    """Validate a configuration composed from `overrides`, its match and dev split written into `config`.
 
+    Raises:
+        ConfigError: with every fault found.
+    """
+    from atomiclm.config.match import apply_match  # imports torch, which a composition fault is not worth
 
-def _named(config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
-    options, base = _without_typed(config, overrides)
-    arm = read_arm(config, overrides)
-    name = slug(options, unresolved(config), base, swept)
-    return RunConfig(**vars(arm), run_id=f"{name}-{digest(arm.values)}")
+    restore_texts(config, overrides)
+    matched = apply_match(config, overrides)
+    apply_held_out(config)
+    values = validate(resolved(config), root_keys())
+    # Of the variant the seed is taken out wherever interpolation carried it. It has as many digits as of earlier runs:
+    # seeds that are added to them are of the same arm.
+    seedless = DictConfig(OmegaConf.merge(config, {"seed": 0}))
+    return ArmConfig(values, digest(resolved(seedless))[:EARLIER_DIGITS], matched)
 
 
 def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -111,64 +116,13 @@ def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
         is_number = not one.is_sweep_override() and isinstance(one.value(), int | float) and not chooses(one)
         parent, _, name = one.key_or_group.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else None
-        target = node.get("_target_") if isinstance(node, DictConfig) else None
+        target = node.get(TARGET) if isinstance(node, DictConfig) else None
         is_name = one.key_or_group in ("name", "output_dir", "cache_dir")
         if is_number and (is_name or (isinstance(target, str) and takes_text(target, name))):
             OmegaConf.update(config, one.key_or_group, text)
 
 
-def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """What a run is named against: the options that were typed, and the configuration without the values that were.
-
-    What a study says of the run's arm and profile was not typed.
-    """
-    declared = declared_overrides(overrides)
-    options, base = {}, unresolved(config)
-    for one in parsed([override for override in overrides if override not in declared]):
-        if chooses(one):
-            if one.key_or_group not in PRESETS and one.value() is not None:
-                options[one.key_or_group] = str(one.value())
-            continue
-        *parents, last = one.key_or_group.split(".")
-        node: Any = base
-        for parent in parents:
-            node = node.get(parent) if isinstance(node, dict) else None
-        if isinstance(node, dict):
-            value = one.value()
-            if isinstance(value, dict) and isinstance(node.get(last), dict) and "_target_" not in value:
-                node[last] |= dict.fromkeys(value, _TYPED)
-            else:
-                node[last] = _TYPED
-    return options, base
-
-
-_TYPED = "\0"  # no value is that
-
-
-def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
-    """Validate a configuration composed from `overrides`, its match and dev split written into `config`.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
-    from atomiclm.config.match import apply_match  # imports torch, which a composition fault is not worth
-
-    restore_texts(config, overrides)
-    matched = apply_match(config, overrides)
-    apply_held_out(config)
-    return ArmConfig(validate(resolved(config), root_keys()), _variant(config), matched)
-
-
-def _variant(config: DictConfig) -> str:
-    """The digest of the configuration with the seed taken out, wherever interpolation carried it."""
-    seedless = OmegaConf.merge(config, {"seed": 0})
-    assert isinstance(seedless, DictConfig)
-    # As many digits as of earlier runs: seeds that are added to them are of the same arm.
-    return digest(resolved(seedless))[:EARLIER_DIGITS]
-
-
 _DEV_SPLIT = "atomiclm.data.DevSplit"
-_MIXTURE = "atomiclm.data.Mixture"
 
 
 def apply_held_out(config: DictConfig) -> None:
@@ -179,8 +133,151 @@ def apply_held_out(config: DictConfig) -> None:
 
 
 def _wrapped(node: Any) -> Any:
-    if not isinstance(node, dict) or node.get("_target_") == _DEV_SPLIT:
+    if not isinstance(node, dict) or node.get(TARGET) == _DEV_SPLIT:
         return node
-    if node.get("_target_") == _MIXTURE and isinstance(node.get("sources"), dict):
+    if node.get(TARGET) == "atomiclm.data.Mixture" and isinstance(node.get("sources"), dict):
         return {**node, "sources": {name: _wrapped(source) for name, source in node["sources"].items()}}
-    return {"_target_": _DEV_SPLIT, "source": node}
+    return {TARGET: _DEV_SPLIT, "source": node}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The hash.
+
+
+def digest(config: dict[str, Any]) -> str:
+    """Return the first characters of the sha256 of what defines the run."""
+    return hashlib.sha256(defining(config).encode()).hexdigest()[:12]
+
+
+def defining(config: dict[str, Any]) -> str:
+    """Return what defines the run in one text: the identity groups, keys sorted, 2.0 and 2 the same number."""
+    identity = {key: _canonical(config.get(key)) for key in IDENTITY}
+    return json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _canonical(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_canonical(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def user_code_hash(values: Any) -> dict[str, str]:
+    """Return the sha256 of the source file of each module that a built configuration names and we have not written.
+
+    It is part of what a run is, though no configuration holds it.
+    """
+    modules = {str(value).rpartition(".")[0] for path, value in walk(values) if path.endswith(TARGET)}
+    theirs = [module for module in sorted(modules) if module.split(".")[0] not in ("atomiclm", "torch")]
+    files = {module: getattr(sys.modules.get(module), "__file__", None) for module in theirs}
+    return {module: hashlib.sha256(Path(file).read_bytes()).hexdigest() for module, file in files.items() if file}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The slug.
+
+_SLUG_CHARACTERS = 80
+_BUDGETS = ("trainer.max_steps", "trainer.max_tokens", "trainer.max_seconds")
+"""Of what a name tells the least: runs that are compared have one budget."""
+_TYPED = "\0"  # no value is that
+
+
+def _named(config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
+    options, base = _without_typed(config, overrides)
+    arm = read_arm(config, overrides)
+    name = slug(options, unresolved(config), base, swept)
+    return RunConfig(**vars(arm), run_id=f"{name}-{digest(arm.values)}")
+
+
+def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
+    """What a run is named against: the options that were typed, and the configuration without the values that were.
+
+    What a study says of the run's arm and profile was not typed.
+    """
+    declared = declared_overrides(overrides)
+    options, base = {}, unresolved(config)
+    for one in parsed([override for override in overrides if override not in declared]):
+        value = one.value()
+        if chooses(one):
+            if one.key_or_group not in PRESETS and value is not None:
+                options[one.key_or_group] = str(value)
+            continue
+        *parents, last = one.key_or_group.split(".")
+        node: Any = base
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            if isinstance(value, dict) and isinstance(node.get(last), dict) and TARGET not in value:
+                node[last] |= dict.fromkeys(value, _TYPED)
+            else:
+                node[last] = _TYPED
+    return options, base
+
+
+def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any], swept: Sequence[str] = ()) -> str:
+    """Return a readable name of at most 80 characters: the arm, what differs, the seed.
+
+    What tells runs apart comes first, and what has no room is left out, since the hash tells apart what the name does
+    not: what is swept over, chosen options, other values, budgets.
+
+    Args:
+        options: the option of each group whose choice differs from the experiment's own.
+        unresolved: the configuration with interpolations kept, so that a value that only follows another is not named
+            twice.
+        base: the unresolved configuration of the same experiment, arm and options with nothing else overridden.
+        swept: the keys that the sweep, of which the run is a cell, lists several values of.
+    """
+    values: dict[str, Any] = {}
+    for group in IDENTITY:
+        if group != "seed":
+            values |= _differences(group, unresolved.get(group), base.get(group))
+    lasts = [key.rpartition(".")[2] for key in values]
+    named = {
+        # The last part of a key names it, with the one before where two keys end alike.
+        key: f"{last if lasts.count(last) == 1 else '.'.join(key.split('.')[-2:])}={value}"
+        for (key, value), last in zip(values.items(), lasts, strict=True)
+    }
+    groups = [group for group in options if group.split("/")[0] in IDENTITY]
+    chosen = {group: f"{group.rpartition('/')[2]}={options[group]}" for group in groups}
+
+    def rank(key: str) -> int:
+        # An axis may be a mapping, which is named by its values, or inside a node, which is named by its class.
+        related = (f"{key}.".startswith(f"{axis}.") or axis.startswith(f"{key}.") for axis in swept if key in named)
+        if key in swept or any(related):
+            return 0
+        return 1 if key in chosen else 3 if key in _BUDGETS else 2
+
+    texts = {**chosen, **named}
+    arm = [unresolved["arm"]] if unresolved.get("arm") else []
+    *wanted, seed = (
+        re.sub(r"[^\w.+=]+", "_", text)
+        for text in (*(texts[key] for key in sorted(texts, key=rank)), f"seed={unresolved.get('seed')}")
+    )
+    parts: list[str] = []
+    for part in (*arm, *wanted):
+        if len("-".join([*parts, part, seed])) <= _SLUG_CHARACTERS:
+            parts.append(part)
+    return "-".join([*parts, seed])
+
+
+def _differences(path: str, value: Any, base: Any) -> dict[str, Any]:
+    """Return the leaves that differ, by their full path; a node of another class as a whole, "default" of none."""
+    if isinstance(value, dict) and isinstance(base, dict):
+        target = value.get(TARGET)
+        if target != base.get(TARGET) and isinstance(target, str):
+            return {path: target.rpartition(".")[2]}
+        found: dict[str, Any] = {}
+        for key in {**value, **base}:
+            found |= _differences(f"{path}.{key}", value.get(key, "default"), base.get(key))
+        return found
+    if value == base:
+        return {}
+    if isinstance(value, dict):
+        value = str(value.get(TARGET, "")).rpartition(".")[2]
+    return {path: str([_short(entry) for entry in value] if isinstance(value, list) else _short(value))}
+
+
+def _short(value: Any) -> Any:
+    """A file is known by its name; the hash tells two of the same name apart."""
+    return value.rstrip("/").rpartition("/")[2] if isinstance(value, str) else value

@@ -11,21 +11,61 @@ import copy
 import functools
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from atomiclm.config.allowed import UnknownTarget, Untrusted
-from atomiclm.config.build import PARTIAL, TARGET
-from atomiclm.config.constructor import ANYTHING, Constructor, read_constructor
+from atomiclm.config.build import PARTIAL, TARGET, Argument, Constructor, TargetError, component, read_constructor
 from atomiclm.config.errors import ConfigError, Fault, nearest
 
+_MISSING = "???"
 _SUPPLIED_BY_DECODER = ("dim", "layer", "num_layers", "context_length", "vocab_size")
 _SUPPLIED_BY_ATTENTION = ("num_heads", "head_dim")
-_MISSING = "???"
-_MOST_BYTES = 255
-MAX_NAME_BYTES = 200
-"""Of a name: a sweep appends words of its own to it, and file systems take 255 bytes."""
+_METHODS = {
+    "tokenizer": "train_from_iterator",
+    "data": "faults",
+    "schedule": "multiplier",
+    "trainer": "fit",
+    "trainer.order": "dataset",
+    "trainer.objective": "__call__",
+    "trainer.bad_steps": "action",
+    "trainer.spikes": "limit",
+    "trainer.weight_average": "update",
+    "tracking": "start",
+}
+"""A method by which a component of the group is known, whatever its class: one of another group lacks it."""
+
+
+@dataclass(frozen=True)
+class RootSettings:
+    """The settings of the primary config that are no component: checked as one component's arguments are."""
+
+    name: str | None = "runs"
+    seed: int = 0
+    arm: str | int | None = None
+    profile: str | int | None = None
+    held_out: Literal["validation", "dev"] = "validation"
+    output_dir: str = "outputs"
+    cache_dir: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.name is None:
+            raise ValueError("name: null is no name of a folder; give one, or leave it out")
+        if not re.fullmatch(r"[\w+=-][\w.+=-]*", self.name):
+            raise ValueError(f"name: {self.name!r} is not the name of one folder: letters, digits and _ . + = - only")
+        # File systems take 255 bytes, and a sweep appends words of its own to the name.
+        parts = [("name", self.name, 200)]
+        for key, folder in (("output_dir", self.output_dir), ("cache_dir", self.cache_dir)):
+            if folder == "":
+                raise ValueError(f"{key}: '' is not the path of a folder")
+            parts += [(key, part, 255) for part in Path(folder or ".").parts]
+        for key, part, limit in parts:
+            if (length := len(part.encode("utf-8", "surrogatepass"))) > limit:
+                rule = f"{part[:40]!r}... has {length} bytes, more than {limit}"
+                raise ValueError(f"{key}: {rule}; give a shorter one")
+        if not 0 <= self.seed < 2**63:
+            raise ValueError(f"seed: {self.seed} is not a whole number from 0 to 2**63 - 1")
 
 
 def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]:
@@ -40,12 +80,24 @@ def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]
     """
     from atomiclm.config.rules import broken_rules
 
-    known = set(root_keys)
+    known, own = set(root_keys), {field.name for field in fields(RootSettings)}
     values, check = copy.deepcopy(config), Check()
+    made: dict[str, Any] = {}
     for key in sorted(known - values.keys()):
         check.refuse(key, "is missing; it must not be deleted from the configuration")
-    made = {str(key): _root_setting(str(key), value, known, check) for key, value in values.items()}
-    if callable(made.get("optim")):
+    for key, value in values.items():
+        if key not in known:
+            check.refuse(key, f"no such setting{nearest(key, known)}")
+        elif value == _MISSING:
+            check.refuse(key, f"a value is required; give {key}=...")
+        elif key not in own and isinstance(value, dict):
+            made[key] = check.node(key, value)
+        elif key not in own:
+            check.refuse(key, f"{value!r} is not an option of this group; --help lists them")
+    root = {key: value for key, value in values.items() if key in own and value != _MISSING}
+    check.arguments("", root, read_constructor(RootSettings))
+    values |= root
+    if isinstance(made.get("optim"), functools.partial):
         made["optim"] = check.optimizer(values["optim"], made["optim"], made.get("model"))
     check.faults += broken_rules(values, {group: each for group, each in made.items() if each is not None})
     check.end()
@@ -93,42 +145,6 @@ class Check:
 
     def node(self, path: str, node: dict[str, Any]) -> Any:
         """The component that a node describes, a partial of it where it gets more arguments; None with a fault."""
-        constructor = self._constructor(path, node)
-        if constructor is None:
-            return None
-        own = list(_argument_faults(path, node, constructor))
-        self.faults += own
-        arguments, refused = {}, []
-        for key, value in node.items():
-            argument = constructor.arguments.get(key, ANYTHING if constructor.open_ended else None)
-            is_wrong = any(f"{fault.path}.".startswith((f"{path}.{key}.", f"{path}.{key}[")) for fault in own)
-            if argument is None or is_wrong or key in (TARGET, PARTIAL):
-                continue
-            before = len(self.faults)
-            node[key] = argument.number(value)
-            arguments[key] = self.value(f"{path}.{key}", node[key])
-            if len(self.faults) > before:
-                refused.append(key)
-                arguments[key] = None
-        if own or not self.makes:
-            return None
-        if node.get(PARTIAL):
-            return None if refused else functools.partial(constructor.function, **arguments)
-        return self._component(path, node, constructor.function, arguments, refused)
-
-    def optimizer(self, node: dict[str, Any], partial: Callable[..., Any], model: Any) -> Any:
-        """Make the optimizer for the model's parameters; where the model was refused, for one matrix in its place."""
-        import torch
-
-        from atomiclm.model import parameter_roles
-
-        given: tuple[Any, ...] = ([("weight", torch.nn.Parameter(torch.empty(2, 2)))], {"weight": "matrix"}, {})
-        if model is not None:
-            given = (list(model.named_parameters()), parameter_roles(model), model.lr_multipliers)
-        assert isinstance(partial, functools.partial)
-        return self._component("optim", node, functools.partial(partial.func, *given), partial.keywords, [])
-
-    def _constructor(self, path: str, node: dict[str, Any]) -> Constructor | None:
         target = node.get(TARGET)
         if target is None:
             given = ", ".join(map(str, node)) or "nothing"
@@ -137,15 +153,56 @@ class Check:
             self.refuse(f"{path}.{TARGET}", f"{target!r} is not the dotted name of a class")
         else:
             try:
-                return read_constructor(target)
-            except UnknownTarget as error:
-                suggestion = nearest(target.rpartition(".")[2], error.known) if error.known else ""
-                self.refuse(f"{path}.{TARGET}", f"{error}{suggestion}")
-            except Untrusted as error:
+                function = component(target)
+            except TargetError as error:
                 self.refuse(f"{path}.{TARGET}", str(error))
+            else:
+                return self.arguments(path, node, read_constructor(function))
         return None
 
-    def _component(
+    def arguments(self, path: str, node: dict[str, Any], constructor: Constructor) -> Any:
+        """The same of the arguments in a node, where the class is known."""
+        is_sound, partial = True, node.get(PARTIAL, False)
+        arguments: dict[str, Any] = {}
+        refused = []
+        for key, value in node.items():
+            at = _within(path, key)
+            if reason := _misplaced(path, key, value, partial is True, constructor):
+                self.refuse(at, reason)
+                is_sound = False
+            elif key not in (TARGET, PARTIAL):
+                node[key], faults = constructor.arguments.get(key, Argument(Any)).fit(at, value)
+                if faults:
+                    self.faults += faults
+                    is_sound = False
+                    continue
+                before = len(self.faults)
+                arguments[key] = self.value(at, node[key])
+                if len(self.faults) > before:
+                    refused.append(key)
+                    arguments[key] = None
+        for name, argument in constructor.arguments.items():
+            if argument.required and name not in node and not partial:
+                self.refuse(_within(path, name), f"{constructor.name} needs this argument")
+                is_sound = False
+        if not is_sound or not self.makes:
+            return None
+        if partial:
+            return None if refused else functools.partial(constructor.function, **arguments)
+        return self._made(path, node, constructor.function, arguments, refused)
+
+    def optimizer(self, node: dict[str, Any], partial: functools.partial[Any], model: Any) -> Any:
+        """Make the optimizer for the model's parameters; where the model was refused, for one matrix in its place."""
+        import torch
+
+        from atomiclm.model import parameter_roles
+
+        given: tuple[Any, ...] = ([("weight", torch.nn.Parameter(torch.empty(2, 2)))], {"weight": "matrix"}, {})
+        if model is not None:
+            given = (list(model.named_parameters()), parameter_roles(model), model.lr_multipliers)
+        return self._made("optim", node, functools.partial(partial.func, *given), partial.keywords, [])
+
+    def _made(
         self, path: str, node: dict[str, Any], function: Callable[..., Any], given: dict[str, Any], refused: list[str]
     ) -> Any:
         """Call `function` with the arguments `given`, None in place of those that were `refused`.
@@ -153,14 +210,14 @@ class Check:
         Without the arguments that it refuses it is called again, to hear of them all at once; what it then says of
         anything but an argument that the node gives may come of that, and is not reported.
         """
-        from atomiclm.config.shapes import decoder_of_shapes, on_shapes, size_faults
+        from atomiclm.config.load import decoder_of_shapes, on_shapes, size_faults
 
         if path == "model" and (too_large := size_faults(node)):
             self.faults += too_large
             return None
-        if path == "runtime" and "device" in given:  # whether it is there, the machine that trains will say
-            given = {**given, "device": "cpu"}
         arguments, again = dict(given), bool(refused)
+        if path == "runtime" and "device" in given:  # whether it is there, the machine that trains will say
+            arguments["device"] = "cpu"
         while True:
             try:
                 if path == "model" and not again:
@@ -172,36 +229,48 @@ class Check:
                 raise
             except Exception as error:
                 argument, fault = _refusal(path, node, error)
-                if again and (argument not in arguments or argument in refused):
-                    return None
-                self.faults.append(fault)
-                if argument not in arguments:
+                is_own = argument in arguments and argument not in refused
+                if is_own or not again:
+                    self.faults.append(fault)
+                if not is_own:
                     return None
                 del arguments[argument]
                 again = True
-        if again:
-            return None
         method = _METHODS.get(path)
-        if method and not callable(getattr(made, method, None)):
-            rule = f"{type(made).__name__} is none of {path}'s components, which have a method {method}"
-            self.refuse(f"{path}.{TARGET}", f"{rule}; choose an option of the group")
-            return None
-        return made
+        if again or method is None or callable(getattr(made, method, None)):
+            return None if again else made
+        rule = f"{type(made).__name__} is none of {path}'s components, which have a method {method}"
+        self.refuse(f"{path}.{TARGET}", f"{rule}; choose an option of the group")
+        return None
 
 
-_METHODS = {
-    "tokenizer": "train_from_iterator",
-    "data": "faults",
-    "schedule": "multiplier",
-    "trainer": "fit",
-    "trainer.order": "dataset",
-    "trainer.objective": "__call__",
-    "trainer.bad_steps": "action",
-    "trainer.spikes": "limit",
-    "trainer.weight_average": "update",
-    "tracking": "start",
-}
-"""A method by which a component of the group is known, whatever its class: one of another group lacks it."""
+def _within(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _misplaced(path: str, key: str, value: Any, is_partial: bool, constructor: Constructor) -> str | None:
+    """Why a node at `path` may not have the entry `key`, whatever its value but "???"."""
+    if key == PARTIAL:
+        if not isinstance(value, bool):
+            return f"{value!r} is not true or false"
+        is_part = path == "optim" or path.startswith("model.")
+        if value and not is_part:
+            return "only optim and the parts of a model get more arguments later; take it away"
+    elif key != TARGET and str(key).startswith("_"):
+        return "is not read: a node has _target_, _partial_ and the arguments of its class"
+    elif key != TARGET and key not in constructor.arguments and not constructor.open_ended:
+        suggestion = nearest(str(key), constructor.arguments)
+        if "did you mean" not in suggestion:
+            # Typically set by a preset or an experiment, for another option of this group than the one chosen.
+            suggestion += f"; ~{_within(path, key)} takes it away"
+        return f"{constructor.name} takes no such argument{suggestion}"
+    elif value == _MISSING:
+        return f"a value is required; give {_within(path, key)}=..."
+    elif is_partial and path.startswith("model.") and key in _SUPPLIED_BY_DECODER:
+        return f"the decoder supplies {key}; remove it here and set model.{key}"
+    elif path == "model.position" and key in _SUPPLIED_BY_ATTENTION:
+        return f"the attention supplies {key}; remove it here and set model.attention.{key}"
+    return None
 
 
 def _refusal(path: str, node: dict[str, Any], error: Exception) -> tuple[str, Fault]:
@@ -215,102 +284,4 @@ def _refusal(path: str, node: dict[str, Any], error: Exception) -> tuple[str, Fa
     if named is None or named["argument"] not in node:
         return "", Fault(path, reason)
     rest = reason[named.end() :] if named["sign"] == ": " else reason
-    return "" if part else named["argument"], Fault(f"{path}.{named['argument']}{named['within']}", rest)
-
-
-def _argument_faults(path: str, node: dict[str, Any], constructor: Constructor) -> Iterator[Fault]:
-    partial = node.get(PARTIAL, False)
-    if not isinstance(partial, bool):
-        yield Fault(f"{path}.{PARTIAL}", f"{partial!r} is not true or false")
-    elif partial and path != "optim" and not path.startswith("model."):
-        yield Fault(f"{path}.{PARTIAL}", "only optim and the parts of a model get more arguments later; take it away")
-    for key, value in node.items():
-        argument, key_path = constructor.arguments.get(key), f"{path}.{key}"
-        if key in (TARGET, PARTIAL):
-            continue
-        if str(key).startswith("_"):
-            yield Fault(key_path, "is not read: a node has _target_, _partial_ and the arguments of its class")
-        elif argument is None and not constructor.open_ended:
-            suggestion = nearest(str(key), constructor.arguments)
-            if "did you mean" not in suggestion:
-                # Typically set by a preset or an experiment, for another option of this group than the one chosen.
-                suggestion += f"; ~{key_path} takes it away"
-            yield Fault(key_path, f"{constructor.name} takes no such argument{suggestion}")
-        elif value == _MISSING:
-            yield Fault(key_path, f"a value is required; give {key_path}=...")
-        elif partial and path.startswith("model.") and key in _SUPPLIED_BY_DECODER:
-            yield Fault(key_path, f"the decoder supplies {key}; remove it here and set model.{key}")
-        elif path == "model.position" and key in _SUPPLIED_BY_ATTENTION:
-            yield Fault(key_path, f"the attention supplies {key}; remove it here and set model.attention.{key}")
-        elif argument is not None:
-            yield from argument.faults(key_path, value)
-    if not partial:
-        for name, argument in constructor.arguments.items():
-            if argument.required and name not in node:
-                yield Fault(f"{path}.{name}", f"{constructor.name} needs this argument")
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Settings of the primary config that are no component.
-
-
-def _root_setting(key: str, value: Any, known: Iterable[str], check: Check) -> Any:
-    """Check one top-level setting, and return the component that it describes, if it describes one."""
-    if key not in known:
-        check.refuse(key, f"no such setting{nearest(key, known)}")
-    elif value == _MISSING:
-        check.refuse(key, f"a value is required; give {key}=...")
-    elif key in _ROOT_RULES:
-        if reason := _ROOT_RULES[key](value):
-            check.refuse(key, reason)
-    elif isinstance(value, dict):
-        return check.node(key, value)
-    else:
-        check.refuse(key, f"{value!r} is not an option of this group; --help lists them")
-    return None
-
-
-def _name_rule(value: Any) -> str | None:
-    if value is None:
-        return "null is no name of a folder; give one, or leave it out"
-    if not isinstance(value, str):  # from a file: those of a command are quoted for it
-        return f"{value!r} is not text; put it in quotes"
-    if not re.fullmatch(r"[\w+=-][\w.+=-]*", value):
-        return f"{value!r} is not the name of one folder: letters, digits and _ . + = - only"
-    return _length_fault(value, MAX_NAME_BYTES)
-
-
-def _length_fault(part: str, limit: int) -> str | None:
-    """What is wrong with a part of a path that file systems, which take 255 bytes, would refuse."""
-    length = len(part.encode("utf-8", "surrogatepass"))
-    return f"{part[:40]!r}... has {length} bytes, more than {limit}; give a shorter one" if length > limit else None
-
-
-def _seed_rule(value: Any) -> str | None:
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return None if is_whole and 0 <= value < 2**63 else f"{value!r} is not a whole number from 0 to 2**63 - 1"
-
-
-def _label_rule(value: Any) -> str | None:
-    return None if value is None or isinstance(value, str | int) else f"{value!r} is not a name"
-
-
-def _held_out_rule(value: Any) -> str | None:
-    return None if value in ("validation", "dev") else f"{value!r} is not one of: validation, dev"
-
-
-def _folder_rule(value: Any) -> str | None:
-    if not isinstance(value, str) or not value or "\0" in value:
-        return f"{value!r} is not the path of a folder"
-    return next(filter(None, (_length_fault(part, _MOST_BYTES) for part in Path(value).parts)), None)
-
-
-_ROOT_RULES: dict[str, Callable[[Any], str | None]] = {
-    "name": _name_rule,
-    "seed": _seed_rule,
-    "arm": _label_rule,
-    "profile": _label_rule,
-    "held_out": _held_out_rule,
-    "output_dir": _folder_rule,
-    "cache_dir": lambda value: None if value is None else _folder_rule(value),
-}
+    return "" if part else named["argument"], Fault(_within(path, named["argument"]) + named["within"], rest)

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from atomiclm.config.cost import CACHE_DTYPE, Cost, residuals
+from atomiclm.config import CACHE_DTYPE
+from atomiclm.config.match import Cost, residuals
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 

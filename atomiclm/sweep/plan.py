@@ -3,13 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from atomiclm.config.command_line import composing
 from atomiclm.config.compose import override_key, override_value, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.expand_overrides import expand_overrides
-from atomiclm.config.explain import composing
-from atomiclm.config.grid import product
-from atomiclm.config.identity import IDENTITY
-from atomiclm.config.run import RunConfig, job_name, read_cell
+from atomiclm.config.expand_overrides import expand_overrides, product
+from atomiclm.config.run import IDENTITY, RunConfig, read_cell
 from atomiclm.sweep.ledger import Cell
 from atomiclm.sweep.study import Study, Tuning
 
@@ -25,7 +23,7 @@ class PlannedCell:
     @property
     def job(self) -> list[str]:
         """What a launcher is given: the overrides, and the run's name, which depends on what the sweep varies."""
-        return [*self.overrides, job_name(self.run)]
+        return [*self.overrides, f"hydra.job.name='{self.run.run_id}'"]
 
 
 def plan_sweep(typed: Sequence[str], study: Study) -> list[PlannedCell]:

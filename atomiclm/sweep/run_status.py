@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.config.identity import defining
 from atomiclm.config.load import corpus_sha256
-from atomiclm.config.run import RunConfig
+from atomiclm.config.run import RunConfig, defining
 from atomiclm.tracking import RunFolder, are_one_run, code_of, write_summary
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from atomiclm.cli import UserError
 from atomiclm.config.compose import override_key, value_of
-from atomiclm.config.errors import FailedCells
+from atomiclm.config.errors import RunFailed
 from atomiclm.config.expand_overrides import FILE_PROFILE
 from atomiclm.config.rules import cautions
 from atomiclm.sweep.board import Board
@@ -67,7 +67,7 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
 
     Raises:
         ConfigError: the faults of all cells, before the first begins.
-        FailedCells: cells failed; the others have run.
+        RunFailed: cells failed; the others have run.
     """
     cells = plan_sweep(typed, study)
     folder = cells[0].run.folder.parent
@@ -134,7 +134,7 @@ class Sweep:
         """Train what has not ended.
 
         Raises:
-            FailedCells: cells failed; the others have run.
+            RunFailed: cells failed; the others have run.
             UserError: a finished run was trained on another text than is there now, or the folder holds a study that
                 this sweep is not of, whose declaration it would replace.
         """
@@ -162,7 +162,7 @@ class Sweep:
             again = " ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)])
             listed = [_describe_failure(cell, error) for cell, error in failures]
             rest = f"The others are kept. Once that is mended, this runs what is left:\n  {again}"
-            raise FailedCells("\n".join([f"{len(failures)} of {len(planned)} cells failed:", *listed, rest]))
+            raise RunFailed("\n".join([f"{len(failures)} of {len(planned)} cells failed:", *listed, rest]))
         if not failures:
             next_command = f"python -m atomiclm.compare {shlex.quote(str(self.folder))}"
             show([f"Cells done: {len(planned)} of {len(planned)}.", f"next        {next_command}"])

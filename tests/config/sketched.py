@@ -5,9 +5,9 @@ from typing import Any
 
 import yaml
 
+from atomiclm.config.command_line import composing
 from atomiclm.config.compose import PRESETS, compose, override_key, parsed
 from atomiclm.config.expand_overrides import expand_sweep, study_of
-from atomiclm.config.explain import composing
 from atomiclm.sweep import Study
 from atomiclm.sweep.plan import PlannedCell, plan_sweep
 

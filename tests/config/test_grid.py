@@ -5,10 +5,9 @@ import re
 import pytest
 from hydra.core.override_parser.types import Override
 
-from atomiclm.config import grid
 from atomiclm.config.compose import parsed
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.grid import product
+from atomiclm.config.expand_overrides import _length, product
 
 
 def faults_of(*typed):
@@ -50,7 +49,7 @@ def test_what_is_one_is_listed(typed, number):
 def test_the_number_is_that_of_the_cells_hydra_makes():
     for values in ("range(1,7,2)", "range(0.1,0.35,0.1)", "range(7,1,-2)", "1,2,3", "range(0,1,0.3)"):
         [override] = parsed([f"seed={values}"])
-        assert grid._length(override.value()) == len(list(override.sweep_iterator()))
+        assert _length(override.value()) == len(list(override.sweep_iterator()))
 
 
 def test_it_is_refused_before_anything_is_listed(monkeypatch):

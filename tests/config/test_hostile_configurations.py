@@ -15,8 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from atomiclm.config.compose import resolved, root_keys
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.experiments import read_experiment
 from atomiclm.config.load import load_run
+from atomiclm.config.plugins import read_experiment
 from atomiclm.config.validate import validate
 from atomiclm.tracking import RunFolder
 from atomiclm.tracking.run_folder import read_config_file

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 
-from atomiclm.config.identity import digest, slug
+from atomiclm.config.run import digest, slug
 
 CONFIG = {
     "tokenizer": {"_target_": "a.T", "vocab_size": 300},

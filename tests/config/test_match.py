@@ -5,10 +5,9 @@ import torch
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.cost import cost_of
 from atomiclm.config.errors import ConfigError
-from atomiclm.config.identity import digest
-from atomiclm.config.match import apply_match
+from atomiclm.config.match import apply_match, cost_of
+from atomiclm.config.run import digest
 from atomiclm.config.validate import validate
 
 SIZE = "model=small"

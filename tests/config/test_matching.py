@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomiclm.config.cost import Cost, residuals
-from atomiclm.config.match import Match, Unmatched, solve
+from atomiclm.config.match import Cost, Match, Unmatched, residuals, solve
 
 
 @given(

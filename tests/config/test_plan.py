@@ -6,7 +6,7 @@ import pytest
 from cli import run
 
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.cost import cost_of
+from atomiclm.config.match import cost_of
 from atomiclm.tracking.environment import processor_name
 from atomiclm.training.speed import MatmulRate, Reached, save
 

@@ -3,9 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from atomiclm.config.command_line import quoted
+from atomiclm.config.command_line import explain, quoted
 from atomiclm.config.compose import compose, parsed
-from atomiclm.config.explain import explain
 from atomiclm.config.run import restore_texts
 
 

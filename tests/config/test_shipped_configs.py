@@ -8,7 +8,7 @@ from config.sketched import read_study
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
-from atomiclm.config.paths import CONF, EXPERIMENTS
+from atomiclm.config.plugins import CONF, EXPERIMENTS
 from atomiclm.config.validate import validate
 from atomiclm.plan import arms_of_experiment
 from atomiclm.tokenizer import BasicTokenizer

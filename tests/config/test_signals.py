@@ -11,8 +11,8 @@ import time
 import pytest
 from cli import heed_signals
 
+from atomiclm.config.app import deferred, stoppable
 from atomiclm.config.errors import Stopped
-from atomiclm.config.signals import deferred, stoppable
 
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
@@ -55,7 +55,7 @@ def test_the_third_ends_the_process_as_a_kill_would():
     code = """
 import os, signal
 from atomiclm.config.errors import Stopped
-from atomiclm.config.signals import deferred
+from atomiclm.config.app import deferred
 with deferred():
     os.kill(os.getpid(), signal.SIGTERM)
     try:

@@ -10,8 +10,7 @@ import pytest
 from cli import TINY, corpus, environment, only_run, run
 
 from atomiclm.comparison.runs import recorded_protocol
-from atomiclm.config.evaluating import LoadedRun
-from atomiclm.config.model_overrides import with_model_settings
+from atomiclm.config.evaluating import LoadedRun, with_model_settings
 from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
 from atomiclm.evaluation import Described, read_evaluations
 from atomiclm.evaluation.results import NotFinite

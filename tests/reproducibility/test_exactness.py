@@ -8,7 +8,7 @@ import pytest
 from cli import TINY, command, corpus, environment, only_run, run
 
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.cost import cost_of
+from atomiclm.config.match import cost_of
 
 PLANTED = '''
 import torch

@@ -8,12 +8,11 @@ from cli import TINY, corpus, run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, read_study, write_experiment
 
 from atomiclm.cli import UserError
-from atomiclm.config.cost import cost_of
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.expand_overrides import expand_overrides
-from atomiclm.config.identity import digest
-from atomiclm.config.paths import EXPERIMENTS
-from atomiclm.config.run import read_cell
+from atomiclm.config.match import cost_of
+from atomiclm.config.plugins import EXPERIMENTS
+from atomiclm.config.run import digest, read_cell
 from atomiclm.sweep import read_ledger
 from atomiclm.sweep.plan import plan_sweep, validate_cells
 from atomiclm.sweep.runner import CellLauncher, Sweep
