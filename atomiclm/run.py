@@ -14,11 +14,11 @@ import torch
 from atomiclm.atomic_io import write_atomic
 from atomiclm.branch import Trunk
 from atomiclm.cli import UserError
+from atomiclm.config import CACHE_DTYPE
 from atomiclm.config.app import Request, deferred
 from atomiclm.config.build import build
 from atomiclm.config.errors import RunFailed, Stopped
 from atomiclm.config.load import prepare_corpus, vocabulary_note
-from atomiclm.config.match import CACHE_DTYPE
 from atomiclm.config.run import RunConfig, user_code_hash
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import validation_protocol
