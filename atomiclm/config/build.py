@@ -114,10 +114,10 @@ def _is_component(found: Any) -> bool:
         from torch import nn, optim
 
         return issubclass(found, nn.Module | optim.Optimizer)
+    name = found.__name__
     for package, only in _COMPONENTS.items():
         if f"{found.__module__}.".startswith(f"atomiclm.{package}."):
-            exported = getattr(import_module(f"atomiclm.{package}"), found.__name__, None)
-            return exported is found and only in (None, found.__name__)
+            return getattr(import_module(f"atomiclm.{package}"), name, None) is found and only in (None, name)
     return False
 
 
