@@ -2,7 +2,7 @@
 
 from atomiclm.optim.adafactor import Adafactor
 from atomiclm.optim.adamw import AdamW
-from atomiclm.optim.base import RoleOptimizer, RoleSettings, parameter_groups, unusual_rates
+from atomiclm.optim.base import RoleOptimizer, unusual_rates
 from atomiclm.optim.lion import Lion
 from atomiclm.optim.muon import Muon
 from atomiclm.optim.schedule_free import ScheduleFreeAdamW
@@ -10,20 +10,6 @@ from atomiclm.optim.schedules import Constant, Cosine, InverseSquareRoot, Linear
 from atomiclm.optim.soap import SOAP
 
 __all__ = [
-    "SOAP",
-    "Adafactor",
-    "AdamW",
-    "Constant",
-    "Cosine",
-    "InverseSquareRoot",
-    "Linear",
-    "Lion",
-    "Muon",
-    "RoleOptimizer",
-    "RoleSettings",
-    "Schedule",
-    "ScheduleFreeAdamW",
-    "WarmupStableDecay",
-    "parameter_groups",
-    "unusual_rates",
-]
+    "SOAP", "Adafactor", "AdamW", "Constant", "Cosine", "InverseSquareRoot", "Linear", "Lion", "Muon",
+    "RoleOptimizer", "Schedule", "ScheduleFreeAdamW", "WarmupStableDecay", "unusual_rates",
+]  # fmt: skip

@@ -1,15 +1,17 @@
 """Adafactor: Adam's second moment stored as row and column means, and no first moment."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check, check_eps
+from atomiclm.optim.base import RoleOptimizer, check_eps, check_positive
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Adafactor(RoleOptimizer):
     """Memory of rows + columns for a matrix instead of twice rows x columns.
 
@@ -34,33 +36,19 @@ class Adafactor(RoleOptimizer):
         scale_by_weight: steps in proportion to the root mean square of the weights.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, nn.Parameter]],
-        roles: Mapping[str, str],
-        lr_multipliers: Mapping[str, float] | None = None,
-        *,
-        lr: float = 1e-2,
-        decay_exponent: float = 0.8,
-        eps: float = 1e-30,
-        least_scale: float = 1e-3,
-        clip_threshold: float = 1.0,
-        scale_by_weight: bool = True,
-        weight_decay: float = 0.0,
-        decayed_roles: Sequence[str] = HIDDEN_ROLES,
-        lr_scales: dict[str, float] | None = None,
-    ) -> None:
-        check("decay_exponent", decay_exponent, decay_exponent > 0, "is not positive; the usual value is 0.8")
-        check_eps("eps", eps)
-        check("least_scale", least_scale, least_scale > 0, "is not positive; the usual value is 1e-3")
-        check("clip_threshold", clip_threshold, clip_threshold > 0, "is not positive; the usual value is 1")
-        self.decay_exponent = decay_exponent
-        self.eps = eps
-        self.least_scale = least_scale
-        self.clip_threshold = clip_threshold
-        self.scale_by_weight = scale_by_weight
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
-        super().__init__(named_parameters, roles, lr_multipliers, settings)
+    lr: float = 1e-2
+    decay_exponent: float = 0.8
+    eps: float = 1e-30
+    least_scale: float = 1e-3
+    clip_threshold: float = 1.0
+    scale_by_weight: bool = True
+    weight_decay: float = 0.0
+
+    def check_settings(self) -> None:
+        check_positive("decay_exponent", self.decay_exponent, "0.8")
+        check_eps("eps", self.eps)
+        check_positive("least_scale", self.least_scale, "1e-3")
+        check_positive("clip_threshold", self.clip_threshold, "1")
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         squared = gradient.square().add_(self.eps)

@@ -1,15 +1,16 @@
 """AdamW: Adam with the weight decay taken out of the gradient."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check_betas, check_eps
+from atomiclm.optim.base import RoleOptimizer, check_betas, check_eps
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class AdamW(RoleOptimizer):
     """AdamW over parameter groups by role.
 
@@ -27,33 +28,16 @@ class AdamW(RoleOptimizer):
         eps: added to the root of the second moment.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, nn.Parameter]],
-        roles: Mapping[str, str],
-        lr_multipliers: Mapping[str, float] | None = None,
-        *,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.95),
-        eps: float = 1e-8,
-        weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = HIDDEN_ROLES,
-        lr_scales: dict[str, float] | None = None,
-    ) -> None:
-        check_betas("betas", betas)
-        check_eps("eps", eps)
-        self.betas = betas
-        self.eps = eps
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
-        super().__init__(named_parameters, roles, lr_multipliers, settings)
+    lr: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.95)
+    eps: float = 1e-8
+
+    def check_settings(self) -> None:
+        check_betas("betas", self.betas)
+        check_eps("eps", self.eps)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         adamw_update(weight, gradient, state, group["lr"], group["weight_decay"], self.betas, self.eps)
-
-    @classmethod
-    def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """Two moments."""
-        return 2 * math.prod(shape)
 
 
 def adamw_update(

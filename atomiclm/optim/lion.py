@@ -1,15 +1,15 @@
 """Lion: the sign of an interpolated momentum."""
 
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check_betas
+from atomiclm.optim.base import RoleOptimizer, check_betas
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Lion(RoleOptimizer):
     """Every entry of an update has the size of the learning rate; one moment is stored.
 
@@ -25,22 +25,14 @@ class Lion(RoleOptimizer):
         betas: b1, how much of the update is momentum; b2, decay rate of the momentum.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, nn.Parameter]],
-        roles: Mapping[str, str],
-        lr_multipliers: Mapping[str, float] | None = None,
-        *,
-        lr: float = 1e-4,
-        betas: tuple[float, float] = (0.9, 0.99),
-        weight_decay: float = 1.0,
-        decayed_roles: Sequence[str] = HIDDEN_ROLES,
-        lr_scales: dict[str, float] | None = None,
-    ) -> None:
-        check_betas("betas", betas)
-        self.betas = betas
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
-        super().__init__(named_parameters, roles, lr_multipliers, settings)
+    lr: float = 1e-4
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 1.0
+
+    num_moments = 1
+
+    def check_settings(self) -> None:
+        check_betas("betas", self.betas)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if not state:
@@ -50,8 +42,3 @@ class Lion(RoleOptimizer):
         weight.mul_(1.0 - group["lr"] * group["weight_decay"])
         weight.add_(momentum.lerp(gradient, 1.0 - beta1).sign_(), alpha=-group["lr"])
         momentum.lerp_(gradient, 1.0 - beta2)
-
-    @classmethod
-    def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """One momentum."""
-        return math.prod(shape)

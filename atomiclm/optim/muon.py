@@ -1,27 +1,27 @@
 """Muon: momentum whose matrices are made orthogonal before they are applied."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atomiclm.machine import has_native_bfloat16
 from atomiclm.optim.adamw import adamw_update
 from atomiclm.optim.base import (
     HIDDEN_ROLES,
     RoleOptimizer,
-    RoleSettings,
     check,
     check_betas,
     check_eps,
     check_rate,
     check_roles,
 )
-from atomiclm.roles import ROLES
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class Muon(RoleOptimizer):
     """Muon for the hidden matrices, AdamW for the rest.
 
@@ -56,70 +56,44 @@ class Muon(RoleOptimizer):
         ValueError: also for a vector in an orthogonalized role.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, nn.Parameter]],
-        roles: Mapping[str, str],
-        lr_multipliers: Mapping[str, float] | None = None,
-        *,
-        lr: float = 0.02,
-        momentum: float = 0.95,
-        nesterov: bool = True,
-        newton_schulz_steps: int = 5,
-        newton_schulz_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
-        eps: float = 1e-7,
-        adjust_lr: Literal["original", "match_rms_adamw"] = "original",
-        orthogonalized_roles: Sequence[str] = HIDDEN_ROLES,
-        adamw_lr: float | None = None,
-        adamw_betas: tuple[float, float] = (0.9, 0.95),
-        adamw_eps: float = 1e-8,
-        weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = HIDDEN_ROLES,
-        lr_scales: dict[str, float] | None = None,
-    ) -> None:
-        check("momentum", momentum, 0.0 <= momentum < 1.0, "must lie in [0, 1); the usual value is 0.95")
-        check(
-            "newton_schulz_steps",
-            newton_schulz_steps,
-            0 < newton_schulz_steps < 100,
-            "is not between 1 and 99; 5 is usual, more gain nothing",
-        )
-        check(
-            "newton_schulz_coefficients",
-            newton_schulz_coefficients,
-            len(newton_schulz_coefficients) == 3 and all(abs(each) < math.inf for each in newton_schulz_coefficients),
-            "must be three numbers; usual values are [3.4445, -4.775, 2.0315]",
-        )
-        check_eps("eps", eps)
-        if adjust_lr not in ("original", "match_rms_adamw"):
-            raise ValueError(f"adjust_lr: {adjust_lr!r} is not one of: original, match_rms_adamw")
-        check_roles("orthogonalized_roles", orthogonalized_roles)
-        if adamw_lr is not None:
-            check_rate("adamw_lr", adamw_lr)
-        check_betas("adamw_betas", adamw_betas)
-        check_eps("adamw_eps", adamw_eps)
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.newton_schulz_steps = newton_schulz_steps
-        self.newton_schulz_coefficients = newton_schulz_coefficients
-        self.eps = eps
-        self.adjust_lr = adjust_lr
-        self.orthogonalized_roles = orthogonalized_roles
-        self.adamw_lr = adamw_lr
-        self.adamw_betas = adamw_betas
-        self.adamw_eps = adamw_eps
-        rest = [role for role in ROLES if role not in orthogonalized_roles]
-        settings = RoleSettings(
-            lr, weight_decay, decayed_roles, lr_scales, dict.fromkeys(rest, lr if adamw_lr is None else adamw_lr)
-        )
-        super().__init__(named_parameters, roles, lr_multipliers, settings)
-        for group in self.param_groups:
-            for name, parameter in zip(group["names"], group["params"], strict=True):
-                if group["role"] in orthogonalized_roles and parameter.ndim < 2:
-                    raise ValueError(
-                        f"orthogonalized_roles: '{name}' has the role '{group['role']}' and one dimension, and only "
-                        f"matrices can be made orthogonal; take '{group['role']}' out"
-                    )
+    lr: float = 0.02
+    momentum: float = 0.95
+    nesterov: bool = True
+    newton_schulz_steps: int = 5
+    newton_schulz_coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315)
+    eps: float = 1e-7
+    adjust_lr: Literal["original", "match_rms_adamw"] = "original"
+    orthogonalized_roles: Sequence[str] = HIDDEN_ROLES
+    adamw_lr: float | None = None
+    adamw_betas: tuple[float, float] = (0.9, 0.95)
+    adamw_eps: float = 1e-8
+
+    def check_settings(self) -> None:
+        check("momentum", self.momentum, 0.0 <= self.momentum < 1.0, "must lie in [0, 1); the usual value is 0.95")
+        steps, coefficients = self.newton_schulz_steps, self.newton_schulz_coefficients
+        check("newton_schulz_steps", steps, 0 < steps < 100, "must be 1 to 99; 5 is usual, more gain nothing")
+        sound = len(coefficients) == 3 and all(abs(each) < math.inf for each in coefficients)
+        rule = "must be three numbers; usual values are [3.4445, -4.775, 2.0315]"
+        check("newton_schulz_coefficients", coefficients, sound, rule)
+        check_eps("eps", self.eps)
+        known = ("original", "match_rms_adamw")
+        check("adjust_lr", self.adjust_lr, self.adjust_lr in known, f"must be one of {', '.join(known)}")
+        check_roles("orthogonalized_roles", self.orthogonalized_roles)
+        if self.adamw_lr is not None:
+            check_rate("adamw_lr", self.adamw_lr)
+        check_betas("adamw_betas", self.adamw_betas)
+        check_eps("adamw_eps", self.adamw_eps)
+
+    def peak_lr(self, role: str) -> float:
+        return self.lr if self.adamw_lr is None or role in self.orthogonalized_roles else self.adamw_lr
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """As in every optimizer; a vector in an orthogonalized role is refused."""
+        for name, parameter in zip(param_group["names"], param_group["params"], strict=True):
+            rule = f"must be roles of matrices, which alone can be made orthogonal; '{name}' is a vector"
+            sound = parameter.ndim >= 2 or param_group["role"] not in self.orthogonalized_roles
+            check("orthogonalized_roles", list(self.orthogonalized_roles), sound, rule)
+        super().add_param_group(param_group)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """One step of AdamW, or of the momentum alone where the role is orthogonalized; `step` applies that."""
@@ -135,31 +109,23 @@ class Muon(RoleOptimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step with the gradients that are there; weights of one shape are made orthogonal in one batch."""
         super().step(closure)
-        for members in self._of_one_shape():
-            directions = torch.stack([self._direction(weight, gradient) for weight, gradient, _ in members])
-            directions = orthogonalized(directions, self.newton_schulz_coefficients, self.newton_schulz_steps, self.eps)
-            for (weight, _, group), direction in zip(members, directions, strict=True):
-                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-                weight.add_(direction.to(weight.dtype), alpha=-group["lr"] * self._scale(*weight.shape[-2:]))
-
-    def _of_one_shape(self) -> Iterable[list[tuple[Tensor, Tensor, dict[str, Any]]]]:
-        """(weight, gradient, group) of the orthogonalized weights that have a gradient: a list for each shape."""
-        members: dict[torch.Size, list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
+        of_one_shape: dict[torch.Size, list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
         for group in self.param_groups:
             if group["role"] in self.orthogonalized_roles:
                 for weight in group["params"]:
                     if weight.grad is not None:
-                        members.setdefault(weight.shape, []).append((weight, weight.grad, group))
-        return members.values()
-
-    def _direction(self, weight: Tensor, gradient: Tensor) -> Tensor:
-        momentum: Tensor = self.state[weight]["momentum"]
-        return gradient.lerp(momentum, self.momentum) if self.nesterov else momentum
-
-    def _scale(self, rows: int, columns: int) -> float:
-        if self.adjust_lr == "match_rms_adamw":
-            return 0.2 * math.sqrt(max(rows, columns))
-        return math.sqrt(max(1.0, rows / columns))
+                        momentum = self.state[weight]["momentum"]
+                        direction = weight.grad.lerp(momentum, self.momentum) if self.nesterov else momentum
+                        of_one_shape.setdefault(weight.shape, []).append((weight, direction, group))
+        for (*_, rows, columns), members in of_one_shape.items():
+            directions = torch.stack([direction for _, direction, _ in members])
+            directions = orthogonalized(directions, self.newton_schulz_coefficients, self.newton_schulz_steps, self.eps)
+            scale = math.sqrt(max(1.0, rows / columns))
+            if self.adjust_lr == "match_rms_adamw":
+                scale = 0.2 * math.sqrt(max(rows, columns))
+            for (weight, _, group), direction in zip(members, directions, strict=True):
+                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+                weight.add_(direction.to(weight.dtype), alpha=-group["lr"] * scale)
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:

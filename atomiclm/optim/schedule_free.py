@@ -1,17 +1,18 @@
 """Schedule-free AdamW: gradients between the iterate and its average, and no decay of the learning rate."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check_betas, check_eps
+from atomiclm.optim.base import RoleOptimizer, check, check_betas, check_eps
 
 _LEAST_BETA1 = 0.01
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ScheduleFreeAdamW(RoleOptimizer):
     """The model is trained at y, between the fast iterate z and the running average x; x is what is evaluated.
 
@@ -31,30 +32,18 @@ class ScheduleFreeAdamW(RoleOptimizer):
         eps: added to the root of the second moment.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, nn.Parameter]],
-        roles: Mapping[str, str],
-        lr_multipliers: Mapping[str, float] | None = None,
-        *,
-        lr: float = 2.5e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = HIDDEN_ROLES,
-        lr_scales: dict[str, float] | None = None,
-    ) -> None:
-        check_betas("betas", betas)
-        check_eps("eps", eps)
-        if betas[0] < _LEAST_BETA1:
-            raise ValueError(
-                f"betas: {list(betas)} begins with less than {_LEAST_BETA1}: gradients would ignore the average, and "
-                "dividing by it would lose the average to rounding; usual is 0.9"
-            )
-        self.betas = betas
-        self.eps = eps
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
-        super().__init__(named_parameters, roles, lr_multipliers, settings)
+    lr: float = 2.5e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+    def check_settings(self) -> None:
+        check_betas("betas", self.betas)
+        check_eps("eps", self.eps)
+        rule = (
+            f"must begin with at least {_LEAST_BETA1}: gradients would ignore the average, and dividing by less would "
+            "lose the average to rounding; usual is 0.9"
+        )
+        check("betas", self.betas, self.betas[0] >= _LEAST_BETA1, rule)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """One step of schedule-free AdamW; `weight` is y."""
@@ -85,8 +74,3 @@ class ScheduleFreeAdamW(RoleOptimizer):
             for name, parameter in zip(group["names"], group["params"], strict=True)
             if parameter in self.state
         }
-
-    @classmethod
-    def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """The iterate and the second moment."""
-        return 2 * math.prod(shape)

@@ -3,9 +3,13 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
+from atomiclm.optim.base import check
 
+
+@dataclass
 class Schedule(ABC):
     """A linear warmup, then what the kind of schedule does.
 
@@ -17,13 +21,10 @@ class Schedule(ABC):
     so the first step already moves, and the peak is reached at step W.
     """
 
-    horizon_steps: int | None = None
-    """The step at which a decay ends, where that is not the end of the budget."""
+    warmup_steps: int = 0
 
-    def __init__(self, warmup_steps: int = 0) -> None:
-        if warmup_steps < 0:
-            raise ValueError(f"warmup_steps={warmup_steps} is negative; give 0 for no warmup")
-        self.warmup_steps = warmup_steps
+    def __post_init__(self) -> None:
+        check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "must be at least 0, for no warmup")
 
     def multiplier(self, step: int, horizon_steps: float) -> float:
         """Return the factor on the learning rate at `step`.
@@ -47,37 +48,49 @@ class Schedule(ABC):
                 f"the run has {steps:,} steps and the warmup {self.warmup_steps:,}, so the learning rate reaches "
                 f"{highest:.0%} of its peak{rate}; give a larger budget, or schedule.warmup_steps={steps // 10}",
             )
-        elif self.horizon_steps is not None and self.multiplier(steps - 1, steps) == 0:
-            yield (
-                "horizon_steps",
-                f"the learning rate is 0 from step {self.horizon_steps:,} on, and the run has {steps:,} steps; give "
-                "null for a decay to the end of the budget, or a final_fraction",
-            )
 
     @abstractmethod
     def after_warmup(self, step: int, horizon_steps: float) -> float:
         """Return the multiplier at a step that is not before the end of the warmup."""
 
 
+@dataclass(kw_only=True)
 class Decay(Schedule):
-    """A decay that runs from the end of the warmup W to a horizon H: decay((s - W) / (H - W)), clipped to [0, 1].
+    """From the end of the warmup W to a horizon H: falling((s - W) / (H - W)), the share clipped to [0, 1].
 
+    final_fraction f: the multiplier at the horizon, where it stays.
     horizon_steps: H in steps, null = the end of the run's budget. A horizon of its own keeps the early part of runs of
     different budgets equal, and leaves a run that goes on past it at the final rate.
     """
 
-    def __init__(self, warmup_steps: int = 0, horizon_steps: int | None = None) -> None:
-        super().__init__(warmup_steps)
-        _check_horizon(horizon_steps, warmup_steps)
-        self.horizon_steps = horizon_steps
+    final_fraction: float = 0.0
+    horizon_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sound = 0.0 <= self.final_fraction <= 1.0
+        check("final_fraction", self.final_fraction, sound, "must be in [0, 1]; 0.1 ends at a tenth of the peak")
+        horizon, warmup = self.horizon_steps, self.warmup_steps
+        rule = f"must be greater than warmup_steps={warmup}; give more steps, or null for the end of the budget"
+        check("horizon_steps", horizon, horizon is None or horizon > warmup, rule)
+
+    def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
+        """Those of every schedule, and a learning rate of 0 before the run has ended."""
+        yield from super().cautions(steps, lr)
+        if self.horizon_steps is not None and self.warmup_steps < steps and self.multiplier(steps - 1, steps) == 0:
+            yield (
+                "horizon_steps",
+                f"the learning rate is 0 from step {self.horizon_steps:,} on, and the run has {steps:,} steps; give "
+                "null for a decay to the end of the budget, or a final_fraction",
+            )
 
     def after_warmup(self, step: int, horizon_steps: float) -> float:
         left = (self.horizon_steps or horizon_steps) - self.warmup_steps
-        return self.decay(min(1.0, (step - self.warmup_steps) / left) if left > 0 else 1.0)
+        return self.falling(min(1.0, (step - self.warmup_steps) / left) if left > 0 else 1.0)
 
     @abstractmethod
-    def decay(self, progress: float) -> float:
-        """Return the multiplier at `progress` in [0, 1] between the end of the warmup and the horizon."""
+    def falling(self, progress: float) -> float:
+        """Return the multiplier at `progress` in [0, 1] of the decay."""
 
 
 class Constant(Schedule):
@@ -87,39 +100,28 @@ class Constant(Schedule):
         return 1.0
 
 
+@dataclass(kw_only=True)
 class Cosine(Decay):
-    """Half a cosine from 1 down to `final_fraction` f: decay(p) = f + (1 - f) (1 + cos(pi p)) / 2.
+    """Half a cosine from 1 down to `final_fraction` f: falling(p) = f + (1 - f) (1 + cos(pi p)) / 2.
 
     Source: Loshchilov and Hutter (2016), arXiv:1608.03983, equation 5, without restarts; the floor of a tenth is the
     custom since Brown et al. (2020), arXiv:2005.14165, appendix B.
-
-    horizon_steps: where it reaches f, in steps; null = the end of the run's budget.
     """
 
-    def __init__(self, warmup_steps: int = 0, final_fraction: float = 0.1, horizon_steps: int | None = None) -> None:
-        super().__init__(warmup_steps, horizon_steps)
-        _check_final_fraction(final_fraction)
-        self.final_fraction = final_fraction
+    final_fraction: float = 0.1
 
-    def decay(self, progress: float) -> float:
+    def falling(self, progress: float) -> float:
         return self.final_fraction + (1.0 - self.final_fraction) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 class Linear(Decay):
-    """A straight line from 1 down to `final_fraction` f: decay(p) = 1 - (1 - f) p.
+    """A straight line from 1 down to `final_fraction` f: falling(p) = 1 - (1 - f) p.
 
     Source: to zero, it is the schedule that the theory of the last iterate asks for, Defazio et al. (2023),
     arXiv:2310.07831.
-
-    horizon_steps: where it reaches f, in steps; null = the end of the run's budget.
     """
 
-    def __init__(self, warmup_steps: int = 0, final_fraction: float = 0.0, horizon_steps: int | None = None) -> None:
-        super().__init__(warmup_steps, horizon_steps)
-        _check_final_fraction(final_fraction)
-        self.final_fraction = final_fraction
-
-    def decay(self, progress: float) -> float:
+    def falling(self, progress: float) -> float:
         return 1.0 - (1.0 - self.final_fraction) * progress
 
 
@@ -133,7 +135,8 @@ class InverseSquareRoot(Schedule):
         return math.sqrt((self.warmup_steps + 1) / (step + 1))
 
 
-class WarmupStableDecay(Schedule):
+@dataclass
+class WarmupStableDecay(Decay):
     """The peak until the decay begins, then from 1 down to `final_fraction` f over the last D steps.
 
     With horizon H (the end of the run) and p = (s - (H - D)) / D the share of the decay at step s,
@@ -149,38 +152,24 @@ class WarmupStableDecay(Schedule):
     Source: Hu et al. (2024), arXiv:2404.06395; one_minus_sqrt: Hagele et al. (2024), arXiv:2405.18392.
     Before the decay it equals `Constant` with the same warmup, so a run that decays can be branched from a checkpoint
     of one that does not (trainer.branch_from), and is the same run as if it had been planned so from the start.
-
-    horizon_steps: H in steps; null = the end of the run's budget.
     """
 
-    def __init__(
-        self,
-        warmup_steps: int = 0,
-        decay_fraction: float | None = 0.2,
-        decay_steps: int | None = None,
-        decay: Literal["linear", "one_minus_sqrt", "cosine"] = "one_minus_sqrt",
-        final_fraction: float = 0.0,
-        horizon_steps: int | None = None,
-    ) -> None:
-        super().__init__(warmup_steps)
-        _check_final_fraction(final_fraction)
-        _check_horizon(horizon_steps, warmup_steps)
-        if (decay_fraction is None) == (decay_steps is None):
+    decay_fraction: float | None = 0.2
+    decay_steps: int | None = None
+    decay: Literal["linear", "one_minus_sqrt", "cosine"] = "one_minus_sqrt"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        fraction, steps = self.decay_fraction, self.decay_steps
+        if (fraction is None) == (steps is None):
             raise ValueError(
-                f"decay_fraction={decay_fraction} and decay_steps={decay_steps}: give one of them, and null for the "
-                "other"
+                f"decay_fraction={fraction} and decay_steps={steps}: give one of them, and null for the other"
             )
-        if decay_fraction is not None and not 0.0 < decay_fraction <= 1.0:
-            raise ValueError(f"decay_fraction={decay_fraction} is not in (0, 1]; 0.2 decays over the last fifth")
-        if decay_steps is not None and decay_steps < 1:
-            raise ValueError(f"decay_steps={decay_steps} is not positive; give at least 1, or use schedule=constant")
-        if decay not in ("linear", "one_minus_sqrt", "cosine"):
-            raise ValueError(f"decay={decay!r} is not one of: linear, one_minus_sqrt, cosine")
-        self.decay_fraction = decay_fraction
-        self.decay_steps = decay_steps
-        self.decay = decay
-        self.final_fraction = final_fraction
-        self.horizon_steps = horizon_steps
+        sound = fraction is None or 0.0 < fraction <= 1.0
+        check("decay_fraction", fraction, sound, "must be in (0, 1]; 0.2 decays over the last fifth")
+        check("decay_steps", steps, steps is None or steps > 0, "must be at least 1, or use schedule=constant")
+        known = ("linear", "one_minus_sqrt", "cosine")
+        check("decay", self.decay, self.decay in known, f"must be one of {', '.join(known)}")
 
     def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
         """Those of every schedule, and a decay that leaves no step at the peak."""
@@ -203,29 +192,15 @@ class WarmupStableDecay(Schedule):
             return self.final_fraction
         if step <= horizon - length:
             return 1.0
-        left = self._left(min(1.0, (step - (horizon - length)) / length))
-        return self.final_fraction + (1.0 - self.final_fraction) * left
+        return self.falling(min(1.0, (step - (horizon - length)) / length))
 
-    def _left(self, progress: float) -> float:
+    def falling(self, progress: float) -> float:
         if self.decay == "cosine":
-            return 0.5 * (1.0 + math.cos(math.pi * progress))
-        return 1.0 - (progress if self.decay == "linear" else math.sqrt(progress))
+            left = 0.5 * (1.0 + math.cos(math.pi * progress))
+        else:
+            left = 1.0 - (progress if self.decay == "linear" else math.sqrt(progress))
+        return self.final_fraction + (1.0 - self.final_fraction) * left
 
     def _decay_length(self, horizon: float) -> float:
         """D, before it is cut to what the warmup leaves."""
         return self.decay_steps if self.decay_steps is not None else (self.decay_fraction or 0.0) * horizon
-
-
-def _check_horizon(horizon_steps: int | None, warmup_steps: int) -> None:
-    """Raise ValueError unless a horizon of its own lies beyond the warmup."""
-    if horizon_steps is not None and horizon_steps <= warmup_steps:
-        raise ValueError(
-            f"horizon_steps={horizon_steps} is not beyond warmup_steps={warmup_steps}; "
-            "give more steps, or null for the end of the budget"
-        )
-
-
-def _check_final_fraction(final_fraction: float) -> None:
-    """Raise ValueError unless the rate at the end is a share of the peak."""
-    if not 0.0 <= final_fraction <= 1.0:
-        raise ValueError(f"final_fraction={final_fraction} is not in [0, 1]; 0.1 ends at a tenth of the peak")

@@ -1,18 +1,21 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from atomiclm.optim.adamw import adamw_update
-from atomiclm.optim.base import HIDDEN_ROLES, RoleOptimizer, RoleSettings, check, check_betas, check_eps
+from atomiclm.optim.base import RoleOptimizer, check_betas, check_eps, check_positive
 
-_SIDES = ("left", "right")
+_SIDES = {"left": -2, "right": -1}
+"""What is rotated, the rows or the columns, and the dimension that counts them."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class SOAP(RoleOptimizer):
     """Adam on gradients rotated into slowly changing eigenbases, one for the rows and one for the columns.
 
@@ -37,36 +40,22 @@ class SOAP(RoleOptimizer):
         largest_side: rows or columns up to which a side is rotated; a basis costs their square in memory.
     """
 
-    def __init__(
-        self,
-        named_parameters: Iterable[tuple[str, nn.Parameter]],
-        roles: Mapping[str, str],
-        lr_multipliers: Mapping[str, float] | None = None,
-        *,
-        lr: float = 3e-3,
-        betas: tuple[float, float] = (0.95, 0.95),
-        eps: float = 1e-8,
-        refresh_every_steps: int = 10,
-        largest_side: int = 10_000,
-        weight_decay: float = 0.1,
-        decayed_roles: Sequence[str] = HIDDEN_ROLES,
-        lr_scales: dict[str, float] | None = None,
-    ) -> None:
-        check_betas("betas", betas)
-        check_eps("eps", eps)
-        check("refresh_every_steps", refresh_every_steps, refresh_every_steps >= 1, "is not positive; give at least 1")
-        check("largest_side", largest_side, largest_side >= 1, "is not positive; give at least 1")
-        self.betas = betas
-        self.eps = eps
-        self.refresh_every_steps = refresh_every_steps
-        self.largest_side = largest_side
-        settings = RoleSettings(lr, weight_decay, decayed_roles, lr_scales)
-        super().__init__(named_parameters, roles, lr_multipliers, settings)
+    lr: float = 3e-3
+    betas: tuple[float, float] = (0.95, 0.95)
+    eps: float = 1e-8
+    refresh_every_steps: int = 10
+    largest_side: int = 10_000
+
+    def check_settings(self) -> None:
+        check_betas("betas", self.betas)
+        check_eps("eps", self.eps)
+        check_positive("refresh_every_steps", self.refresh_every_steps, "10")
+        check_positive("largest_side", self.largest_side, "10000")
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """One step of SOAP, or of AdamW where no side is rotated."""
         lr, weight_decay = group["lr"], group["weight_decay"]
-        if not _rotated_sides(tuple(weight.shape), self.largest_side):
+        if not _rotated_sides(weight.shape, self.largest_side):
             adamw_update(weight, gradient, state, lr, weight_decay, self.betas, self.eps)
             return
         if not state:
@@ -90,8 +79,8 @@ class SOAP(RoleOptimizer):
         state["step"] = 0
         state["first_moment"] = torch.zeros_like(weight)
         state["second_moment"] = torch.zeros_like(weight)
-        for side in _rotated_sides(tuple(weight.shape), self.largest_side):
-            length = weight.shape[-2 if side == "left" else -1]
+        for side in _rotated_sides(weight.shape, self.largest_side):
+            length = weight.shape[_SIDES[side]]
             state[side] = weight.new_zeros(*weight.shape[:-2], length, length)
         self._gather(gradient, state)
         for side in _SIDES:
@@ -110,14 +99,12 @@ class SOAP(RoleOptimizer):
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
         """Two moments, and a preconditioner and a basis for each rotated side of each matrix."""
         sides = _rotated_sides(shape, settings.get("largest_side", 10_000))
-        squares = sum(shape[-2 if side == "left" else -1] ** 2 for side in sides)
+        squares = sum(shape[_SIDES[side]] ** 2 for side in sides)
         return 2 * math.prod(shape) + 2 * math.prod(shape[:-2]) * squares
 
 
 def _rotated_sides(shape: Sequence[int], largest_side: int) -> tuple[str, ...]:
-    if len(shape) < 2:
-        return ()
-    return tuple(side for side, length in zip(_SIDES, shape[-2:], strict=True) if length <= largest_side)
+    return tuple(side for side, dim in _SIDES.items() if len(shape) >= 2 and shape[dim] <= largest_side)
 
 
 def _rotate(matrix: Tensor, state: dict[str, Any]) -> Tensor:
@@ -137,7 +124,7 @@ def _rotate_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
 def _refresh(state: dict[str, Any]) -> None:
     """One step of power iteration from each basis, columns first put in the order of falling eigenvalues."""
     second = state["second_moment"]
-    for side, dim in (("left", -2), ("right", -1)):
+    for side, dim in _SIDES.items():
         if side not in state:
             continue
         basis = state[f"{side}_basis"]

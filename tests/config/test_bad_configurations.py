@@ -174,28 +174,28 @@ CONSTRUCTED = {
         ["trainer/order=repeated", "trainer.order.num_windows=1_000_000_000_000"], "trainer.order.num_windows: 1000000"
     ),
     "gradients away from the average": (
-        ["optim=schedule_free", "optim.betas=[0,0]"], "optim.betas: [0, 0] begins with less than 0.01"
+        ["optim=schedule_free", "optim.betas=[0,0]"], "optim.betas: betas=[0, 0] must begin with at least 0.01"
     ),
-    "an average lost to rounding": (["optim=schedule_free", "optim.betas=[1e-300,0.9]"], "optim.betas: [1e-300, 0.9]"),
+    "an average lost to rounding": (["optim=schedule_free", "optim.betas=[1e-300,0.9]"], "optim.betas: betas=[1e-300, 0.9]"),
     "nothing between documents": (
         ["tokenizer.special_tokens=[]"], "tokenizer.special_tokens: [] must hold '<|endoftext|>'"
     ),
     "another token between documents": (["tokenizer.special_tokens=['<s>']"], "tokenizer.special_tokens: ['<s>']"),
     "an orthogonal vector": (
         ["optim=muon", "optim.orthogonalized_roles=[gain]"],
-        "optim.orthogonalized_roles: 'blocks.0.attention_norm.weight' has the role 'gain'",
+        "optim.orthogonalized_roles: orthogonalized_roles=['gain'] must be roles of matrices",
     ),
     "a source that is never drawn": (["data=mixture", "data.weights.passkey=1e-300"], "data.weights: passkey has"),
     "a weight that is nearly none": (["data=mixture", "data.weights.passkey=5e-324"], "data.weights: passkey has"),
     "weights without a sum": (
         ["data=mixture", "data.weights={python: 1e308, passkey: 1e308}"], "data.weights: python has 0 of"
     ),
-    "an eps of 0 in float32": (["optim.eps=1e-50"], "optim.eps: 1e-50 is not positive in float32"),
-    "no eps for the rest": (["optim=muon", "optim.adamw_eps=1e-50"], "optim.adamw_eps: 1e-50"),
-    "a rate beyond float32": (["optim.lr=1e300"], "optim.lr: 1e+300 is more than float32 holds"),
-    "a rate of 0 in float32": (["optim.lr=1e-300"], "optim.lr: 1e-300 is not a positive number of float32"),
-    "a whole number beyond all floats": ([f"optim.weight_decay={10**400}"], "optim.weight_decay: 1000"),
-    "a scale beyond float32": (["optim.lr_scales.head=1e300"], "optim.lr_scales.head: 1e+300 is more than"),
+    "an eps of 0 in float32": (["optim.eps=1e-50"], "optim.eps: eps=1e-50 must be positive in float32"),
+    "no eps for the rest": (["optim=muon", "optim.adamw_eps=1e-50"], "optim.adamw_eps: adamw_eps=1e-50"),
+    "a rate beyond float32": (["optim.lr=1e300"], "optim.lr: lr=1e+300 must be at most 3.4e+38"),
+    "a rate of 0 in float32": (["optim.lr=1e-300"], "optim.lr: lr=1e-300 must be positive in float32"),
+    "a whole number beyond all floats": ([f"optim.weight_decay={10**400}"], "optim.weight_decay: weight_decay=1000"),
+    "a scale beyond float32": (["optim.lr_scales.head=1e300"], "optim.lr_scales.head: lr_scales.head=1e+300 must be at most"),
     "a number in a mapping": (["optim.lr_scales.matrix=abc"], "optim.lr_scales.matrix: 'abc' is not a number"),
     "an entry of a list": (["model.attention.window=[1,a]"], "model.attention.window[1]: 'a' is not a whole number"),
     "a limit of bad steps": (["trainer/bad_steps=skip", "trainer.bad_steps.limit=0"], "bad_steps.limit: limit=0 must"),
@@ -297,7 +297,7 @@ def test_a_cell_that_training_would_refuse_stops_its_sweep(monkeypatch, tmp_path
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as caught:
         plan("optim=adamw,schedule_free", "optim.betas=[0,0]")
-    assert "optim.betas: [0, 0] begins with" in str(caught.value)
+    assert "optim.betas: betas=[0, 0] must begin with" in str(caught.value)
     assert "cell 2 of 2" in str(caught.value)
 
 
