@@ -8,7 +8,7 @@ context_length``. Embedding look-ups, norms, biases, softmax and rotations count
 as a product.
 """
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from typing import Any
 
 from torch import nn
@@ -18,11 +18,14 @@ from atomiclm.roles import ROLES, Role
 
 
 class Accounted(Component, ABC):
-    """A module that does matrix products and says what they cost."""
+    """A module that says what it costs."""
 
-    @abstractmethod
     def flops_per_token(self, context_length: int) -> int:
-        """Forward FLOPs of one token in a full context of ``context_length`` tokens."""
+        """Forward FLOPs of one token in a full context of ``context_length`` tokens.
+
+        Unless a class knows better: two for each weight of its matrices, and what its children say.
+        """
+        return _flops(self, context_length, asked=True)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """Numbers that one token leaves behind for the backward pass, in a full context of ``context_length`` tokens.
@@ -30,6 +33,13 @@ class Accounted(Component, ABC):
         Unless a class knows better: what its accounted children leave, and the inputs and outputs of its projections.
         """
         return sum(_saved(child, context_length) for child in self.children())
+
+
+def _flops(module: nn.Module, context_length: int, asked: bool = False) -> int:
+    if isinstance(module, Accounted) and not asked:
+        return module.flops_per_token(context_length)
+    own = sum(2 * weight.numel() for weight in module.parameters(recurse=False) if weight.ndim >= 2)
+    return own + sum(_flops(child, context_length) for child in module.children())
 
 
 def _saved(module: nn.Module, context_length: int) -> int:
@@ -74,10 +84,7 @@ class DecoderCosts(nn.Module):
         return counts
 
     def flops_per_token(self, context_length: int | None = None) -> int:
-        """Forward FLOPs of one token in a context of that length (None: the model's own).
-
-        ``2 * (weights of all projections and the head) + 4 * num_layers * num_heads * head_dim * context_length``.
-        """
+        """Forward FLOPs of one token in a context of that length (None: the model's own)."""
         length = self.context_length if context_length is None else context_length
         return sum(block.flops_per_token(length) for block in self.layers) + self.head.flops_per_token(length)
 

@@ -2,16 +2,17 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from atomiclm.model.accounting import Accounted, matmul_flops
+from atomiclm.model.accounting import Accounted
 from atomiclm.model.attention_kernels import attend
 from atomiclm.model.attention_scores import SDPA, Scores, Softmax
 from atomiclm.model.cache import LayerCache, WindowCache
-from atomiclm.model.components import ResidualLinear, check_dropout, check_positive, supply_part
+from atomiclm.model.components import ResidualLinear, check_choice, check_dropout, check_positive, supply_part
 from atomiclm.model.norm import QueryKeyNorm
 from atomiclm.model.position import AttentionContext
 
@@ -39,6 +40,11 @@ class Attention(Accounted):
     def cache_elements(self, length: int) -> int:
         """Numbers that a sequence of ``length`` tokens has in this layer's cache."""
 
+    @abstractmethod
+    def flops_per_token(self, context_length: int) -> int:
+        """Forward FLOPs of one token: projections (``super()``), and products with context_length keys and values."""
+        return super().flops_per_token(context_length)
+
     def attended_keys(self, length: int) -> float:
         """Keys a query must look at, averaged over the queries of a full context of ``length`` tokens.
 
@@ -65,13 +71,11 @@ class MultiHeadAttention(Attention):
     scores           what turns products into weights, a ``Scores``: its ``scale`` is ``head_dim^-0.5`` by default
     gate             an ``OutputGate`` of the mixed values
 
+    Cache: ``2 num_kv_heads head_dim`` numbers a token, of the last ``window`` tokens.
+
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Shazeer 2019, arXiv 1911.02150 (multi-query); Ainslie
     et al. 2023, arXiv 2305.13245 (grouped-query); Jiang et al. 2023, arXiv 2310.06825 (window, and its rolling cache);
     Gemma 3, arXiv 2503.19786 (five local layers to a global one).
-
-    Parameters: ``2 dim num_heads head_dim + 2 dim num_kv_heads head_dim``, plus biases and the components'. Cache: ``2
-    num_kv_heads head_dim`` numbers a token, of the last ``window`` tokens. Forward FLOPs a token: two for each weight
-    and ``4 num_heads head_dim context_length``.
     """
 
     def __init__(
@@ -94,37 +98,29 @@ class MultiHeadAttention(Attention):
         self.num_heads = num_heads
         self.num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         self.head_dim = _head_dim(dim, num_heads) if head_dim is None else head_dim
-        check_positive("dim", dim)
-        check_positive("num_heads", num_heads)
-        check_positive("num_kv_heads", self.num_kv_heads)
-        check_positive("head_dim", self.head_dim)
+        check_positive(dim=dim, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim)
+        check_dropout(dropout)
         if num_heads % self.num_kv_heads:
             raise ValueError(
                 f"num_kv_heads={num_kv_heads} does not divide num_heads={num_heads}: every key/value head serves the "
                 f"same number of query heads; choose one of {_divisors(num_heads)}"
             )
-        check_dropout("dropout", dropout)
         self.bias = bias
         self.output_bias = bias if output_bias is None else output_bias
         self.dropout = dropout
         self.window = window
         self.layer = layer
         self.layer_window = _window_of_layer(window, layer)
-        sizes = {
-            "dim": dim,
-            "num_heads": num_heads,
-            "num_kv_heads": self.num_kv_heads,
-            "head_dim": self.head_dim,
-            "layer": layer,
-        }
+        build = partial(
+            supply_part, dim=dim, num_heads=num_heads, num_kv_heads=self.num_kv_heads, head_dim=self.head_dim,
+            layer=layer,
+        )  # fmt: skip
         self.query = nn.Linear(dim, self.num_heads * self.head_dim, bias=bias)
         self.key = nn.Linear(dim, self.num_kv_heads * self.head_dim, bias=bias)
         self.value = nn.Linear(dim, self.num_kv_heads * self.head_dim, bias=bias)
-        self.query_key_norm = (
-            None if query_key_norm is None else supply_part("query_key_norm", query_key_norm, QueryKeyNorm, **sizes)
-        )
-        self.scores = supply_part("scores", scores, **sizes)
-        self.gate = None if gate is None else supply_part("gate", gate, **sizes)
+        self.query_key_norm = build("query_key_norm", query_key_norm, QueryKeyNorm) if query_key_norm else None
+        self.scores = build("scores", scores)
+        self.gate = build("gate", gate) if gate else None
         self.output = ResidualLinear(self.num_heads * self.head_dim, dim, bias=self.output_bias)
 
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
@@ -182,10 +178,7 @@ class MultiHeadAttention(Attention):
         return total + (0 if self.gate is None else self.gate.activation_elements_per_token(context_length))
 
     def flops_per_token(self, context_length: int) -> int:
-        """Projections, the gate's among them, and the two products with context_length keys and values."""
-        projections = matmul_flops(self.query, self.key, self.value, self.output)
-        gate = 0 if self.gate is None else self.gate.flops_per_token(context_length)
-        return projections + gate + 4 * self.num_heads * self.head_dim * context_length
+        return super().flops_per_token(context_length) + 4 * self.num_heads * self.head_dim * context_length
 
 
 class OutputGate(Accounted):
@@ -206,21 +199,17 @@ class OutputGate(Accounted):
         granularity: Literal["elementwise", "headwise"] = "elementwise",
     ) -> None:
         super().__init__()
-        if granularity not in ("elementwise", "headwise"):
-            raise ValueError(f"granularity={granularity!r} is not known; give elementwise or headwise")
+        check_choice(("elementwise", "headwise"), granularity=granularity)
         self.dim = dim
         self.num_heads = num_heads
         self.head_dim = head_dim
-        self.granularity: Literal["elementwise", "headwise"] = granularity
+        self.granularity = granularity
         self.width = head_dim if granularity == "elementwise" else 1
         self.projection = nn.Linear(dim, num_heads * self.width, bias=False)
 
     def forward(self, hidden: Tensor, mixed: Tensor) -> Tensor:
         gates = self.projection(hidden).sigmoid()
         return mixed * gates.unflatten(-1, (self.num_heads, self.width)).transpose(1, 2)
-
-    def flops_per_token(self, context_length: int) -> int:
-        return matmul_flops(self.projection)
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The gates, and their product with the mixed values (hidden and mixed are saved by others as well)."""
@@ -260,14 +249,10 @@ class NoAttention(Attention):
     def flops_per_token(self, context_length: int) -> int:
         return 0
 
-    def activation_elements_per_token(self, context_length: int) -> int:
-        return 0
-
 
 def _head_dim(dim: int, num_heads: int) -> int:
     """``dim / num_heads``, which has to be whole."""
-    check_positive("dim", dim)
-    check_positive("num_heads", num_heads)
+    check_positive(dim=dim, num_heads=num_heads)
     if dim % num_heads:
         raise ValueError(
             f"num_heads={num_heads} does not divide dim={dim}: each head takes dim / num_heads features; "

@@ -28,8 +28,7 @@ class Scores(Component):
 
     def __init__(self, scale: float | None = None) -> None:
         super().__init__()
-        if scale is not None:
-            check_positive("scale", scale)
+        check_positive(scale=scale)
         self.scale = scale
 
     def __init_subclass__(cls) -> None:
@@ -79,7 +78,7 @@ class CappedSoftmax(Scores):
 
     def __init__(self, cap: float, scale: float | None = None) -> None:
         super().__init__(scale)
-        check_positive("cap", cap)
+        check_positive(cap=cap)
         self.cap = cap
 
     def transform(self, products: Tensor) -> Tensor:

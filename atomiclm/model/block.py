@@ -32,13 +32,6 @@ class Block(Accounted):
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
         """Run the layer."""
 
-    def flops_per_token(self, context_length: int) -> int:
-        return self.attention.flops_per_token(context_length) + self.feedforward.flops_per_token(context_length)
-
-    def activation_elements_per_token(self, context_length: int) -> int:
-        """What norms, attention and the feed-forward network save, their inputs included; masks of dropout are not."""
-        return super().activation_elements_per_token(context_length)
-
 
 class ResidualBlock(Block):
     """A block whose branches are added to the stream: ``x + scale * dropout(branch)``.
@@ -68,8 +61,8 @@ class ResidualBlock(Block):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_positive("residual_scale", residual_scale)
-        check_dropout("dropout", dropout)
+        check_positive(residual_scale=residual_scale)
+        check_dropout(dropout)
         if scale_by_depth and num_layers is None:
             raise ValueError("scale_by_depth=True needs num_layers, the depth; give it, or scale_by_depth=False")
         self.residual_scale = residual_scale
@@ -92,7 +85,7 @@ class TransformerBlock(ResidualBlock):
     """Pre-norm residual block: ``h = x + attention(norm(x))``, then ``y = h + feedforward(norm(h))``.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, with the norms moved before the layers as in GPT-2 (Xiong et al.
-    2020, arXiv 2002.04745, figure 1b). For residual_scale and scale_by_depth see ``ResidualBlock``.
+    2020, arXiv 2002.04745, figure 1b).
     """
 
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
@@ -107,7 +100,7 @@ class ParallelBlock(ResidualBlock):
                   and Cohere's Command R; feedforward_norm is None then. False: a norm each, as in GPT-NeoX (Black et
                   al. 2022, arXiv 2204.06745) and Pythia
 
-    For residual_scale and scale_by_depth see ``ResidualBlock``.
+
     """
 
     def __init__(
@@ -146,7 +139,7 @@ class PostNormBlock(ResidualBlock):
 
     The stream leaves the last block normalised, so ``final_norm=NoNorm`` goes with it. Training wants a warmup and a
     smaller learning rate than pre-norm (Xiong et al. 2020, arXiv 2002.04745). attention_norm and feedforward_norm are
-    here the norms after the additions. For residual_scale and scale_by_depth see ``ResidualBlock``.
+    here the norms after the additions.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.1.
     """
@@ -162,7 +155,7 @@ class ReorderedNormBlock(ResidualBlock):
     """``h = x + norm(attention(x))``, then ``y = h + norm(feedforward(h))``: the stream itself is never normalised.
 
     Source: Liu et al. 2021 (Swin V2, "res-post-norm"), arXiv 2111.09883; called reordered norm in OLMo 2 (OLMo Team
-    2024, arXiv 2501.00656), which pairs it with QK-norm. For residual_scale and scale_by_depth see ``ResidualBlock``.
+    2024, arXiv 2501.00656), which pairs it with QK-norm.
     """
 
     parts = ("attention", "attention_output_norm", "feedforward", "feedforward_output_norm")
@@ -176,7 +169,7 @@ class SandwichNormBlock(ResidualBlock):
     """``h = x + norm(attention(norm(x)))``, then ``y = h + norm(feedforward(norm(h)))``: four norms a layer.
 
     Source: Ding et al. 2021 (CogView), arXiv 2105.13290 ("Sandwich-LN"); Gemma 2 (arXiv 2408.00118); Kim et al. 2025,
-    arXiv 2502.02732, who call it peri-LN. For residual_scale and scale_by_depth see ``ResidualBlock``.
+    arXiv 2502.02732, who call it peri-LN.
     """
 
     parts = (

@@ -14,7 +14,14 @@ from atomiclm.roles import Role
 
 
 class Component(nn.Module):
-    """A module that has its constructor's arguments in attributes of the same names, and prints them."""
+    """A module that has its constructor's arguments in attributes of the same names, and prints them.
+
+    Where the arguments are many and are values, the class is a dataclass: fields are the arguments, ``__post_init__``
+    checks them and makes the parameters.
+    """
+
+    def __post_init__(self) -> None:
+        super().__init__()
 
     def extra_repr(self) -> str:
         names = inspect.signature(type(self)).parameters
@@ -22,22 +29,33 @@ class Component(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in vars(self).items() if name in names)
 
 
-def check_positive(name: str, value: int | float) -> None:
-    """Raise ValueError unless the value is greater than zero."""
-    if not value > 0:
-        raise ValueError(f"{name}={value} must be greater than 0")
+# Rules for arguments. Each raises ValueError, ``name=value must ...``; None stands for a default and passes.
 
 
-def check_not_negative(name: str, value: int | float) -> None:
-    """Raise ValueError unless the value is zero or greater."""
-    if not value >= 0:
-        raise ValueError(f"{name}={value} must be at least 0; 0 switches it off")
+def check_positive(**arguments: float | None) -> None:
+    _check(arguments, lambda value: value > 0, "greater than 0")
 
 
-def check_dropout(name: str, value: float) -> None:
-    """Raise ValueError unless the value is a dropout probability, 0 <= value < 1."""
-    if not 0 <= value < 1:
-        raise ValueError(f"{name}={value} must be at least 0 and below 1; 0 switches dropout off")
+def check_not_negative(**arguments: float | None) -> None:
+    _check(arguments, lambda value: value >= 0, "at least 0; 0 switches it off")
+
+
+def check_dropout(dropout: float) -> None:
+    _check({"dropout": dropout}, lambda value: 0 <= value < 1, "at least 0 and below 1; 0 switches dropout off")
+
+
+def check_share(**arguments: float | None) -> None:
+    _check(arguments, lambda value: 0 < value <= 1, "greater than 0 and at most 1; 1 is all of it")
+
+
+def check_choice(known: Collection[str], **arguments: str) -> None:
+    _check(arguments, lambda value: value in known, f"one of {', '.join(known)}")
+
+
+def _check(arguments: Mapping[str, Any], holds: Callable[[Any], bool], rule: str) -> None:
+    for name, value in arguments.items():
+        if value is not None and not holds(value):
+            raise ValueError(f"{name}={value} must be {rule}")
 
 
 # ----------------------------------------------------------------------------------------------------------------------
@@ -66,17 +84,14 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     Initialisation, weight decay and the parameter count by role are decided from this. A module may state roles of its
     own parameters in a class attribute ``roles: dict[str, Role]``, which takes precedence.
     """
-    roles: dict[str, Role] = {}
-    for prefix, module in model.named_modules():
-        stated: Mapping[str, Role] = getattr(module, "roles", {})
-        for name, parameter in module.named_parameters(prefix="", recurse=False):
-            role = stated.get(name) or _role(module, name, parameter)
-            roles[f"{prefix}.{name}" if prefix else name] = role
-    # A parameter reached by two names is listed under its first, as in named_parameters().
-    return {name: roles[name] for name, _ in model.named_parameters()}
+    return {name: _role(model.get_submodule(name.rpartition(".")[0]), name, p) for name, p in model.named_parameters()}
 
 
-def _role(module: nn.Module, name: str, parameter: nn.Parameter) -> Role:
+def _role(module: nn.Module, path: str, parameter: nn.Parameter) -> Role:
+    name = path.rpartition(".")[2]
+    stated: Mapping[str, Role] = getattr(module, "roles", {})
+    if name in stated:
+        return stated[name]
     if isinstance(module, nn.Embedding):
         return "embedding"
     if name == "bias":
@@ -106,16 +121,14 @@ class PartError(UserError):
 def supply_part[Built](
     part: str, component: Callable[..., Built], interface: type | None = None, /, **sizes: Any
 ) -> Built:
-    """``supply`` for the argument called ``part``.
+    """``supply`` for the argument called ``part``; its errors are PartErrors with that path.
 
     interface   the abstract class whose members the result needs to have
-
-    Raises PartError, with the path of the part, for what it refuses and for members that it lacks.
     """
     try:
         built = supply(component, **sizes)
-        if interface is not None:
-            _check_complete(built, interface)
+        if interface and (lacking := [name for name in _members(interface) if not _has(built, name)]):
+            raise ValueError(_lack(type(built), lacking, interface))
         return built
     except ValueError as error:
         raise PartError(part, error) from error
@@ -137,30 +150,17 @@ def supply[Built](component: Callable[..., Built], /, **sizes: Any) -> Built:
     bound = set(component.keywords) if isinstance(component, partial) else set()
     parameters = inspect.signature(component).parameters.values()
     # A class without a constructor of its own shows nn.Module's, which names **kwargs only to refuse them.
-    takes_all = not inspect.isclass(function) and any(
-        parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters
-    )
-    by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    named = {parameter.name: parameter for parameter in parameters if parameter.kind in by_name}
+    takes_all = not inspect.isclass(function) and any(each.kind is each.VAR_KEYWORD for each in parameters)
+    named = {each.name: each for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)}
     offered = {name: size for name, size in sizes.items() if (takes_all or name in named) and name not in bound}
-    missing = [
-        name
-        for name, parameter in named.items()
-        if parameter.default is inspect.Parameter.empty and name not in bound | offered.keys()
-    ]
-    if missing:
+    needed = [name for name, each in named.items() if each.default is each.empty]
+    if missing := [name for name in needed if name not in bound | offered.keys()]:
         name = getattr(function, "__name__", type(function).__name__)
         raise ValueError(
             f"{name} needs {', '.join(missing)}: the decoder supplies {', '.join(sorted(sizes))}; "
             f"give the rest yourself, as in partial({name}, {missing[0]}=...)"
         )
     return component(**offered)
-
-
-def _check_complete(built: object, interface: type) -> None:
-    """Raise ValueError, with their meaning, for public members of an abstract class of ours that ``built`` lacks."""
-    if lacking := [name for name in _members(interface) if not _has(built, name)]:
-        raise ValueError(_lack(type(built), lacking, interface))
 
 
 def _lack(component: type, names: Collection[str], interface: type) -> str:
@@ -189,11 +189,10 @@ def _is_ours(base: type) -> bool:
 
 
 def _has(built: object, name: str) -> bool:
-    if not (hasattr(type(built), name) or hasattr(built, name)):
-        return False
     found, default = getattr(type(built), name, None), getattr(nn.Module, name, None)
     # Every module has a forward, which raises; and only classes with ABC's metaclass refuse to leave methods abstract.
-    return not getattr(found, "__isabstractmethod__", False) and (default is None or found is not default)
+    absent = getattr(found, "__isabstractmethod__", False) or (default is not None and found is default)
+    return hasattr(built, name) and not absent
 
 
 # ----------------------------------------------------------------------------------------------------------------------

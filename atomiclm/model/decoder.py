@@ -67,22 +67,16 @@ class Decoder(DecoderCosts):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        check_positive("vocab_size", vocab_size)
-        check_positive("dim", dim)
-        check_positive("num_layers", num_layers)
-        check_positive("context_length", context_length)
-        check_dropout("dropout", dropout)
+        sizes: dict[str, Any] = {
+            "vocab_size": vocab_size, "dim": dim, "num_layers": num_layers, "context_length": context_length,
+        }  # fmt: skip
+        check_positive(**sizes)
+        check_dropout(dropout)
+        sizes["dropout"] = dropout
         self.vocab_size = vocab_size
         self.dim = dim
         self.num_layers = num_layers
         self.context_length = context_length
-        sizes = {
-            "vocab_size": vocab_size,
-            "dim": dim,
-            "num_layers": num_layers,
-            "context_length": context_length,
-            "dropout": dropout,
-        }
 
         def build_block(layer: int) -> Block:
             # Each builder makes a new module at each call: layers share no weights.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted
-from atomiclm.model.components import Component, check_positive, supply_part
+from atomiclm.model.components import Component, check_choice, check_positive, supply_part
 from atomiclm.roles import Role
 
 
@@ -28,10 +28,10 @@ class Embedding(Component, nn.Embedding):
         scale: float | Literal["sqrt_dim"] = 1.0,
         norm: Callable[..., nn.Module] | None = None,
     ) -> None:
-        if not isinstance(scale, str):
-            check_positive("scale", scale)
-        elif scale != "sqrt_dim":
-            raise ValueError(f"scale={scale!r} is not known; give a number, or sqrt_dim")
+        if isinstance(scale, str):
+            check_choice(["sqrt_dim"], scale=scale)
+        else:
+            check_positive(scale=scale)
         super().__init__(vocab_size, dim)
         self.vocab_size = vocab_size
         self.dim = dim
@@ -60,7 +60,7 @@ class Head(Accounted):
 
     def __init__(self, dim: int, vocab_size: int, tie_embeddings: bool = True, scale: float = 1.0) -> None:
         super().__init__()
-        check_positive("scale", scale)
+        check_positive(scale=scale)
         self.dim = dim
         self.vocab_size = vocab_size
         self.tie_embeddings = tie_embeddings
@@ -76,7 +76,6 @@ class Head(Accounted):
         return F.linear(scaled, embedding if self.weight is None else self.weight)
 
     def flops_per_token(self, context_length: int) -> int:
-        """One product with the vocabulary matrix."""
         return 2 * self.dim * self.vocab_size
 
     def activation_elements_per_token(self, context_length: int) -> int:
@@ -95,7 +94,7 @@ class SoftcapHead(Head):
         self, dim: int, vocab_size: int, tie_embeddings: bool = True, scale: float = 1.0, cap: float = 30.0
     ) -> None:
         super().__init__(dim, vocab_size, tie_embeddings, scale)
-        check_positive("cap", cap)
+        check_positive(cap=cap)
         self.cap = cap
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The position-wise network of a block: plain, and gated."""
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
@@ -8,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atomiclm.model.accounting import Accounted, matmul_flops
-from atomiclm.model.components import ResidualLinear, check_positive
+from atomiclm.model.accounting import Accounted
+from atomiclm.model.components import ResidualLinear, check_choice, check_positive
 
 Activation = Literal["gelu", "gelu_tanh", "identity", "relu", "relu_squared", "sigmoid", "silu"]
 """gelu           x Phi(x)                       Hendrycks, Gimpel 2016, arXiv 1606.08415
@@ -22,29 +23,20 @@ silu           x sigmoid(x)                   also called swish; Ramachandran et
 """
 
 
-def _identity(x: Tensor) -> Tensor:
-    return x
-
-
-def _relu_squared(x: Tensor) -> Tensor:
-    return F.relu(x).square()
-
-
 _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "gelu": F.gelu,
     "gelu_tanh": partial(F.gelu, approximate="tanh"),
-    "identity": _identity,
+    "identity": lambda x: x,
     "relu": F.relu,
-    "relu_squared": _relu_squared,
+    "relu_squared": lambda x: F.relu(x).square(),
     "sigmoid": torch.sigmoid,
     "silu": F.silu,
 }
 
 
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:
-    """The elementwise function of that name; ValueError lists the names there are."""
-    if name not in _FUNCTIONS:
-        raise ValueError(f"activation={name!r} is not known; choose one of {', '.join(_FUNCTIONS)}")
+    """The elementwise function of that name."""
+    check_choice(_FUNCTIONS, activation=name)
     return _FUNCTIONS[name]
 
 
@@ -54,6 +46,7 @@ def tensors_saved(name: str) -> int:
     return 0 if name in ("identity", "relu", "sigmoid") else 1
 
 
+@dataclass(eq=False, repr=False)
 class FeedForward(Accounted):
     """``down(activation(up(x)))``, applied to each token: (batch, time, dim) to the same.
 
@@ -63,53 +56,29 @@ class FeedForward(Accounted):
     squared ReLU of Primer (So et al. 2021, arXiv 2109.08668).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int | None = None,
-        activation: Activation = "gelu",
-        bias: bool = False,
-    ) -> None:
-        super().__init__()
-        self.dim = dim
-        self.hidden_dim = 4 * dim if hidden_dim is None else hidden_dim
-        check_positive("hidden_dim", self.hidden_dim)
-        self.activation = activation
-        self._activate = activation_function(activation)
-        self.bias = bias
-        self.up = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.down = ResidualLinear(self.hidden_dim, dim, bias=bias)
+    dim: int
+    hidden_dim: int | None = None
+    activation: Activation = "gelu"
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(hidden_dim=self.hidden_dim)
+        self._activate = activation_function(self.activation)
+        self.hidden_dim = width = 4 * self.dim if self.hidden_dim is None else self.hidden_dim
+        self.up = nn.Linear(self.dim, width, bias=self.bias)
+        self.down = ResidualLinear(width, self.dim, bias=self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.down(self._activate(self.up(hidden)))
 
-    def flops_per_token(self, context_length: int) -> int:
-        return matmul_flops(self.up, self.down)
-
     def activation_elements_per_token(self, context_length: int) -> int:
         """The inputs of the two projections, and of the activation where its derivative is taken from there."""
-        return self.dim + (1 + tensors_saved(self.activation)) * self.hidden_dim
+        return self.dim + (1 + tensors_saved(self.activation)) * self.up.out_features
 
 
-class _Gated(Accounted):
-    """The three projections of a gated network. ``hidden_dim=None`` applies the 2/3 rule (see ``GatedFeedForward``)."""
-
-    def __init__(self, dim: int, hidden_dim: int | None, multiple_of: int, bias: bool) -> None:
-        super().__init__()
-        self.dim = dim
-        self.multiple_of = multiple_of
-        self.hidden_dim = two_thirds(dim, multiple_of) if hidden_dim is None else hidden_dim
-        check_positive("hidden_dim", self.hidden_dim)
-        self.bias = bias
-        self.gate = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.up = nn.Linear(dim, self.hidden_dim, bias=bias)
-        self.down = ResidualLinear(self.hidden_dim, dim, bias=bias)
-
-    def flops_per_token(self, context_length: int) -> int:
-        return matmul_flops(self.gate, self.up, self.down)
-
-
-class GatedFeedForward(_Gated):
+@dataclass(eq=False, repr=False)
+class GatedFeedForward(Accounted):
     """``down(activation(gate(x)) * up(x))``, applied to each token: (batch, time, dim) to the same.
 
     ``hidden_dim=None`` applies the 2/3 rule: a gated network has three matrices where a plain one has two, so
@@ -120,24 +89,28 @@ class GatedFeedForward(_Gated):
     Source: Shazeer 2020, arXiv 2002.05202, section 2: equations 5 and 6, and the 2/3.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int | None = None,
-        activation: Activation = "silu",
-        multiple_of: int = 8,
-        bias: bool = False,
-    ) -> None:
-        super().__init__(dim, hidden_dim, multiple_of, bias)
-        self.activation = activation
-        self._activate = activation_function(activation)
+    dim: int
+    hidden_dim: int | None = None
+    activation: Activation = "silu"
+    multiple_of: int = 8
+    bias: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(hidden_dim=self.hidden_dim)
+        self._activate = activation_function(self.activation)
+        width = two_thirds(self.dim, self.multiple_of) if self.hidden_dim is None else self.hidden_dim
+        self.hidden_dim = width
+        self.gate = nn.Linear(self.dim, width, bias=self.bias)
+        self.up = nn.Linear(self.dim, width, bias=self.bias)
+        self.down = ResidualLinear(width, self.dim, bias=self.bias)
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.down(self._activate(self.gate(hidden)) * self.up(hidden))
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input, both factors and their product, and the activation's input where its derivative needs that."""
-        return self.dim + (3 + tensors_saved(self.activation)) * self.hidden_dim
+        return self.dim + (3 + tensors_saved(self.activation)) * self.up.out_features
 
 
 class SwiGLU(GatedFeedForward):
@@ -166,8 +139,7 @@ class GEGLU(GatedFeedForward):
         multiple_of: int = 8,
         bias: bool = False,
     ) -> None:
-        if activation not in ("gelu", "gelu_tanh"):
-            raise ValueError(f"activation={activation!r} must be gelu or gelu_tanh; GatedFeedForward takes any")
+        check_choice(("gelu", "gelu_tanh"), activation=activation)
         super().__init__(dim, hidden_dim, activation, multiple_of, bias)
 
 
@@ -201,7 +173,8 @@ class Bilinear(GatedFeedForward):
         super().__init__(dim, hidden_dim, "identity", multiple_of, bias)
 
 
-class ClampedSwiGLU(_Gated):
+@dataclass(eq=False, repr=False)
+class ClampedSwiGLU(GatedFeedForward):
     """``down((u + 1) g sigmoid(alpha g))``, ``g = min(gate(x), limit)``, ``u = clamp(up(x), -limit, limit)``.
 
     The gated network of the experts of gpt-oss: bounded factors, and a linear part beside the product. alpha 1.702
@@ -211,20 +184,13 @@ class ClampedSwiGLU(_Gated):
     Source: OpenAI 2025, gpt-oss model card, arXiv 2508.10925, and its reference implementation.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden_dim: int | None = None,
-        alpha: float = 1.702,
-        limit: float = 7.0,
-        multiple_of: int = 8,
-        bias: bool = False,
-    ) -> None:
-        super().__init__(dim, hidden_dim, multiple_of, bias)
-        check_positive("alpha", alpha)
-        check_positive("limit", limit)
-        self.alpha = alpha
-        self.limit = limit
+    alpha: float = field(default=1.702, kw_only=True)
+    limit: float = field(default=7.0, kw_only=True)
+    activation: Activation = field(default="silu", init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(alpha=self.alpha, limit=self.limit)
 
     def forward(self, hidden: Tensor) -> Tensor:
         gate = self.gate(hidden).clamp(max=self.limit)
@@ -233,7 +199,7 @@ class ClampedSwiGLU(_Gated):
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input; both factors before and after clamping, the sigmoid, its product, the product of all."""
-        return self.dim + 7 * self.hidden_dim
+        return self.dim + 7 * self.up.out_features
 
 
 def two_thirds(dim: int, multiple_of: int, parts: int = 1) -> int:
@@ -241,5 +207,5 @@ def two_thirds(dim: int, multiple_of: int, parts: int = 1) -> int:
 
     ``ceil(8 dim / (3 parts multiple_of)) * multiple_of``, in integers, with no rounding of thirds.
     """
-    check_positive("multiple_of", multiple_of)
+    check_positive(multiple_of=multiple_of)
     return -(-8 * dim // (3 * parts * multiple_of)) * multiple_of

@@ -32,6 +32,7 @@ class Initialisation:
     score_scales: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass
 class Initialiser(ABC):
     """First values of a model's parameters. Biases are 0, gains as their module made them; a subclass says the rest.
 
@@ -40,8 +41,7 @@ class Initialiser(ABC):
     nor moved. Two models with a tensor in common start from the same tensor.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        self.seed = seed
+    seed: int = 0
 
     def __call__(self, model: DecoderCosts) -> Initialisation:
         """What to apply to ``model``, which is only read."""
@@ -70,6 +70,7 @@ class Initialiser(ABC):
         return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
+@dataclass
 class NormalInit(Initialiser):
     """Every weight is drawn from N(0, std^2); projections into the residual stream from N(0, std^2 / (2 num_layers)).
 
@@ -78,16 +79,17 @@ class NormalInit(Initialiser):
     like the others. std 0.02 is GPT-2's, for dim 768 and about. How numbers are keyed: see ``Initialiser``.
     """
 
-    def __init__(self, seed: int = 0, std: float = 0.02, residual_scale: bool = True) -> None:
-        super().__init__(seed)
-        check_positive("std", std)
-        self.std = std
-        self.residual_scale = residual_scale
+    std: float = 0.02
+    residual_scale: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(std=self.std)
 
     def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         return self.std / math.sqrt(2 * model.num_layers if role == "residual" and self.residual_scale else 1)
 
 
+@dataclass
 class TruncatedNormalInit(NormalInit):
     """As ``NormalInit``, from a normal distribution without its tails: no weight is beyond ``cut`` deviations.
 
@@ -95,10 +97,11 @@ class TruncatedNormalInit(NormalInit):
     initialisation of OLMo 2 (OLMo Team 2024, arXiv 2501.00656, without residual_scale).
     """
 
-    def __init__(self, seed: int = 0, std: float = 0.02, residual_scale: bool = True, cut: float = 3.0) -> None:
-        super().__init__(seed, std, residual_scale)
-        check_positive("cut", cut)
-        self.cut = cut
+    cut: float = 3.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(cut=self.cut)
 
     def draw(self, name: str, shape: torch.Size) -> Tensor:
         """From N(0, 1) within -cut and cut: uniform between the two probabilities, through the inverse of Phi."""
@@ -123,6 +126,7 @@ class ZeroOutputInit(NormalInit):
         return 0.0 if role == "residual" else self.std
 
 
+@dataclass
 class FanInInit(Initialiser):
     """Matrices from N(0, (gain^2 / fan_in) * min(1, fan_out / fan_in)); embeddings and head have their own deviation.
 
@@ -136,22 +140,14 @@ class FanInInit(Initialiser):
     it first: embeddings of deviation 1, zero output projections, zero head.
     """
 
-    def __init__(
-        self,
-        seed: int = 0,
-        gain: float = 1.0,
-        embedding_std: float = 1.0,
-        head_std: float = 0.0,
-        zero_output: bool = True,
-    ) -> None:
-        super().__init__(seed)
-        check_positive("gain", gain)
-        check_positive("embedding_std", embedding_std)
-        check_not_negative("head_std", head_std)
-        self.gain = gain
-        self.embedding_std = embedding_std
-        self.head_std = head_std
-        self.zero_output = zero_output
+    gain: float = 1.0
+    embedding_std: float = 1.0
+    head_std: float = 0.0
+    zero_output: bool = True
+
+    def __post_init__(self) -> None:
+        check_positive(gain=self.gain, embedding_std=self.embedding_std)
+        check_not_negative(head_std=self.head_std)
 
     def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
         if role == "embedding":

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from atomiclm.model.accounting import matmul_flops
 from atomiclm.model.attention import Attention
 from atomiclm.model.attention_kernels import attend
 from atomiclm.model.attention_scores import SDPA, Scores, Softmax
@@ -39,8 +38,7 @@ class LatentAttention(Attention):
     its published code. A single cached query does not expand the cache: U_h is moved to the query and V_h behind the
     weighted mean (section 2.1.2), the same function with latent_dim features to read a token for all heads.
 
-    Cache: ``latent_dim + rotary_dim`` numbers a token. Forward FLOPs a token: two for each weight and ``2 num_heads
-    (content_dim + rotary_dim + value_dim) context_length``.
+    Cache: ``latent_dim + rotary_dim`` numbers a token.
     """
 
     def __init__(
@@ -59,16 +57,11 @@ class LatentAttention(Attention):
         layer: int = 0,
     ) -> None:
         super().__init__()
-        check_positive("dim", dim)
-        check_positive("num_heads", num_heads)
-        check_positive("latent_dim", latent_dim)
-        check_positive("content_dim", content_dim)
-        check_positive("rotary_dim", rotary_dim)
-        check_positive("value_dim", value_dim)
-        check_positive("eps", eps)
-        if query_latent_dim is not None:
-            check_positive("query_latent_dim", query_latent_dim)
-        check_dropout("dropout", dropout)
+        check_positive(
+            dim=dim, num_heads=num_heads, latent_dim=latent_dim, content_dim=content_dim, rotary_dim=rotary_dim,
+            value_dim=value_dim, query_latent_dim=query_latent_dim, eps=eps,
+        )  # fmt: skip
+        check_dropout(dropout)
         self.dim = dim
         self.num_heads = num_heads
         self.head_dim = rotary_dim
@@ -81,11 +74,9 @@ class LatentAttention(Attention):
         self.eps = eps
         self.dropout = dropout
         self.layer = layer
-        self.query_squeeze = None if query_latent_dim is None else nn.Linear(dim, query_latent_dim, bias=bias)
-        self.query_gain = None if query_latent_dim is None else nn.Parameter(torch.ones(query_latent_dim))
-        self.query = nn.Linear(
-            dim if query_latent_dim is None else query_latent_dim, num_heads * self.query_width, bias=False
-        )
+        self.query_squeeze = nn.Linear(dim, query_latent_dim, bias=bias) if query_latent_dim else None
+        self.query_gain = nn.Parameter(torch.ones(query_latent_dim)) if query_latent_dim else None
+        self.query = nn.Linear(query_latent_dim or dim, num_heads * self.query_width, bias=False)
         self.squeeze = nn.Linear(dim, latent_dim + rotary_dim, bias=bias)
         self.latent_gain = nn.Parameter(torch.ones(latent_dim))
         self.expand = nn.Linear(latent_dim, num_heads * (content_dim + value_dim), bias=False)
@@ -170,7 +161,5 @@ class LatentAttention(Attention):
         return self.dim + squeezed + self.num_heads * (expanded + 1)
 
     def flops_per_token(self, context_length: int) -> int:
-        """Projections, and the two products with context_length keys and values."""
-        squeezes = (self.squeeze,) if self.query_squeeze is None else (self.squeeze, self.query_squeeze)
-        projections = matmul_flops(self.query, *squeezes, self.expand, self.output)
-        return projections + 2 * self.num_heads * (self.query_width + self.value_dim) * context_length
+        products = 2 * self.num_heads * (self.query_width + self.value_dim) * context_length
+        return super().flops_per_token(context_length) + products

@@ -56,11 +56,10 @@ class MixtureOfExperts(Accounted):
     ) -> None:
         super().__init__()
         sizes = {"dim": dim, "num_experts": num_experts, "experts_per_token": experts_per_token}
-        for name, size in sizes.items():
-            check_positive(name, size)
-        check_not_negative("num_shared_experts", num_shared_experts)
-        check_not_negative("balance_weight", balance_weight)
-        check_not_negative("router_z_weight", router_z_weight)
+        check_positive(**sizes)
+        check_not_negative(
+            num_shared_experts=num_shared_experts, balance_weight=balance_weight, router_z_weight=router_z_weight
+        )
         if shared_hidden_dim is not None and not num_shared_experts:
             raise ValueError(
                 f"shared_hidden_dim={shared_hidden_dim} without shared experts; set num_shared_experts to 1 or more"
@@ -78,11 +77,10 @@ class MixtureOfExperts(Accounted):
         self.router_z_weight = router_z_weight
         self.router = supply_part("router", router, **sizes)
         self.experts = Experts(dim, self.hidden_dim, num_experts, experts_per_token, activation)
-        self.shared = (
-            GatedFeedForward(dim, num_shared_experts * self.shared_hidden_dim, activation)
-            if num_shared_experts
-            else None
-        )
+        self.shared: GatedFeedForward | None = None
+        if num_shared_experts:
+            width = num_shared_experts * self.shared_hidden_dim
+            self.shared = GatedFeedForward(dim, width, activation)
         self.auxiliary: dict[str, Tensor] = {}
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -125,14 +123,7 @@ class MixtureOfExperts(Accounted):
 
     def num_active_parameters(self) -> int:
         """Parameters that one token meets: the router, the experts chosen for it, the shared ones."""
-        of_shared = 0 if self.shared is None else sum(weight.numel() for weight in self.shared.parameters())
-        of_router = sum(weight.numel() for weight in self.router.parameters())
-        return of_router + self.experts.num_active_parameters() + of_shared
-
-    def flops_per_token(self, context_length: int) -> int:
-        """Two for each parameter that a token meets; the context does not matter."""
-        parts = (self.router, self.experts) if self.shared is None else (self.router, self.experts, self.shared)
-        return sum(part.flops_per_token(context_length) for part in parts)
+        return sum(weight.numel() for weight in self.parameters()) - self.experts.num_inactive_parameters()
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input, once; what the router, the experts, the shared network and the losses save."""
@@ -164,7 +155,7 @@ class Experts(Accounted):
         self, dim: int, hidden_dim: int, num_experts: int, experts_per_token: int, activation: Activation = "silu"
     ) -> None:
         super().__init__()
-        check_positive("hidden_dim", hidden_dim)
+        check_positive(hidden_dim=hidden_dim)
         self.dim = dim
         self.hidden_dim = hidden_dim
         self.num_experts = num_experts
@@ -199,11 +190,7 @@ class Experts(Accounted):
 
     def flops_per_token(self, context_length: int) -> int:
         """Two for each weight of the experts that a token passes through."""
-        return 2 * self.num_active_parameters()
-
-    def num_active_parameters(self) -> int:
-        """Weights that one token meets."""
-        return 3 * self.dim * self.hidden_dim * self.experts_per_token
+        return 6 * self.dim * self.hidden_dim * self.experts_per_token
 
     def num_inactive_parameters(self) -> int:
         """Weights of the experts that one token does not meet."""

@@ -7,10 +7,13 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from atomiclm.model.accounting import Accounted, matmul_flops
+from atomiclm.model.accounting import Accounted
 from atomiclm.model.block import Block
 from atomiclm.model.components import check_positive
 from atomiclm.model.position import AttentionContext
+
+Embedding = Callable[[Tensor], Tensor]
+Contexts = Callable[[int], AttentionContext]
 
 
 class Prediction(NamedTuple):
@@ -43,8 +46,7 @@ class Lookahead(Accounted):
 
     def __init__(self, depth: int, weight: float, num_layers: int) -> None:
         super().__init__()
-        check_positive("depth", depth)
-        check_positive("weight", weight)
+        check_positive(depth=depth, weight=weight)
         self.depth = depth
         self.weight = weight
         self.num_layers = num_layers
@@ -56,13 +58,7 @@ class Lookahead(Accounted):
         return cast(list[Block], list(self.blocks))
 
     @abstractmethod
-    def forward(
-        self,
-        hidden: Tensor,
-        targets: Tensor,
-        embedding: Callable[[Tensor], Tensor],
-        contexts: Callable[[int], AttentionContext],
-    ) -> list[Tensor]:
+    def forward(self, hidden: Tensor, targets: Tensor, embedding: Embedding, contexts: Contexts) -> list[Tensor]:
         """Features for the head, (batch, time, dim) for each depth.
 
         hidden      (batch, time, dim): the decoder's features after its final norm
@@ -77,8 +73,8 @@ class Lookahead(Accounted):
         targets: Tensor,
         mask: Tensor | None,
         documents: Tensor | None,
-        embedding: Callable[[Tensor], Tensor],
-        contexts: Callable[[int], AttentionContext],
+        embedding: Embedding,
+        contexts: Contexts,
     ) -> list[Prediction]:
         """What ``forward`` computes, with the targets of each depth; mask and documents as for an ``Objective``.
 
@@ -106,9 +102,6 @@ class SequentialPrediction(Lookahead):
 
     Source: DeepSeek-AI 2024 (DeepSeek-V3), arXiv 2412.19437, section 2.2: depth 1, weight 0.3, later 0.1. The paper
     does not say whether h_0 is taken before or after the final norm; it is after it here.
-
-    Parameters for each depth: a block, ``2 dim^2`` of the projection, three norms. Training FLOPs a token: block,
-    projection and the head, three times.
     """
 
     def __init__(
@@ -128,13 +121,7 @@ class SequentialPrediction(Lookahead):
         self.blocks.extend(block(num_layers + index) for index in range(depth))
         self.output_norms = nn.ModuleList(norm() for _ in range(depth))
 
-    def forward(
-        self,
-        hidden: Tensor,
-        targets: Tensor,
-        embedding: Callable[[Tensor], Tensor],
-        contexts: Callable[[int], AttentionContext],
-    ) -> list[Tensor]:
+    def forward(self, hidden: Tensor, targets: Tensor, embedding: Embedding, contexts: Contexts) -> list[Tensor]:
         features = []
         for index, block in enumerate(self.layers):
             read = embedding(targets.roll(-index, 1))
@@ -142,11 +129,6 @@ class SequentialPrediction(Lookahead):
             hidden = block(self.projections[index](both), contexts(self.num_layers + index))
             features.append(self.output_norms[index](hidden))
         return features
-
-    def flops_per_token(self, context_length: int) -> int:
-        """Blocks and projections, without the head."""
-        blocks = sum(block.flops_per_token(context_length) for block in self.layers)
-        return blocks + matmul_flops(*cast(list[nn.Linear], list(self.projections)))
 
     def activation_elements_per_token(self, context_length: int) -> int:
         """Norms, the projections' inputs, blocks."""
@@ -173,18 +155,8 @@ class ParallelPrediction(Lookahead):
         self.blocks.extend(block(num_layers + index) for index in range(depth))
         self.output_norms = nn.ModuleList(norm() for _ in range(depth))
 
-    def forward(
-        self,
-        hidden: Tensor,
-        targets: Tensor,
-        embedding: Callable[[Tensor], Tensor],
-        contexts: Callable[[int], AttentionContext],
-    ) -> list[Tensor]:
+    def forward(self, hidden: Tensor, targets: Tensor, embedding: Embedding, contexts: Contexts) -> list[Tensor]:
         return [
             self.output_norms[index](block(hidden, contexts(self.num_layers + index)))
             for index, block in enumerate(self.layers)
         ]
-
-    def flops_per_token(self, context_length: int) -> int:
-        """Blocks, without the head."""
-        return sum(block.flops_per_token(context_length) for block in self.layers)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 import torch
 
@@ -14,6 +14,7 @@ from atomiclm.model.init import Initialisation, NormalInit
 from atomiclm.roles import Role
 
 
+@dataclass
 class MaximalUpdateInit(NormalInit):
     """Initial weights, learning rates and multipliers such that every layer's change a step is the same at any width.
 
@@ -50,42 +51,32 @@ class MaximalUpdateInit(NormalInit):
     for each head) are treated as hidden ones.
     """
 
-    def __init__(
-        self,
-        base_dim: int,
-        base_head_dim: int,
-        seed: int = 0,
-        std: float = 0.02,
-        residual_scale: bool = True,
-        zero_head: bool = False,
-        base_fan_in: Mapping[str, int] | None = None,
-    ) -> None:
-        super().__init__(seed, std, residual_scale)
-        check_positive("base_dim", base_dim)
-        check_positive("base_head_dim", base_head_dim)
-        for name, fan_in in (base_fan_in or {}).items():
-            check_positive(f"base_fan_in.{name}", fan_in)
-        self.base_dim = base_dim
-        self.base_head_dim = base_head_dim
-        self.zero_head = zero_head
-        self.base_fan_in = base_fan_in
+    _: KW_ONLY
+    base_dim: int
+    base_head_dim: int
+    zero_head: bool = False
+    base_fan_in: Mapping[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(base_dim=self.base_dim, base_head_dim=self.base_head_dim)
+        check_positive(**{f"base_fan_in.{name}": fan_in for name, fan_in in (self.base_fan_in or {}).items()})
 
     def __call__(self, model: DecoderCosts) -> Initialisation:
         roles = parameter_roles(model)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-        for part in self.base_fan_in or {}:
+        for part, fan_in in (self.base_fan_in or {}).items():
             if not any(_is_part(part, name) for name in shapes):
                 raise ValueError(
-                    f"base_fan_in.{part}: no parameter's name has it, such as {min(shapes)}; see state_dict"
+                    f"base_fan_in.{part}={fan_in} must be for a part of a parameter's name, such as {min(shapes)}"
                 )
         hidden = [name for name, role in roles.items() if role in ("matrix", "residual")]
         growth = {name: self.growth(model, name, shapes[name]) for name in hidden}
         score_scales = {}
         for name, module in model.named_modules():
-            scores = getattr(module, "scores", None)
-            if not isinstance(module, Attention) or not isinstance(scores, Scores):
+            if not isinstance(module, Attention) or module.query_width == self.base_head_dim:
                 continue
-            if module.query_width != self.base_head_dim:
+            if isinstance(scores := getattr(module, "scores", None), Scores):
                 score_scales[name] = scores.factor(self.base_head_dim) * self.base_head_dim / module.query_width
         return replace(
             super().__call__(model),

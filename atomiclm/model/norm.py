@@ -12,7 +12,7 @@ from atomiclm.model.components import Component, check_positive
 
 
 class Norm(Accounted):
-    """(..., dim) to (..., dim), each token by itself. Its FLOPs count zero, see ``accounting``.
+    """(..., dim) to (..., dim), each token by itself.
 
     A norm without a gain has no parameter. One with parameters that is given narrower numbers (a branch's output under
     autocast) computes in the parameters' dtype and returns it.
@@ -22,21 +22,18 @@ class Norm(Accounted):
     def forward(self, hidden: Tensor) -> Tensor:
         """Normalise (..., dim)."""
 
-    def flops_per_token(self, context_length: int) -> int:
-        return 0
-
 
 class RMSNorm(Norm):
     """``y = x / sqrt(mean(x^2) + eps) * weight`` over the last dimension, computed in float32 or wider.
 
-    Shapes: (..., dim) to (..., dim). gain=False leaves the weight out: no parameter, as in nanochat.
+    gain=False leaves the weight out: no parameter, as in nanochat.
 
     Source: Zhang, Sennrich 2019, arXiv 1910.07467, equation 4; eps inside the root as in LLaMA (arXiv 2302.13971).
     """
 
     def __init__(self, dim: int, eps: float = 1e-6, gain: bool = True) -> None:
         super().__init__()
-        check_positive("eps", eps)
+        check_positive(eps=eps)
         self.dim = dim
         self.eps = eps
         self.gain = gain
@@ -50,42 +47,37 @@ class RMSNorm(Norm):
         return (2 if self.gain else 1) * self.dim + 1
 
 
-class OffsetRMSNorm(Norm):
+class OffsetRMSNorm(RMSNorm):
     """``y = x / sqrt(mean(x^2) + eps) * (1 + weight)``, the weight starting at 0.
 
     The same functions as ``RMSNorm``, and the same training until something pulls on the parameter itself: weight
-    decay draws this gain to 1 and not to 0. Shapes: (..., dim) to (..., dim); computed in float32 or wider.
+    decay draws this gain to 1 and not to 0.
 
     Source: Gemma Team 2024, arXiv 2403.08295, and its reference code.
     """
 
+    weight: nn.Parameter
+
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
-        super().__init__()
-        check_positive("eps", eps)
-        self.dim = dim
-        self.eps = eps
+        super().__init__(dim, eps, gain=True)
         self.weight = nn.Parameter(torch.zeros(dim))
 
     def forward(self, hidden: Tensor) -> Tensor:
         return rms_norm(hidden, 1 + self.weight, self.eps)
 
-    def activation_elements_per_token(self, context_length: int) -> int:
-        """The input, the root and the normalised features, as in ``RMSNorm``."""
-        return 2 * self.dim + 1
-
 
 class LayerNorm(Norm):
     """``y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`` over the last dimension.
 
-    Shapes: (..., dim) to (..., dim). The variance is the biased one (divided by dim). gain=False with bias=False is the
-    norm without parameters of OLMo (Groeneveld et al. 2024, arXiv 2402.00838).
+    The variance is the biased one (divided by dim). gain=False with bias=False is the norm without parameters of OLMo
+    (Groeneveld et al. 2024, arXiv 2402.00838).
 
     Source: Ba, Kiros, Hinton 2016, arXiv 1607.06450, equation 3; eps 1e-5 as in GPT-2.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True, gain: bool = True) -> None:
         super().__init__()
-        check_positive("eps", eps)
+        check_positive(eps=eps)
         self.dim = dim
         self.eps = eps
         self.gain = gain
@@ -104,14 +96,8 @@ class LayerNorm(Norm):
 class NoNorm(Norm):
     """``y = x``: in the place of a norm, does nothing."""
 
-    def __init__(self) -> None:
-        super().__init__()
-
     def forward(self, hidden: Tensor) -> Tensor:
         return hidden
-
-    def activation_elements_per_token(self, context_length: int) -> int:
-        return 0
 
 
 def rms_norm(vectors: Tensor, gain: Tensor | None, eps: float) -> Tensor:
@@ -156,7 +142,7 @@ class HeadNorm(QueryKeyNorm):
 
     def __init__(self, head_dim: int, eps: float = 1e-6) -> None:
         super().__init__()
-        check_positive("eps", eps)
+        check_positive(eps=eps)
         self.head_dim = head_dim
         self.eps = eps
         self.query = nn.Parameter(torch.ones(head_dim))
@@ -178,7 +164,7 @@ class WidthNorm(QueryKeyNorm):
 
     def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int, eps: float = 1e-6) -> None:
         super().__init__()
-        check_positive("eps", eps)
+        check_positive(eps=eps)
         self.num_heads = num_heads
         self.num_kv_heads = num_kv_heads
         self.head_dim = head_dim
@@ -209,7 +195,7 @@ class PlainHeadNorm(QueryKeyNorm):
 
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
-        check_positive("eps", eps)
+        check_positive(eps=eps)
         self.eps = eps
 
     def forward(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor]:

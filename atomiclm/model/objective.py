@@ -69,9 +69,8 @@ class NextToken(Objective):
     """
 
     def __init__(self, z_loss: float = 0.0, chunk_tokens: int | None = None) -> None:
-        check_not_negative("z_loss", z_loss)
-        if chunk_tokens is not None:
-            check_positive("chunk_tokens", chunk_tokens)
+        check_not_negative(z_loss=z_loss)
+        check_positive(chunk_tokens=chunk_tokens)
         self.z_loss = z_loss
         self.chunk_tokens = chunk_tokens
 

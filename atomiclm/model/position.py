@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 import torch
@@ -133,7 +134,7 @@ class LearnedPosition(Position):
 
     def __init__(self, dim: int, context_length: int) -> None:
         super().__init__()
-        check_positive("context_length", context_length)
+        check_positive(context_length=context_length)
         self.dim = dim
         self.context_length = context_length
         self.max_length = context_length
@@ -156,7 +157,7 @@ class Sinusoidal(Position):
 
     def __init__(self, dim: int, theta: float = 10000.0) -> None:
         super().__init__()
-        check_positive("dim", dim)
+        check_positive(dim=dim)
         if dim % 2:
             raise ValueError(
                 f"dim={dim} is odd, but sinusoidal positions are pairs of a sine and a cosine; make dim even"
@@ -199,7 +200,7 @@ class Alibi(Position):
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
-        check_positive("num_heads", num_heads)
+        check_positive(num_heads=num_heads)
         self.num_heads = num_heads
         power = 1 << (num_heads.bit_length() - 1)
         own = [2.0 ** (-8 * head / power) for head in range(1, power + 1)]
@@ -234,17 +235,14 @@ class PositionPattern(Position):
     ) -> None:
         super().__init__()
         check_pattern("schemes", schemes, pattern, first)
-        sizes = {
-            "num_heads": num_heads,
-            "head_dim": head_dim,
-            "dim": dim,
-            "context_length": context_length,
-            "num_layers": num_layers,
-        }
+        build = partial(
+            supply_part, num_heads=num_heads, head_dim=head_dim, dim=dim, context_length=context_length,
+            num_layers=num_layers,
+        )  # fmt: skip
         self.pattern = pattern
         self.first = first
         built = {
-            name: supply_part(f"schemes.{name}", scheme, Position, **sizes)
+            name: build(f"schemes.{name}", scheme, Position)
             for name, scheme in schemes.items()
             if name in (*first, *pattern)
         }

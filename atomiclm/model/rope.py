@@ -1,16 +1,19 @@
 """Rotary position embedding. Its scalings to longer contexts are in `rope_scaling.py`."""
 
+from dataclasses import KW_ONLY, dataclass
 from math import ceil
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
+from atomiclm.model.components import check_choice, check_share
 from atomiclm.model.position import Position, check_theta, wavelengths
 
 Layout = Literal["adjacent", "half"]
 
 
+@dataclass(eq=False, repr=False)
 class RotaryEmbedding(Position):
     """Rotate each pair of query and key features by an angle that grows with the position.
 
@@ -35,20 +38,23 @@ class RotaryEmbedding(Position):
     length or the device changes. ``benchmarks/rope_layouts.py`` has what each way costs.
     """
 
-    rotation_scale: float = 1.0
+    head_dim: int
+    _: KW_ONLY
+    theta: float = 10000.0
+    rotary_fraction: float = 1.0
+    layout: Layout = "adjacent"
+
+    rotation_scale = 1.0
     """Factor on the rotated features, 1 unless a scaling has a temperature; scores feel its square."""
 
-    def __init__(
-        self,
-        head_dim: int,
-        theta: float = 10000.0,
-        rotary_fraction: float = 1.0,
-        layout: Layout = "adjacent",
-    ) -> None:
-        super().__init__()
-        check_fraction("rotary_fraction", rotary_fraction)
-        self.rotated = int(head_dim * rotary_fraction)
-        if rotary_fraction == 1 and head_dim % 2:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(rotary_fraction=self.rotary_fraction)
+        check_theta(self.theta)
+        check_choice(get_args(Layout), layout=self.layout)
+        head_dim, fraction = self.head_dim, self.rotary_fraction
+        self.rotated = int(head_dim * fraction)
+        if fraction == 1 and head_dim % 2:
             raise ValueError(
                 f"head_dim={head_dim} is odd, but rotary positions rotate features in pairs; choose num_heads so that "
                 "dim / num_heads is even, set head_dim to an even number, or use position=none or position=learned"
@@ -56,16 +62,9 @@ class RotaryEmbedding(Position):
         if self.rotated < 2 or self.rotated % 2:
             even = max(2, self.rotated - self.rotated % 2)
             raise ValueError(
-                f"rotary_fraction={rotary_fraction} of head_dim={head_dim} is {self.rotated} features, but rotary "
-                f"positions rotate features in pairs; {ceil(1e4 * even / head_dim) / 1e4} would rotate {even}"
+                f"rotary_fraction={fraction} of head_dim={head_dim} is {self.rotated} features, but rotary positions "
+                f"rotate features in pairs; {ceil(1e4 * even / head_dim) / 1e4} would rotate {even}"
             )
-        check_theta(theta)
-        if layout not in ("adjacent", "half"):
-            raise ValueError(f"layout={layout!r} is not known; choose adjacent or half")
-        self.head_dim = head_dim
-        self.theta = theta
-        self.rotary_fraction = rotary_fraction
-        self.layout = layout
 
     def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:
         """(rotated / 2,) float32: radians a position of each pair, ``theta^(-2i / rotated)``.
@@ -102,12 +101,6 @@ class RotaryEmbedding(Position):
             rotated = rotate_adjacent(wide, rotation)
         rotated = rotated.to(vectors.dtype)
         return torch.cat((rotated, rest), -1) if rest.shape[-1] else rotated
-
-
-def check_fraction(name: str, value: float) -> None:
-    """Raise ValueError unless the value is a share of something, 0 < value <= 1."""
-    if not 0 < value <= 1:
-        raise ValueError(f"{name}={value} must be greater than 0 and at most 1; 1 is all of it")
 
 
 def rotate_adjacent(vectors: Tensor, table: Tensor) -> Tensor:

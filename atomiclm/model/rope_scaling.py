@@ -1,46 +1,29 @@
 """Scalings of rotary positions to contexts longer than the one trained on: other frequencies, one class each."""
 
+from dataclasses import dataclass, field
 from math import ceil, floor, log, pi
 
 import torch
 from torch import Tensor
 
-from atomiclm.model.components import check_positive
+from atomiclm.model.components import check_positive, check_share
 from atomiclm.model.position import wavelengths
-from atomiclm.model.rope import Layout, RotaryEmbedding, check_fraction
+from atomiclm.model.rope import RotaryEmbedding
 
 
+@dataclass(eq=False, repr=False)
 class ScaledRotary(RotaryEmbedding):
     """RoPE stretched by a factor; a subclass overrides ``frequencies``.
 
     factor   the longest context over the one trained on, at least 1
     """
 
-    def __init__(
-        self,
-        head_dim: int,
-        factor: float,
-        theta: float = 10000.0,
-        rotary_fraction: float = 1.0,
-        layout: Layout = "adjacent",
-    ) -> None:
-        super().__init__(head_dim, theta, rotary_fraction, layout)
-        if not 1 <= factor < float("inf"):
-            raise ValueError(f"factor={factor} must be at least 1: the longest context over the one trained on")
-        self.factor = factor
+    factor: float
 
-    def stretched_theta(self, factor: float) -> float:
-        """``theta * factor^(rotated / (rotated - 2))``: the slowest pair becomes factor times slower."""
-        stretched: float = self.theta * factor ** (self.rotated / (self.rotated - 2))
-        return stretched
-
-    def check_has_slow_pair(self) -> None:
-        """Raise ValueError unless the exponent of ``stretched_theta`` exists."""
-        if self.rotated <= 2:
-            raise ValueError(
-                f"head_dim={self.head_dim} has {self.rotated} rotated features, one pair and no slowest one to "
-                "stretch; NTK scaling needs head_dim * rotary_fraction of at least 4"
-            )
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 1 <= self.factor < float("inf"):
+            raise ValueError(f"factor={self.factor} must be at least 1: the longest context over the one trained on")
 
 
 class PositionInterpolation(ScaledRotary):
@@ -65,29 +48,50 @@ class NTKAware(ScaledRotary):
     section 3.1.
     """
 
-    def __init__(
-        self,
-        head_dim: int,
-        factor: float,
-        theta: float = 10000.0,
-        rotary_fraction: float = 1.0,
-        layout: Layout = "adjacent",
-    ) -> None:
-        super().__init__(head_dim, factor, theta, rotary_fraction, layout)
-        self.check_has_slow_pair()
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rotated <= 2:
+            raise ValueError(
+                f"head_dim={self.head_dim} has {self.rotated} rotated features, one pair and no slowest one to "
+                "stretch; NTK scaling needs head_dim * rotary_fraction of at least 4"
+            )
+
+    def stretch(self, length: int) -> float:
+        """The factor for a sequence of ``length`` tokens."""
+        return self.factor
 
     def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:
-        return 1.0 / wavelengths(self.stretched_theta(self.factor), self.rotated, device)
+        theta: float = self.theta * self.stretch(length) ** (self.rotated / (self.rotated - 2))
+        return 1.0 / wavelengths(theta, self.rotated, device)
 
 
-class DynamicNTK(ScaledRotary):
+@dataclass(eq=False, repr=False)
+class FromTrainedLength(ScaledRotary):
+    """A scaling that counts from the length trained on.
+
+    original_length   that length, in tokens; None is the model's context_length
+    """
+
+    original_length: int | None = None
+    context_length: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        length = self.context_length if self.original_length is None else self.original_length
+        if length is None:
+            raise ValueError(
+                "original_length=None stands for the model's context_length, which is not given; give either"
+            )
+        check_positive(original_length=length)
+        self.original_length = self.trained_length = length
+
+
+class DynamicNTK(NTKAware, FromTrainedLength):
     """NTK-aware scaling by as much as the length needs, and none up to ``original_length``.
 
     A sequence of ``length`` tokens is rotated with ``theta' = theta * s^(rotated / (rotated - 2))`` and
     ``s = factor * max(length, original_length) / original_length - (factor - 1)``. With factor = 1, s is the length
     over the one trained on; larger factors stretch by more than that.
-
-    original_length   length trained on, in tokens; None is the model's context_length
 
     Source: emozilla 2023 (a post, "Dynamically scaled RoPE"), in Peng et al. 2023, arXiv 2309.00071, section 3.3; the
     formula with a factor is Hugging Face's.
@@ -101,75 +105,47 @@ class DynamicNTK(ScaledRotary):
     of their row.
     """
 
-    def __init__(
-        self,
-        head_dim: int,
-        factor: float,
-        original_length: int | None = None,
-        theta: float = 10000.0,
-        rotary_fraction: float = 1.0,
-        layout: Layout = "adjacent",
-        context_length: int | None = None,
-    ) -> None:
-        super().__init__(head_dim, factor, theta, rotary_fraction, layout)
-        self.check_has_slow_pair()
-        self.original_length = _trained_length(original_length, context_length)
-        self.context_length = context_length
-
-    def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:
-        """(rotated / 2,) float32: radians a position in a sequence of ``length`` tokens."""
-        longer = max(length, self.original_length)
-        factor = self.factor * longer / self.original_length - (self.factor - 1)
-        return 1.0 / wavelengths(self.stretched_theta(factor), self.rotated, device)
+    def stretch(self, length: int) -> float:
+        longer = max(length, self.trained_length)
+        return self.factor * longer / self.trained_length - (self.factor - 1)
 
 
-class Llama3Scaling(ScaledRotary):
+@dataclass(eq=False, repr=False)
+class Llama3Scaling(FromTrainedLength):
     """Divide the frequencies of slow pairs by ``factor``, leave those of fast ones, with a ramp between.
 
     A pair of frequency f (radians a position) makes ``n = original_length * f / (2 pi)`` turns in the length trained
     on. It keeps f when ``n > high_frequency_factor``, gets ``f / factor`` when ``n < low_frequency_factor``, and
     between the two ``(1 - r) f / factor + r f``, where r rises from 0 to 1 with n.
 
-    original_length   length trained on, in tokens; None is the model's context_length
-
     Source: Grattafiori et al. 2024, arXiv 2407.21783 (Llama 3), whose released code has the formula; Llama 3.1 is
     factor 8, bounds 1 and 4, original_length 8192, theta 500000.
     """
 
-    def __init__(
-        self,
-        head_dim: int,
-        factor: float,
-        low_frequency_factor: float = 1.0,
-        high_frequency_factor: float = 4.0,
-        original_length: int | None = None,
-        theta: float = 500000.0,
-        rotary_fraction: float = 1.0,
-        layout: Layout = "adjacent",
-        context_length: int | None = None,
-    ) -> None:
-        super().__init__(head_dim, factor, theta, rotary_fraction, layout)
-        check_positive("low_frequency_factor", low_frequency_factor)
-        if not high_frequency_factor > low_frequency_factor:
+    low_frequency_factor: float = 1.0
+    high_frequency_factor: float = 4.0
+    theta: float = field(default=500000.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_positive(low_frequency_factor=self.low_frequency_factor)
+        if not self.high_frequency_factor > self.low_frequency_factor:
             raise ValueError(
-                f"high_frequency_factor={high_frequency_factor} must be greater than low_frequency_factor="
-                f"{low_frequency_factor}: pairs with more turns than the one stay as they are, those with fewer than "
-                "the other are stretched; 4 and 1 are usual"
+                f"high_frequency_factor={self.high_frequency_factor} must be greater than low_frequency_factor="
+                f"{self.low_frequency_factor}: pairs with more turns than the one stay as they are, those with fewer "
+                "than the other are stretched; 4 and 1 are usual"
             )
-        self.low_frequency_factor = low_frequency_factor
-        self.high_frequency_factor = high_frequency_factor
-        self.original_length = _trained_length(original_length, context_length)
-        self.context_length = context_length
 
     def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:
         plain = super().frequencies(length, device)
-        turns = self.original_length / (2 * pi / plain)
+        turns = self.trained_length / (2 * pi / plain)
         bounds = self.high_frequency_factor - self.low_frequency_factor
         ramp = ((turns - self.low_frequency_factor) / bounds).clamp(0, 1)
         return (1 - ramp) * plain / self.factor + ramp * plain
 
 
-class YaRN(ScaledRotary):
+@dataclass(eq=False, repr=False)
+class YaRN(FromTrainedLength):
     """Interpolate slow pairs by ``factor``, leave fast ones, ramp between, and sharpen the scores.
 
     Pair i gets ``(1 - r_i) f_i / factor + r_i f_i`` radians a position, with f_i RoPE's own. r_i falls linearly in i
@@ -177,7 +153,6 @@ class YaRN(ScaledRotary):
     Longer contexts spread attention thinner, so scores grow by the square of ``temperature(factor) = 0.1 ln factor
     + 1``: queries and keys are multiplied by it as they are rotated (features that are not rotated are not).
 
-    original_length    length trained on, in tokens; None is the model's context_length
     attention_factor   the factor on rotated queries and keys; None is the temperature
     mscale, mscale_all_dim   DeepSeek's way: rotated features get ``temperature(factor, mscale) / temperature(factor,
                        mscale_all_dim)`` and the scores as a whole (``score_scale``, in ``LatentAttention``) the square
@@ -189,67 +164,47 @@ class YaRN(ScaledRotary):
     section 3.1.4, and its code for mscale.
     """
 
-    def __init__(
-        self,
-        head_dim: int,
-        factor: float,
-        original_length: int | None = None,
-        beta_fast: float = 32.0,
-        beta_slow: float = 1.0,
-        attention_factor: float | None = None,
-        mscale: float | None = None,
-        mscale_all_dim: float | None = None,
-        truncate: bool = True,
-        theta: float = 10000.0,
-        rotary_fraction: float = 1.0,
-        layout: Layout = "adjacent",
-        context_length: int | None = None,
-    ) -> None:
-        super().__init__(head_dim, factor, theta, rotary_fraction, layout)
-        original_length = _trained_length(original_length, context_length)
-        check_positive("beta_slow", beta_slow)
-        if not beta_fast > beta_slow:
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    mscale: float | None = None
+    mscale_all_dim: float | None = None
+    truncate: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        mscale, all_dim = self.mscale, self.mscale_all_dim
+        check_positive(
+            beta_slow=self.beta_slow, attention_factor=self.attention_factor, mscale=mscale, mscale_all_dim=all_dim
+        )
+        if not self.beta_fast > self.beta_slow:
             raise ValueError(
-                f"beta_fast={beta_fast} must be greater than beta_slow={beta_slow}: pairs that make more than "
-                "beta_fast turns in original_length are left alone, those below beta_slow are interpolated; 32 and 1 "
-                "are usual"
+                f"beta_fast={self.beta_fast} must be greater than beta_slow={self.beta_slow}: pairs that make more "
+                "than beta_fast turns in original_length are left alone, those below beta_slow are interpolated; 32 "
+                "and 1 are usual"
             )
-        if original_length <= 2 * pi * beta_slow:
+        if self.trained_length <= 2 * pi * self.beta_slow:
             raise ValueError(
-                f"original_length={original_length} is too short: not even the fastest pair makes beta_slow="
-                f"{beta_slow} turns in it; use at least {int(2 * pi * beta_slow) + 1}, or a smaller beta_slow"
+                f"original_length={self.trained_length} is too short: not even the fastest pair makes beta_slow="
+                f"{self.beta_slow} turns in it; use at least {int(2 * pi * self.beta_slow) + 1}, or a smaller beta_slow"
             )
-        if (mscale is None) != (mscale_all_dim is None):
+        if (mscale is None) != (all_dim is None):
+            raise ValueError(f"mscale={mscale} and mscale_all_dim={all_dim} are a pair (DeepSeek's); give both or none")
+        if self.attention_factor is not None and mscale is not None:
             raise ValueError(
-                f"mscale={mscale} and mscale_all_dim={mscale_all_dim} are a pair (DeepSeek's); give both or neither"
+                f"attention_factor={self.attention_factor} and mscale={mscale} both set the temperature; leave one of "
+                "them None"
             )
-        if attention_factor is not None and mscale is not None:
-            raise ValueError(
-                f"attention_factor={attention_factor} and mscale={mscale} both set the temperature; leave one of them "
-                "None"
-            )
-        for name, value in (
-            ("attention_factor", attention_factor),
-            ("mscale", mscale),
-            ("mscale_all_dim", mscale_all_dim),
-        ):
-            if value is not None:
-                check_positive(name, value)
-        self.original_length = original_length
-        self.context_length = context_length
-        self.beta_fast = beta_fast
-        self.beta_slow = beta_slow
-        self.attention_factor = attention_factor
-        self.mscale = mscale
-        self.mscale_all_dim = mscale_all_dim
-        self.truncate = truncate
-        if attention_factor is not None:
-            self.rotation_scale = attention_factor
-        elif mscale is None or mscale_all_dim is None:
-            self.rotation_scale = _temperature(factor)
+        if self.attention_factor is not None:
+            self.rotation_scale = self.attention_factor
+        elif mscale is None or all_dim is None:
+            self.rotation_scale = self._temperature()
         else:
-            self.rotation_scale = _temperature(factor, mscale) / _temperature(factor, mscale_all_dim)
-            self.score_scale = _temperature(factor, mscale_all_dim) ** 2
+            self.rotation_scale = self._temperature(mscale) / self._temperature(all_dim)
+            self.score_scale = self._temperature(all_dim) ** 2
+
+    def _temperature(self, mscale: float = 1.0) -> float:
+        return 0.1 * mscale * log(self.factor) + 1.0
 
     def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:
         periods = wavelengths(self.theta, self.rotated, device)
@@ -266,9 +221,10 @@ class YaRN(ScaledRotary):
 
     def _pair_with_turns(self, turns: float) -> float:
         """The pair (a fraction in general) that makes so many turns in original_length."""
-        return self.rotated * log(self.original_length / (turns * 2 * pi)) / (2 * log(self.theta))
+        return self.rotated * log(self.trained_length / (turns * 2 * pi)) / (2 * log(self.theta))
 
 
+@dataclass(eq=False, repr=False)
 class ProportionalRotary(RotaryEmbedding):
     """RoPE on the fastest ``int(fraction * head_dim // 2)`` pairs; the slowest ones carry no position.
 
@@ -278,31 +234,19 @@ class ProportionalRotary(RotaryEmbedding):
     Source: Barbero et al. 2024, arXiv 2410.06205 (p-RoPE).
     """
 
-    def __init__(self, head_dim: int, fraction: float, theta: float = 10000.0, layout: Layout = "adjacent") -> None:
-        super().__init__(head_dim, theta, layout=layout)
-        check_fraction("fraction", fraction)
-        if int(fraction * head_dim // 2) < 1:
+    fraction: float
+    rotary_fraction: float = field(default=1.0, init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_share(fraction=self.fraction)
+        if int(self.fraction * self.head_dim // 2) < 1:
             raise ValueError(
-                f"fraction={fraction} of the {head_dim // 2} pairs of head_dim={head_dim} is none; take at least "
-                f"{ceil(2e4 / head_dim) / 1e4}, or position=none for no positions at all"
+                f"fraction={self.fraction} of the {self.head_dim // 2} pairs of head_dim={self.head_dim} is none; take "
+                f"at least {ceil(2e4 / self.head_dim) / 1e4}, or position=none for no positions at all"
             )
-        self.fraction = fraction
 
     def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:
         frequencies = super().frequencies(length, device)
         rotates = torch.arange(self.head_dim // 2, device=device) < int(self.fraction * self.head_dim // 2)
         return frequencies * rotates
-
-
-def _trained_length(original_length: int | None, context_length: int | None) -> int:
-    """The length that a scaling starts from: original_length, or the model's context_length when it is None."""
-    length = context_length if original_length is None else original_length
-    if length is None:
-        raise ValueError("original_length=None stands for the model's context_length, which is not given; give either")
-    check_positive("original_length", length)
-    return length
-
-
-def _temperature(factor: float, mscale: float = 1.0) -> float:
-    """``0.1 mscale ln factor + 1``: how much sharper queries and keys have to be in a context factor times longer."""
-    return 0.1 * mscale * log(factor) + 1.0

@@ -1,13 +1,13 @@
 """Which experts a token goes to, and with what weights."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from atomiclm.model.accounting import Accounted, matmul_flops
+from atomiclm.model.accounting import Accounted
 from atomiclm.model.components import check_not_negative, check_positive
 
 
@@ -29,6 +29,7 @@ class Routing:
     load: Tensor
 
 
+@dataclass(eq=False, repr=False)
 class Router(Accounted):
     """``weights = scale * scores[chosen] (/ their sum, where normalize)``, ``scores = score(projection(x))``.
 
@@ -45,34 +46,28 @@ class Router(Accounted):
     its micro-batches are computed, where a survey has counted it (see ``Decoder.needs_survey``), else None.
     """
 
-    load: Tensor
-    last_load: Tensor
-    batch_load: Tensor | None
+    dim: int
+    num_experts: int
+    experts_per_token: int
+    normalize: bool = field(default=True, kw_only=True)
+    scale: float = field(default=1.0, kw_only=True)
 
-    def __init__(
-        self, dim: int, num_experts: int, experts_per_token: int, normalize: bool = True, scale: float = 1.0
-    ) -> None:
-        super().__init__()
-        check_positive("num_experts", num_experts)
-        check_positive("experts_per_token", experts_per_token)
-        check_positive("scale", scale)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        num_experts, experts_per_token = self.num_experts, self.experts_per_token
+        check_positive(num_experts=num_experts, experts_per_token=experts_per_token, scale=self.scale)
         if experts_per_token > num_experts:
             raise ValueError(f"experts_per_token={experts_per_token} must be at most num_experts={num_experts}")
-        if normalize and experts_per_token == 1 and num_experts > 1:
+        if self.normalize and experts_per_token == 1 and num_experts > 1:
             raise ValueError(
                 "normalize=True with experts_per_token=1 makes every weight 1, whatever the router says, so it would "
                 "get no gradient; set normalize=False (as in Switch) or choose more experts a token"
             )
-        self.dim = dim
-        self.num_experts = num_experts
-        self.experts_per_token = experts_per_token
-        self.normalize = normalize
-        self.scale = scale
-        self.projection = nn.Linear(dim, num_experts, bias=False)
+        self.projection = nn.Linear(self.dim, num_experts, bias=False)
         # Counts are exact up to 2^24 tokens an expert and step. Between steps they are zero: nothing to save.
-        self.register_buffer("load", torch.zeros(num_experts), persistent=False)
-        self.register_buffer("last_load", torch.zeros(num_experts), persistent=False)
-        self.batch_load = None
+        self.load = nn.Buffer(torch.zeros(num_experts), persistent=False)
+        self.last_load = nn.Buffer(torch.zeros(num_experts), persistent=False)
+        self.batch_load: Tensor | None = None
 
     @abstractmethod
     def score(self, logits: Tensor) -> Tensor:
@@ -116,9 +111,6 @@ class Router(Accounted):
         self.load.zero_()
         self.batch_load = None
 
-    def flops_per_token(self, context_length: int) -> int:
-        return matmul_flops(self.projection)
-
     def activation_elements_per_token(self, context_length: int) -> int:
         """The input, the scores, the indices of the chosen ones (two numbers each), and what the division needs."""
         division = self.experts_per_token + 1 if self.normalize else 0
@@ -137,6 +129,7 @@ class SoftmaxTopK(Router):
         return logits.softmax(-1)
 
 
+@dataclass(eq=False, repr=False)
 class GroupLimitedSoftmax(SoftmaxTopK):
     """``SoftmaxTopK`` that takes its experts from ``groups_per_token`` of ``num_groups`` equal groups of neighbours.
 
@@ -145,20 +138,13 @@ class GroupLimitedSoftmax(SoftmaxTopK):
     Source: DeepSeek-V2 (2024), arXiv 2405.04434, section 2.2.2 (device-limited routing).
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_experts: int,
-        experts_per_token: int,
-        num_groups: int,
-        groups_per_token: int,
-        normalize: bool = False,
-        scale: float = 1.0,
-    ) -> None:
-        super().__init__(dim, num_experts, experts_per_token, normalize, scale)
-        _check_groups(num_experts, experts_per_token, num_groups, groups_per_token)
-        self.num_groups = num_groups
-        self.groups_per_token = groups_per_token
+    num_groups: int
+    groups_per_token: int
+    normalize: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_groups(self)
 
     def choose(self, scores: Tensor) -> Tensor:
         """The highest within the groups whose best expert is highest."""
@@ -166,6 +152,7 @@ class GroupLimitedSoftmax(SoftmaxTopK):
         return super().choose(_only_groups(scores, worth, self.groups_per_token))
 
 
+@dataclass(eq=False, repr=False)
 class SigmoidTopK(Router):
     """``scores = sigmoid(logits)``; chosen by ``scores + correction_bias``, weighted by the scores alone.
 
@@ -178,31 +165,20 @@ class SigmoidTopK(Router):
     algorithm 1. We take the load of the whole step, all micro-batches of this process.
     """
 
-    correction_bias: Tensor
+    num_groups: int = 1
+    groups_per_token: int = 1
+    bias_rate: float = field(default=0.001, kw_only=True)
 
-    def __init__(
-        self,
-        dim: int,
-        num_experts: int,
-        experts_per_token: int,
-        num_groups: int = 1,
-        groups_per_token: int = 1,
-        normalize: bool = True,
-        scale: float = 1.0,
-        bias_rate: float = 0.001,
-    ) -> None:
-        super().__init__(dim, num_experts, experts_per_token, normalize, scale)
-        _check_groups(num_experts, experts_per_token, num_groups, groups_per_token)
-        if num_groups > 1 and num_experts == num_groups:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_groups(self)
+        if self.num_experts == self.num_groups > 1:
             raise ValueError(
-                f"num_groups={num_groups} leaves one expert a group, and a group is worth the sum of its two best; "
-                "use fewer groups, or num_groups=1 for none"
+                f"num_groups={self.num_groups} leaves one expert a group, and a group is worth the sum of its two "
+                "best; use fewer groups, or num_groups=1 for none"
             )
-        check_not_negative("bias_rate", bias_rate)
-        self.num_groups = num_groups
-        self.groups_per_token = groups_per_token
-        self.bias_rate = bias_rate
-        self.register_buffer("correction_bias", torch.zeros(num_experts))
+        check_not_negative(bias_rate=self.bias_rate)
+        self.correction_bias = nn.Buffer(torch.zeros(self.num_experts))
 
     def score(self, logits: Tensor) -> Tensor:
         """Affinities between 0 and 1, each by itself."""
@@ -223,17 +199,17 @@ class SigmoidTopK(Router):
         super().after_step()
 
 
-def _check_groups(num_experts: int, experts_per_token: int, num_groups: int, groups_per_token: int) -> None:
-    check_positive("num_groups", num_groups)
-    check_positive("groups_per_token", groups_per_token)
-    if num_experts % num_groups:
-        raise ValueError(f"num_groups={num_groups} must divide num_experts={num_experts}: groups are equal")
+def _check_groups(router: GroupLimitedSoftmax | SigmoidTopK) -> None:
+    num_groups, groups_per_token = router.num_groups, router.groups_per_token
+    check_positive(num_groups=num_groups, groups_per_token=groups_per_token)
+    if router.num_experts % num_groups:
+        raise ValueError(f"num_groups={num_groups} must divide num_experts={router.num_experts}: groups are equal")
     if groups_per_token > num_groups:
         raise ValueError(f"groups_per_token={groups_per_token} must be at most num_groups={num_groups}")
-    reachable = groups_per_token * (num_experts // num_groups)
-    if experts_per_token > reachable:
+    reachable = groups_per_token * (router.num_experts // num_groups)
+    if router.experts_per_token > reachable:
         raise ValueError(
-            f"experts_per_token={experts_per_token} is more than the {reachable} experts of "
+            f"experts_per_token={router.experts_per_token} is more than the {reachable} experts of "
             f"groups_per_token={groups_per_token} groups; raise groups_per_token or lower experts_per_token"
         )
 

@@ -234,7 +234,7 @@ REFUSALS = {
     },
     "attention.scores: scale=-1.0 must": {"attention": partial(GROUPED, scores=partial(Softmax, scale=-1.0))},
     "attention.query_key_norm: eps=0.0": {"attention": partial(GROUPED, query_key_norm=partial(HeadNorm, eps=0.0))},
-    "attention.gate: granularity='full' is not known": {
+    "attention.gate: granularity=full must be one of elementwise, headwise": {
         "attention": partial(GROUPED, gate=partial(OutputGate, granularity="full"))
     },
     "attention: latent_dim=0 must be": {"attention": partial(LATENT, latent_dim=0)},

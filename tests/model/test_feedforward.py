@@ -92,13 +92,13 @@ def test_mixtures_are_what_their_comments_say():
     ("make", "message"),
     [
         (lambda: FeedForward(8, 0), "hidden_dim=0 must be greater than 0"),
-        (lambda: FeedForward(8, activation="tanh"), "activation='tanh' is not known; choose one of gelu, gelu_tanh"),
-        (lambda: GatedFeedForward(8, activation="swish"), "activation='swish' is not known"),
+        (lambda: FeedForward(8, activation="tanh"), "activation=tanh must be one of gelu, gelu_tanh"),
+        (lambda: GatedFeedForward(8, activation="swish"), "activation=swish must be one of gelu"),
         (lambda: SwiGLU(8, multiple_of=0), "multiple_of=0 must be greater than 0"),
         (lambda: GLU(8, hidden_dim=-1), "hidden_dim=-1 must be greater than 0"),
         (lambda: ClampedSwiGLU(8, limit=0.0), "limit=0.0 must be greater than 0"),
         (lambda: ClampedSwiGLU(8, alpha=-1.0), "alpha=-1.0 must be greater than 0"),
-        (lambda: GEGLU(8, activation="silu"), "must be gelu or gelu_tanh; GatedFeedForward takes any"),
+        (lambda: GEGLU(8, activation="silu"), "activation=silu must be one of gelu, gelu_tanh"),
     ],
 )
 def test_refusals_name_the_argument_and_the_fix(make, message):

@@ -37,7 +37,7 @@ def tokens_of(seed=0, time=10):
         ({"num_shared_experts": 1, "shared_hidden_dim": 0}, "hidden_dim=0"),
         ({"balance_weight": -0.1}, "balance_weight=-0.1 must be at least 0"),
         ({"router_z_weight": float("nan")}, "router_z_weight=nan must be at least 0"),
-        ({"activation": "gleu"}, "activation='gleu' is not known; choose one of gelu"),
+        ({"activation": "gleu"}, "activation=gleu must be one of gelu"),
         ({"experts_per_token": 1}, "set normalize=False"),
         ({"router": partial(SoftmaxTopK, scale=0.0)}, "scale=0.0 must be greater than 0"),
         ({"router": partial(SigmoidTopK, bias_rate=-1.0)}, "bias_rate=-1.0 must be at least 0"),

@@ -40,7 +40,7 @@ SIZES = {"vocab_size": 50, "dim": 48, "num_layers": 12, "context_length": 64}
         (partial(RotaryEmbedding, 6, rotary_fraction=0.1), "is 0 features.*0.3334 would rotate 2"),
         (partial(RotaryEmbedding, 8, rotary_fraction=0.0), "rotary_fraction=0.0 must be greater than 0 and at most 1"),
         (partial(RotaryEmbedding, 8, rotary_fraction=1.5), "rotary_fraction=1.5 must be greater than 0 and at most 1"),
-        (partial(RotaryEmbedding, 8, layout="split"), "layout='split' is not known; choose adjacent or half"),
+        (partial(RotaryEmbedding, 8, layout="split"), "layout=split must be one of adjacent, half"),
         (partial(RotaryEmbedding, 8, theta=1.0), "theta=1.0 must be greater than 1"),
         (partial(PositionInterpolation, 8, 0.5), "factor=0.5 must be at least 1"),
         (partial(NTKAware, 8, float("nan")), "factor=nan must be at least 1"),

@@ -85,7 +85,7 @@ def test_decoder_sizes_are_positive(size):
         (partial(SwiGLU, 8, hidden_dim=0), "hidden_dim=0 must"),
         (partial(SwiGLU, 8, multiple_of=0), "multiple_of=0 must"),
         (partial(FeedForward, 8, hidden_dim=-3), "hidden_dim=-3 must"),
-        (partial(FeedForward, 8, activation="glu"), "activation='glu' is not known; choose one of gelu, gelu_tanh"),
+        (partial(FeedForward, 8, activation="glu"), "activation=glu must be one of gelu, gelu_tanh"),
         (partial(RMSNorm, 8, eps=0.0), r"eps=0\.0 must"),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_warmup_longer_than_the_run_never_divides_by_zero():
         (WarmupStableDecay, {"decay_fraction": None}, "give one of them"),
         (WarmupStableDecay, {"decay_fraction": 1.1}, r"decay_fraction=1\.1"),
         (WarmupStableDecay, {"decay_fraction": None, "decay_steps": 0}, "decay_steps=0"),
-        (WarmupStableDecay, {"decay": "sqrt"}, "decay='sqrt'"),
+        (WarmupStableDecay, {"decay": "sqrt"}, "decay=sqrt must be one of"),
         (WarmupStableDecay, {"horizon_steps": 0}, "horizon_steps=0"),
     ],
 )
