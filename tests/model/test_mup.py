@@ -163,8 +163,14 @@ def test_head_scale_multiplies_what_was_there():
     [
         (lambda: MaximalUpdateInit(base_dim=0, base_head_dim=8), "base_dim=0 must be greater than 0"),
         (lambda: MaximalUpdateInit(base_dim=8, base_head_dim=0), "base_head_dim=0 must be greater than 0"),
-        (lambda: MaximalUpdateInit(base_dim=8, base_head_dim=8, base_fan_in={"down": 0}), r"base_fan_in\.down=0 must be greater than 0"),
-        (lambda: build(32, MaximalUpdateInit(base_dim=8, base_head_dim=8, base_fan_in={"dwon": 8})), r"base_fan_in\.dwon=8 must be for a part"),
+        (
+            lambda: MaximalUpdateInit(base_dim=8, base_head_dim=8, base_fan_in={"down": 0}),
+            r"base_fan_in\.down=0 must be greater than 0",
+        ),
+        (
+            lambda: build(32, MaximalUpdateInit(base_dim=8, base_head_dim=8, base_fan_in={"dwon": 8})),
+            r"base_fan_in\.dwon=8 must be for a part",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(make, message):

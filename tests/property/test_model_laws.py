@@ -99,7 +99,7 @@ def test_rows_do_not_meet(position, num_kv_heads):
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(shift=st.integers(0, 4000), distance=st.integers(0, 200), theta=st.sampled_from([50.0, 10000.0]))
 def test_rope_depends_on_differences_only(shift, distance, theta):
-    rope = RotaryEmbedding(16, theta)
+    rope = RotaryEmbedding(16, theta=theta)
     generator = torch.Generator().manual_seed(distance)
     query, key = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64, generator=generator)
 

@@ -74,7 +74,9 @@ def test_a_turn_keeps_the_norm_up_to_the_scheme_s_scale(name):
 @pytest.mark.parametrize("documents", [False, True])
 def test_layouts_are_one_function_after_a_permutation(fraction, documents):
     """Values and gradients, of queries and of the projections that made them."""
-    adjacent, half = (RotaryEmbedding(24, 300.0, fraction, layout) for layout in ("adjacent", "half"))
+    adjacent, half = (
+        RotaryEmbedding(24, theta=300.0, rotary_fraction=fraction, layout=layout) for layout in ("adjacent", "half")
+    )
     positions = torch.tensor([[0, 1, 2, 0, 1], [0, 0, 1, 2, 3]]) if documents else torch.arange(5)
     order = torch.cat((torch.arange(0, adjacent.rotated, 2), torch.arange(1, adjacent.rotated, 2)))
     order = torch.cat((order, torch.arange(adjacent.rotated, 24)))
@@ -144,7 +146,7 @@ def test_least_theta_for_a_context():
     """
 
     def least_sum(theta, length):
-        rope = RotaryEmbedding(128, theta)
+        rope = RotaryEmbedding(128, theta=theta)
         ones = torch.ones(1, 1, length, 128, dtype=torch.float64)
         turned = rope.rotate(ones, rope.rotation(torch.arange(length), length))[0, 0]
         return (turned @ turned[0]).min().item()

@@ -242,7 +242,7 @@ def draw(time=TIME, seed=1):
 
 def run_ours(layer, hidden, theta, begin=0, cache=None):
     mask = CausalMask(hidden.shape[1], begin + hidden.shape[1], hidden.device)
-    return layer(hidden, AttentionContext.build(RotaryEmbedding(layer.head_dim, theta), mask), cache)
+    return layer(hidden, AttentionContext.build(RotaryEmbedding(layer.head_dim, theta=theta), mask), cache)
 
 
 def run_theirs(layer, hidden, theta, begin=0, cache=None):

@@ -40,7 +40,7 @@ def test_rotary_table_equals_llama_bit_for_bit(theta):
     )
     positions = torch.arange(5000)
     cosine, sine = LlamaRotaryEmbedding(config)(torch.zeros(1, dtype=torch.float32), positions[None])
-    table = RotaryEmbedding(32, theta).rotation(positions, 8)
+    table = RotaryEmbedding(32, theta=theta).rotation(positions, 8)
     assert table.dtype == torch.float32
     assert torch.equal(table[..., 0], cosine[0, :, :16])
     assert torch.equal(table[..., 1], sine[0, :, :16])

@@ -153,7 +153,7 @@ def test_llama3_scaling_equals_llama3():
         draw, head_dim, theta, fraction = drawn(seed)
         factor, original, low = draw.uniform(1, 40), draw.randint(16, 16384), draw.uniform(0.2, 3)
         high = low + draw.uniform(0.1, 8)
-        ours = Llama3Scaling(head_dim, factor, low, high, original, theta=theta, rotary_fraction=fraction)
+        ours = Llama3Scaling(head_dim, factor, original, low, high, theta=theta, rotary_fraction=fraction)
         parameters = {"factor": factor, "low_freq_factor": low, "high_freq_factor": high}
         parameters |= {"partial_rotary_factor": fraction}
         return ours, [(10, theirs("llama3", head_dim, theta, original_length=original, **parameters))]
@@ -173,7 +173,7 @@ def test_proportional_rotary_equals_proportional():
         draw, head_dim, theta, _ = drawn(seed)
         fraction = draw.choice([1.0, draw.uniform(2 / head_dim, 1)])
         reference = theirs("proportional", head_dim, theta, partial_rotary_factor=fraction)
-        return ProportionalRotary(head_dim, fraction, theta), [(10, reference)]
+        return ProportionalRotary(head_dim, fraction, theta=theta), [(10, reference)]
 
     in_one_process(build)
 
@@ -191,7 +191,7 @@ def test_partial_rotation_equals_gpt_neox(fraction, dtype):
     query, key = torch.randn(2, 3, 4, 11, 20, generator=generator, dtype=dtype)
     positions = torch.arange(11)
     cosines, sines = neox.GPTNeoXRotaryEmbedding(config)(query, positions[None])
-    ours = RotaryEmbedding(20, 700.0, fraction, "half")
+    ours = RotaryEmbedding(20, theta=700.0, rotary_fraction=fraction, layout="half")
     table = ours.rotation(positions, 11)
     tolerance = 1e-15 if dtype == torch.float64 else 5e-7
     for vectors, expected in zip(
