@@ -176,7 +176,9 @@ CONSTRUCTED = {
     "gradients away from the average": (
         ["optim=schedule_free", "optim.betas=[0,0]"], "optim.betas: betas=[0, 0] must begin with at least 0.01"
     ),
-    "an average lost to rounding": (["optim=schedule_free", "optim.betas=[1e-300,0.9]"], "optim.betas: betas=[1e-300, 0.9]"),
+    "an average lost to rounding": (
+        ["optim=schedule_free", "optim.betas=[1e-300,0.9]"], "optim.betas: betas=[1e-300, 0.9]"
+    ),
     "nothing between documents": (
         ["tokenizer.special_tokens=[]"], "tokenizer.special_tokens: [] must hold '<|endoftext|>'"
     ),
@@ -195,7 +197,9 @@ CONSTRUCTED = {
     "a rate beyond float32": (["optim.lr=1e300"], "optim.lr: lr=1e+300 must be at most 3.4e+38"),
     "a rate of 0 in float32": (["optim.lr=1e-300"], "optim.lr: lr=1e-300 must be positive in float32"),
     "a whole number beyond all floats": ([f"optim.weight_decay={10**400}"], "optim.weight_decay: weight_decay=1000"),
-    "a scale beyond float32": (["optim.lr_scales.head=1e300"], "optim.lr_scales.head: lr_scales.head=1e+300 must be at most"),
+    "a scale beyond float32": (
+        ["optim.lr_scales.head=1e300"], "optim.lr_scales.head: lr_scales.head=1e+300 must be at most"
+    ),
     "a number in a mapping": (["optim.lr_scales.matrix=abc"], "optim.lr_scales.matrix: 'abc' is not a number"),
     "an entry of a list": (["model.attention.window=[1,a]"], "model.attention.window[1]: 'a' is not a whole number"),
     "a limit of bad steps": (["trainer/bad_steps=skip", "trainer.bad_steps.limit=0"], "bad_steps.limit: limit=0 must"),

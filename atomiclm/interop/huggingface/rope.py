@@ -123,7 +123,7 @@ def _max_positions(context_length: int, model: Decoder) -> int:
     From one within the context transformers scales each length differently, and ours does not: a comparison tells.
     """
     scheme = rotary_scheme(model)
-    return max(scheme.original_length, context_length) if isinstance(scheme, DynamicNTK) else context_length
+    return max(scheme.trained_length, context_length) if isinstance(scheme, DynamicNTK) else context_length
 
 
 MAX_POSITIONS = Setting("context_length", to_theirs=_max_positions)
