@@ -5,7 +5,7 @@ from atomiclm.interop.huggingface.load import load_huggingface
 from atomiclm.interop.huggingface.save import Exported, save_huggingface
 from atomiclm.interop.pretrained import PretrainedTokenizer
 from atomiclm.interop.tiktoken import from_tiktoken, to_tiktoken
-from atomiclm.interop.tokenizer_json_import import read_gpt2_files, read_tokenizer
+from atomiclm.interop.tokenizer_json import read_gpt2_files, read_tokenizer
 
 __all__ = [
     "Exported",

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from atomiclm.cli import UserError
 from atomiclm.interop.tiktoken import from_ranks, read_ranks
-from atomiclm.interop.tokenizer_json_import import tokenizer_of
+from atomiclm.interop.tokenizer_json import tokenizer_of
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.file_format import FORMAT, read_json, read_tokenizer_file
 from atomiclm.tokenizer.tokenizer_state import TokenizerState

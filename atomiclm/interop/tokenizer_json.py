@@ -1,4 +1,4 @@
-r"""Our tokenizer as Hugging Face's `tokenizer.json`; `tokenizer_json_import.py` is the way back.
+r"""Our tokenizer as Hugging Face's `tokenizer.json`, and theirs as ours where it says nothing that ours cannot do.
 
 The file says: cut the text at the special tokens, then by the split pattern, write each byte as a printable character
 (`CHARACTERS`), and merge neighbours by rank. `tokenizers` then gives our ids for every text, with one
@@ -6,15 +6,26 @@ difference of habit: it always recognises special tokens in a text, which here i
 
 A vocabulary there is a map from spellings to ids, so two ids of one spelling cannot be said. Byte-pair encoding can
 learn such a pair (`ab c` and `a bc`), though it hardly ever does; export refuses then.
+
+Byte-level BPE comes in a few shapes: our own, that of GPT-2 (the split is inside `ByteLevel`), that of models converted
+from tiktoken (`ignore_merges`, several merges a token), and what the trainers of `tokenizers` write (special tokens
+first). All of these are read, with their ids. Anything else (a normalizer, a post-processor that adds tokens, a byte
+without a token) would give other ids than the file means, so it is refused by the field that says it.
 """
 
+import re
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.interop.expressions import one_meaning
+from atomiclm.interop.expressions import name_in_huggingface, one_meaning
+from atomiclm.interop.tiktoken import recover_merges
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.tokenizer_state import repeated_token, spell_tokens
-from atomiclm.tokenizer.train_basic import PRINTABLE, byte_order
+from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.file_format import read_bounded, read_json
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse, repeated_token, spell_tokens
+from atomiclm.tokenizer.train_basic import PRINTABLE, Pair, byte_order
 
 CHARACTERS = [
     chr(byte if byte in PRINTABLE else 0x100 + position - len(PRINTABLE))
@@ -24,6 +35,18 @@ CHARACTERS = [
 
 Source: Radford et al. (2019), "GPT-2", `bytes_to_unicode` in its encoder; Hugging Face's `ByteLevel` does the same.
 """
+
+UNSET = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
+"""Options of the model that change ids; unset is null, false, "" or 0."""
+
+_FIELDS = {
+    "pattern": "pre_tokenizer",
+    "special_tokens": "added_tokens",
+    "byte_ids": "model.vocab",
+    "merges": "model.merges",
+    "whole_pretokens": "model.ignore_merges",
+}
+"""What the fields of a `TokenizerState` are called in the file."""
 
 _BYTES = {character: byte for byte, character in enumerate(CHARACTERS)}
 
@@ -122,3 +145,213 @@ def tokenizer_config(tokenizer: BasicTokenizer, max_length: int) -> dict[str, An
     if END_OF_TEXT in tokenizer.special_tokens:
         config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
     return config
+
+
+def read_tokenizer(path: Path) -> BasicTokenizer:
+    """Read a `tokenizer.json`; see `tokenizer_of`.
+
+    Raises:
+        ValueError: the file is not JSON, or not a tokenizer like ours; names the file and the field.
+        OSError: the file cannot be read.
+    """
+    return tokenizer_of(read_json(path), str(path))
+
+
+def read_gpt2_files(vocab: Path, merges: Path, special_tokens: Sequence[str] = ()) -> BasicTokenizer:
+    """Read the older pair of files, `vocab.json` (spelling to id) and `merges.txt` (two spellings a line).
+
+    They do not say how text is split: it is GPT-2's way. Nor which entries of the vocabulary are special tokens.
+
+    Raises:
+        ValueError: a file is damaged, they do not fit together, or a special token is not in the vocabulary.
+        OSError: a file cannot be read.
+    """
+    ids = read_json(vocab)
+    try:
+        lines = read_bounded(merges).decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{merges}: not a text file ({error}); give a merges.txt") from error
+    rows = [line for line in lines[lines[0].startswith("#version") :] if line]
+    for token in special_tokens:
+        if not isinstance(ids, dict) or token not in ids:
+            raise UserError(f"{vocab}: has no {token!r}; name special tokens as the vocabulary spells them")
+    content = {
+        "added_tokens": [{"id": ids[token], "content": token, "special": True} for token in special_tokens],
+        "pre_tokenizer": _byte_level(use_regex=True),
+        "model": {"type": "BPE", "vocab": ids, "merges": rows},
+    }
+    return tokenizer_of(content, f"{vocab} with {merges}")
+
+
+def tokenizer_of(content: Any, where: str) -> BasicTokenizer:
+    """The tokenizer that the content of a `tokenizer.json` describes; ``where`` names it in messages.
+
+    Raises:
+        ValueError: it normalises, splits or numbers in a way that `BasicTokenizer` has not; the message says which.
+    """
+    try:
+        return BasicTokenizer.from_state(_state(content))
+    except ValueError as error:
+        message = re.sub(r"^field '(\w+)", lambda field: f"field '{_FIELDS.get(field[1], field[1])}", str(error))
+        raise UserError(f"{where}: {message}; only byte-level BPE that atomiclm can say exactly is read") from error
+
+
+def _state(content: Any) -> TokenizerState:
+    model = content.get("model") if isinstance(content, dict) else None
+    if not isinstance(model, dict) or model.get("type", "BPE") != "BPE":  # GPT-2's own file names no type
+        refuse("model.type", "must be BPE")
+    for field in ("normalizer", "truncation", "padding"):
+        if content.get(field) is not None:
+            refuse(field, "must be null")
+    if not _adds_nothing(content.get("post_processor")):
+        refuse("post_processor", "must add no tokens")
+    if content.get("decoder") is not None and _type_of(content["decoder"]) != "ByteLevel":
+        refuse("decoder", "must be ByteLevel")
+    for option in UNSET:
+        if model.get(option):
+            refuse(f"model.{option}", "must not be set")
+    special_tokens = _special_tokens(content.get("added_tokens", []))
+    merges, ids = _vocabulary(model.get("vocab"), model.get("merges"), special_tokens)
+    return TokenizerState(
+        pattern=_pattern(content.get("pre_tokenizer")),
+        target_vocab_size=1 + max((*ids, *special_tokens.values())),
+        special_tokens=special_tokens,
+        merges=merges,
+        byte_ids=tuple(ids[:TOKENIZER_BASE_LENGTH]),
+        merge_ids=tuple(ids[TOKENIZER_BASE_LENGTH:]),
+        tie_break=None,
+        whole_pretokens=model.get("ignore_merges", False),
+        trained_on=None,
+    )
+
+
+def _type_of(part: Any) -> Any:
+    return part.get("type") if isinstance(part, dict) else None
+
+
+def _adds_nothing(post_processor: Any) -> bool:
+    """Whether it leaves ids alone: `ByteLevel` touches offsets only, and transformers writes a template of nothing."""
+    match post_processor:
+        case None:
+            return True
+        case {"type": "Sequence", "processors": [*parts]}:
+            pass
+        case part:
+            parts = [part]
+    empty = [_type_of(part) == "TemplateProcessing" and part.get("special_tokens") == {} for part in parts]
+    return all(_type_of(part) == "ByteLevel" or nothing for part, nothing in zip(parts, empty, strict=True))
+
+
+def _pattern(pre_tokenizer: Any) -> str:
+    """The regular expression by which it splits."""
+    match pre_tokenizer:
+        case {"type": "Sequence", "pretokenizers": [*parts]}:
+            pass
+        case part:
+            parts = [part]
+    match parts:
+        case [{"type": "ByteLevel", "add_prefix_space": False, **more}]:
+            return PATTERNS["gpt2" if more.get("use_regex", True) else "none"]
+        case [
+            {"type": "Split", "pattern": {"Regex": str(expression)}, **split},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ]:
+            pass
+        case _:
+            refuse(
+                "pre_tokenizer",
+                "must be ByteLevel without 'add_prefix_space', or a Split by a regular expression and then ByteLevel "
+                "without 'use_regex'",
+            )
+    name = name_in_huggingface(expression)
+    if name is None and not one_meaning(expression):
+        refuse(
+            "pre_tokenizer",
+            f"{expression!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something else in another engine",
+        )
+    how = (split.get("behavior"), bool(split.get("invert")))
+    # Our named patterns match all of a text, so to remove what they do not match is to remove nothing.
+    if how != ("Isolated", False) and not (how == ("Removed", True) and name is not None):
+        refuse("pre_tokenizer", "'behavior' must be Isolated")
+    return PATTERNS.get(name or "", expression)
+
+
+def _special_tokens(added_tokens: Any) -> dict[str, int]:
+    """Spelling and id of each added token; all of them must be plain special tokens."""
+    if not isinstance(added_tokens, list):
+        refuse("added_tokens", "must be a list")
+    special_tokens: dict[str, int] = {}
+    normalized = set()
+    for token in added_tokens:
+        match token:
+            case {"content": str(spelling), "id": int(number), "special": True} if spelling not in special_tokens:
+                special_tokens[spelling] = number
+                normalized.add(bool(token.get("normalized")))
+            case _:
+                refuse("added_tokens", f"{token!r:.80} must be special, with an 'id', and a 'content' of its own")
+        if any(token.get(key) for key in ("single_word", "lstrip", "rstrip")):
+            refuse("added_tokens", f"{spelling!r:.80} must be plain, without 'single_word', 'lstrip' and 'rstrip'")
+    # Nothing is normalized here, but those that would be are looked for after all the others, whatever their length.
+    if len(normalized) > 1:
+        refuse("added_tokens", "'normalized' must be the same for all")
+    return special_tokens
+
+
+def _vocabulary(vocab: Any, merges: Any, special_tokens: dict[str, int]) -> tuple[list[Pair], list[int]]:
+    """Merges as pairs of token numbers, and the id of each token number.
+
+    Args:
+        vocab: spelling to id, in any order; it may list special tokens too.
+        merges: pairs of spellings in order of rank, as `["a", "b"]` or `"a b"`.
+        special_tokens: spelling and id of each.
+
+    Raises:
+        ValueError: an entry of the vocabulary is neither a byte, nor the result of a merge, nor a special token, or
+            the other way round; the message names the field.
+    """
+    if not isinstance(vocab, dict) or not all(map(is_int, vocab.values())):
+        refuse("model.vocab", "must be an object of spellings and integers")
+    pairs, spellings = _pairs(merges)
+    if missing := [spelling for spelling in CHARACTERS if spelling not in vocab]:
+        refuse("model.vocab", f"must have all 256 bytes, has no {missing[0]!r} (byte {_BYTES[missing[0]]})")
+    if missing := [spelling for spelling in spellings if spelling not in vocab]:
+        refuse("model.merges", f"make {missing[0]!r:.80}, which is not in the vocabulary")
+    for spelling in vocab.keys() - set(spellings):
+        if spelling not in special_tokens:
+            refuse("model.vocab", f"{spelling!r:.80} is neither a byte, nor made by a merge, nor an added token")
+        if vocab[spelling] != special_tokens[spelling]:
+            refuse("added_tokens", f"{spelling!r:.80} has another id than in the vocabulary")
+    return pairs, [vocab[spelling] for spelling in spellings]
+
+
+def _pairs(merges: Any) -> tuple[list[Pair], list[str]]:
+    """One pair of token numbers for each token in order of rank, and the spelling of every token."""
+    if not isinstance(merges, list):
+        refuse("model.merges", "must be a list")
+    halves = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    spellings = dict.fromkeys(CHARACTERS)
+    for index, merge in enumerate(halves):
+        match merge:
+            case [str(left), str(right)] if left and right:
+                spellings[left + right] = None
+            case _:
+                refuse(f"model.merges[{index}]", f"must be two spellings, is {merge!r:.80}")
+    number_of = {spelling: number for number, spelling in enumerate(spellings)}
+    pairs = []
+    for index, (left, right) in enumerate(halves):
+        if left not in number_of or right not in number_of:
+            refuse(f"model.merges[{index}]", f"{left!r:.40} {right!r:.40} joins what nothing makes")
+        pairs.append((number_of[left], number_of[right]))
+    if len(spellings) == TOKENIZER_BASE_LENGTH + len(pairs):
+        return pairs, list(spellings)
+    # More merges than tokens: converters from tiktoken list all the ways to halve each token, token by token, since
+    # they have only ranks to go by. Which way text ever takes follows from the ranks.
+    made = [number_of[left + right] for left, right in halves]
+    try:
+        recovered = recover_merges(map(read, [*spellings][TOKENIZER_BASE_LENGTH:]))
+    except ValueError:
+        recovered = []
+    ways = set(zip(made, pairs, strict=True))
+    if not recovered or made != sorted(made) or not set(enumerate(recovered, start=TOKENIZER_BASE_LENGTH)) <= ways:
+        refuse("model.merges", "make a token more than once, and not as a list of all the ways to make each")
+    return recovered, list(spellings)

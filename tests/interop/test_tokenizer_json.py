@@ -12,8 +12,13 @@ import pytest
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from atomiclm.interop.tiktoken import ranks_of, write_ranks
-from atomiclm.interop.tokenizer_json import tokenizer_config, tokenizer_json
-from atomiclm.interop.tokenizer_json_import import read_gpt2_files, read_tokenizer, tokenizer_of
+from atomiclm.interop.tokenizer_json import (
+    read_gpt2_files,
+    read_tokenizer,
+    tokenizer_config,
+    tokenizer_json,
+    tokenizer_of,
+)
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
 
 TEXT = inspect.getsource(argparse) + "Übergrößenträger naïve café, 日本語の日本人。 Ελληνικά — “quotes” …\r\n\r\n  " * 5

@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 
 from atomiclm.cli import UserError
 from atomiclm.interop.tiktoken import from_ranks, ranks_of, read_ranks, write_ranks
-from atomiclm.interop.tokenizer_json import tokenizer_json
-from atomiclm.interop.tokenizer_json_import import read_tokenizer
+from atomiclm.interop.tokenizer_json import read_tokenizer, tokenizer_json
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_FILE_BYTES
 from atomiclm.tokenizer.file_format import sha256_of

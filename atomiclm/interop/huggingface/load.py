@@ -17,7 +17,7 @@ from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import architecture_of, build
 from atomiclm.interop.huggingface.weights import to_ours
-from atomiclm.interop.tokenizer_json_import import read_tokenizer
+from atomiclm.interop.tokenizer_json import read_tokenizer
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tokenizer.file_format import read_json
