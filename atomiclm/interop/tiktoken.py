@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atomiclm.atomic_io import new_folder, write_atomic
 from atomiclm.cli import UserError
@@ -40,11 +40,7 @@ _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})")
 
 
 def to_tiktoken(tokenizer: BasicTokenizer, name: str = NAME) -> tiktoken.Encoding:
-    """An encoding with our ids.
-
-    Args:
-        tokenizer: trained, loaded or imported.
-        name: what the encoding calls itself.
+    """An encoding of that name with our ids.
 
     Raises:
         ImportError: tiktoken is not installed.
@@ -54,13 +50,7 @@ def to_tiktoken(tokenizer: BasicTokenizer, name: str = NAME) -> tiktoken.Encodin
         import tiktoken
     except ImportError as error:
         raise ImportError("to_tiktoken needs tiktoken; run: pip install tiktoken") from error
-    _check_special_tokens(tokenizer)
-    return tiktoken.Encoding(
-        name,
-        pat_str=_pattern_of(tokenizer),
-        mergeable_ranks=ranks_of(tokenizer),
-        special_tokens=tokenizer.special_tokens,
-    )
+    return tiktoken.Encoding(name, mergeable_ranks=ranks_of(tokenizer), **_but_for_ranks(tokenizer))
 
 
 def from_tiktoken(encoding: tiktoken.Encoding) -> BasicTokenizer:
@@ -82,57 +72,42 @@ def from_tiktoken(encoding: tiktoken.Encoding) -> BasicTokenizer:
 
 
 def write_tiktoken(tokenizer: BasicTokenizer, folder: Path) -> tuple[Path, Path]:
-    """Write `atomiclm.tiktoken` (the ranks) and `encoding.json` (`name`, `pat_str`, `special_tokens`).
+    """Write `atomiclm.tiktoken` (the ranks) and `encoding.json` (`name`, `pat_str`, `special_tokens`); return both.
 
-    Args:
-        tokenizer: trained, loaded or imported.
-        folder: does not exist yet, or is empty; it appears complete or not at all.
-
-    Returns:
-        The two files.
+    The folder does not exist yet, or is empty; it appears complete or not at all.
 
     Raises:
         ValueError: the folder is not empty, or tiktoken cannot say the tokenizer; see `to_tiktoken`.
         OSError: the folder cannot be written to.
     """
-    _check_special_tokens(tokenizer)
-    rest = {"name": NAME, "pat_str": _pattern_of(tokenizer), "special_tokens": tokenizer.special_tokens}
+    rest = {"name": NAME, **_but_for_ranks(tokenizer)}
     ranks = ranks_of(tokenizer)
-    names = f"{NAME}.tiktoken", "encoding.json"
     with new_folder(folder) as partial:
-        write_ranks(ranks, partial / names[0])
-        (partial / names[1]).write_bytes(json.dumps(rest, indent=2).encode() + b"\n")
-    return folder / names[0], folder / names[1]
+        write_ranks(ranks, partial / f"{NAME}.tiktoken")
+        (partial / "encoding.json").write_text(json.dumps(rest, indent=2) + "\n", encoding="utf-8")
+    return folder / f"{NAME}.tiktoken", folder / "encoding.json"
 
 
-def _pattern_of(tokenizer: BasicTokenizer) -> str:
-    """The split pattern as tiktoken's engine reads it.
+def _but_for_ranks(tokenizer: BasicTokenizer) -> dict[str, Any]:
+    """The other arguments of an encoding.
 
     Raises:
-        ValueError: it may read it with another meaning.
+        ValueError: tiktoken's engine may read the split pattern with another meaning; or two special tokens begin
+            alike, of which we take the longer and tiktoken either, by the chance of a hash.
     """
-    if tokenizer.pattern in PATTERNS:
-        return PATTERNS[tokenizer.pattern]
-    if not (one_meaning(tokenizer.pattern) and matches_everything(tokenizer.pattern)):
+    pattern = tokenizer.pattern
+    if pattern not in PATTERNS and not (one_meaning(pattern) and matches_everything(pattern)):
         raise UserError(
-            f"tokenizer.pattern: {tokenizer.pattern!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something "
-            "else in tiktoken's engine, or leave out text, which tiktoken drops; train with one of these"
+            f"tokenizer.pattern: {pattern!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something else in "
+            "tiktoken's engine, or leave out text, which tiktoken drops; train with one of these"
         )
-    return tokenizer.pattern
-
-
-def _check_special_tokens(tokenizer: BasicTokenizer) -> None:
-    """Of two special tokens that begin alike we take the longer; tiktoken takes either, by the chance of a hash.
-
-    Raises:
-        ValueError: there are two such tokens.
-    """
     for shorter, longer in pairwise(sorted(tokenizer.special_tokens)):  # what begins with a token comes right after it
         if longer.startswith(shorter):
             raise UserError(
                 f"tokenizer.special_tokens: {longer!r} begins with {shorter!r}; tiktoken may take either where the "
                 "longer one stands, so such spellings cannot be exported"
             )
+    return {"pat_str": PATTERNS.get(pattern, pattern), "special_tokens": tokenizer.special_tokens}
 
 
 def read_ranks(path: str | Path) -> dict[bytes, int]:
@@ -149,32 +124,23 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
         if not line:
             continue
         match = _LINE.fullmatch(line)
-        token = _decoded(match[1]) if match else None
-        if match is None or token is None:
-            raise UserError(
-                f"{path}: line {number}: {line!r:.80} is not a token in base64, a blank and its rank; "
-                "give a .tiktoken file as tiktoken writes it"
-            )
-        rank = int(match[2])
-        if token in ranks or rank in used or rank >= MAX_VOCAB_SIZE:
-            raise UserError(
-                f"{path}: line {number}: token {token!r:.80} with rank {rank}: tokens and ranks must each come once, "
-                f"and ranks be below {MAX_VOCAB_SIZE}; give a .tiktoken file as tiktoken writes it"
-            )
-        ranks[token] = rank
-        used.add(rank)
+        try:
+            token = base64.b64decode(match[1]) if match else b""
+        except ValueError:
+            token = b""
+        # Compared as it is written, since base64 can have bits after its end.
+        if match is None or base64.b64encode(token) != match[1]:
+            rule = "is not a token in base64, a blank and its rank"
+        elif token in ranks or (rank := int(match[2])) in used or rank >= MAX_VOCAB_SIZE:
+            rule = f"repeats a token or a rank, or its rank is not below {MAX_VOCAB_SIZE}"
+        else:
+            ranks[token] = rank
+            used.add(rank)
+            continue
+        raise UserError(f"{path}: line {number}: {line!r:.80} {rule}; give a .tiktoken file as tiktoken writes it")
     if not ranks:
         raise UserError(f"{path}: line 1: there are no tokens; give a .tiktoken file as tiktoken writes it")
     return ranks
-
-
-def _decoded(text: bytes) -> bytes | None:
-    """The bytes, if this is how base64 writes them."""
-    try:
-        token = base64.b64decode(text, validate=True)
-    except ValueError:
-        return None
-    return token if base64.b64encode(token) == text else None
 
 
 def write_ranks(ranks: Mapping[bytes, int], path: str | Path) -> None:
