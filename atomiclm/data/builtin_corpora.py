@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.data.cache import exclusive
-from atomiclm.data.file_formats import FileKind, read_documents
+from atomiclm.data.cache import exclusive, file_sha256
+from atomiclm.data.file_formats import read_documents
 from atomiclm.data.source import Document, NotUtf8Error, SourceError, TextSource, stamp_of
 from atomiclm.machine import default_cache_dir
 
@@ -17,7 +17,6 @@ EXCLUDED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "di
 # The language reference as one string literal, written by Sphinx: 0.8 MB of the 11. By its hash it is held out, and
 # nine tenths of the validation text would be that one file.
 EXCLUDED_FILES = frozenset({"pydoc_data/topics.py"})
-TEXT = FileKind("text")
 
 
 class PythonStandardLibrary(TextSource):
@@ -49,7 +48,7 @@ class PythonStandardLibrary(TextSource):
         left_out = 0
         for name, path in self._files():
             try:
-                yield from read_documents(path, name, TEXT, text_key="")
+                yield from read_documents(path, name, text_key="")
             except NotUtf8Error:
                 left_out += 1
         self.left_out = left_out
@@ -126,23 +125,19 @@ def _read(path: str) -> bytes:
 
 def _fetch() -> bytes:
     """The file from the cache folder, or from its address."""
-    import http.client  # only a download pays for these
-    import urllib.error
-    import urllib.request
+    from http.client import HTTPException  # only a download pays for these
+    from urllib.request import urlopen
 
     target = default_cache_dir() / "downloads" / "tinyshakespeare.txt"
     with exclusive(target):
-        if target.is_file():
-            raw: bytes = target.read_bytes()
-            if hashlib.sha256(raw).hexdigest() == SHA256:
-                return raw
+        if target.is_file() and file_sha256(target) == SHA256:
+            return target.read_bytes()
         try:
-            with urllib.request.urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
-                raw = response.read(2 * SIZE_BYTES)  # bounded: a page of another kind need not end
-        except (OSError, http.client.HTTPException) as error:  # URLError and timeouts are OSErrors
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            with urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
+                raw: bytes = response.read(2 * SIZE_BYTES)  # bounded: a page of another kind need not end
+        except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
             raise SourceError(
-                "path", f"could not fetch {URL} ({reason}); without a network, give a copy of the file: data.path=FILE"
+                "path", f"could not fetch {URL} ({error}); without a network, give a copy of the file: data.path=FILE"
             ) from error
         write_atomic(target, _checked(raw, URL))
         return raw

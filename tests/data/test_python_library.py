@@ -51,6 +51,6 @@ def test_a_decoding_fault_is_the_only_kind_that_is_passed_over(tmp_path, monkeyp
     def unreadable(*_):
         raise SourceError("path", "cannot be read: disk on fire")
 
-    monkeypatch.setattr("atomiclm.data.file_formats.whole_file", unreadable)
+    monkeypatch.setattr("atomiclm.data.file_formats._whole_text", unreadable)
     with pytest.raises(SourceError, match="disk on fire"):
         list(PythonStandardLibrary().documents())
