@@ -1,0 +1,340 @@
+"""Which factors of a sweep mattered: main effects, interactions with their simple effects, and the best arm."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from atomiclm.comparison.factorial import Factorial, Levels
+from atomiclm.comparison.results import Verdict
+from atomiclm.comparison.statistics import holm
+from atomiclm.comparison.verdicts import Rules, decide
+from atomiclm.sweep.factors import Factor
+
+
+@dataclass(frozen=True)
+class ArmFigures:
+    """What is known of one combination of levels.
+
+    Attributes:
+        levels: for each factor the index of its level.
+        figures: the metric by seed.
+        diverged: seeds under which it diverged.
+    """
+
+    levels: Levels
+    figures: Mapping[int, float]
+    diverged: Collection[int] = ()
+
+
+@dataclass(frozen=True)
+class Effect:
+    """One level of a factor against the factor's first.
+
+    Attributes:
+        factor, level, against: names.
+        at: the level of another factor at which a simple effect holds; "" for a main effect, which averages over all.
+        pairs: differences there are, under one seed and one combination of all other factors.
+        mean: of the effect, in the metric's unit, by least squares; NaN where it cannot be estimated.
+        low, high: ends of its interval at `1 - alpha`; None without an error bar.
+        degrees_of_freedom: of the noise.
+        p: two-sided, of no effect; None likewise.
+        p_holm: the same adjusted for all effects that are asked about; what the verdict rests on.
+        p_equivalence: the larger of two one-sided tests at the margin; None without a margin.
+        verdict: in a word.
+        note: what the word leaves out.
+    """
+
+    factor: str
+    level: str
+    against: str
+    at: str
+    pairs: int
+    mean: float
+    low: float | None
+    high: float | None
+    degrees_of_freedom: int
+    p: float | None
+    p_holm: float | None
+    p_equivalence: float | None
+    verdict: Verdict
+    note: str
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether the effect of one factor depends on another.
+
+    Attributes:
+        factors: names of the two.
+        statistic: F with the two degrees of freedom; None where it cannot be tested.
+        p_holm: adjusted for all pairs of factors.
+        is_present: whether below alpha; main effects of the two are then averages over unlike things.
+        effects: the simple effects of either factor at each level of the other, where an interaction is present.
+        note: why it cannot be tested; "".
+    """
+
+    factors: tuple[str, str]
+    statistic: float | None
+    numerator: int
+    denominator: int
+    p: float | None
+    p_holm: float | None
+    is_present: bool
+    effects: Sequence[Effect] = ()
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class FactorReport:
+    """What a sweep over several factors says.
+
+    Attributes:
+        factors: with their levels, in the order in which they were given.
+        effects: every level but the first of every factor, in that order.
+        interactions: of every pair of factors.
+        best: the arm with the best mean; None where no two can be compared.
+        may_be_best: arms that may be the best one, it included: the set holds it in `1 - alpha` of sweeps.
+        deviation: sigma of the noise of one run, seeds apart; None without repeats.
+        degrees_of_freedom: of the noise.
+        is_full: whether all interactions are in the model; else those of three factors and more count as noise.
+        notes: what a reader must know, a sentence each.
+    """
+
+    factors: Sequence[Factor]
+    effects: Sequence[Effect]
+    interactions: Sequence[Interaction]
+    best: str | None
+    may_be_best: Sequence[str]
+    deviation: float | None
+    degrees_of_freedom: int
+    is_full: bool
+    notes: Sequence[str]
+
+
+def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rules: Rules) -> FactorReport | None:
+    """Analyze a sweep over at least two factors; None where fewer have two levels with figures.
+
+    P values are adjusted by Holm over all main effects, over all interactions, and over all simple effects that are
+    shown: in each of the three families the chance of any false verdict is at most `rules.alpha`.
+    """
+    notes = list(_without_figures(factors, arms))
+    kept, places = _with_figures(factors, arms)
+    if len(kept) < 2:
+        return None
+    analysis = _Analysis(kept, places, rules)
+    interactions = analysis.interactions()
+    best, may_be_best = analysis.best()
+    fit = analysis.fit
+    return FactorReport(
+        factors=factors,
+        effects=analysis.main_effects(interactions),
+        interactions=interactions,
+        best=best,
+        may_be_best=may_be_best,
+        deviation=fit.deviation if analysis.has_error else None,
+        degrees_of_freedom=fit.degrees_of_freedom if analysis.has_error else 0,
+        is_full=fit.is_full,
+        notes=[*notes, *analysis.notes()],
+    )
+
+
+def _without_figures(factors: Sequence[Factor], arms: Mapping[str, ArmFigures]) -> Iterator[str]:
+    """Levels of which nothing can be estimated; where they diverged, that is the result."""
+    for number, factor in enumerate(factors):
+        for index, level in enumerate(factor.levels):
+            own = [arm for arm in arms.values() if arm.levels[number] == index]
+            if not any(arm.figures for arm in own):
+                diverged = sum(len(arm.diverged) for arm in own)
+                what = f"all {diverged} runs that ended diverged" if diverged else "no run has ended"
+                yield f"{factor.name} {level}: {what}"
+
+
+def _with_figures(
+    factors: Sequence[Factor], arms: Mapping[str, ArmFigures]
+) -> tuple[list[Factor], dict[str, ArmFigures]]:
+    """The factors of which two levels have figures, with those levels; and the arms, in their numbers."""
+    seen = [sorted({arm.levels[number] for arm in arms.values() if arm.figures}) for number in range(len(factors))]
+    kept = [number for number, levels in enumerate(seen) if len(levels) > 1]
+    places = {
+        name: replace(arm, levels=tuple(seen[number].index(arm.levels[number]) for number in kept))
+        for name, arm in arms.items()
+        if all(arm.levels[number] in seen[number] for number in range(len(factors)))
+    }
+    return [
+        replace(factors[number], levels=[factors[number].levels[index] for index in seen[number]]) for number in kept
+    ], places
+
+
+class _Analysis:
+    """The fit of a sweep and the words for what is in it."""
+
+    def __init__(self, factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rules: Rules) -> None:
+        self.factors, self.arms, self.rules = factors, arms, rules
+        self.at = {arm.levels: arm for arm in arms.values()}
+        self.fit = Factorial(
+            {levels: arm.figures for levels, arm in self.at.items()}, [len(factor.levels) for factor in factors]
+        )
+        # One seed has no error bar, though interactions of three factors could pass for noise.
+        self.has_error = self.fit.degrees_of_freedom > 0 and any(len(arm.figures) > 1 for arm in arms.values())
+
+    def main_effects(self, interactions: Sequence[Interaction]) -> list[Effect]:
+        """Every level against the first of its factor."""
+        effects = [
+            self._effect(factor, level, None)
+            for factor, own in enumerate(self.factors)
+            for level in range(1, len(own.levels))
+        ]
+        return [self._noted(effect, interactions) for effect in self._judged(effects)]
+
+    def interactions(self) -> list[Interaction]:
+        """Of every pair of factors, with the simple effects where there is one."""
+        pairs = list(combinations(range(len(self.factors)), 2))
+        tests = {pair: self.fit.interaction(*pair) if self.has_error else None for pair in pairs}
+        p_values = {pair: test.p() if test else None for pair, test in tests.items()}
+        adjusted = dict(zip(pairs, holm([1.0 if p is None else p for p in p_values.values()]), strict=True))
+        present = [pair for pair in pairs if tests[pair] and adjusted[pair] < self.rules.alpha]
+        simple = {pair: [*self._simple(*pair), *self._simple(*reversed(pair))] for pair in present}
+        judged = iter(self._judged([effect for effects in simple.values() for effect in effects]))
+        found = []
+        for pair, test in tests.items():
+            effects = [next(judged) for _ in simple.get(pair, ())]
+            found.append(
+                Interaction(
+                    factors=(self.factors[pair[0]].name, self.factors[pair[1]].name),
+                    statistic=test.statistic if test else None,
+                    numerator=test.numerator if test else 0,
+                    denominator=test.denominator if test else 0,
+                    p=p_values[pair],
+                    p_holm=adjusted[pair] if test else None,
+                    is_present=pair in present,
+                    effects=effects,
+                    note="" if test else self._why_untested(*pair),
+                )
+            )
+        return found
+
+    def best(self) -> tuple[str | None, list[str]]:
+        """The arm with the best mean, and the arms that may be the best.
+
+        An arm is left out where it is worse than some other by more than t(1 - alpha/(arms - 1)) standard errors: by
+        Bonferroni the true best one is left out in at most a share alpha of sweeps, whichever looked best. Source:
+        Gupta 1965, "On some multiple decision (selection and ranking) rules".
+        """
+        places = {name: arm.levels for name, arm in self.arms.items() if arm.figures}
+        sign = 1 if self.rules.direction == "lower" else -1
+        means = {name: self.fit.mean(dict(enumerate(place))) for name, place in places.items()}
+        known = {name: sign * mean.mean for name, mean in means.items() if mean is not None}
+        if len(known) < 2:
+            return None, []
+        best = min(known, key=lambda name: known[name])
+        if not self.has_error:
+            return best, []
+        level = 2 * self.rules.alpha / (len(known) - 1)
+
+        def may_be(name: str) -> bool:
+            for other in known:
+                if other != name and (worse := self.fit.difference(places[name], places[other])) is not None:
+                    low, high = worse.interval(min(1.0, level))
+                    if (low if sign > 0 else -high) > 0:
+                        return False
+            return True
+
+        return best, sorted(filter(may_be, known), key=lambda name: known[name])
+
+    def notes(self) -> Iterator[str]:
+        """What was assumed."""
+        if not self.has_error:
+            yield "no combination has two seeds with a figure: effects have no error bar (seed=1,2,3)"
+        elif not self.fit.is_full and len(self.factors) > 2:
+            yield "some combinations have no figure: interactions of three factors and more count as noise"
+
+    def _simple(self, factor: int, other: int) -> list[Effect]:
+        """The effects of one factor at each level of another."""
+        return [
+            self._effect(factor, level, (other, at))
+            for at in range(len(self.factors[other].levels))
+            for level in range(1, len(self.factors[factor].levels))
+        ]
+
+    def _effect(self, factor: int, level: int, at: tuple[int, int] | None) -> Effect:
+        estimate = self.fit.effect(factor, level, at=dict([at]) if at else None)
+        both, only_level, only_first = self._pairs(factor, level, at)
+        has_error = estimate is not None and self.has_error
+        low, high = estimate.interval(self.rules.alpha) if estimate and has_error else (None, None)
+        margin = self.rules.margin
+        levels = self.factors[factor].levels
+        first = self.factors[factor].label(levels[0])
+        note = ""
+        if only_level:
+            note = f"diverged in {only_level} of {both + only_level + only_first} pairs where {first} did not"
+        elif only_first:
+            note = f"{first} diverged in {only_first} of {both + only_first} pairs"
+        elif estimate is None:
+            note = "cannot be told from other effects by the runs that ended"
+        return Effect(
+            factor=self.factors[factor].name,
+            level=levels[level],
+            against=levels[0],
+            at=self.factors[at[0]].label(self.factors[at[0]].levels[at[1]]) if at else "",
+            pairs=both,
+            mean=estimate.mean if estimate else math.nan,
+            low=low,
+            high=high,
+            degrees_of_freedom=self.fit.degrees_of_freedom if has_error else 0,
+            p=estimate.p() if estimate and has_error else None,
+            p_holm=None,
+            p_equivalence=estimate.p_equivalence(margin) if estimate and has_error and margin is not None else None,
+            verdict="diverged" if only_level else "inconclusive",
+            note=note,
+        )
+
+    def _judged(self, effects: Sequence[Effect]) -> list[Effect]:
+        """With p after Holm, and the verdict; what diverged or cannot be tested counts in Holm's correction as well."""
+        open_ = [effect.p if effect.p is not None and not effect.note else None for effect in effects]
+        adjusted = holm([1.0 if p is None else p for p in open_])
+        found = []
+        for effect, p, p_holm in zip(effects, open_, adjusted, strict=True):
+            if p is not None:
+                verdict = decide(effect.mean, p_holm, effect.p_equivalence, self.rules.direction, self.rules.alpha)
+                effect = replace(effect, p_holm=p_holm, verdict=verdict)
+            found.append(effect)
+        return found
+
+    def _noted(self, effect: Effect, interactions: Sequence[Interaction]) -> Effect:
+        """A main effect that depends on another factor is an average over unlike things."""
+        others = [
+            next(name for name in one.factors if name != effect.factor)
+            for one in interactions
+            if one.is_present and effect.factor in one.factors
+        ]
+        if not others or effect.note:
+            return effect
+        return replace(effect, note=f"depends on {' and '.join(others)}: an average over its levels")
+
+    def _pairs(self, factor: int, level: int, at: tuple[int, int] | None) -> tuple[int, int, int]:
+        """Pairs in which both levels have a figure, in which only `level` diverged, and only the first."""
+        both = only_level = only_first = 0
+        for place, arm in self.at.items():
+            first = self.at.get((*place[:factor], 0, *place[factor + 1 :]))
+            if place[factor] != level or (at and place[at[0]] != at[1]) or first is None:
+                continue
+            both += len(arm.figures.keys() & first.figures.keys())
+            only_level += len(set(arm.diverged) & first.figures.keys())
+            only_first += len(set(first.diverged) & arm.figures.keys())
+        return both, only_level, only_first
+
+    def _why_untested(self, one: int, other: int) -> str:
+        if not self.has_error:
+            return "no combination has two seeds with a figure"
+        if self.fit.is_full or (one, other) in self.fit.in_model:
+            return "cannot be told from other effects by the runs that ended"
+        seen = {(levels[one], levels[other]) for levels, arm in self.at.items() if arm.figures}
+        ones, others = self.factors[one], self.factors[other]
+        missing = [
+            f"{ones.label(first)} {others.label(second)}"
+            for i, first in enumerate(ones.levels)
+            for j, second in enumerate(others.levels)
+            if (i, j) not in seen
+        ]
+        return f"no run of {', '.join(missing[:3])}{' and others' if len(missing) > 3 else ''} has a figure"
