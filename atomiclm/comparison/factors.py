@@ -91,6 +91,7 @@ class FactorReport:
 
     Attributes:
         factors: with their levels, in the order in which they were given.
+        levels: for each arm the index of its level of every factor.
         effects: every level but the first of every factor, in that order.
         interactions: of every pair of factors.
         best: the arm with the best mean; None where no two can be compared.
@@ -102,6 +103,7 @@ class FactorReport:
     """
 
     factors: Sequence[Factor]
+    levels: Mapping[str, Levels]
     effects: Sequence[Effect]
     interactions: Sequence[Interaction]
     best: str | None
@@ -128,6 +130,7 @@ def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rul
     fit = analysis.fit
     return FactorReport(
         factors=factors,
+        levels={name: arm.levels for name, arm in arms.items()},
         effects=analysis.main_effects(interactions),
         interactions=interactions,
         best=best,
