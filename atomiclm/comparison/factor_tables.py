@@ -66,7 +66,8 @@ def interaction_lines(report: FactorReport, alpha: float) -> Iterator[str]:
     if tested and not present:
         least = min(tested, key=lambda one: one.p_holm or 0.0)
         pairs = f"{len(tested)} pairs of factors" if len(tested) > 1 else "the two factors"
-        yield f"no interaction found between {pairs} (least p {format_p(least.p_holm)}, {least.factors[0]} and {least.factors[1]})"
+        named = " and ".join(least.factors)
+        yield f"no interaction found between {pairs} (least p {format_p(least.p_holm)}, {named})"
     for one in report.interactions:
         if one.note and report.degrees_of_freedom:
             yield f"{one.factors[0]} and {one.factors[1]}: interaction not tested, {one.note}"
