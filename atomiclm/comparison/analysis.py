@@ -7,6 +7,7 @@ from pathlib import Path
 
 from atomiclm.cli import UserError
 from atomiclm.comparison.arms import Group, Grouped, by_plan, by_variant, choose_baseline, without_figures_diverged
+from atomiclm.comparison.factors import report_of
 from atomiclm.comparison.provenance import (
     anchors,
     cost_differences,
@@ -97,6 +98,7 @@ def compare_runs(
         total=total(everything),
         tuned=ledger.tuned if ledger else {},
         notes=[text for text in (note, *_notes(arms, base, grouped, ledger)) if text],
+        factors=None if study.is_declared else report_of(arms, grouped.columns, cells, metric, rules),
     )
 
 

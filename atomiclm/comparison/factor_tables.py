@@ -1,10 +1,9 @@
 """A sweep over several factors as cells and sentences: its arms, best first, and what mattered."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from atomiclm.comparison.factors import Effect, FactorReport, Interaction
-from atomiclm.comparison.results import Arm, Comparison
+from atomiclm.comparison.results import Arm, Comparison, Effect, FactorReport, Interaction
 from atomiclm.comparison.tables import Field
 from atomiclm.comparison.wording import confidence, decimals_for, format_p, format_spread, heading, number
 
@@ -12,12 +11,8 @@ from atomiclm.comparison.wording import confidence, decimals_for, format_p, form
 def ranked(comparison: Comparison, report: FactorReport) -> list[Arm]:
     """The arms of the sweep, best first; those that diverged, or have not ended, last."""
     sign = 1 if comparison.direction == "lower" else -1
-
-    def rank(arm: Arm) -> tuple[bool, float]:
-        mean = arm.figures[comparison.metric].mean if arm.runs else math.nan
-        return not math.isfinite(mean), sign * mean if math.isfinite(mean) else 0.0
-
-    return sorted((arm for arm in comparison.arms if arm.name in report.levels), key=rank)
+    arms = [arm for arm in comparison.arms if arm.name in report.levels]
+    return sorted(arms, key=lambda arm: sign * report.means.get(arm.name, sign * math.inf))
 
 
 def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
@@ -29,13 +24,9 @@ def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
     ]
     spreads = [arm.figures[comparison.metric] for arm in arms]
     fields.append(Field(heading(comparison.metric), [format_spread(spread) for spread in spreads]))
-    best = spreads[0].mean if spreads else math.nan
-    fields.append(
-        Field(
-            "to best",
-            ["" if not index else number(spread.mean - best, 4, signed=True) for index, spread in enumerate(spreads)],
-        )
-    )
+    best = report.means[report.best] if report.best else math.nan
+    behind = [report.means.get(arm.name, math.nan) - best for arm in arms]
+    fields.append(Field("to best", [number(value, 4, signed=True) if value else "" for value in behind]))
     fields.append(Field("seeds", [_seeds(arm) for arm in arms]))
     fields.append(Field("", [_note(arm, report) for arm in arms], is_number=False))
     return fields
@@ -50,8 +41,8 @@ def effect_fields(effects: list[Effect], alpha: float) -> list[Field]:
     return [
         *fields,
         Field("level", [f"{effect.level} against {effect.against}" for effect in effects], is_number=False),
-        Field("effect", [_effect(effect) for effect in effects]),
-        Field(f"{confidence(alpha)} interval", [_interval(effect) for effect in effects]),
+        Field("effect", [effect_texts(effect)[0] for effect in effects]),
+        Field(f"{confidence(alpha)} interval", [effect_texts(effect)[1] for effect in effects]),
         Field("p", [format_p(effect.p_holm) for effect in effects]),
         Field("verdict", [effect.verdict for effect in effects], is_number=False),
     ]
@@ -81,18 +72,15 @@ def basis(report: FactorReport) -> str:
     return f"noise of a run sd {report.deviation:.2g}, seeds apart, {freedom}; p after Holm"
 
 
-def _effect(effect: Effect) -> str:
+def effect_texts(effect: Effect) -> tuple[str, str]:
+    """The effect with its sign, and its interval, to two digits of half the interval; "-" for what there is not."""
     if math.isnan(effect.mean):
-        return "-"
-    half = (effect.high - effect.low) / 2 if effect.low is not None and effect.high is not None else 0.0
-    return number(effect.mean, decimals_for(half), signed=True)
-
-
-def _interval(effect: Effect) -> str:
+        return "-", "-"
     if effect.low is None or effect.high is None:
-        return "-"
+        return number(effect.mean, 4, signed=True), "-"
     decimals = decimals_for((effect.high - effect.low) / 2)
-    return f"{number(effect.low, decimals, signed=True)} to {number(effect.high, decimals, signed=True)}"
+    mean, low, high = (number(value, decimals, signed=True) for value in (effect.mean, effect.low, effect.high))
+    return mean, f"{low} to {high}"
 
 
 def _test(one: Interaction) -> str:
@@ -111,5 +99,5 @@ def _note(arm: Arm, report: FactorReport) -> str:
     return "best" if arm.name == report.best else "may be best" if arm.name in report.may_be_best else ""
 
 
-def _are_numbers(levels: list[str] | tuple[str, ...]) -> bool:
+def _are_numbers(levels: Sequence[str]) -> bool:
     return all(level.replace(".", "").replace("e-", "").replace("e", "").isdigit() for level in levels)

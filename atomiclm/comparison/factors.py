@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 
 from atomiclm.comparison.factorial import Factorial, Levels
-from atomiclm.comparison.results import Verdict
-from atomiclm.comparison.statistics import holm
+from atomiclm.comparison.results import Arm, Column, Effect, FactorReport, Interaction
+from atomiclm.comparison.statistics import Estimate, holm
 from atomiclm.comparison.verdicts import Rules, decide
-from atomiclm.sweep.factors import Factor
+from atomiclm.comparison.wording import format_value
+from atomiclm.sweep.factors import Factor, factors_of
+from atomiclm.sweep.ledger import Cell
 
 
 @dataclass(frozen=True)
@@ -27,91 +29,51 @@ class ArmFigures:
     diverged: Collection[int] = ()
 
 
-@dataclass(frozen=True)
-class Effect:
-    """One level of a factor against the factor's first.
+def report_of(
+    arms: Sequence[Arm], columns: Sequence[Column], cells: Sequence[Cell], metric: str, rules: Rules
+) -> FactorReport | None:
+    """The factors of a sweep by what was typed, of loose runs by the keys in which they differ; None with fewer than 2.
 
-    Attributes:
-        factor, level, against: names.
-        at: the level of another factor at which a simple effect holds; "" for a main effect, which averages over all.
-        pairs: differences there are, under one seed and one combination of all other factors.
-        mean: of the effect, in the metric's unit, by least squares; NaN where it cannot be estimated.
-        low, high: ends of its interval at `1 - alpha`; None without an error bar.
-        degrees_of_freedom: of the noise.
-        p: two-sided, of no effect; None likewise.
-        p_holm: the same adjusted for all effects that are asked about; what the verdict rests on.
-        p_equivalence: the larger of two one-sided tests at the margin; None without a margin.
-        verdict: in a word.
-        note: what the word leaves out.
+    Args:
+        cells: of the sweep; every arm is one of theirs, or they are not gone by.
     """
-
-    factor: str
-    level: str
-    against: str
-    at: str
-    pairs: int
-    mean: float
-    low: float | None
-    high: float | None
-    degrees_of_freedom: int
-    p: float | None
-    p_holm: float | None
-    p_equivalence: float | None
-    verdict: Verdict
-    note: str
+    variants = _typed(arms, cells) or _configured(arms, columns)
+    factors, places = factors_of(list(variants.values()))
+    if len({place.levels for place in places}) < len(places):
+        return None  # arms that differ in what a match solved for alone
+    known = {
+        arm.name: ArmFigures(
+            place.levels, {run.seed: float(run.summary[metric]) for run in arm.runs}, [run.seed for run in arm.diverged]
+        )
+        for arm, place in zip(arms, places, strict=True)
+    }
+    return factor_report(factors, known, rules)
 
 
-@dataclass(frozen=True)
-class Interaction:
-    """Whether the effect of one factor depends on another.
-
-    Attributes:
-        factors: names of the two.
-        statistic: F with the two degrees of freedom; None where it cannot be tested.
-        p_holm: adjusted for all pairs of factors.
-        is_present: whether below alpha; main effects of the two are then averages over unlike things.
-        effects: the simple effects of either factor at each level of the other, where an interaction is present.
-        note: why it cannot be tested; "".
-    """
-
-    factors: tuple[str, str]
-    statistic: float | None
-    numerator: int
-    denominator: int
-    p: float | None
-    p_holm: float | None
-    is_present: bool
-    effects: Sequence[Effect] = ()
-    note: str = ""
+def _typed(arms: Sequence[Arm], cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+    """For each arm the overrides of its cells that not all cells share; empty unless every arm has a cell."""
+    own: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        pairs = (override.partition("=") for override in cell.overrides)
+        own[cell.arm] = {key.lstrip("+~"): value for key, _, value in pairs if key not in ("seed", "name")}
+    if not all(arm.name in own for arm in arms):
+        return {}
+    keys = {key for values in own.values() for key in values}
+    varied = [key for key in keys if len({values.get(key) for values in own.values()}) > 1]
+    return {arm.name: {key: value for key, value in own[arm.name].items() if key in varied} for arm in arms}
 
 
-@dataclass(frozen=True)
-class FactorReport:
-    """What a sweep over several factors says.
-
-    Attributes:
-        factors: with their levels, in the order in which they were given.
-        levels: for each arm the index of its level of every factor.
-        effects: every level but the first of every factor, in that order.
-        interactions: of every pair of factors.
-        best: the arm with the best mean; None where no two can be compared.
-        may_be_best: arms that may be the best one, it included: the set holds it in `1 - alpha` of sweeps.
-        deviation: sigma of the noise of one run, seeds apart; None without repeats.
-        degrees_of_freedom: of the noise.
-        is_full: whether all interactions are in the model; else those of three factors and more count as noise.
-        notes: what a reader must know, a sentence each.
-    """
-
-    factors: Sequence[Factor]
-    levels: Mapping[str, Levels]
-    effects: Sequence[Effect]
-    interactions: Sequence[Interaction]
-    best: str | None
-    may_be_best: Sequence[str]
-    deviation: float | None
-    degrees_of_freedom: int
-    is_full: bool
-    notes: Sequence[str]
+def _configured(arms: Sequence[Arm], columns: Sequence[Column]) -> dict[str, dict[str, str]]:
+    """For each arm the values of the keys in which the arms differ, but for what a match solved for."""
+    solved = {str(run.config.get("match.free")) for arm in arms for run in arm.runs}
+    return {
+        arm.name: {
+            column.key: format_value(arm.values[column.key])
+            for column in columns
+            if column.key not in solved and arm.values[column.key] is not None
+        }
+        for arm in arms
+    }
 
 
 def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rules: Rules) -> FactorReport | None:
@@ -133,6 +95,7 @@ def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rul
         levels={name: arm.levels for name, arm in arms.items()},
         effects=analysis.main_effects(interactions),
         interactions=interactions,
+        means=analysis.means(),
         best=best,
         may_be_best=may_be_best,
         deviation=fit.deviation if analysis.has_error else None,
@@ -205,12 +168,17 @@ class _Analysis:
             found.append(
                 Interaction(
                     factors=(self.factors[pair[0]].name, self.factors[pair[1]].name),
+                    levels=(self.factors[pair[0]].levels, self.factors[pair[1]].levels),
                     statistic=test.statistic if test else None,
                     numerator=test.numerator if test else 0,
                     denominator=test.denominator if test else 0,
                     p=p_values[pair],
                     p_holm=adjusted[pair] if test else None,
                     is_present=pair in present,
+                    means=[
+                        [self._mean({pair[0]: i, pair[1]: j}) for j in range(len(self.factors[pair[1]].levels))]
+                        for i in range(len(self.factors[pair[0]].levels))
+                    ],
                     effects=effects,
                     note="" if test else self._why_untested(*pair),
                 )
@@ -224,10 +192,8 @@ class _Analysis:
         Bonferroni the true best one is left out in at most a share alpha of sweeps, whichever looked best. Source:
         Gupta 1965, "On some multiple decision (selection and ranking) rules".
         """
-        places = {name: arm.levels for name, arm in self.arms.items() if arm.figures}
         sign = 1 if self.rules.direction == "lower" else -1
-        means = {name: self.fit.mean(dict(enumerate(place))) for name, place in places.items()}
-        known = {name: sign * mean.mean for name, mean in means.items() if mean is not None}
+        known = {name: sign * mean for name, mean in self.means().items()}
         if len(known) < 2:
             return None, []
         best = min(known, key=lambda name: known[name])
@@ -237,7 +203,7 @@ class _Analysis:
 
         def may_be(name: str) -> bool:
             for other in known:
-                if other != name and (worse := self.fit.difference(places[name], places[other])) is not None:
+                if other != name and (worse := self._difference(name, other)) is not None:
                     low, high = worse.interval(min(1.0, level))
                     if (low if sign > 0 else -high) > 0:
                         return False
@@ -251,6 +217,18 @@ class _Analysis:
             yield "no combination has two seeds with a figure: effects have no error bar (seed=1,2,3)"
         elif not self.fit.is_full and len(self.factors) > 2:
             yield "some combinations have no figure: interactions of three factors and more count as noise"
+
+    def means(self) -> dict[str, float]:
+        """Of every arm that has a figure, adjusted for the seeds it lacks."""
+        found = {name: self.fit.mean(dict(enumerate(arm.levels))) for name, arm in self.arms.items() if arm.figures}
+        return {name: mean.mean for name, mean in found.items() if mean is not None}
+
+    def _difference(self, one: str, other: str) -> Estimate | None:
+        return self.fit.difference(self.arms[one].levels, self.arms[other].levels)
+
+    def _mean(self, at: Mapping[int, int]) -> tuple[float, float] | None:
+        found = self.fit.mean(at)
+        return (found.mean, found.half_width(self.rules.alpha) if self.has_error else math.nan) if found else None
 
     def _simple(self, factor: int, other: int) -> list[Effect]:
         """The effects of one factor at each level of another."""

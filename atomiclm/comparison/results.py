@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from atomiclm.sweep.factors import Factor
 from atomiclm.sweep.ledger import TunedValue
 from atomiclm.sweep.study import Expected, Study
 from atomiclm.tracking.run_result import RunResult
@@ -168,6 +169,62 @@ class Total:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """One level of a factor against the factor's first, averaged over seeds and all other factors."""
+
+    factor: str
+    level: str
+    against: str
+    at: str  # the level of another factor at which a simple effect holds; "" for a main effect
+    pairs: int  # differences there are, under one seed and one combination of all other factors
+    mean: float  # by least squares, in the metric's unit; NaN where it cannot be estimated
+    low: float | None  # ends of its interval at 1 - alpha; None without an error bar
+    high: float | None
+    degrees_of_freedom: int  # of the noise
+    p: float | None  # two-sided, of no effect
+    p_holm: float | None  # adjusted for all effects that are asked about; what the verdict rests on
+    p_equivalence: float | None  # the larger of two one-sided tests at the margin; None without a margin
+    verdict: Verdict
+    note: str  # what the verdict leaves out
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Whether the effect of one factor depends on another."""
+
+    factors: tuple[str, str]
+    levels: tuple[Sequence[str], Sequence[str]]  # those that have figures
+    statistic: float | None  # F with the two degrees of freedom; None where it cannot be tested
+    numerator: int
+    denominator: int
+    p: float | None
+    p_holm: float | None  # adjusted for all pairs of factors
+    is_present: bool  # below alpha; the main effects of the two are then averages over unlike things
+    # For each level of the first and of the second the marginal mean, and half its interval (of the runs, seeds apart;
+    # NaN without an error bar); None where it cannot be estimated.
+    means: Sequence[Sequence[tuple[float, float] | None]]
+    effects: Sequence[Effect] = ()  # simple effects of either at each level of the other, where they interact
+    note: str = ""  # why it cannot be tested
+
+
+@dataclass(frozen=True)
+class FactorReport:
+    """What a sweep over several factors says (`atomiclm.comparison.factors`)."""
+
+    factors: Sequence[Factor]
+    levels: Mapping[str, tuple[int, ...]]  # for each arm the index of its level of every factor
+    effects: Sequence[Effect]  # every level but the first of every factor
+    interactions: Sequence[Interaction]  # of every pair of factors
+    means: Mapping[str, float]  # of arms with a figure, by least squares: adjusted for the seeds that they lack
+    best: str | None  # the arm with the best mean; None where no two can be compared
+    may_be_best: Sequence[str]  # the set holds the best arm in 1 - alpha of sweeps
+    deviation: float | None  # of the noise of one run, seeds apart; None without repeats
+    degrees_of_freedom: int  # of the noise
+    is_full: bool  # all interactions are in the model; else those of three factors and more count as noise
+    notes: Sequence[str]  # what a reader must know
+
+
+@dataclass(frozen=True)
 class Comparison:
     """All that `compare` shows."""
 
@@ -192,6 +249,7 @@ class Comparison:
     total: Total
     tuned: Mapping[str, TunedValue] = field(default_factory=dict)  # by arm, the value that tuning chose
     notes: Sequence[str] = ()  # what a reader must know, a sentence each
+    factors: FactorReport | None = None  # of a sweep over several factors
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""

@@ -70,7 +70,7 @@ def factors_of(variants: Sequence[Mapping[str, str]]) -> tuple[list[Factor], lis
                 grouped.append([key])
     grouped.sort(key=lambda own: keys.index(own[0]))
     names = short_names([own[0] for own in grouped])
-    columns = [_told_apart(values, own) for own in grouped]
+    columns = [_briefly(_told_apart(values, own)) for own in grouped]
     factors = [
         Factor(names[own[0]], own[0], list(dict.fromkeys(column))) for own, column in zip(grouped, columns, strict=True)
     ]
@@ -115,6 +115,17 @@ def _told_apart(values: Mapping[str, Sequence[str]], keys: Sequence[str]) -> lis
         if len(set(levels)) == len(set(classes)):
             return levels
     return [" ".join(one) for one in classes]
+
+
+def _briefly(levels: Sequence[str]) -> list[str]:
+    """Floats in as few characters as they take, all of a factor alike: 1e3 and 1e5, 0.1 and 0.25."""
+    if not all(re.fullmatch(_NUMBER, level) for level in levels) or all(level.isdigit() for level in levels):
+        return list(levels)
+    plain = [f"{float(level):.6g}".replace("e+0", "e").replace("e-0", "e-") for level in levels]
+    powers = [re.sub(r"\.?0*e([+-])0*", r"e\1", f"{float(level):.5e}").replace("e+", "e") for level in levels]
+    powers = [re.sub(r"e-?$", "e0", power) for power in powers]
+    is_shorter = any(len(power) + 1 < len(one) for power, one in zip(powers, plain, strict=True))
+    return powers if is_shorter else plain
 
 
 def _spelled(factor: Factor, level: str, factors: Sequence[Factor]) -> str:

@@ -70,3 +70,21 @@ def test_labels_say_which_factor_where_a_level_does_not():
     ])  # fmt: skip
     assert arms[0].label == "norm=none head_norm=none tied=true"
     assert arms[6].label == "norm=rms head_norm=rms tied=true"
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        (["1000.0", "100000.0"], ["1e3", "1e5"]),
+        (["0.001", "0.0003"], ["1e-3", "3e-4"]),
+        (["0.1", "0.25"], ["0.1", "0.25"]),
+        (["1.0", "10.0"], ["1", "10"]),
+        (["64", "100000"], ["64", "100000"]),
+        (["-0.5", "1.5e-05"], ["-0.5", "1.5e-5"]),
+        (["1e0", "123456.0"], ["1", "123456"]),
+    ],
+)
+def test_numbers_take_few_characters_and_are_alike(given, written):
+    [factor], _ = factors_of([{"key": value} for value in given])
+    assert factor.levels == written
+    assert [float(level) for level in factor.levels] == [float(value) for value in given]
