@@ -11,6 +11,7 @@ that weigh the levels of all other factors equally, whatever is missing (type II
 1980, "Population marginal means in the linear model"; Fisher 1935, "The Design of Experiments".
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from atomiclm.comparison.statistics import Estimate
+from atomiclm.comparison.statistics import Estimate, f_power, t_power
 
 Levels = tuple[int, ...]
 """A combination: for each factor the index of its level."""
@@ -166,6 +167,39 @@ class Factorial:
     def _rounded(self, value: float) -> float:
         """Zero for what only rounding left: figures that do not depend on the seed have certain effects."""
         return value if abs(value) > self._rounding else 0.0
+
+
+@dataclass(frozen=True)
+class PlannedSweep:
+    """What a sweep will find in which every combination has every seed, p values adjusted by Bonferroni at least."""
+
+    sizes: Sequence[int]
+    seeds: int
+    deviation: float  # of the noise of one run
+    alpha: float = 0.05
+
+    def effect_power(self, factor: int, difference: float) -> float:
+        """The chance that a level is found to differ from the first by `difference`, averaged over all else."""
+        pairs = self.seeds * math.prod(self.sizes) / self.sizes[factor]
+        asked = sum(self.sizes) - len(self.sizes)
+        noncentrality = abs(difference) * math.sqrt(pairs / 2) / self.deviation
+        return t_power(noncentrality, self.degrees_of_freedom, self.alpha / asked)
+
+    def interaction_power(self, one: int, other: int, difference: float) -> float:
+        """The chance that two factors are found to interact, one combination of which is off their sum by `difference`.
+
+        F' has noncentrality n difference^2 (1 - 1/a) (1 - 1/b) / sigma^2, n runs a combination of the two.
+        """
+        a, b = self.sizes[one], self.sizes[other]
+        runs = self.seeds * math.prod(self.sizes) / (a * b)
+        noncentrality = runs * difference**2 * (1 - 1 / a) * (1 - 1 / b) / self.deviation**2
+        asked = math.comb(len(self.sizes), 2)
+        return f_power(noncentrality, (a - 1) * (b - 1), self.degrees_of_freedom, self.alpha / asked)
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Of the noise: what the seeds disagree about."""
+        return (self.seeds - 1) * (math.prod(self.sizes) - 1)
 
 
 def _sum_coded(size: int) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ Only `scipy.special`, and that on first use: `scipy.stats` takes a second to imp
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -112,16 +112,19 @@ def correlation(ones: Sequence[float], others: Sequence[float]) -> float | None:
 
 
 def power(difference: float, deviation: float, pairs: int, alpha: float = 0.05) -> float:
-    """The chance that a paired t test finds a true difference: P(|T'| > t(1 - alpha/2)).
+    """The chance that a paired t test finds a true difference; `deviation` is that of the paired differences."""
+    return t_power(math.sqrt(pairs) * abs(difference) / deviation, pairs - 1, alpha)
 
-    T' is noncentral t with n - 1 degrees of freedom and noncentrality sqrt(n) difference / deviation, `deviation` that
-    of the paired differences.
+
+def t_power(noncentrality: float, degrees: int, alpha: float = 0.05) -> float:
+    """The chance that a two-sided t test finds what is there: P(|T'| > t(1 - alpha/2)).
+
+    T' is noncentral t; its noncentrality is the true difference in standard errors.
     """
     from scipy.special import chdtr, nctdtr, stdtrit
 
-    degrees = pairs - 1
     critical = float(stdtrit(degrees, 1 - alpha / 2))
-    noncentrality = min(_LARGEST_NONCENTRALITY, math.sqrt(pairs) * abs(difference) / deviation)
+    noncentrality = min(_LARGEST_NONCENTRALITY, noncentrality)
     if noncentrality > 1000:
         # nctdtr is no number here; only the spread of the deviation's estimate still matters, not that of the mean.
         return float(chdtr(degrees, degrees * (noncentrality / critical) ** 2))
@@ -131,6 +134,14 @@ def power(difference: float, deviation: float, pairs: int, alpha: float = 0.05) 
     return 1.0 - float(nctdtr(degrees, noncentrality, critical)) + reversed_sign
 
 
+def f_power(noncentrality: float, numerator: int, denominator: int, alpha: float = 0.05) -> float:
+    """The chance that an F test finds what is there: P(F' > F(1 - alpha)), F' noncentral F."""
+    from scipy.special import fdtri, ncfdtr
+
+    critical = float(fdtri(numerator, denominator, 1 - alpha))
+    return 1.0 - float(ncfdtr(numerator, denominator, min(1e5, noncentrality), critical))
+
+
 def seeds_needed(deviation: float, margin: float, alpha: float = 0.05, power_wanted: float = POWER) -> int:
     """The fewest pairs with which a paired t test finds a difference of `margin` in a share `power_wanted` of studies.
 
@@ -138,12 +149,11 @@ def seeds_needed(deviation: float, margin: float, alpha: float = 0.05, power_wan
 
     deviation: of the paired differences. One estimated from a few seeds is uncertain itself, and the answer with it.
     """
-    if deviation == 0:
-        return 2
+    return 2 if deviation == 0 else fewest(lambda pairs: power(margin, deviation, pairs, alpha) >= power_wanted)
 
-    def enough(pairs: int) -> bool:
-        return power(margin, deviation, pairs, alpha) >= power_wanted
 
+def fewest(enough: Callable[[int], bool]) -> int:
+    """The fewest seeds, at least 2, that are enough; a thousand million for all that are more."""
     high = 2
     while not enough(high):
         high *= 2
@@ -163,11 +173,16 @@ def detectable_difference(deviation: float, pairs: int, alpha: float = 0.05, pow
 
 @cache
 def _detectable_deviations(pairs: int, alpha: float, power_wanted: float) -> float:
-    """The same in standard deviations of the differences, by halving; the same for all arms of a study."""
+    """The same in standard deviations of the differences; the same for all arms of a study."""
+    return smallest(lambda difference: power(difference, 1.0, pairs, alpha) >= power_wanted)
+
+
+def smallest(enough: Callable[[float], bool]) -> float:
+    """The smallest positive number that is enough, by halving."""
     low, high = 0.0, 1.0
-    while power(high, 1.0, pairs, alpha) < power_wanted:
+    while not enough(high):
         low, high = high, 2 * high
     while high - low > 1e-12 * high:
         middle = (low + high) / 2
-        low, high = (low, middle) if power(middle, 1.0, pairs, alpha) >= power_wanted else (middle, high)
+        low, high = (low, middle) if enough(middle) else (middle, high)
     return high

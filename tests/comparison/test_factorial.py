@@ -6,8 +6,8 @@ import warnings
 import numpy as np
 import pytest
 
-from atomiclm.comparison.factorial import Factorial
-from atomiclm.comparison.statistics import holm
+from atomiclm.comparison.factorial import Factorial, PlannedSweep
+from atomiclm.comparison.statistics import holm, smallest
 
 NAMES = "abcd"
 
@@ -177,3 +177,31 @@ def test_sweeps_without_effects_have_few_false_verdicts(sizes, seeds):
     print(sizes, seeds, false_effects / 1000, false_interactions / 1000)
     assert 0.02 < false_effects / 1000 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
     assert 0.02 < false_interactions / 1000 < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 1000)
+
+
+@pytest.mark.parametrize(("sizes", "seeds"), [((2, 2, 2), 2), ((2, 2, 2), 4), ((4, 3), 2), ((4, 3), 5)])
+def test_what_is_there_is_found_as_often_as_planned(sizes, seeds):
+    """A planted effect of the first factor, and one combination of the first two that is off their sum."""
+    planned = PlannedSweep(sizes, seeds, deviation=1.0)
+    effect = smallest(lambda difference: planned.effect_power(0, difference) >= 0.8)
+    off = smallest(lambda difference: planned.interaction_power(0, 1, difference) >= 0.8)
+    generator = np.random.default_rng(11)
+    grid = list(itertools.product(*map(range, sizes)))
+    found = {"effect": 0, "interaction": 0}
+    for kind in found:
+        for _ in range(1000):
+            blocks = generator.normal(0, 2, size=seeds)
+            figures = {}
+            for levels in grid:
+                mean = effect * (levels[0] == 1) if kind == "effect" else off * (levels[:2] == (1, 1))
+                figures[levels] = dict(enumerate(mean + blocks + generator.normal(size=seeds)))
+            fit = Factorial(figures, sizes)
+            if kind == "effect":
+                asked = [(factor, level) for factor, size in enumerate(sizes) for level in range(1, size)]
+                found[kind] += holm([fit.effect(*one).p() for one in asked])[asked.index((0, 1))] < 0.05
+            else:
+                pairs = list(itertools.combinations(range(len(sizes)), 2))
+                found[kind] += holm([fit.interaction(*pair).p() for pair in pairs])[0] < 0.05
+    print(sizes, seeds, found, effect, off)
+    assert found["effect"] / 1000 == pytest.approx(0.8, abs=0.05)
+    assert found["interaction"] / 1000 == pytest.approx(0.8, abs=0.05)
