@@ -13,6 +13,7 @@ from atomiclm.comparison.labels import text_width
 from atomiclm.comparison.results import Comparison, FactorReport, Interaction
 from atomiclm.comparison.wording import SIGNS, confidence, decimals_for, heading, number
 
+_PANEL = 172
 MOST_PANELS = 6
 """Pairs of factors that are drawn side by side."""
 
@@ -147,17 +148,20 @@ def interactions(comparison: Comparison, theme: Theme = FIGURE) -> Any:
     report = comparison.factors
     if report is None:
         return None
-    ordered = sorted(report.interactions, key=lambda one: (not one.is_present, one.p if one.p is not None else 2.0))
-    charts = [_lines(report, one, comparison, theme) for one in ordered[:MOST_PANELS]]
-    charts = [chart for chart in charts if chart is not None]
-    if not charts:
+    found = [mean for one in report.interactions for row in one.means for mean in row if mean is not None]
+    if not found:
         return None
+    # One scale for all panels: a steep line is a large effect in each.
+    ends = [mean + sign * (0.0 if math.isnan(half) else half) for mean, half in found for sign in (-1, 1)]
+    domain = padded(ends, 0.06)
+    ordered = sorted(report.interactions, key=lambda one: (not one.is_present, one.p if one.p is not None else 2.0))
+    charts = [_lines(report, one, domain, theme) for one in ordered[:MOST_PANELS]]
     said = f"{heading(comparison.metric)}, {comparison.direction} is better; "
     said += f"bars: {confidence(comparison.alpha)} intervals of the runs, seeds apart"
-    return finished(_side_by_side(charts, 210, said, theme), theme)
+    return finished(_side_by_side(charts, _PANEL, said, theme), theme)
 
 
-def _lines(report: FactorReport, one: Interaction, comparison: Comparison, theme: Theme) -> Any:
+def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], theme: Theme) -> Any:
     first, second = (next(factor for factor in report.factors if factor.name == name) for name in one.factors)
     rows: Rows = []
     for i, own in enumerate(one.means):
@@ -168,21 +172,33 @@ def _lines(report: FactorReport, one: Interaction, comparison: Comparison, theme
                     "x": one.levels[0][i], "line": one.levels[1][j], "mean": found[0],
                     "low": found[0] - half, "high": found[0] + half,
                 })  # fmt: skip
-    if not rows:
-        return None
     lines = list(one.levels[1])
     hues = [theme.hues[index % len(theme.hues)] for index in range(len(lines))]
     colour = alt.Color(
         "line:N",
         sort=lines,
         scale=alt.Scale(domain=lines, range=hues),
-        legend=alt.Legend(title=second.name, orient="bottom", labelLimit=0, columns=3, titleColor=theme.quiet),
+        legend=alt.Legend(
+            title=second.name,
+            orient="bottom",
+            labelLimit=0,
+            columns=3,
+            titleColor=theme.quiet,
+            titleFontWeight="normal",
+        ),
     )
-    scale = alt.Scale(
-        domain=padded([row[key] for row in rows for key in ("low", "high")], 0.08), nice=False, zero=False
+    scale = alt.Scale(domain=domain, nice=False, zero=False)
+    x = alt.X(
+        "x:N",
+        sort=list(one.levels[0]),
+        title=first.name,
+        scale=alt.Scale(type="band", paddingInner=0.6, paddingOuter=0.2),
+        axis=alt.Axis(labelAngle=0, labelLimit=0),
     )
-    x = alt.X("x:N", sort=list(one.levels[0]), title=first.name, axis=alt.Axis(labelAngle=0, labelLimit=0))
-    base = alt.Chart(data(rows)).encode(x=x, color=colour)
+    # Beside each other, or the bars of one line would hide another's.
+    base = alt.Chart(data(rows)).encode(
+        x=x, xOffset=alt.XOffset("line:N", sort=lines, scale=alt.Scale(type="point", padding=0.5)), color=colour
+    )
     layered = alt.layer(
         base.mark_line(strokeWidth=1.6).encode(
             y=alt.Y("mean:Q", scale=scale, title=None, axis=alt.Axis(tickCount=4)),
@@ -195,7 +211,7 @@ def _lines(report: FactorReport, one: Interaction, comparison: Comparison, theme
     )
     word = "interact" if one.is_present else "no interaction found" if one.p is not None else "not tested"
     title = _panel_title(f"{first.name} and {second.name}: {word}", theme)
-    return layered.properties(width=210, height=150, title=title)
+    return layered.properties(width=_PANEL, height=140, title=title)
 
 
 def _by_effect(report: FactorReport) -> list[int]:
@@ -218,4 +234,6 @@ def _side_by_side(charts: Sequence[Any], panel_width: int, said: str, theme: The
     title = alt.TitleParams(
         said, orient="bottom", anchor="start", fontSize=12, fontWeight="normal", color=theme.quiet, offset=10
     )
-    return alt.concat(*charts, columns=columns, spacing=24, title=title).resolve_scale(color="independent")
+    return alt.concat(*charts, columns=columns, spacing=24, title=title).resolve_scale(
+        color="independent", shape="independent", strokeDash="independent"
+    )
