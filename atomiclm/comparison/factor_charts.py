@@ -6,12 +6,16 @@ from itertools import product
 from typing import Any, Literal
 
 import altair as alt
+import numpy as np
+from numpy.typing import NDArray
 
-from atomiclm.comparison.charts import FIGURE, VERDICTS, WIDTH, Rows, Theme, data, finished, padded
+from atomiclm.comparison.charts import DASHES, FIGURE, VERDICTS, WIDTH, Rows, Theme, data, finished, padded
+from atomiclm.comparison.curves import Curve, Recorded
 from atomiclm.comparison.factor_tables import effect_texts
 from atomiclm.comparison.labels import text_width
 from atomiclm.comparison.results import Comparison, FactorReport, Interaction
 from atomiclm.comparison.wording import SIGNS, confidence, decimals_for, heading, number
+from atomiclm.sweep.factors import Factor
 
 _PANEL = 172
 MOST_PANELS = 6
@@ -161,6 +165,73 @@ def interactions(comparison: Comparison, theme: Theme = FIGURE) -> Any:
     return finished(_side_by_side(charts, _PANEL, said, theme), theme)
 
 
+def curves_by_factor(comparison: Comparison, recorded: Recorded, theme: Theme = FIGURE) -> Any:
+    """Learning curves, a panel a factor and a line a level: means over seeds and over all other factors.
+
+    The last four fifths of the budget, in which differences are made. None where no run recorded the metric.
+    """
+    report = comparison.factors
+    figure = recorded.figures[0] if recorded.figures else ""
+    if report is None or not figure:
+        return None
+    curves = {
+        arm.name: rows.curves[figure]
+        for arm, rows in zip(comparison.arms, recorded.arms, strict=True)
+        if arm.runs and arm.name in report.means and figure in rows.curves
+    }
+    panels: list[tuple[Factor, Rows]] = []
+    for index, factor in enumerate(report.factors):
+        rows: Rows = []
+        for number_, level in enumerate(factor.levels):
+            own = [curve for name, curve in curves.items() if report.levels[name][index] == number_]
+            rows += [{"x": x, "y": y, "line": level} for x, y in _mean_curve(own)]
+        panels.append((factor, rows))
+    values = [row["y"] for _, rows in panels for row in rows]
+    if not values:
+        return None
+    y = alt.Y("y:Q", scale=alt.Scale(domain=padded(values, 0.04), nice=False, zero=False), title=None)
+    charts = []
+    for factor, rows in panels:
+        lines = [level for level in factor.levels if any(row["line"] == level for row in rows)]
+        base = alt.Chart(data(rows)).encode(
+            x=alt.X("x:Q", title="training tokens", axis=alt.Axis(format="~s", tickCount=3)),
+            y=y,
+            **_line_encodings(lines, factor.name, theme),
+        )
+        title = _panel_title(factor.name, theme)
+        charts.append(base.mark_line(strokeWidth=1.8).properties(width=_PANEL, height=140, title=title))
+    said = f"{heading(figure)}, means over seeds and all other factors"
+    return finished(_side_by_side(charts, _PANEL, said, theme), theme)
+
+
+def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
+    """Of arms whose curves have points at other fractions of their budgets: the longest one's."""
+    if not curves:
+        return []
+    grid = np.linspace(0, 1, max(len(curve.mean()) for curve in curves))
+
+    def on_grid(column: Sequence[float]) -> NDArray[np.float64]:
+        return np.interp(grid, np.linspace(0, 1, len(column)), column)
+
+    x = np.mean([on_grid(curve.axes["tokens"]) for curve in curves], axis=0)
+    y = np.mean([on_grid(curve.mean()) for curve in curves], axis=0)
+    late = np.isfinite(y) & (x >= 0.2 * x.max())
+    return list(zip(x[late].tolist(), y[late].tolist(), strict=True))
+
+
+def _line_encodings(lines: Sequence[str], name: str, theme: Theme) -> dict[str, Any]:
+    """Colour and dash of the levels of a factor, the first in ink, with one legend."""
+    hues = [theme.hues[index % len(theme.hues)] for index in range(len(lines))]
+    dashes = [DASHES[index % len(DASHES)] for index in range(len(lines))]
+    legend = alt.Legend(
+        title=name, orient="bottom", labelLimit=0, columns=2, titleColor=theme.quiet, titleFontWeight="normal"
+    )
+    return {
+        "color": alt.Color("line:N", sort=lines, scale=alt.Scale(domain=lines, range=hues), legend=legend),
+        "strokeDash": alt.StrokeDash("line:N", sort=lines, scale=alt.Scale(domain=lines, range=dashes), legend=legend),
+    }
+
+
 def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], theme: Theme) -> Any:
     first, second = (next(factor for factor in report.factors if factor.name == name) for name in one.factors)
     rows: Rows = []
@@ -173,20 +244,6 @@ def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], 
                     "low": found[0] - half, "high": found[0] + half,
                 })  # fmt: skip
     lines = list(one.levels[1])
-    hues = [theme.hues[index % len(theme.hues)] for index in range(len(lines))]
-    colour = alt.Color(
-        "line:N",
-        sort=lines,
-        scale=alt.Scale(domain=lines, range=hues),
-        legend=alt.Legend(
-            title=second.name,
-            orient="bottom",
-            labelLimit=0,
-            columns=3,
-            titleColor=theme.quiet,
-            titleFontWeight="normal",
-        ),
-    )
     scale = alt.Scale(domain=domain, nice=False, zero=False)
     x = alt.X(
         "x:N",
@@ -196,13 +253,13 @@ def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], 
         axis=alt.Axis(labelAngle=0, labelLimit=0),
     )
     # Beside each other, or the bars of one line would hide another's.
-    base = alt.Chart(data(rows)).encode(
-        x=x, xOffset=alt.XOffset("line:N", sort=lines, scale=alt.Scale(type="point", padding=0.5)), color=colour
-    )
+    offset = alt.XOffset("line:N", sort=lines, scale=alt.Scale(type="point", padding=0.5))
+    encodings = _line_encodings(lines, second.name, theme)
+    base = alt.Chart(data(rows)).encode(x=x, xOffset=offset, color=encodings["color"])
     layered = alt.layer(
         base.mark_line(strokeWidth=1.6).encode(
             y=alt.Y("mean:Q", scale=scale, title=None, axis=alt.Axis(tickCount=4)),
-            strokeDash=alt.StrokeDash("line:N", sort=lines, legend=None),
+            strokeDash=encodings["strokeDash"],
         ),
         base.mark_rule(strokeWidth=1.2).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"),
         base.mark_point(filled=True, size=45, opacity=1).encode(
