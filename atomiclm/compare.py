@@ -13,7 +13,7 @@ from atomiclm.comparison.analysis import compare_runs
 from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text, to_markdown
 from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.runs import read_plan, read_runs
-from atomiclm.comparison.terminal import print_terminal
+from atomiclm.comparison.terminal import print_factors, print_terminal
 
 BROKEN = ("failed", "diverged", "torn")
 
@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
         choices=("terminal", *_TEXTS),
         default="terminal",
         help="csv: one line an arm; runs: one line a run, every figure, as CSV (default terminal)",
+    )
+    command.add_argument(
+        "--details", action="store_true", help="of a sweep over several factors also every arm against the baseline"
     )
     command.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained page")
     command.add_argument(
@@ -77,7 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _write_files(comparison, arguments.html, arguments.figure)
     if arguments.format == "terminal":
-        print_terminal(comparison, Console(highlight=False))
+        console = Console(highlight=False)
+        if comparison.factors and not arguments.details:
+            print_factors(comparison, comparison.factors, console)
+        else:
+            print_terminal(comparison, console)
     else:
         print(_TEXTS[arguments.format](comparison), end="")
     if arguments.format == "csv":

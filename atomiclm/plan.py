@@ -106,15 +106,15 @@ def _seeds(folder: Path) -> Iterator[str]:
     if not (folder / LEDGER_FILE).is_file():
         return
     from atomiclm.comparison.analysis import compare_folder  # statistics, for which there must be something to count
-    from atomiclm.comparison.seeds import seeds_report
+    from atomiclm.comparison.seeds import factor_lines, seeds_report
 
     try:
-        report = seeds_report(compare_folder(folder))
+        comparison = compare_folder(folder)
+        report = comparison.factors
+        lines = factor_lines(comparison, report) if report else seeds_report(comparison).lines()
+        yield from (f"seeds: {line}" for line in lines)
     except UserError as error:
         yield f"seeds: {folder} tells nothing yet: {error}"
-        return
-    for line in report.lines():
-        yield f"seeds: {line}"
 
 
 def machine_rate(values: dict[str, Any]) -> Rate:

@@ -98,7 +98,7 @@ def heatmap(comparison: Comparison, theme: Theme = FIGURE) -> Any:
     for places in product(*shown):
         fixed = dict(zip((across, down, *panels), places, strict=True))
         found = [
-            report.means[name]
+            report.means[name][0]
             for name, levels in report.levels.items()
             if name in report.means and all(levels[index] == level for index, level in fixed.items())
         ]
@@ -228,7 +228,7 @@ def _line_encodings(lines: Sequence[str], name: str, theme: Theme) -> dict[str, 
     )
     return {
         "color": alt.Color("line:N", sort=lines, scale=alt.Scale(domain=lines, range=hues), legend=legend),
-        "strokeDash": alt.StrokeDash("line:N", sort=lines, scale=alt.Scale(domain=lines, range=dashes), legend=legend),
+        "strokeDash": alt.StrokeDash("line:N", sort=lines, scale=alt.Scale(domain=lines, range=dashes), legend=None),
     }
 
 

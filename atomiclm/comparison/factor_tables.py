@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 
 from atomiclm.comparison.results import Arm, Comparison, Effect, FactorReport, Interaction
 from atomiclm.comparison.tables import Field
-from atomiclm.comparison.wording import confidence, decimals_for, format_p, format_spread, heading, number
+from atomiclm.comparison.wording import confidence, decimals_for, format_p, heading, number
 
 
 def ranked(comparison: Comparison, report: FactorReport) -> list[Arm]:
-    """The arms of the sweep, best first; those that diverged, or have not ended, last."""
+    """The arms of the sweep that ended, best first, those that diverged last."""
     sign = 1 if comparison.direction == "lower" else -1
-    arms = [arm for arm in comparison.arms if arm.name in report.levels]
-    return sorted(arms, key=lambda arm: sign * report.means.get(arm.name, sign * math.inf))
+    arms = [arm for arm in comparison.arms if arm.runs or arm.diverged]
+    return sorted(arms, key=lambda arm: sign * report.means.get(arm.name, (sign * math.inf, 0.0))[0])
 
 
 def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
@@ -22,17 +22,24 @@ def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
         Field(factor.name, [factor.levels[report.levels[arm.name][index]] for arm in arms], _are_numbers(factor.levels))
         for index, factor in enumerate(report.factors)
     ]
-    spreads = [arm.figures[comparison.metric] for arm in arms]
-    fields.append(Field(heading(comparison.metric), [format_spread(spread) for spread in spreads]))
-    best = report.means[report.best] if report.best else math.nan
-    behind = [report.means.get(arm.name, math.nan) - best for arm in arms]
-    fields.append(Field("to best", [number(value, 4, signed=True) if value else "" for value in behind]))
+    means = [report.means.get(arm.name, (math.nan, math.nan)) for arm in arms]
+    known = list(zip(arms, means, strict=True))
+    halves = [half for _, half in means if math.isfinite(half)]
+    decimals = decimals_for(max(halves)) if halves else 4
+    figures = [
+        f"{number(mean, decimals)} ± {half:.{decimals}f}" if math.isfinite(half) else number(mean, decimals)
+        for mean, half in means
+    ]
+    fields.append(Field(heading(comparison.metric), figures))
+    best = report.means[report.best][0] if report.best else math.nan
+    behind = ["" if arm.name == report.best else number(mean - best, decimals, True) for arm, (mean, _) in known]
+    fields.append(Field("to best", behind))
     fields.append(Field("seeds", [_seeds(arm) for arm in arms]))
     fields.append(Field("", [_note(arm, report) for arm in arms], is_number=False))
     return fields
 
 
-def effect_fields(effects: list[Effect], alpha: float) -> list[Field]:
+def effect_fields(effects: Sequence[Effect], alpha: float) -> list[Field]:
     """One row an effect: what against what, its size and interval, and its verdict."""
     simple = any(effect.at for effect in effects)
     fields = [Field("factor", [effect.factor for effect in effects], is_number=False)]
@@ -40,7 +47,7 @@ def effect_fields(effects: list[Effect], alpha: float) -> list[Field]:
         fields.append(Field("at", [effect.at for effect in effects], is_number=False))
     return [
         *fields,
-        Field("level", [f"{effect.level} against {effect.against}" for effect in effects], is_number=False),
+        Field("level", [f"{effect.level} vs {effect.against}" for effect in effects], is_number=False),
         Field("effect", [effect_texts(effect)[0] for effect in effects]),
         Field(f"{confidence(alpha)} interval", [effect_texts(effect)[1] for effect in effects]),
         Field("p", [format_p(effect.p_holm) for effect in effects]),

@@ -193,7 +193,7 @@ class _Analysis:
         Gupta 1965, "On some multiple decision (selection and ranking) rules".
         """
         sign = 1 if self.rules.direction == "lower" else -1
-        known = {name: sign * mean for name, mean in self.means().items()}
+        known = {name: sign * mean for name, (mean, _) in self.means().items()}
         if len(known) < 2:
             return None, []
         best = min(known, key=lambda name: known[name])
@@ -218,10 +218,10 @@ class _Analysis:
         elif not self.fit.is_full and len(self.factors) > 2:
             yield "some combinations have no figure: interactions of three factors and more count as noise"
 
-    def means(self) -> dict[str, float]:
-        """Of every arm that has a figure, adjusted for the seeds it lacks."""
-        found = {name: self.fit.mean(dict(enumerate(arm.levels))) for name, arm in self.arms.items() if arm.figures}
-        return {name: mean.mean for name, mean in found.items() if mean is not None}
+    def means(self) -> dict[str, tuple[float, float]]:
+        """Of every arm that has a figure, and half their intervals."""
+        found = {name: self._mean(dict(enumerate(arm.levels))) for name, arm in self.arms.items() if arm.figures}
+        return {name: mean for name, mean in found.items() if mean is not None}
 
     def _difference(self, one: str, other: str) -> Estimate | None:
         return self.fit.difference(self.arms[one].levels, self.arms[other].levels)

@@ -215,7 +215,9 @@ class FactorReport:
     levels: Mapping[str, tuple[int, ...]]  # for each arm the index of its level of every factor
     effects: Sequence[Effect]  # every level but the first of every factor
     interactions: Sequence[Interaction]  # of every pair of factors
-    means: Mapping[str, float]  # of arms with a figure, by least squares: adjusted for the seeds that they lack
+    # Of arms with a figure by least squares, adjusted for the seeds that they lack; and half the interval, of the runs
+    # apart from their seeds (NaN without an error bar).
+    means: Mapping[str, tuple[float, float]]
     best: str | None  # the arm with the best mean; None where no two can be compared
     may_be_best: Sequence[str]  # the set holds the best arm in 1 - alpha of sweeps
     deviation: float | None  # of the noise of one run, seeds apart; None without repeats

@@ -1,6 +1,7 @@
 """A comparison in a terminal: what is missing, the table of arms, what was predicted, what to know."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.console import Console
@@ -8,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from atomiclm.comparison.arms import MOST_NAMED
-from atomiclm.comparison.results import Comparison
+from atomiclm.comparison.factor_tables import arm_fields, basis, effect_fields, interaction_lines
+from atomiclm.comparison.results import Comparison, FactorReport
 from atomiclm.comparison.tables import (
     Field,
     about,
@@ -57,6 +59,49 @@ def print_terminal(comparison: Comparison, console: Console) -> None:
         console.print(Text(line))
     for line in (*cost_lines(comparison), *notes(comparison), *closing(comparison)):
         console.print(Text(line, style="dim"))
+
+
+def print_factors(comparison: Comparison, report: FactorReport, console: Console) -> None:
+    """Print a sweep over several factors: its arms, a line each, best first; then which factors mattered."""
+    states = Counter(run.state for run in comparison.unfinished)
+    ended = sum(len(arm.runs) for arm in comparison.arms)
+    counts = [f"{ended} of {ended + states.total()} runs", *(f"{count} {state}" for state, count in states.items())]
+    console.print(Text(f"{comparison.name}: {', '.join(counts)}; {comparison.direction} is better", style="bold"))
+    console.print(_plain_table(arm_fields(comparison, report), console.width))
+    if waiting := sum(not arm.runs and not arm.diverged for arm in comparison.arms):
+        console.print(Text(f"{waiting} arms have no finished run", style="dim"))
+    console.print()
+    for line in interaction_lines(report, comparison.alpha):
+        console.print(Text(line))
+    for one in report.interactions:
+        if one.effects:
+            console.print(_plain_table(effect_fields(one.effects, comparison.alpha), console.width))
+    console.print(_plain_table(effect_fields(report.effects, comparison.alpha), console.width))
+    for line in (*_factor_notes(report), basis(report)):
+        if line:
+            console.print(Text(line, style="dim"))
+    if states and comparison.command:
+        console.print(Text("to go on: ").append(comparison.command, style="dim"), soft_wrap=True)
+    console.print(Text("--details: every arm against the baseline, costs, anchors, what is missing", style="dim"))
+
+
+def _factor_notes(report: FactorReport) -> Iterator[str]:
+    for effect in report.effects:
+        if effect.note:
+            yield f"{effect.factor} {effect.level}: {effect.note}"
+    yield from report.notes
+
+
+def _plain_table(fields: Sequence[Field], width: int) -> Table:
+    """A table whose words may fold where the terminal is narrow, and whose numbers are never cut."""
+    table = _empty()
+    for field in fields:
+        table.add_column(
+            field.heading, justify="right" if field.is_number else "left", no_wrap=field.is_number, overflow="fold"
+        )
+    for row in zip(*(field.cells for field in fields), strict=True):
+        table.add_row(*(Text(cell, style=VERDICTS.get(cell, "")) for cell in row))
+    return table
 
 
 def _print_unfinished(comparison: Comparison, console: Console) -> None:
