@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from errno import EISDIR, ENOENT, ENOTDIR
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -21,6 +22,7 @@ EXIT_CODES = """\
 Exit codes: 0 nothing is broken (runs may still be missing, running or interrupted), 1 a run failed, diverged or is
 torn, 2 the arguments are wrong or the runs cannot be compared."""
 
+_OF_FACTORS = ("effects", "heatmap", "interactions", "curves")
 _TEXTS = {"markdown": to_markdown, "csv": to_csv, "runs": to_csv_of_runs, "json": to_json_text}
 
 
@@ -49,7 +51,13 @@ def parser() -> argparse.ArgumentParser:
         "--figure",
         metavar="FILE",
         type=Path,
-        help="also write the arms with intervals as a picture: .svg, .png or .pdf",
+        help="also write a picture: .svg, .png or .pdf",
+    )
+    command.add_argument(
+        "--figure-kind",
+        choices=("arms", *_OF_FACTORS),
+        help="of the picture: arms with their intervals; of a sweep over several factors also their effects (the "
+        "default there), a heatmap, their interactions, or learning curves by factor",
     )
     command.add_argument(
         "--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)"
@@ -78,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         alpha=arguments.alpha,
         baseline=arguments.baseline,
     )
-    _write_files(comparison, arguments.html, arguments.figure)
+    _write_files(comparison, arguments.html, arguments.figure, arguments.figure_kind)
     if arguments.format == "terminal":
         console = Console(highlight=False)
         if comparison.factors and not arguments.details:
@@ -93,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(run.state in BROKEN for run in comparison.unfinished))
 
 
-def _write_files(comparison: Comparison, html: Path | None, figure: Path | None) -> None:
+def _write_files(comparison: Comparison, html: Path | None, figure: Path | None, kind: str | None) -> None:
     try:
         if html is not None:
             from atomiclm.comparison.page import write_page  # a second to import
@@ -101,13 +109,34 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None)
             write_page(comparison, html)
         if figure is not None:
             from atomiclm.comparison.charts import save
-            from atomiclm.comparison.forest_charts import means
 
-            save(means(comparison), figure)
+            save(_figure(comparison, kind), figure)
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
             raise UserError(f"{format_error(error)}; give a file in a folder that is there") from error
         raise
+
+
+def _figure(comparison: Comparison, kind: str | None) -> Any:
+    from atomiclm.comparison import factor_charts
+    from atomiclm.comparison.curves import read_recorded
+    from atomiclm.comparison.forest_charts import means
+
+    kind = kind or ("effects" if comparison.factors else "arms")
+    if kind == "arms":
+        return means(comparison)
+    if kind == "curves":
+        drawn = factor_charts.curves_by_factor(comparison, read_recorded(comparison))
+    else:
+        draw = {
+            "effects": factor_charts.factor_effects,
+            "heatmap": factor_charts.heatmap,
+            "interactions": factor_charts.interactions,
+        }[kind]
+        drawn = draw(comparison)
+    if drawn is None:
+        raise UserError(f"--figure-kind: {kind} takes a sweep over at least two factors with figures; give arms")
+    return drawn
 
 
 if __name__ == "__main__":

@@ -155,11 +155,17 @@ def chart(rows: Rows) -> alt.Chart:
 
 def finished(layers: Sequence[alt.Chart], theme: Theme, width: Width, height: int, **properties: Any) -> alt.LayerChart:
     """The layers as one chart, with fonts, colours and grids that are the same for all charts."""
-    drawn: alt.LayerChart = (
-        alt.layer(*layers)
-        .properties(width=width, height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
-        .properties(**properties)
-        .configure(background="transparent", aria=False, font=FONT, padding=4)
+    chart = alt.layer(*layers).properties(
+        width=width, height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+    )
+    drawn: alt.LayerChart = styled(chart.properties(**properties), theme)
+    return drawn
+
+
+def styled(chart: Any, theme: Theme) -> Any:
+    """A chart, or several side by side, with the fonts, colours and grids of all."""
+    return (
+        chart.configure(background="transparent", aria=False, font=FONT, padding=4)
         .configure_view(stroke=None)
         .configure_axis(
             grid=False,
@@ -187,7 +193,6 @@ def finished(layers: Sequence[alt.Chart], theme: Theme, width: Width, height: in
             rowPadding=3,
         )
     )
-    return drawn
 
 
 def arm_encodings(

@@ -9,10 +9,21 @@ import altair as alt
 import numpy as np
 from numpy.typing import NDArray
 
-from atomiclm.comparison.charts import DASHES, FIGURE, VERDICTS, WIDTH, Rows, Theme, data, finished, padded
+from atomiclm.comparison.charts import (
+    DASHES,
+    FIGURE,
+    VERDICTS,
+    WIDTH,
+    Rows,
+    Theme,
+    chart,
+    finished,
+    padded,
+    styled,
+    text_width,
+)
 from atomiclm.comparison.curves import Curve, Recorded
 from atomiclm.comparison.factor_tables import effect_texts
-from atomiclm.comparison.labels import text_width
 from atomiclm.comparison.results import Comparison, FactorReport, Interaction
 from atomiclm.comparison.wording import SIGNS, confidence, decimals_for, heading, number
 from atomiclm.sweep.factors import Factor
@@ -49,15 +60,15 @@ def factor_effects(comparison: Comparison, theme: Theme = FIGURE, width: int | L
     order = [row["row"] for row in rows]
     y = alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=0, labelFontSize=12, labelPadding=10))
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=list(VERDICTS), range=list(theme.verdicts)), legend=None)
-    base = alt.Chart(data(rows)).encode(y=y, color=colour)
+    base = chart(rows).encode(y=y, color=colour)
     layers: list[alt.Chart] = []
     if margin:
-        band = alt.Chart(data([{"from": -margin, "to": margin}]))
+        band = chart([{"from": -margin, "to": margin}])
         layers.append(band.mark_rect(fill=theme.quiet, fillOpacity=0.16).encode(x=alt.X("from:Q", scale=x), x2="to:Q"))
     column = 14 + 0.85 * max(text_width(row["text"], 12) for row in rows)
     axis = alt.Axis(tickCount=5, title=f"effect on {heading(comparison.metric)}, {comparison.direction} is better")
     layers += [
-        alt.Chart(data([{"zero": 0}])).mark_rule(stroke=theme.ink).encode(x=alt.X("zero:Q", scale=x)),
+        chart([{"zero": 0}]).mark_rule(stroke=theme.ink).encode(x=alt.X("zero:Q", scale=x)),
         base.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
         base.mark_square(size=70, opacity=1).encode(x=alt.X("mean:Q", scale=x, axis=axis)),
         base.mark_text(align="right", x=alt.expr(f"width + {column:.0f}"), fontSize=12).encode(
@@ -75,9 +86,7 @@ def factor_effects(comparison: Comparison, theme: Theme = FIGURE, width: int | L
     title = alt.TitleParams(
         notes, orient="bottom", anchor="start", fontSize=12, fontWeight="normal", color=theme.quiet, offset=10
     )
-    size = alt.AutoSizeParams(type="fit-x", contains="padding")
-    chart = alt.layer(*layers).properties(width=width, height=28 * len(rows), title=title, autosize=size)
-    return finished(chart, theme)
+    return finished(layers, theme, width, 28 * len(rows), title=title)
 
 
 def heatmap(comparison: Comparison, theme: Theme = FIGURE) -> Any:
@@ -126,7 +135,7 @@ def heatmap(comparison: Comparison, theme: Theme = FIGURE) -> Any:
     charts = []
     for name in dict.fromkeys(row["panel"] for row in rows):
         own = [row for row in rows if row["panel"] == name]
-        base = alt.Chart(data(own)).encode(
+        base = chart(own).encode(
             x=alt.X(
                 "x:N", sort=list(numbers[0].levels), title=numbers[0].name, axis=alt.Axis(labelAngle=0, labelLimit=0)
             ),
@@ -141,7 +150,7 @@ def heatmap(comparison: Comparison, theme: Theme = FIGURE) -> Any:
             filled.transform_filter(f"!({is_dark})").mark_text(fontSize=12, color="#12161b").encode(text="text:N"),
         )
         charts.append(layered.properties(width=panel_width, height=panel_height, title=_panel_title(name, theme)))
-    return finished(_side_by_side(charts, panel_width, f"{heading(comparison.metric)}; darker is better", theme), theme)
+    return styled(_side_by_side(charts, panel_width, f"{heading(comparison.metric)}; darker is better", theme), theme)
 
 
 def interactions(comparison: Comparison, theme: Theme = FIGURE) -> Any:
@@ -162,7 +171,7 @@ def interactions(comparison: Comparison, theme: Theme = FIGURE) -> Any:
     charts = [_lines(report, one, domain, theme) for one in ordered[:MOST_PANELS]]
     said = f"{heading(comparison.metric)}, {comparison.direction} is better; "
     said += f"bars: {confidence(comparison.alpha)} intervals of the runs, seeds apart"
-    return finished(_side_by_side(charts, _PANEL, said, theme), theme)
+    return styled(_side_by_side(charts, _PANEL, said, theme), theme)
 
 
 def curves_by_factor(comparison: Comparison, recorded: Recorded, theme: Theme = FIGURE) -> Any:
@@ -193,7 +202,7 @@ def curves_by_factor(comparison: Comparison, recorded: Recorded, theme: Theme = 
     charts = []
     for factor, rows in panels:
         lines = [level for level in factor.levels if any(row["line"] == level for row in rows)]
-        base = alt.Chart(data(rows)).encode(
+        base = chart(rows).encode(
             x=alt.X("x:Q", title="training tokens", axis=alt.Axis(format="~s", tickCount=3)),
             y=y,
             **_line_encodings(lines, factor.name, theme),
@@ -201,7 +210,7 @@ def curves_by_factor(comparison: Comparison, recorded: Recorded, theme: Theme = 
         title = _panel_title(factor.name, theme)
         charts.append(base.mark_line(strokeWidth=1.8).properties(width=_PANEL, height=140, title=title))
     said = f"{heading(figure)}, means over seeds and all other factors"
-    return finished(_side_by_side(charts, _PANEL, said, theme), theme)
+    return styled(_side_by_side(charts, _PANEL, said, theme), theme)
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
@@ -210,11 +219,11 @@ def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
         return []
     grid = np.linspace(0, 1, max(len(curve.mean()) for curve in curves))
 
-    def on_grid(column: Sequence[float]) -> NDArray[np.float64]:
+    def on_grid(column: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.interp(grid, np.linspace(0, 1, len(column)), column)
 
-    x = np.mean([on_grid(curve.axes["tokens"]) for curve in curves], axis=0)
-    y = np.mean([on_grid(curve.mean()) for curve in curves], axis=0)
+    x = np.stack([on_grid(curve.axes["tokens"]) for curve in curves]).mean(axis=0)
+    y = np.stack([on_grid(curve.mean()) for curve in curves]).mean(axis=0)
     late = np.isfinite(y) & (x >= 0.2 * x.max())
     return list(zip(x[late].tolist(), y[late].tolist(), strict=True))
 
@@ -224,7 +233,13 @@ def _line_encodings(lines: Sequence[str], name: str, theme: Theme) -> dict[str, 
     hues = [theme.hues[index % len(theme.hues)] for index in range(len(lines))]
     dashes = [DASHES[index % len(DASHES)] for index in range(len(lines))]
     legend = alt.Legend(
-        title=name, orient="bottom", labelLimit=0, columns=2, titleColor=theme.quiet, titleFontWeight="normal"
+        title=name,
+        orient="bottom",
+        labelLimit=0,
+        columns=2,
+        symbolDash=[1, 0],
+        titleColor=theme.quiet,
+        titleFontWeight="normal",
     )
     return {
         "color": alt.Color("line:N", sort=lines, scale=alt.Scale(domain=lines, range=hues), legend=legend),
@@ -232,7 +247,7 @@ def _line_encodings(lines: Sequence[str], name: str, theme: Theme) -> dict[str, 
     }
 
 
-def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], theme: Theme) -> Any:
+def _lines(report: FactorReport, one: Interaction, domain: Sequence[float], theme: Theme) -> Any:
     first, second = (next(factor for factor in report.factors if factor.name == name) for name in one.factors)
     rows: Rows = []
     for i, own in enumerate(one.means):
@@ -244,7 +259,7 @@ def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], 
                     "low": found[0] - half, "high": found[0] + half,
                 })  # fmt: skip
     lines = list(one.levels[1])
-    scale = alt.Scale(domain=domain, nice=False, zero=False)
+    scale = alt.Scale(domain=list(domain), nice=False, zero=False)
     x = alt.X(
         "x:N",
         sort=list(one.levels[0]),
@@ -255,7 +270,7 @@ def _lines(report: FactorReport, one: Interaction, domain: tuple[float, float], 
     # Beside each other, or the bars of one line would hide another's.
     offset = alt.XOffset("line:N", sort=lines, scale=alt.Scale(type="point", padding=0.5))
     encodings = _line_encodings(lines, second.name, theme)
-    base = alt.Chart(data(rows)).encode(x=x, xOffset=offset, color=encodings["color"])
+    base = chart(rows).encode(x=x, xOffset=offset, color=encodings["color"])
     layered = alt.layer(
         base.mark_line(strokeWidth=1.6).encode(
             y=alt.Y("mean:Q", scale=scale, title=None, axis=alt.Axis(tickCount=4)),

@@ -20,7 +20,7 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from atomiclm.comparison.statistics import Estimate, f_power, t_power
+from atomiclm.comparison.statistics import POWER, Estimate, f_power, fewest, smallest, t_power
 
 Levels = tuple[int, ...]
 """A combination: for each factor the index of its level."""
@@ -195,6 +195,18 @@ class PlannedSweep:
         noncentrality = runs * difference**2 * (1 - 1 / a) * (1 - 1 / b) / self.deviation**2
         asked = math.comb(len(self.sizes), 2)
         return f_power(noncentrality, (a - 1) * (b - 1), self.degrees_of_freedom, self.alpha / asked)
+
+    def detectable_effect(self, factor: int, power: float = POWER) -> float:
+        """The smallest effect that is found in a share `power` of sweeps."""
+        return smallest(lambda difference: self.effect_power(factor, difference) >= power)
+
+    def detectable_interaction(self, one: int, other: int, power: float = POWER) -> float:
+        """The same of an interaction."""
+        return smallest(lambda difference: self.interaction_power(one, other, difference) >= power)
+
+    def seeds_needed(self, factor: int, difference: float, power: float = POWER) -> int:
+        """The fewest seeds with which an effect is found in a share `power` of sweeps."""
+        return fewest(lambda seeds: replace(self, seeds=seeds).effect_power(factor, difference) >= power)
 
     @property
     def degrees_of_freedom(self) -> int:

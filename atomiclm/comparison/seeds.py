@@ -5,10 +5,12 @@ import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 from atomiclm.cli import UserError
-from atomiclm.comparison.results import Arm, Comparison
+from atomiclm.comparison.factorial import PlannedSweep
+from atomiclm.comparison.results import Arm, Comparison, FactorReport
 from atomiclm.comparison.statistics import POWER, detectable_difference, seeds_needed
 from atomiclm.sweep.study import Study, check_margin
 from atomiclm.tracking.console import duration
@@ -112,6 +114,28 @@ def _more_seconds(arm: Arm, seeds: int) -> float:
     """Of the runs that an arm lacks, each as long as the mean of those that ended."""
     seconds = [float(run.summary.get("seconds", 0.0)) for run in arm.runs]
     return max(0, seeds - len(seconds)) * statistics.fmean(seconds) if seconds else 0.0
+
+
+def factor_lines(comparison: Comparison, report: FactorReport, power: float = POWER) -> Iterator[str]:
+    """What a sweep over several factors finds with the seeds it has, and how many it takes to find the margin."""
+    if report.deviation is None:
+        yield "fewer than 2 finished seeds; run at least 3 to see the noise"
+        return
+    if not report.deviation:
+        return  # figures that do not depend on the seed: everything that is there is found
+    sizes = [len(factor.levels) for factor in report.factors]
+    seeds, margin = max(len(arm.runs) for arm in comparison.arms), comparison.margin
+    now = PlannedSweep(sizes, seeds, report.deviation, comparison.alpha)
+    freedom = f"{report.degrees_of_freedom} degrees of freedom"
+    yield f"noise of a run sd {report.deviation:.2g}, seeds apart ({freedom}); found in {100 * power:.0f} % of sweeps:"
+    for index, factor in enumerate(report.factors):
+        line = f"{factor.name}: {seeds} seeds find an effect of {now.detectable_effect(index, power):.2g}"
+        if margin is not None:
+            line += f", {now.seeds_needed(index, margin, power)} seeds the margin of {margin:g}"
+        yield line
+    pairs = combinations(range(len(sizes)), 2)
+    widest = max(now.detectable_interaction(one, other, power) for one, other in pairs)
+    yield f"interactions: {seeds} seeds find one combination of two levels that is off by {widest:.2g}"
 
 
 # ------------------------------------------------------------------------------------------------- sequential studies

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from atomiclm.comparison.factorial import Factorial, PlannedSweep
-from atomiclm.comparison.statistics import holm, smallest
+from atomiclm.comparison.statistics import holm
 
 NAMES = "abcd"
 
@@ -183,8 +183,7 @@ def test_sweeps_without_effects_have_few_false_verdicts(sizes, seeds):
 def test_what_is_there_is_found_as_often_as_planned(sizes, seeds):
     """A planted effect of the first factor, and one combination of the first two that is off their sum."""
     planned = PlannedSweep(sizes, seeds, deviation=1.0)
-    effect = smallest(lambda difference: planned.effect_power(0, difference) >= 0.8)
-    off = smallest(lambda difference: planned.interaction_power(0, 1, difference) >= 0.8)
+    effect, off = planned.detectable_effect(0), planned.detectable_interaction(0, 1)
     generator = np.random.default_rng(11)
     grid = list(itertools.product(*map(range, sizes)))
     found = {"effect": 0, "interaction": 0}

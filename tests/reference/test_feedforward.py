@@ -88,7 +88,10 @@ def test_clamped_network_equals_an_expert_of_gpt_oss(alpha, limit):
         hidden_size=DIM, intermediate_size=HIDDEN, num_local_experts=1, swiglu_alpha=alpha, swiglu_limit=limit
     )
     config._experts_implementation = "eager"
-    ours, theirs = ClampedSwiGLU(DIM, HIDDEN, alpha=alpha, limit=limit, bias=True).double(), GptOssExperts(config).double()
+    ours, theirs = (
+        ClampedSwiGLU(DIM, HIDDEN, alpha=alpha, limit=limit, bias=True).double(),
+        GptOssExperts(config).double(),
+    )
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in ours.parameters():
