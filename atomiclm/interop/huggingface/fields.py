@@ -162,7 +162,8 @@ class ActivationName(Field):
     def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
         name = config.get(key, self.default, str)
         if name not in _ACTIVATIONS:
-            raise UserError(f"{config.where}: {key}={name!r} cannot be read; supported are {', '.join(_ACTIVATIONS)}")
+            known = ", ".join(_ACTIVATIONS)
+            raise UserError(f"{config.where}: {key}={name!r:.80} cannot be read; supported are {known}")
         settings |= dict.fromkeys(self.paths, _ACTIVATIONS[name])
 
     def write(self, key: str, model: Decoder) -> dict[str, Any]:
