@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from atomiclm.comparison.results import Arm, Comparison, Effect, FactorReport, Interaction
-from atomiclm.comparison.tables import Field
+from atomiclm.comparison.tables import Field, seeds_of
 from atomiclm.comparison.wording import confidence, decimals_for, format_p, heading, number
 
 
@@ -34,7 +34,7 @@ def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
     best = report.means[report.best][0] if report.best else math.nan
     behind = ["" if arm.name == report.best else number(mean - best, decimals, True) for arm, (mean, _) in known]
     fields.append(Field("to best", behind))
-    fields.append(Field("seeds", [_seeds(arm) for arm in arms]))
+    fields.append(Field("seeds", [seeds_of(arm) for arm in arms]))
     fields.append(Field("", [_note(arm, report) for arm in arms], is_number=False))
     return fields
 
@@ -55,7 +55,7 @@ def effect_fields(effects: Sequence[Effect], alpha: float) -> list[Field]:
     ]
 
 
-def interaction_lines(report: FactorReport, alpha: float) -> Iterator[str]:
+def interaction_lines(report: FactorReport) -> Iterator[str]:
     """Which factors depend on one another; said before any main effect."""
     tested = [one for one in report.interactions if one.p_holm is not None]
     present = [one for one in tested if one.is_present]
@@ -93,11 +93,6 @@ def effect_texts(effect: Effect) -> tuple[str, str]:
 def _test(one: Interaction) -> str:
     assert one.statistic is not None
     return f"F({one.numerator}, {one.denominator}) = {one.statistic:.3g}, p {format_p(one.p_holm)}"
-
-
-def _seeds(arm: Arm) -> str:
-    wanted = max(arm.planned, len(arm.runs))
-    return str(len(arm.runs)) if len(arm.runs) == wanted else f"{len(arm.runs)} of {wanted}"
 
 
 def _note(arm: Arm, report: FactorReport) -> str:

@@ -28,7 +28,7 @@ Outcome = Literal["reproduced", "contradicted", "unresolved"]
 class Spread:
     """One figure over the seeds of an arm."""
 
-    mean: float  # NaN where a run did not report the figure or reported no number
+    mean: float  # NaN where a run did not report the figure, or reported a non-finite one
     deviation: float | None  # sample standard deviation (divisor n - 1); None for a single run, which has none
     count: int  # runs
     # Of the interval of the mean by Student's t, at the comparison's confidence; None as `deviation`, and for all

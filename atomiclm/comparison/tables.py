@@ -33,7 +33,7 @@ def quality(comparison: Comparison) -> list[Field]:
     arms = comparison.arms
     named = heading(comparison.metric)
     found = settings(comparison) if len(comparison.columns) <= MOST_NAMED else []
-    found.append(Field("seeds", [_seeds(arm) for arm in arms]))
+    found.append(Field("seeds", [seeds_of(arm) for arm in arms]))
     found.append(Field(named, [format_spread(arm.figures[comparison.metric]) for arm in arms]))
     if any(arm.contrast for arm in arms):
         found.append(Field("difference", [format_difference(arm.contrast) for arm in arms]))
@@ -187,7 +187,8 @@ def about(run: Unfinished) -> tuple[str, str, str, str]:
     return run.state, printable(named), run.progress, printable(run.error)
 
 
-def _seeds(arm: Arm) -> str:
+def seeds_of(arm: Arm) -> str:
+    """How many runs ended, of how many that are wanted."""
     wanted = max(arm.planned, len(arm.runs))
     return str(len(arm.runs)) if len(arm.runs) == wanted else f"{len(arm.runs)} of {wanted}"
 

@@ -71,7 +71,7 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
     if waiting := sum(not arm.runs and not arm.diverged for arm in comparison.arms):
         console.print(Text(f"{waiting} arms have no finished run", style="dim"))
     console.print()
-    for line in interaction_lines(report, comparison.alpha):
+    for line in interaction_lines(report):
         console.print(Text(line))
     for one in report.interactions:
         if one.effects:

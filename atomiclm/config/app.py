@@ -197,8 +197,8 @@ def stoppable() -> Iterator[None]:
     """While open, each of the signals ends the command with `Stopped`, raised in the main thread where it stands."""
     try:
         # One that is ignored stays so: `nohup`, or a script's `&`, has asked for that.
-        heeded = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-        previous = {each: signal.signal(each, _act) for each in heeded}
+        handled = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        previous = {each: signal.signal(each, _act) for each in handled}
     except ValueError:  # not the main thread: some launchers run cells in others, where signals cannot be taken
         yield
         return
@@ -212,7 +212,7 @@ def stoppable() -> Iterator[None]:
 
 
 def ignore() -> None:
-    """Heed no signal any more: the command has told how it ends, and what is left is taking torch down."""
+    """Ignore every signal from here on: the command has said how it ends, and what is left is taking torch down."""
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)
 

@@ -18,7 +18,7 @@ ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
 
 @pytest.fixture(autouse=True)
-def heeded():
+def handled():
     """Whoever runs the tests may have some ignored, as `nohup` does."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in ALL}
     yield
