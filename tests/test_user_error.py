@@ -31,7 +31,7 @@ ACTING = {
     "evaluate": ("atomiclm.evaluation.bits_per_byte.BitsPerByte.measure", ["RUN"]),
     "evaluate --set": ("atomiclm.config.evaluating.load_run", ["RUN", "--set", "model.position.theta=400"]),
     "export": ("atomiclm.interop.huggingface.save.to_theirs", ["RUN", "DIR"]),
-    "export an architecture": ("atomiclm.interop.huggingface.llama.Llama.write", ["RUN", "DIR"]),
+    "export an architecture": ("atomiclm.interop.huggingface.architecture.Architecture.write", ["RUN", "DIR"]),
     "export tiktoken": ("atomiclm.interop.tiktoken.recover_merges", ["RUN", "DIR", "--format", "tiktoken"]),
     "generate": ("atomiclm.generation.sampler.Sampler.__call__", ["RUN"]),
     "sync": ("atomiclm.tracking.wandb_mirror.WeightsAndBiases.finish", ["RUN", "--offline"]),

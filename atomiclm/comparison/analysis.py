@@ -7,7 +7,6 @@ from pathlib import Path
 
 from atomiclm.cli import UserError
 from atomiclm.comparison.arms import Group, Grouped, by_plan, by_variant, choose_baseline, without_figures_diverged
-from atomiclm.comparison.factors import report_of
 from atomiclm.comparison.provenance import (
     anchors,
     cost_differences,
@@ -58,6 +57,8 @@ def compare_runs(
     runs = without_figures_diverged(runs, metric)
     cells = ledger.cells if ledger else ()
     grouped = by_plan(runs, cells) if study.is_declared else by_variant(runs, cells)
+    from atomiclm.comparison.factors import report_of  # imports numpy, which `compare --help` can do without
+
     refuse_unlike([run for run in grouped.compared if run.done], metric)
     is_studys = metric == study.metric
     rules = Rules(

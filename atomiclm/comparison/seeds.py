@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Literal
 
 from atomiclm.cli import UserError
-from atomiclm.comparison.factorial import PlannedSweep
 from atomiclm.comparison.results import Arm, Comparison, FactorReport
 from atomiclm.comparison.statistics import POWER, detectable_difference, seeds_needed
 from atomiclm.sweep.study import Study, check_margin
@@ -118,6 +117,8 @@ def _more_seconds(arm: Arm, seeds: int) -> float:
 
 def factor_lines(comparison: Comparison, report: FactorReport, power: float = POWER) -> Iterator[str]:
     """What a sweep over several factors finds with the seeds it has, and how many it takes to find the margin."""
+    from atomiclm.comparison.factorial import PlannedSweep  # imports numpy, which `compare --help` can do without
+
     if report.deviation is None:
         yield "fewer than 2 finished seeds; run at least 3 to see the noise"
         return

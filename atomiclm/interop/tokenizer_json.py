@@ -192,7 +192,12 @@ def tokenizer_of(content: Any, where: str) -> BasicTokenizer:
     try:
         return BasicTokenizer.from_state(_state(content))
     except ValueError as error:
-        message = re.sub(r"^field '(\w+)", lambda field: f"field '{_FIELDS.get(field[1], field[1])}", str(error))
+        # The vocabulary has no order, so an entry of `byte_ids` has no index there.
+        message = re.sub(
+            r"^field '(byte_ids\[\d+\]|\w+)",
+            lambda field: f"field '{_FIELDS.get(field[1].partition('[')[0], field[1])}",
+            str(error),
+        )
         raise UserError(f"{where}: {message}; only byte-level BPE that atomiclm can say exactly is read") from error
 
 

@@ -196,7 +196,7 @@ CONSTRUCTED = {
     "no eps for the rest": (["optim=muon", "optim.adamw_eps=1e-50"], "optim.adamw_eps: adamw_eps=1e-50"),
     "a rate beyond float32": (["optim.lr=1e300"], "optim.lr: lr=1e+300 must be at most 3.4e+38"),
     "a rate of 0 in float32": (["optim.lr=1e-300"], "optim.lr: lr=1e-300 must be positive in float32"),
-    "a whole number beyond all floats": ([f"optim.weight_decay={10**400}"], "optim.weight_decay: weight_decay=1000"),
+    "a whole number beyond all floats": ([f"optim.weight_decay={10**400}"], "optim.weight_decay: 1000"),
     "a scale beyond float32": (
         ["optim.lr_scales.head=1e300"], "optim.lr_scales.head: lr_scales.head=1e+300 must be at most"
     ),

@@ -93,4 +93,5 @@ def test_an_attention_that_lacks_a_member_is_a_fault_with_the_members_meaning(tm
         "The configuration has 1 fault:",
         "  model.attention: Headless lacks members of Attention that a model needs:",
         "      head_dim: Width of the vectors that the position scheme rotates",
+        "      query_width: Features of a query and a key, whose product a ``Scores`` scales",
     ]

@@ -150,7 +150,7 @@ def test_a_run_outlives_its_text_and_its_cache_and_a_clock_that_runs_backwards(t
     assert state(tmp_path) == "interrupted"
 
     status, log = ended(tmp_path, *endless)
-    assert (status, "data.path: no file or folder at corpus.txt" in log) == (2, True), log
+    assert (status, "data.path: no file or folder at 'corpus.txt'" in log) == (2, True), log
     (tmp_path / "corpus.txt").write_bytes(text + b"and one more line\n")
     status, log = ended(tmp_path, *endless)
     assert (status, "was trained on another text" in log) == (2, True), log

@@ -205,7 +205,7 @@ THEIRS: dict[str, tuple[File, str]] = {
     "truncated": (lambda: theirs(lambda content: None)()[:5000], "not JSON"),
     "key-twice": (lambda: theirs(lambda content: None)()[:-1] + b', "model": {}}', "a key is written twice"),
     "ours": (valid, "'model.type'"),
-    "list": (b"[1, 2]", "'model'"),
+    "list": (b"[1, 2]", "'model.type'"),
     "null-model": (theirs(lambda content: content.update(model=None)), "'model.type'"),
     "model-list": (theirs(lambda content: content.update(model=["BPE"])), "'model.type'"),
     "no-vocab": (theirs(lambda content: content["model"].pop("vocab")), "'model.vocab'"),
