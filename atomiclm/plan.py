@@ -121,7 +121,7 @@ def machine_rate(values: dict[str, Any]) -> Rate:
     """Return the best rate of matrix products that training here saw, or one measured now with NumPy."""
     cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
     device, precision = values["runtime"]["device"], values["trainer"]["precision"]
-    from atomiclm.training.speed import read_machine  # with torch: --help is answered without it
+    from atomiclm.training.runtime import read_machine  # with torch: --help is answered without it
 
     machine = read_machine(cache_dir)
     known = machine.rate(

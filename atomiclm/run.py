@@ -22,7 +22,7 @@ from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig, user_code_hash
 from atomiclm.data import Batch, training_batches
 from atomiclm.evaluation import validation_protocol
-from atomiclm.machine import default_cache_dir
+from atomiclm.machine import code_of, default_cache_dir, environment
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import read_ledger
@@ -32,16 +32,13 @@ from atomiclm.tracking import (
     Record,
     RunFolder,
     WeightsAndBiases,
-    code_of,
-    environment,
     read_metrics,
     write_summary,
 )
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.bad_steps import Recovery
 from atomiclm.training.hooks import Hook, Log, LogMetrics, Retention, Sample, SaveCheckpoints, Validate
-from atomiclm.training.runtime import memory_advice, reasons_inexact
-from atomiclm.training.speed import Peak
+from atomiclm.training.runtime import Peak, memory_advice, reasons_inexact
 from atomiclm.training.step import Diverged
 
 _STOP_SECONDS = 8.0

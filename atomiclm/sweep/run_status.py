@@ -11,7 +11,8 @@ from typing import Any
 from atomiclm.cli import UserError
 from atomiclm.config.load import corpus_sha256
 from atomiclm.config.run import RunConfig, defining
-from atomiclm.tracking import RunFolder, are_one_run, code_of, write_summary
+from atomiclm.machine import code_of
+from atomiclm.tracking import RunFolder, are_one_run, write_summary
 
 
 def summary_of(folder: RunFolder) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class LogMetrics:
 
     The loss is cross-entropy alone; what was added to it is beside it under its own name, as `train/z_loss`. Bits per
     byte use the corpus's mean bytes per training token, where validation has its exact bytes.
-    `train/flops_utilization` is what `utilization` makes of FLOP/s: their share of the best seen here (`machine.Peak`).
+    `train/flops_utilization` is what `utilization` makes of FLOP/s: their share of the best seen here (`runtime.Peak`).
     """
 
     def __init__(

@@ -1,35 +1,35 @@
-"""How a machine executes a run: device, threads, compilation. Nothing here changes what is computed beyond the order of
-floating-point sums, and which random numbers dropout draws.
+"""How a machine executes a run: device, threads, compilation, and how fast it was seen to be. Nothing here changes what
+is computed beyond the order of floating-point sums, and which random numbers dropout draws.
 
-Measured on the CPU: eager training is repeatable across processes; another number of threads, another version of torch
-or another processor may change the order of floating-point sums, and with it everything that follows. A run resumed
-under other `Runtime.conditions` ends as another run, if only by its last bits; that is reported, never assumed.
+Measured on the CPU: eager training is repeatable across processes; another number of threads, version of torch or
+processor may change the order of floating-point sums, and with it everything that follows. A run resumed under other
+`Runtime.conditions` ends as another run, if only by its last bits; that is reported, never assumed.
 """
 
 import contextlib
 import ctypes
 import errno
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field, TypeAdapter
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from atomiclm.machine import has_native_bfloat16
+from atomiclm.atomic_io import write_atomic
+from atomiclm.data.cache import exclusive
+from atomiclm.machine import has_native_bfloat16, processor_name
 from atomiclm.model.block import Block
-from atomiclm.tracking.environment import processor_name
-from atomiclm.training.speed import MatmulRate
 
 _TORCHS_THREADS = torch.get_num_threads()
-
-# Parameters of glibc's mallopt(3), from malloc.h.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_LARGEST_BLOCK_BYTES = 2**31 - 1
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -47,8 +47,8 @@ class Runtime:
         deterministic: warn of operations whose result can differ between two runs on the same machine.
         log_every_steps: steps between two rows of training metrics.
         checkpoint_every_seconds: seconds between two checkpoints (one is always written at the end); null = only then.
-        keep_checkpoints: how many of the newest checkpoints are kept.
-        keep_best: also the checkpoint whose validation was the best so far.
+        keep_checkpoints: how many of the newest checkpoints stay.
+        keep_best: whether the checkpoint with the best validation so far stays too.
 
     Raises:
         ValueError: a setting is out of range, or the machine has no such device.
@@ -67,7 +67,7 @@ class Runtime:
         keep_checkpoints: int = 2,
         keep_best: bool = True,
     ) -> None:
-        self.device = torch.device(best_device() if device == "auto" else device)
+        self.device = torch.device(available_devices()[0] if device == "auto" else device)
         self.compile = compile
         self.checkpoint_activations = checkpoint_activations
         self.micro_batch_size = micro_batch_size
@@ -88,8 +88,9 @@ class Runtime:
         if checkpoint_every_seconds is not None and checkpoint_every_seconds < 0:
             rule = "must not be negative; give 0 to save after every step"
             raise ValueError(f"checkpoint_every_seconds={checkpoint_every_seconds} {rule}")
-        if device != "auto" and device not in _available():
-            raise ValueError(f"device={device} is not available on this machine; device=auto takes {best_device()}")
+        here = available_devices()
+        if device != "auto" and device not in here:
+            raise ValueError(f"device={device} is not available on this machine; device=auto takes {here[0]}")
 
     def prepare(self) -> None:
         """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
@@ -107,13 +108,29 @@ class Runtime:
         # TF32 matrix products where float32 is asked for: the custom on GPUs, and of no effect elsewhere.
         torch.set_float32_matmul_precision("high")
 
-    def compiled[**P, R](self, function: Callable[P, R]) -> Callable[P, R]:
-        """Return what a training or validation pass calls: the function, compiled if that was asked for."""
-        return torch.compile(function) if self.compile else function
+    @contextmanager
+    def training(self, model: nn.Module) -> Iterator[None]:
+        """While open, `model` is trained; with `checkpoint_activations` each block keeps only its input in a training
+        pass, and recomputes the rest backwards.
 
-    def training(self, model: nn.Module) -> contextlib.AbstractContextManager[None]:
-        """Return the context in which training passes of `model` run."""
-        return checkpointed_blocks(model) if self.checkpoint_activations else contextlib.nullcontext()
+        Memory falls from the activations of all blocks to one block's and the inputs of the others, for one more
+        forward pass of the blocks. The same random numbers are drawn again (dropout), so nothing changes but the order
+        in which things are computed, and on a CPU not a bit of the result.
+
+        The hook is the block's `forward`, replaced on the instance: parameters keep their names. A component with
+        effects in its forward pass must not repeat them when that runs within a backward pass, as `Router` does not.
+
+        Source: Chen et al. (2016), arXiv:1604.06174, with blocks as the segments; torch's non-reentrant kind.
+        """
+        modules = model.modules() if self.checkpoint_activations else ()
+        blocks = [module for module in modules if isinstance(module, Block)]
+        for block in blocks:
+            block.__dict__["forward"] = partial(_forward, block.forward)
+        try:
+            yield
+        finally:
+            for block in blocks:
+                del block.__dict__["forward"]
 
     def dtype(self, precision: Precision) -> torch.dtype:
         """Return the dtype of matrix products: for auto, bfloat16 where the hardware multiplies it natively."""
@@ -134,11 +151,10 @@ class Runtime:
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
-    def matmul_rate(self, dtype: torch.dtype) -> MatmulRate:
+    def matmul_rate(self, dtype: torch.dtype) -> "MatmulRate":
         """Measure the rate of square matrix products in `dtype`, the best of a few in about 0.2 seconds.
 
-        Utilisation is a share of it: of what this machine reaches, not of what its data sheet says. On a CPU the clock
-        is the CPU time of our threads, which stands still while other processes have the cores.
+        On a CPU the clock is the CPU time of our threads, which stands still while other processes have the cores.
         """
         on_cpu = self.device.type == "cpu"
         threads = torch.get_num_threads() if on_cpu else 0
@@ -148,17 +164,15 @@ class Runtime:
 
         size = 4096 if self.device.type == "cuda" else 512
         left = torch.ones(size, size, device=self.device, dtype=dtype)
-        best = float("inf")
-        started = time.perf_counter()
+        best, started = float("inf"), time.perf_counter()
         while time.perf_counter() - started < 0.2:
             before = now()
             for _ in range(4):
                 left @ left
             self.synchronize()
             best = min(best, (now() - before) / 4)
-        return MatmulRate(
-            self.device.type, self.device_name(), str(dtype).removeprefix("torch."), threads, 2.0 * size**3 / best
-        )
+        name = str(dtype).removeprefix("torch.")
+        return MatmulRate(self.device.type, self.device_name(), name, threads, 2.0 * size**3 / best)
 
     def device_name(self) -> str:
         """Return the name of the processor or accelerator."""
@@ -167,11 +181,7 @@ class Runtime:
         return processor_name() if self.device.type == "cpu" else self.device.type
 
     def conditions(self, dtype: torch.dtype) -> dict[str, Any]:
-        """Return what of this process and machine exact resuming depends on, once `prepare` has applied it.
-
-        Args:
-            dtype: of matrix products.
-        """
+        """Return what exact resuming depends on, once `prepare` has applied it; `dtype` is that of matrix products."""
         found = {
             "torch": str(torch.__version__),
             "device": self.device_name(),
@@ -207,33 +217,9 @@ def reasons_inexact(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     ]
 
 
-@contextmanager
-def checkpointed_blocks(model: nn.Module) -> Iterator[None]:
-    """While open, each block of `model` keeps only its input in a training pass, and recomputes the rest backwards.
-
-    Memory falls from the activations of all blocks to one block's and the inputs of the others, for one more forward
-    pass of the blocks. The same random numbers are drawn again (dropout), so nothing changes but the order in which
-    things are computed, and on a CPU not a bit of the result.
-
-    The hook is the block's `forward`, replaced on the instance: parameters keep their names and blocks know nothing of
-    it. A component with effects in its forward pass must not repeat them when that runs within a backward pass, as
-    `Router` does not. Passes without gradients, and those with a cache, are left as they are.
-
-    Source: Chen et al. (2016), arXiv:1604.06174, with blocks as the segments; torch's non-reentrant kind.
-    """
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    for block in blocks:
-        block.__dict__["forward"] = partial(_forward, block.forward)
-    try:
-        yield
-    finally:
-        for block in blocks:
-            del block.__dict__["forward"]
-
-
 def _forward(forward: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
     has_cache = len(arguments) > 2 and arguments[2] is not None
-    if has_cache or not torch.is_grad_enabled():
+    if has_cache or not torch.is_grad_enabled():  # no training pass
         return forward(*arguments)
     recomputed: torch.Tensor = checkpoint(forward, *arguments, use_reentrant=False)
     return recomputed
@@ -244,24 +230,20 @@ def _reuse_freed_memory() -> None:
 
     A step's large tensors are freed and made again every step; as fresh mappings, the kernel zeroes each of their pages
     every time: a fifth of the CPU time of a small model's step (benchmarks/allocation.py). Other C libraries have no
-    such call, and are left as they are.
+    such call.
     """
     try:
         glibc = ctypes.CDLL("libc.so.6")
     except OSError:
         return
-    for parameter in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-        glibc.mallopt(parameter, _LARGEST_BLOCK_BYTES)
+    for parameter in (-3, -1):  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3)
+        glibc.mallopt(parameter, 2**31 - 1)
 
 
-def _available() -> list[str]:
+def available_devices() -> list[str]:
+    """Return the devices of this machine; `device=auto` takes the first."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [device for device, is_here in found.items() if is_here]
-
-
-def best_device() -> str:
-    """Return what `device=auto` takes on this machine."""
-    return _available()[0]
 
 
 _MEMORY_SIGNS = (
@@ -270,16 +252,12 @@ _MEMORY_SIGNS = (
     "ALLOC_FAILED",  # of cuBLAS and cuDNN, whose workspaces come from the same memory
     "could not create a memory",  # of oneDNN
 )
-"""In the messages of RuntimeErrors that are about memory and have no class of their own."""
+"""In the messages of RuntimeErrors that have no class of their own."""
 
 
 def memory_advice(error: BaseException, config: Mapping[str, Any]) -> str | None:
-    """Return what to change after `error`, in place of an allocator's traceback; None where memory did not run out.
-
-    Args:
-        error: what ended the run.
-        config: its configuration, with `trainer` and `runtime`.
-    """
+    """Return what to change in `config` after `error`, in place of an allocator's traceback; None where memory did not
+    run out."""
     is_about_memory = (
         isinstance(error, torch.OutOfMemoryError | MemoryError)
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
@@ -288,7 +266,7 @@ def memory_advice(error: BaseException, config: Mapping[str, Any]) -> str | None
     if not is_about_memory:
         return None
     trainer, runtime = config["trainer"], config["runtime"]
-    device = best_device() if runtime["device"] == "auto" else runtime["device"]
+    device = available_devices()[0] if runtime["device"] == "auto" else runtime["device"]
     batch_size = trainer["batch_size"]
     size = runtime["micro_batch_size"] or batch_size
     pieces = "at once" if size == batch_size else f"in pieces of {size}"
@@ -306,3 +284,129 @@ def memory_advice(error: BaseException, config: Mapping[str, Any]) -> str | None
         "makes it another run."
     )
     return "\n".join(lines)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What this machine was seen to do. A run measures the rate of matrix products when it starts and leaves the best that
+# was ever seen beside the caches, so that `plan` can say how long a configuration takes without measuring anything.
+
+_FILE = "machine.json"
+_RUNS = 64
+
+_SHORTEST_TIMED_SECONDS = 10.0
+"""Runs with fewer seconds of steps save no speed for `plan`, which takes the slowest run: first steps are slow."""
+
+type _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class MatmulRate:
+    """The best rate seen of a large square product on a device, a multiply and an add counting as two.
+
+    Attributes:
+        kind: cpu, cuda, mps.
+        device: its name.
+        dtype: of the product: float32, bfloat16.
+        threads: CPU threads; 0 on an accelerator.
+    """
+
+    kind: str
+    device: str
+    dtype: str
+    threads: int
+    flops_per_second: _Positive
+
+    def key(self) -> tuple[str, str, str, int]:
+        return self.kind, self.device, self.dtype, self.threads
+
+
+@dataclass(frozen=True)
+class Reached(MatmulRate):
+    """What the steps of a run reached there."""
+
+    flops_per_token: _Positive
+
+
+@dataclass(frozen=True)
+class Machine:
+    """All that is saved: rates, the last one used at the end, and the newest runs, the newest at the end."""
+
+    rates: tuple[MatmulRate, ...] = ()
+    runs: tuple[Reached, ...] = ()
+
+    def rate(self, kind: str | None = None, dtype: str | None = None, threads: int | None = None) -> MatmulRate | None:
+        """Return the rate last used that has these values, None standing for any; of a CPU only if it is this one."""
+        for rate in reversed(self.rates):
+            wanted = zip((kind, dtype, threads), (rate.kind, rate.dtype, rate.threads), strict=True)
+            is_here = rate.kind != "cpu" or rate.device == processor_name()
+            if is_here and all(value in (None, found) for value, found in wanted):
+                return rate
+        return None
+
+    def reached(self, rate: MatmulRate, flops_per_token: float) -> float | None:
+        """Return the lowest FLOP/s of runs under `rate` with half to twice as many FLOPs a token; None without any."""
+        like = (run for run in self.runs if run.key() == rate.key())
+        near = (run.flops_per_second for run in like if 0.5 <= run.flops_per_token / flops_per_token <= 2.0)
+        return min(near, default=None)
+
+
+class Peak:
+    """Utilisation is a share of it: the best rate known here, raised by a run that is faster. Saved for `plan`.
+
+    Args:
+        cache_dir: where it is saved.
+        rate: measured now.
+        say: called where nothing can be saved.
+    """
+
+    def __init__(self, cache_dir: Path, rate: MatmulRate, say: Callable[[str], None]) -> None:
+        self.rate = rate
+        self._cache_dir = cache_dir
+        self._say = say
+        self._save(rate)
+
+    def utilization(self, flops_per_second: float) -> float:
+        """Return the share of the peak that so many FLOP/s are, at most 1."""
+        if flops_per_second > self.rate.flops_per_second:
+            self._save(replace(self.rate, flops_per_second=flops_per_second))
+        return flops_per_second / self.rate.flops_per_second
+
+    def save_run(self, flops_per_token: float, tokens: int, seconds: float) -> None:
+        """Save what the steps of a run reached, if there were enough of them."""
+        if seconds >= _SHORTEST_TIMED_SECONDS:
+            self._save(Reached(*self.rate.key(), flops_per_token * tokens / seconds, flops_per_token))
+
+    def _save(self, seen: MatmulRate) -> None:
+        try:
+            saved = save_seen(self._cache_dir, seen)
+        except (OSError, ValueError) as error:
+            saved = seen
+            self._say(f"the measured speed of this machine was not saved for plan: {error}")
+        if not isinstance(saved, Reached):
+            self.rate = saved
+
+
+def read_machine(cache_dir: Path) -> Machine:
+    """Return what was seen; nothing where no run has been, or where the file is not readable."""
+    try:
+        return TypeAdapter(Machine).validate_json((cache_dir / _FILE).read_bytes())
+    except (OSError, ValueError):
+        return Machine()
+
+
+def save_seen(cache_dir: Path, seen: MatmulRate) -> MatmulRate:
+    """Save what a run reached, or a rate if it is the best of its device, dtype and threads; return run or best.
+
+    Raises:
+        OSError, ValueError: the folder cannot be written to.
+    """
+    with exclusive(cache_dir / _FILE):
+        known = read_machine(cache_dir)
+        if isinstance(seen, Reached):
+            known = replace(known, runs=(*known.runs, seen)[-_RUNS:])
+        else:
+            same = [other for other in known.rates if other.key() == seen.key()]
+            seen = max([*same, seen], key=lambda one: one.flops_per_second)
+            known = replace(known, rates=(*(other for other in known.rates if other not in same), seen))
+        write_atomic(cache_dir / _FILE, (json.dumps(asdict(known), indent=1) + "\n").encode())
+    return seen

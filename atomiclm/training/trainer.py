@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
+import torch
 from torch.optim import Optimizer
 
 from atomiclm.data import Batch, Order
@@ -265,7 +266,7 @@ class Trainer:
 
     def forward[**P, R](self, function: Callable[P, R], runtime: Runtime) -> Callable[P, R]:
         """Return `function`, such as a model, run in the precision of the run, compiled if the runtime says so."""
-        call, dtype = runtime.compiled(function), runtime.dtype(self.precision)
+        call, dtype = torch.compile(function) if runtime.compile else function, runtime.dtype(self.precision)
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> R:
             with runtime.autocast(dtype):

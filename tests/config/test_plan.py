@@ -7,8 +7,8 @@ from cli import run
 
 from atomiclm.config.compose import compose, resolved
 from atomiclm.config.match import cost_of
-from atomiclm.tracking.environment import processor_name
-from atomiclm.training.speed import MatmulRate, Reached, save
+from atomiclm.machine import processor_name
+from atomiclm.training.runtime import MatmulRate, Reached, save_seen
 
 
 def test_one_configuration_in_full(tmp_path):
@@ -26,13 +26,13 @@ def test_the_time_is_a_range_from_the_best_rate_to_what_like_runs_reached(tmp_pa
     """It said "at least 8 min" of what took 4:28, at a rate that was measured while others had the cores."""
     cost = cost_of(resolved(compose([])))
     here = "cpu", processor_name(), "float32", 2
-    save(tmp_path / "cache", MatmulRate(*here, cost.flops / 150))
+    save_seen(tmp_path / "cache", MatmulRate(*here, cost.flops / 150))
     assert "over 2 min of steps" in run(tmp_path, "plan").stdout
-    save(tmp_path / "cache", Reached(*here, cost.flops / 300, cost.training_flops_per_token))
+    save_seen(tmp_path / "cache", Reached(*here, cost.flops / 300, cost.training_flops_per_token))
     done = run(tmp_path, "plan")
     assert "2 to 5 min of steps" in done.stdout, done.stderr
     assert "2 to 5 min" in run(tmp_path, "plan", "-m", "seed=1,2", "optim.lr=1e-3,2e-3").stdout
-    save(tmp_path / "cache", Reached(*here, cost.flops / 7300, cost.training_flops_per_token))
+    save_seen(tmp_path / "cache", Reached(*here, cost.flops / 7300, cost.training_flops_per_token))
     assert "2 min to 2.0 h of steps" in run(tmp_path, "plan").stdout
 
 

@@ -1,6 +1,5 @@
 """Facts about the machine and the source, or null."""
 
-import importlib
 import json
 import os
 import subprocess
@@ -8,9 +7,8 @@ import sys
 
 import pytest
 
-from atomiclm.tracking import environment
-
-module = importlib.import_module("atomiclm.tracking.environment")  # the package's attribute is the function
+from atomiclm import machine
+from atomiclm.machine import environment
 
 
 def git(root, *arguments):
@@ -40,29 +38,29 @@ def test_facts_are_json_and_true(monkeypatch):
 
 
 def test_the_source_is_known_by_commit_and_difference(checkout):
-    clean = module._source(checkout)
+    clean = machine._source(checkout)
     assert clean["dirty"] is False
     assert clean["diff_sha256"] is None
     assert len(clean["commit"]) == 40
 
     (checkout / "notes.txt").write_text("mine\n")  # untracked, and no source
-    assert module._source(checkout) == clean
+    assert machine._source(checkout) == clean
 
     (checkout / "atomiclm" / "a.py").write_text("two\n")
-    changed = module._source(checkout)
+    changed = machine._source(checkout)
     assert changed["dirty"] is True
     assert changed["commit"] == clean["commit"]
 
     (checkout / "atomiclm" / "b.py").write_text("new\n")
-    added = module._source(checkout)
+    added = machine._source(checkout)
     (checkout / "atomiclm" / "b.py").write_text("newer\n")
-    assert len({changed["diff_sha256"], added["diff_sha256"], module._source(checkout)["diff_sha256"]}) == 3
+    assert len({changed["diff_sha256"], added["diff_sha256"], machine._source(checkout)["diff_sha256"]}) == 3
 
 
 def test_a_wheel_inside_somebody_elses_repository_has_no_commit(checkout):
     installed = checkout / ".venv" / "site-packages"
     installed.mkdir(parents=True)
-    assert module._source(installed) is None
+    assert machine._source(installed) is None
 
 
 def test_what_cannot_be_had_is_null(monkeypatch):
@@ -70,9 +68,9 @@ def test_what_cannot_be_had_is_null(monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(subprocess, "run", broken)
-    monkeypatch.setattr(module, "processor_name", broken)
-    monkeypatch.setattr(module.importlib.metadata, "version", broken)
-    monkeypatch.setattr(module.platform, "node", broken)
+    monkeypatch.setattr(machine, "processor_name", broken)
+    monkeypatch.setattr(machine.importlib.metadata, "version", broken)
+    monkeypatch.setattr(machine.platform, "node", broken)
     facts = environment()
     assert facts["cpu"] is None
     assert facts["host_sha256"] is None
@@ -81,7 +79,7 @@ def test_what_cannot_be_had_is_null(monkeypatch):
 
 def test_nothing_heavy_is_imported():
     code = (
-        "import sys; from atomiclm.tracking import environment; facts = environment(); assert facts['torch'] is None;"
+        "import sys; from atomiclm.machine import environment; facts = environment(); assert facts['torch'] is None;"
         "heavy = {'torch', 'wandb', 'numpy', 'hydra', 'rich'} & set(sys.modules); assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

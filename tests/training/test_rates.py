@@ -7,15 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from atomiclm.tracking.environment import processor_name
+from atomiclm.machine import processor_name
 from atomiclm.training import Runtime
-from atomiclm.training.speed import (
+from atomiclm.training.runtime import (
     Machine,
     MatmulRate,
     Peak,
     Reached,
     read_machine,
-    save,
+    save_seen,
 )
 
 RATE = MatmulRate("cpu", processor_name(), "float32", 2, 1.5e11)
@@ -27,10 +27,10 @@ def test_the_best_rate_of_each_kind_is_kept_and_told(tmp_path):
     assert read_machine(cache) == Machine()
     others = [replace(RATE, dtype="bfloat16"), replace(RATE, threads=1), replace(RATE, kind="cuda", device="A GPU")]
     for rate in [RATE, *others]:
-        assert save(cache, rate) == rate
+        assert save_seen(cache, rate) == rate
     better = replace(RATE, flops_per_second=2e11)
-    assert save(cache, better) == better
-    assert save(cache, replace(RATE, flops_per_second=0.6e11)) == better, "measured while others had the cores"
+    assert save_seen(cache, better) == better
+    assert save_seen(cache, replace(RATE, flops_per_second=0.6e11)) == better, "measured while others had the cores"
     assert read_machine(cache).rates == (*others, better)
 
 
@@ -38,20 +38,20 @@ def test_the_rate_last_used_that_fits_is_found(tmp_path):
     elsewhere = replace(RATE, device="Another processor", threads=4)
     rates = [RATE, replace(RATE, threads=1), replace(RATE, kind="cuda", dtype="bfloat16", threads=0), elsewhere]
     for rate in rates:
-        save(tmp_path, rate)
+        save_seen(tmp_path, rate)
     found = read_machine(tmp_path)
     assert found.rate() == rates[2]
     assert found.rate(kind="cpu") == rates[1], "a cache in a shared home holds those of other machines"
     assert found.rate(kind="cpu", dtype="float32", threads=2) == rates[0]
     assert found.rate(kind="mps") is None
-    save(tmp_path, replace(RATE, flops_per_second=1.0))
+    save_seen(tmp_path, replace(RATE, flops_per_second=1.0))
     assert read_machine(tmp_path).rate(kind="cpu") == rates[0]
 
 
 def test_what_like_runs_reached_is_that_of_the_slowest(tmp_path):
     for speed, size in ((5e10, 8e6), (4e10, 15e6), (1e10, 40e6), (6e10, 8e6)):
-        save(tmp_path, replace(RUN, flops_per_second=speed, flops_per_token=size))
-    save(tmp_path, replace(RUN, flops_per_second=1e9, dtype="bfloat16"))
+        save_seen(tmp_path, replace(RUN, flops_per_second=speed, flops_per_token=size))
+    save_seen(tmp_path, replace(RUN, flops_per_second=1e9, dtype="bfloat16"))
     found = read_machine(tmp_path)
     assert found.reached(RATE, 8e6) == 4e10
     assert found.reached(RATE, 20e6) == 1e10
@@ -61,7 +61,7 @@ def test_what_like_runs_reached_is_that_of_the_slowest(tmp_path):
 
 def test_of_many_runs_the_newest_are_kept(tmp_path):
     for number in range(1, 100):
-        save(tmp_path, replace(RUN, flops_per_second=float(number)))
+        save_seen(tmp_path, replace(RUN, flops_per_second=float(number)))
     assert [run.flops_per_second for run in read_machine(tmp_path).runs] == list(map(float, range(36, 100)))
 
 
@@ -77,7 +77,7 @@ def test_no_run_is_above_the_peak(tmp_path):
 
 def test_a_run_is_saved_where_it_had_time_and_what_cannot_be_saved_is_said(tmp_path):
     said: list[str] = []
-    save(tmp_path, replace(RATE, flops_per_second=3e11))
+    save_seen(tmp_path, replace(RATE, flops_per_second=3e11))
     peak = Peak(tmp_path, RATE, said.append)
     assert peak.rate.flops_per_second == 3e11, "the best that was ever seen"
     peak.save_run(flops_per_token=8e6, tokens=1000, seconds=9.9)
@@ -93,7 +93,7 @@ def test_a_run_is_saved_where_it_had_time_and_what_cannot_be_saved_is_said(tmp_p
 def test_processes_that_write_at_once_lose_nothing(tmp_path):
     rates = [replace(RATE, threads=number) for number in range(1, 9)]
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda rate: (save(tmp_path, rate), save(tmp_path, RUN)), rates))
+        list(pool.map(lambda rate: (save_seen(tmp_path, rate), save_seen(tmp_path, RUN)), rates))
     found = read_machine(tmp_path)
     assert {rate.threads for rate in found.rates} == set(range(1, 9))
     assert len(found.runs) == 8
@@ -116,7 +116,7 @@ def test_processes_that_write_at_once_lose_nothing(tmp_path):
 def test_a_damaged_file_is_as_none(tmp_path, text):
     (tmp_path / "machine.json").write_text(text)
     assert read_machine(tmp_path) == Machine()
-    save(tmp_path, RATE)
+    save_seen(tmp_path, RATE)
     assert read_machine(tmp_path) == Machine((RATE,))
 
 
