@@ -112,7 +112,7 @@ def read_file(path: Path, max_bytes: int = -1) -> bytes:
     with open(descriptor, "rb") as file:
         content = file.read(max_bytes + 1 if max_bytes >= 0 else -1)
     if 0 <= max_bytes < len(content):
-        raise UserError(f"{path} has more than {max_bytes:,} bytes, which no such file has; check the path")
+        raise UserError(f"{path}: more than {max_bytes:,} bytes, which no such file has; check the path")
     return content
 
 
@@ -130,10 +130,11 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> Any:
         OSError: it cannot be read.
         UserError: it is not such a file, or larger than `max_bytes`; the message names it.
     """
+    content = read_file(path, max_bytes)
     try:
-        return from_json(read_file(path, max_bytes))
+        return from_json(content)
     except UserError as error:
-        raise UserError(f"{path}: {str(error).removeprefix(f'{path} ')}") from error
+        raise UserError(f"{path}: {error}; check the path or write the file again") from error
 
 
 def to_json(value: Any, indent: int | None = None) -> bytes:

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from atomiclm.atomic_io import read_json
 from atomiclm.cli import UserError
 from atomiclm.interop.tiktoken import from_ranks, read_ranks
 from atomiclm.interop.tokenizer_json import tokenizer_of
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
-from atomiclm.tokenizer.file_format import FORMAT, read_json, read_tokenizer_file
-from atomiclm.tokenizer.tokenizer_state import TokenizerState
+from atomiclm.tokenizer.constants import MAX_FILE_BYTES
+from atomiclm.tokenizer.tokenizer_state import FORMAT, TokenizerState, read_tokenizer_file
 
 
 class PretrainedTokenizer(BasicTokenizer):
@@ -75,7 +76,7 @@ def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None
     for name, given in (("pattern", pattern), ("special_tokens", special_tokens)):
         if given is not None:
             raise UserError(f"{name}: {path} says it itself; leave it out (null)")
-    fields = read_json(path)
+    fields = read_json(path, MAX_FILE_BYTES)
     if isinstance(fields, dict) and fields.get("format") == FORMAT:
         return read_tokenizer_file(path)
     return tokenizer_of(fields, str(path)).state()

@@ -18,13 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomiclm.atomic_io import new_folder, write_atomic
+from atomiclm.atomic_io import new_folder, read_file, write_atomic
 from atomiclm.cli import UserError
 from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.constants import MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
+from atomiclm.tokenizer.constants import MAX_FILE_BYTES, MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.encode import encode_heap
-from atomiclm.tokenizer.file_format import read_bounded
 from atomiclm.tokenizer.patterns import split_pattern
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, repeated_token, spell_tokens
 from atomiclm.tokenizer.train_basic import Pair
@@ -120,7 +119,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
     path = Path(path)
     ranks: dict[bytes, int] = {}
     used: set[int] = set()
-    for number, line in enumerate(read_bounded(path).split(b"\n"), start=1):
+    for number, line in enumerate(read_file(path, MAX_FILE_BYTES).split(b"\n"), start=1):
         if not line:
             continue
         match = _LINE.fullmatch(line)

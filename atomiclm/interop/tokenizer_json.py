@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atomiclm.atomic_io import read_file, read_json
 from atomiclm.cli import UserError
 from atomiclm.interop.expressions import name_in_huggingface, one_meaning
 from atomiclm.interop.tiktoken import recover_merges
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
-from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.file_format import read_bounded, read_json
+from atomiclm.tokenizer.constants import MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse, repeated_token, spell_tokens
 from atomiclm.tokenizer.train_basic import PRINTABLE, Pair, byte_order
 
@@ -154,7 +154,7 @@ def read_tokenizer(path: Path) -> BasicTokenizer:
         ValueError: the file is not JSON, or not a tokenizer like ours; names the file and the field.
         OSError: the file cannot be read.
     """
-    return tokenizer_of(read_json(path), str(path))
+    return tokenizer_of(read_json(path, MAX_FILE_BYTES), str(path))
 
 
 def read_gpt2_files(vocab: Path, merges: Path, special_tokens: Sequence[str] = ()) -> BasicTokenizer:
@@ -166,9 +166,9 @@ def read_gpt2_files(vocab: Path, merges: Path, special_tokens: Sequence[str] = (
         ValueError: a file is damaged, they do not fit together, or a special token is not in the vocabulary.
         OSError: a file cannot be read.
     """
-    ids = read_json(vocab)
+    ids = read_json(vocab, MAX_FILE_BYTES)
     try:
-        lines = read_bounded(merges).decode("utf-8").split("\n")
+        lines = read_file(merges, MAX_FILE_BYTES).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise UserError(f"{merges}: not a text file ({error}); give a merges.txt") from error
     rows = [line for line in lines[lines[0].startswith("#version") :] if line]

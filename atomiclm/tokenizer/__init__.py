@@ -37,10 +37,9 @@ Read on in this order:
 | `train_heap` | the same merges, without ever reading the corpus twice |
 | `encode` | merges applied to one pretoken, and remembered |
 | `patterns`, `unicode_table` | a regular expression cuts text into pretokens; what it takes for a letter is pinned |
-| `special_tokens` | tokens that stand for no text |
-| `pretokenize` | a stream, cut anywhere and UTF-8 or not, becomes counted pretokens |
+| `pretokenize` | a stream, cut anywhere and UTF-8 or not, becomes counted pretokens; special tokens stand for no text |
 | `base`, `tokenizer` | what every tokenizer promises; `BasicTokenizer`: all of it put together |
-| `tokenizer_state`, `file_format` | what was learned, as a value that has checked itself; one JSON file of it |
+| `tokenizer_state` | what was learned, as a value that has checked itself; one JSON file of it |
 | `report` | what was learned, in figures |
 | `fast/` | counting, training and encoding once more, compiled; the plain files are its oracle and its substitute |
 """

@@ -4,8 +4,11 @@
 
 Each step is a generator that holds back only what the rest of the stream could still change, so the result depends on
 the stream alone and never on where the chunks were cut. Memory grows with the number of different pretokens, not with
-the corpus (with two exceptions: `none` and custom patterns hold the text between two special tokens, because only its
-end settles how it is split).
+the corpus (but `none` and custom patterns hold the text between two special tokens, whose end settles how it is split).
+
+Special tokens stand for no text, only for an event such as the end of a document. They are found before anything else
+looks at the text: training never learns from their spelling, and encoding gives their id only to callers who allow it,
+so a document that happens to contain "<|endoftext|>" cannot end itself.
 
 A Python string can hold code points that UTF-8 cannot: the surrogates U+D800 to U+DFFF. `to_bytes` never raises:
 
@@ -18,12 +21,11 @@ A Python string can hold code points that UTF-8 cannot: the surrogates U+D800 to
 import codecs
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, groupby, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from atomiclm.tokenizer.constants import BLOCK_BYTES
 from atomiclm.tokenizer.patterns import SplitPattern
-from atomiclm.tokenizer.special_tokens import Segment, segments
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +59,57 @@ def as_bytes(text: str | bytes, argument: str, fix: str) -> bytes:
     if isinstance(text, bytes):
         return text
     raise ValueError(f"{argument}: expected str or bytes, got {type(text).__name__}; {fix}")
+
+
+type Finder = re.Pattern[bytes] | None
+
+
+def special_finder(special_tokens: Iterable[bytes]) -> Finder:
+    """A regular expression that finds the tokens, the longest where several begin; None when there are none."""
+    longest_first = sorted(special_tokens, key=lambda token: (-len(token), token))
+    return re.compile(b"|".join(map(re.escape, longest_first))) if longest_first else None
+
+
+class Segment(NamedTuple):
+    """A piece of a stream."""
+
+    data: bytes  # text without special tokens
+    ends: bool  # whether the text ends with this piece: a special token follows, or nothing at all
+    token: bytes = b""  # the special token that follows; empty when none does
+
+
+def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterator[Segment]:
+    """Cut a stream at its special tokens, also where one lies across the border of two blocks.
+
+    The end of a block that could be the beginning of a special token, or of a longer one, is held back until more is
+    known.
+    """
+    finder = special_finder(special_tokens)
+    longest = max(map(len, special_tokens), default=1)
+    first_bytes = {token[0] for token in special_tokens}
+
+    def first_undecided(data: bytes, position: int) -> int:
+        for index in range(max(position, len(data) - longest + 1), len(data)):
+            if data[index] in first_bytes:
+                rest = data[index:]
+                if any(token.startswith(rest) and len(token) > len(rest) for token in special_tokens):
+                    return index
+        return len(data)
+
+    held = b""
+    for block, last in chain(((block, False) for block in blocks), [(b"", True)]):
+        data = held + block
+        position = 0
+        while True:
+            # Again after each match, which may have used up what looked like the beginning of another token.
+            undecided = len(data) if last else first_undecided(data, position)
+            match = finder.search(data, position) if finder else None
+            if match is None or match.start() >= undecided:
+                break
+            yield Segment(data[position : match.start()], True, match.group())
+            position = match.end()
+        yield Segment(data[position:undecided], last)
+        held = data[undecided:]
 
 
 def join_chunks(chunks: Iterable[str | bytes], block_bytes: int) -> Iterator[bytes]:
@@ -134,16 +187,12 @@ def _with_weight(chunk: Chunk) -> tuple[str | bytes, int]:
 
 
 class Block(NamedTuple):
-    """Consecutive pretokens: `data[0:ends[0]]`, `data[ends[0]:ends[1]]`, ...
-
-    What follows the last end belongs to the next block. Every pretoken counts `weight` times; `token` is the special
-    token after the last one, empty when there is none.
-    """
+    """Consecutive pretokens: `data[0:ends[0]]`, `data[ends[0]:ends[1]]`, ...; the rest belongs to the next block."""
 
     data: bytes
     ends: "Ends"
-    weight: int
-    token: bytes
+    weight: int  # how often every pretoken counts
+    token: bytes  # the special token after the last one; empty when there is none
 
 
 def split_stream(

@@ -19,20 +19,27 @@ from atomiclm.tokenizer.constants import (
     TOKENIZER_BASE_LENGTH,
 )
 from atomiclm.tokenizer.encode import PlainEncoder
-from atomiclm.tokenizer.file_format import read_tokenizer_file, sha256_of, write_tokenizer_file
 from atomiclm.tokenizer.patterns import CUSTOM, split_pattern
 from atomiclm.tokenizer.pretokenize import (
     Chunk,
+    Finder,
     RegexSplitter,
     as_bytes,
     beginning,
     count_pretokens,
+    special_finder,
     split_stream,
     to_bytes,
     weighted_segments,
 )
-from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
-from atomiclm.tokenizer.tokenizer_state import TokenizerState, spell_tokens
+from atomiclm.tokenizer.tokenizer_state import (
+    TokenizerState,
+    check_special_tokens,
+    read_tokenizer_file,
+    sha256_of,
+    spell_tokens,
+    write_tokenizer_file,
+)
 from atomiclm.tokenizer.train_basic import Pair, TieBreak, train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
@@ -358,7 +365,7 @@ class BasicTokenizer(Tokenizer):
     # ---------------------------------------------------------------------------------------------- file and identity
 
     def save(self, path: str | Path) -> None:
-        """Write one JSON file (see `file_format.py`), atomically."""
+        """Write one JSON file (see `tokenizer_state.py`), atomically."""
         write_tokenizer_file(Path(path), self._state)
 
     @classmethod

@@ -1,18 +1,45 @@
-"""What a trained tokenizer is, as a value that has checked itself: what a file holds and an importer makes.
+"""What a trained tokenizer is, as a value that has checked itself, and the JSON file that holds it.
 
 A token has a number and an id. Its NUMBER is ours: 0 to 255 are the values of a byte, 256 + i is the i-th merge. Its ID
 is what the user sees. In a tokenizer trained here the two are equal. One that comes from elsewhere keeps the ids it
 came with (GPT-2 calls the byte "!" 0), and `byte_ids` and `merge_ids` lead from the number to the id.
+
+    {
+      "format": "atomiclm.tokenizer",
+      "version": 2,
+      "pattern": {"name": "gpt4", "text": "(?i:'s|..."},        the text decides, the name is for people
+      "unicode": {"version": "16.0.0", "sha256": "..."},        what the pattern calls a letter or a number
+      "tie_break": "bytes",                                     between pairs of equal count; null: not known
+      "target_vocab_size": 4096,
+      "special_tokens": {"<|endoftext|>": 4095},
+      "whole_pretokens": false,                                 true: a pretoken that is a token is not merged
+      "trained_on": {"bytes": 1115394, "pretokens": ..., "distinct_pretokens": ...},      null: not known
+      "byte_ids": [0, 1, 2, ...],                               the ids of the 256 bytes
+      "merges": [
+        [32, 116, 256],                                         ids: left, right, and what they become: one line a merge
+        ...
+      ],
+      "sha256": "..."                                           of all the fields above
+    }
+
+Reading runs no code from the file and is bounded in size, also in the size of what the merges expand to.
 """
 
+import hashlib
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NoReturn, Self
 
+from atomiclm.atomic_io import read_json, write_atomic
 from atomiclm.cli import UserError
 from atomiclm.tokenizer.constants import (
+    FORMAT_VERSION,
     MAX_COUNT,
+    MAX_FILE_BYTES,
     MAX_SPECIAL_CHARACTERS,
     MAX_SPECIAL_TOKENS,
     MAX_VOCAB_SIZE,
@@ -20,12 +47,22 @@ from atomiclm.tokenizer.constants import (
     TOKENIZER_BASE_LENGTH,
 )
 from atomiclm.tokenizer.patterns import PATTERNS, split_pattern
-from atomiclm.tokenizer.pretokenize import to_bytes
-from atomiclm.tokenizer.special_tokens import Finder, check_special_tokens, special_finder
+from atomiclm.tokenizer.pretokenize import Finder, special_finder, to_bytes
 from atomiclm.tokenizer.train_basic import Pair, TieBreak
+from atomiclm.tokenizer.unicode_table import UNICODE_SHA256, UNICODE_VERSION
 
-TIE_BREAKS = ("bytes", "huggingface", None)
-"""By which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows."""
+FORMAT = "atomiclm.tokenizer"
+
+FIELDS: dict[str, Any] = {
+    "format": object, "version": object, "pattern": dict, "unicode": object, "tie_break": object,
+    "target_vocab_size": object, "special_tokens": dict, "whole_pretokens": object, "trained_on": dict | None,
+    "byte_ids": list, "merges": list, "sha256": object,
+}  # fmt: skip
+"""The fields of the file, and the types of those that are taken apart before they are checked."""
+
+UNICODE = {"version": UNICODE_VERSION, "sha256": UNICODE_SHA256}
+
+VERSION_1 = "version 1 did not say by which Unicode table the text was split, so its ids cannot be relied on"
 
 TRAINED_ON = {"bytes", "pretokens", "distinct_pretokens"}
 """What is remembered of the corpus."""
@@ -42,7 +79,7 @@ class TokenizerState:
         merges: pairs of token numbers in order of rank; each joins tokens made before it, and no two are equal.
         byte_ids: the id of each of the 256 bytes.
         merge_ids: the id of each merge. All ids are distinct and below `MAX_VOCAB_SIZE`; there may be gaps.
-        tie_break: one of `TIE_BREAKS`.
+        tie_break: by which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows.
         whole_pretokens: a pretoken that is a token becomes it without merging, as in tiktoken and with Hugging Face's
             `ignore_merges`. No two tokens can then have the same bytes.
         trained_on: bytes, pretokens and distinct pretokens of the corpus; None where nobody knows.
@@ -102,15 +139,22 @@ class TokenizerState:
             split_pattern(self.pattern)
         except ValueError as error:
             refuse("pattern", f"{error!s:.500}")
-        _check_special_tokens(self.special_tokens)
-        _check_ids(self)
-        _check_merges(self.merges)
+        number, characters = len(self.special_tokens), sum(map(len, self.special_tokens))
+        if number > MAX_SPECIAL_TOKENS or characters > MAX_SPECIAL_CHARACTERS:
+            rule = f"must be at most {MAX_SPECIAL_TOKENS} with {MAX_SPECIAL_CHARACTERS} characters together"
+            refuse("special_tokens", f"{rule}, are {number} with {characters}")
+        try:
+            check_special_tokens(list(self.special_tokens))
+        except ValueError as error:
+            refuse("special_tokens", str(error))
+        self._check_ids()
+        self._check_merges()
         if type(self.whole_pretokens) is not bool:
             refuse("whole_pretokens", f"must be true or false, is {self.whole_pretokens!r:.80}")
         if self.whole_pretokens and (twice := repeated_token(self.merges)):
-            first, second = (merge_name(number) for number in twice)
+            first, second = (_merge_name(number) for number in twice)
             refuse("whole_pretokens", f"must be false, since {first} and {second} make the same bytes")
-        if self.tie_break not in TIE_BREAKS:
+        if self.tie_break not in ("bytes", "huggingface", None):
             refuse("tie_break", f"must be 'bytes', 'huggingface' or null, is {self.tie_break!r:.80}")
         if not is_int(self.target_vocab_size) or not self.vocab_size <= self.target_vocab_size <= MAX_COUNT:
             refuse("target_vocab_size", f"must be an integer >= {self.vocab_size}, is {self.target_vocab_size!r:.80}")
@@ -118,6 +162,64 @@ class TokenizerState:
             counts = self.trained_on.values()
             if self.trained_on.keys() != TRAINED_ON or not all(is_int(n) and 0 <= n <= MAX_COUNT for n in counts):
                 refuse("trained_on", f"must be null or have a count for each of {sorted(TRAINED_ON)}")
+
+    def _check_ids(self) -> None:
+        if len(self.byte_ids) != TOKENIZER_BASE_LENGTH:
+            refuse("byte_ids", f"must be {TOKENIZER_BASE_LENGTH} ids, are {len(self.byte_ids)}")
+        if len(self.merge_ids) != len(self.merges):
+            refuse("merges", f"must have an id each: {len(self.merges)} merges, {len(self.merge_ids)} ids")
+        seen: set[int] = set()
+        named = [(f"byte_ids[{index}]", token) for index, token in enumerate(self.byte_ids)]
+        named += [(f"merges[{index}]", token) for index, token in enumerate(self.merge_ids)]
+        named += [("special_tokens", token) for token in self.special_tokens.values()]
+        for field, token in named:
+            if not is_int(token) or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
+                taken = ", the id of another token" if is_int(token) and token in seen else ""
+                rule = f"must have an id of its own, an integer from 0 to {MAX_VOCAB_SIZE - 1}"
+                refuse(field, f"{rule}, is {token!r:.80}{taken}")
+            seen.add(token)
+
+    def _check_merges(self) -> None:
+        seen: set[Pair] = set()
+        lengths = [1] * TOKENIZER_BASE_LENGTH
+        total = TOKENIZER_BASE_LENGTH
+        for number, (left, right) in enumerate(self.merges, start=TOKENIZER_BASE_LENGTH):
+            if not (0 <= left < number and 0 <= right < number):
+                refuse(_merge_name(number), "must join two tokens made before it")
+            if (left, right) in seen:
+                refuse(_merge_name(number), "joins the same two tokens as an earlier merge")
+            seen.add((left, right))
+            lengths.append(lengths[left] + lengths[right])
+            total += lengths[-1]
+            # At once, and not at the end: forty merges can double a token forty times.
+            if total > MAX_VOCABULARY_BYTES:
+                refuse(_merge_name(number), f"brings the tokens to more than {MAX_VOCABULARY_BYTES} bytes together")
+
+
+def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
+    """Return the tokens as a tuple, or say what is wrong with them.
+
+    Raises:
+        ValueError: one string instead of a list, an element that is not a string, is empty, has no UTF-8, or comes
+            twice.
+    """
+    if isinstance(special_tokens, str):
+        raise ValueError(f"special_tokens: expected a list of strings; write [{special_tokens!r}]")
+    seen: dict[str, None] = {}
+    for token in special_tokens:
+        if not isinstance(token, str):
+            fault = "is not a string; put it in quotes"
+        elif not token:
+            fault = "is empty and would match everywhere; give it a spelling or remove it"
+        elif re.search("[\ud800-\udfff]", token):
+            fault = "holds a surrogate, which has no UTF-8; use other characters"
+        elif token in seen:
+            fault = "is given twice; each token has one id, remove one of them"
+        else:
+            seen[token] = None
+            continue
+        raise ValueError(f"special_tokens: {token!r} {fault}")
+    return tuple(seen)
 
 
 def is_int(value: Any) -> bool:
@@ -130,7 +232,7 @@ def refuse(field: str, rule: str) -> NoReturn:
     raise UserError(f"field {field!r:.80}: {rule}")
 
 
-def merge_name(number: int) -> str:
+def _merge_name(number: int) -> str:
     """What the file calls the merge that makes this token number."""
     return f"merges[{number - TOKENIZER_BASE_LENGTH}]"
 
@@ -152,51 +254,100 @@ def repeated_token(merges: list[Pair]) -> tuple[int, int] | None:
     return None
 
 
-def _check_special_tokens(special_tokens: dict[str, int]) -> None:
-    characters = sum(map(len, special_tokens))
-    if len(special_tokens) > MAX_SPECIAL_TOKENS or characters > MAX_SPECIAL_CHARACTERS:
-        refuse(
-            "special_tokens",
-            f"must be at most {MAX_SPECIAL_TOKENS} with {MAX_SPECIAL_CHARACTERS} characters together, "
-            f"are {len(special_tokens)} with {characters}",
-        )
+def sha256_of(fields: Any) -> str:
+    """SHA-256 of a JSON-able value, written without blanks and with sorted keys."""
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()
+
+
+def write_tokenizer_file(path: Path, state: TokenizerState) -> None:
+    """Write the file, all of it or nothing, with one line a field and one line a merge, so that `diff` compares two.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written to.
+    """
+    ids = (*state.byte_ids, *state.merge_ids)
+    fields = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "pattern": {"name": split_pattern(state.pattern).name, "text": state.pattern},
+        "unicode": UNICODE,
+        "tie_break": state.tie_break,
+        "target_vocab_size": state.target_vocab_size,
+        "special_tokens": dict(sorted(state.special_tokens.items(), key=lambda item: item[1])),
+        "whole_pretokens": state.whole_pretokens,
+        "trained_on": None if state.trained_on is None else dict(state.trained_on),
+        "byte_ids": list(state.byte_ids),
+        "merges": [
+            [ids[left], ids[right], token] for (left, right), token in zip(state.merges, state.merge_ids, strict=True)
+        ],
+    }
+    lines = []
+    for key, value in (fields | {"sha256": sha256_of(fields)}).items():
+        text = json.dumps(value)
+        if key == "merges" and state.merges:
+            text = "[\n    " + text[1:-1].replace("], ", "],\n    ") + "\n  ]"
+        lines.append(f'  "{key}": {text}')
+    write_atomic(path, ("{\n" + ",\n".join(lines) + "\n}\n").encode("ascii"))
+
+
+def read_tokenizer_file(path: Path) -> TokenizerState:
+    """Read and check a file.
+
+    Raises:
+        ValueError: anything about the file is not as this module's docstring describes; names the file and the field.
+        OSError: the file cannot be read.
+    """
+    fields = read_json(path, MAX_FILE_BYTES)
     try:
-        check_special_tokens(list(special_tokens))
+        return _state(fields)
     except ValueError as error:
-        refuse("special_tokens", str(error))
+        raise UserError(
+            f"{path}: {error}; load a file written by save(), or train the tokenizer again and save it"
+        ) from error
 
 
-def _check_ids(state: TokenizerState) -> None:
-    if len(state.byte_ids) != TOKENIZER_BASE_LENGTH:
-        refuse("byte_ids", f"must be {TOKENIZER_BASE_LENGTH} ids, are {len(state.byte_ids)}")
-    if len(state.merge_ids) != len(state.merges):
-        refuse("merges", f"must have an id each: {len(state.merges)} merges, {len(state.merge_ids)} ids")
-    seen: set[int] = set()
-    named = [(f"byte_ids[{index}]", token) for index, token in enumerate(state.byte_ids)]
-    named += [(f"merges[{index}]", token) for index, token in enumerate(state.merge_ids)]
-    named += [("special_tokens", token) for token in state.special_tokens.values()]
-    for field, token in named:
-        if not is_int(token) or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
-            taken = ", the id of another token" if is_int(token) and token in seen else ""
-            refuse(
-                field, f"must have an id of its own, an integer from 0 to {MAX_VOCAB_SIZE - 1}, is {token!r:.80}{taken}"
-            )
-        seen.add(token)
-
-
-def _check_merges(merges: list[Pair]) -> None:
-    seen: set[Pair] = set()
-    lengths = [1] * TOKENIZER_BASE_LENGTH
-    total = TOKENIZER_BASE_LENGTH
-    for number, pair in enumerate(merges, start=TOKENIZER_BASE_LENGTH):
-        left, right = pair
-        if not (0 <= left < number and 0 <= right < number):
-            refuse(merge_name(number), "must join two tokens made before it")
-        if pair in seen:
-            refuse(merge_name(number), "joins the same two tokens as an earlier merge")
-        seen.add(pair)
-        lengths.append(lengths[left] + lengths[right])
-        total += lengths[-1]
-        # At once, and not at the end: forty merges can double a token forty times.
-        if total > MAX_VOCABULARY_BYTES:
-            refuse(merge_name(number), f"brings the tokens to more than {MAX_VOCABULARY_BYTES} bytes together")
+def _state(fields: Any) -> TokenizerState:
+    """From JSON to the value; what the value itself checks is left to it."""
+    if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+        refuse("format", f"must be {FORMAT!r}")
+    version = fields.get("version")
+    if not is_int(version) or version != FORMAT_VERSION:
+        why = VERSION_1 if is_int(version) and version == 1 else "another atomiclm wrote it"
+        refuse("version", f"must be {FORMAT_VERSION}, is {version!r:.80} ({why})")
+    for key in sorted(FIELDS.keys() ^ fields.keys()):
+        refuse(key, "is missing" if key in FIELDS else "is unknown")
+    for key, kind in FIELDS.items():
+        if not isinstance(fields[key], kind):
+            refuse(key, f"must be {'a list' if kind is list else 'an object'}, is {fields[key]!r:.80}")
+    if fields["unicode"] != UNICODE:
+        refuse(
+            "unicode",
+            f"the text was split by the table {fields['unicode']!a:.120}, here it is {UNICODE}, "
+            "which may give other ids",
+        )
+    pattern = fields["pattern"]
+    if not isinstance(pattern.get("text"), str):
+        refuse("pattern", "must have a 'name' and a 'text'")
+    number_of = {token: number for number, token in enumerate(fields["byte_ids"]) if is_int(token)}
+    merges: list[Pair] = []
+    for number, row in enumerate(fields["merges"], start=TOKENIZER_BASE_LENGTH):
+        if not isinstance(row, list) or len(row) != 3 or not all(map(is_int, row)):
+            refuse(_merge_name(number), f"must be three integers [left, right, id], is {row!r:.80}")
+        merges.append((number_of.get(row[0], -1), number_of.get(row[1], -1)))
+        number_of.setdefault(row[2], number)
+    state = TokenizerState(
+        pattern=pattern["text"],
+        target_vocab_size=fields["target_vocab_size"],
+        special_tokens=fields["special_tokens"],
+        merges=merges,
+        byte_ids=tuple(fields["byte_ids"]),
+        merge_ids=tuple(row[2] for row in fields["merges"]),
+        tie_break=fields["tie_break"],
+        whole_pretokens=fields["whole_pretokens"],
+        trained_on=fields["trained_on"],
+    )
+    if pattern != {"name": (name := split_pattern(state.pattern).name), "text": state.pattern}:
+        refuse("pattern", f"must have 'text' and the 'name' {name!r} that belongs to it, is {pattern!r:.80}")
+    if fields["sha256"] != sha256_of({key: value for key, value in fields.items() if key != "sha256"}):
+        refuse("sha256", "does not fit the content (the file was changed or damaged)")
+    return state

@@ -13,7 +13,7 @@ from atomiclm.interop import PretrainedTokenizer, read_gpt2_files, read_tokenize
 from atomiclm.interop.tiktoken import from_ranks, ranks_of, read_ranks, write_ranks
 from atomiclm.interop.tokenizer_json import tokenizer_json
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
-from atomiclm.tokenizer.file_format import sha256_of
+from atomiclm.tokenizer.tokenizer_state import sha256_of
 
 TEXTS = ("hug the hands, then 123", "\r\n  \U0001f600é\u3000<|endoftext|>")
 

@@ -24,7 +24,7 @@ from atomiclm.interop.tiktoken import from_ranks, ranks_of, read_ranks, write_ra
 from atomiclm.interop.tokenizer_json import read_tokenizer, tokenizer_json
 from atomiclm.tokenizer import END_OF_TEXT, BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_FILE_BYTES
-from atomiclm.tokenizer.file_format import sha256_of
+from atomiclm.tokenizer.tokenizer_state import sha256_of
 
 MAX_MEBIBYTES = 400  # most of it for a file of 64 MiB, which is once bytes and once text
 
@@ -195,7 +195,7 @@ OURS: dict[str, tuple[File, str]] = {
     "special-far": (ours(special_tokens={"x": 1 << 40}), "'special_tokens'"),
     "special-many": (ours(special_tokens={f"<{i}>": 300 + i for i in range(100_000)}), "'special_tokens'"),
     "special-long": (ours(special_tokens={"x" * 10_000_000: 299}), "'special_tokens'"),
-    "bytes-twice": (ours(byte_ids=[0] * 256), "'byte_ids'"),
+    "bytes-twice": (ours(byte_ids=[0] * 256), "'byte_ids[1]'"),
     "bytes-few": (ours(byte_ids=[]), "'byte_ids'"),
     "trained-on": (ours(trained_on={"bytes": "touch canary"}), "'trained_on'"),
     "a-tokenizer-json": (theirs(lambda content: None), "'format'"),
@@ -330,7 +330,7 @@ def test_too_large_a_file_is_not_read_to_its_end(reader: str, tmp_path: Path) ->
     path = tmp_path / "file"
     with path.open("wb") as file:
         file.truncate(70 << 20)
-    assert f"larger than {MAX_FILE_BYTES} bytes" in refused(reader, path)
+    assert f"more than {MAX_FILE_BYTES:,} bytes" in refused(reader, path)
 
 
 @pytest.mark.parametrize("reader", READERS)

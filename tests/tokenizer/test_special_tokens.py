@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atomiclm.tokenizer.special_tokens import segments, special_finder
+from atomiclm.tokenizer.pretokenize import segments, special_finder
 
 TOKENS = st.lists(st.text(st.sampled_from("ab|"), min_size=1, max_size=4), max_size=4, unique=True)
 

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from atomiclm.atomic_io import read_json
 from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.architectures import architecture_of, build
@@ -20,7 +21,6 @@ from atomiclm.interop.huggingface.weights import to_ours
 from atomiclm.interop.tokenizer_json import read_tokenizer
 from atomiclm.model import Decoder
 from atomiclm.tokenizer import BasicTokenizer
-from atomiclm.tokenizer.file_format import read_json
 
 SLACK = 1 << 24
 """Parameters that may be built in vain, 64 MiB of them, to say precisely which tensors are missing."""
