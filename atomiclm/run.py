@@ -21,7 +21,7 @@ from atomiclm.config.errors import RunFailed, Stopped
 from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig, user_code_hash
 from atomiclm.data import Batch, training_batches
-from atomiclm.evaluation import validation_protocol
+from atomiclm.evaluation import BitsPerByte
 from atomiclm.machine import code_of, default_cache_dir, environment
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
@@ -262,7 +262,6 @@ class Run:
         """What the summary says of a run however it ends."""
         values, matched, model, corpus = self.config.values, self.config.matched, self.model, self.corpus
         roles = model.num_parameters_by_role()
-        separate_documents = self.trainer.separate_documents
         facts = {
             "name": values["name"],
             "run_id": self.folder.run_id,
@@ -277,7 +276,7 @@ class Run:
             "corpus_sha256": corpus.manifest["corpus_sha256"],
             "validation_sha256": corpus.manifest["validation_sha256"],
             "validation_bytes": corpus.validation.num_bytes,
-            "protocol": validation_protocol(corpus, model.context_length, separate_documents, self.precision).facts(),
+            "protocol": BitsPerByte().describe(self.evaluation.conditions).facts(),
             "train_bytes": corpus.train.num_bytes,
             "train_tokens": corpus.train.num_tokens,
             **self.batches.facts(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from atomiclm.evaluation import Evaluation, validation_row
+from atomiclm.evaluation import BitsPerByte, Conditions, Evaluation, Recall, Subject
 from atomiclm.evaluation.baselines import NGRAM_TRAIN_BYTES, baselines, notes
 from atomiclm.generation import Sampler, generate
 from atomiclm.tokenizer import END_OF_TEXT
@@ -18,6 +18,26 @@ from atomiclm.training.step import Interrupted
 
 if TYPE_CHECKING:
     from atomiclm.run import Run
+
+
+def validation_row(subject: Subject, conditions: Conditions) -> dict[str, Any]:
+    """Return the figures by name; of a mixture also those of each source, its name behind a slash.
+
+    validation/loss             nats per token over all sources
+    validation/bits_per_byte    all bits over all bytes: every byte of the split is predicted once
+    validation/accuracy         share of the answer tokens predicted, where a source knows its answers
+    validation/separate_documents   True where documents were kept apart, as in the training: another protocol, whose
+                                figures are not those of windows that run over document borders
+    validation/protocol         `Described.comparability`: figures meet where it is the same text
+    """
+    figures = dict(BitsPerByte().measure(subject, conditions).figures)
+    if any(part.validation.answers is not None and part.validation.answers.any() for part in conditions.parts):
+        figures |= Recall().measure(subject, conditions).figures
+    row: dict[str, Any] = {f"validation/{name}": value for name, value in figures.items()}
+    if conditions.separate_documents:
+        row["validation/separate_documents"] = True
+    row["validation/protocol"] = BitsPerByte().describe(conditions).comparability
+    return row
 
 
 class RunEvaluation:
@@ -33,12 +53,19 @@ class RunEvaluation:
         self.anchors: dict[str, float] = {}
         self.decode_tokens_per_second: float | None = None
 
+    @cached_property
+    def conditions(self) -> Conditions:
+        """Those of every validation of the run."""
+        run = self.run
+        length, separate_documents = run.model.context_length, run.trainer.separate_documents
+        return Conditions(run.corpus, length, length, separate_documents, run.precision)
+
     def validate(self) -> dict[str, Any]:
         """Return the figures of the whole validation split, as `validation_row` names them."""
-        run = self.run
-        separate_documents = run.trainer.separate_documents
-        batch_size, device = self.settings.batch_size, run.runtime.device
-        return validation_row(run.model, self._forward, run.corpus, batch_size, device, separate_documents)
+        model = self.run.model
+        tokens_per_batch = self.settings.batch_size * model.context_length
+        subject = Subject(model, self._forward, self.run.runtime.device, tokens_per_batch)
+        return validation_row(subject, self.conditions)
 
     @cached_property
     def _model_forward(self) -> Callable[..., Tensor]:

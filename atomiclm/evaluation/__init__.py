@@ -5,10 +5,9 @@ from atomiclm.evaluation.bits_per_byte import BitsPerByte, Sliding, Validation, 
 from atomiclm.evaluation.by_position import ByPosition
 from atomiclm.evaluation.induction import Induction
 from atomiclm.evaluation.length_extrapolation import LengthExtrapolation
-from atomiclm.evaluation.protocol import Conditions, Described, EvaluationProtocol, Measured, Subject
+from atomiclm.evaluation.protocol import Conditions, Described, Evaluation, EvaluationProtocol, Measured, Subject
 from atomiclm.evaluation.recall import Accuracy, Recall, answer_accuracy
 from atomiclm.evaluation.results import EvaluationResult, read_evaluations
-from atomiclm.evaluation.validation import Evaluation, validation_protocol, validation_row
 
 __all__ = [
     "Accuracy",
@@ -31,6 +30,4 @@ __all__ = [
     "ngram_bits_per_byte",
     "read_evaluations",
     "validate",
-    "validation_protocol",
-    "validation_row",
 ]

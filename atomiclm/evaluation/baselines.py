@@ -1,8 +1,7 @@
 """Baselines: what programs that are not neural networks reach on the same validation bytes, in bits per byte.
 
-A run records them as `anchors`; a model is worth its electricity below them. All five treat the training bytes as known
-and the validation bytes as their continuation, so the first validation bytes have the last training bytes as context;
-documents are not told apart.
+A run records them as `anchors`. All five treat the training bytes as known and the validation bytes as their
+continuation; documents are not told apart.
 
 uniform     8 bits, by definition
 bigram      one byte of context, 5-gram four; interpolated Witten-Bell (Witten and Bell, IEEE Trans. Inf. Theory 37(4),
@@ -16,8 +15,8 @@ bigram      one byte of context, 5-gram four; interpolated Witten-Bell (Witten a
 bz2, xz     8 (|compress(train + validation)| - |compress(train)|) / |validation|, at bzip2 -9 and xz -9e. Conditional
             on train only as far as they look back: bzip2 900 kB (its block), xz 64 MiB
 
-Time is bounded by taking the last NGRAM_TRAIN_BYTES, BZ2_TRAIN_BYTES and XZ_TRAIN_BYTES of longer training text
-(`notes` says where that happened). Validation text is always taken whole.
+Time is bounded by taking the last NGRAM_TRAIN_BYTES, BZ2_TRAIN_BYTES and XZ_TRAIN_BYTES of longer training text (see
+`notes`). Validation text is always taken whole.
 """
 
 import bz2
@@ -35,7 +34,6 @@ BZ2_TRAIN_BYTES = 16 << 20  # many blocks, so that it matters little where in a 
 XZ_TRAIN_BYTES = 16 << 20  # xz -9e takes more than half a second of CPU time a MiB, and there are two texts
 COUNT_CHUNK_BYTES = 4 << 20  # sorted at a time: bounds memory to some 200 MB beside the distinct n-grams
 COMPRESSOR_CHUNK_BYTES = 1 << 18  # taken at a time; the output is the same, and those who wait hear of it
-UNIFORM_BITS = 8.0
 
 Keys = npt.NDArray[np.int64]
 
@@ -47,7 +45,7 @@ def baselines(train: bytes, validation: bytes, working_on: Callable[[str], None]
     """
     working_on("n-grams")
     bigram, five_gram = ngram_bits_per_byte(train[-NGRAM_TRAIN_BYTES:], validation, orders=(2, 5))
-    found = {"uniform": UNIFORM_BITS, "bigram": bigram, "5-gram": five_gram}
+    found = {"uniform": 8.0, "bigram": bigram, "5-gram": five_gram}
     bzip2, xz = partial(bz2.BZ2Compressor, 9), partial(lzma.LZMACompressor, preset=9 | lzma.PRESET_EXTREME)
     for name, start, last_bytes in (("bz2", bzip2, BZ2_TRAIN_BYTES), ("xz", xz, XZ_TRAIN_BYTES)):
         found[name] = compressor_bits_per_byte(start, train[-last_bytes:], validation, partial(working_on, name))
@@ -116,12 +114,10 @@ def _keys(stream: npt.NDArray[np.uint8], order: int) -> Keys:
 
 def _summed(keys: Keys, counts: Keys) -> tuple[Keys, Keys]:
     """Distinct keys, sorted, and for each the sum of its counts."""
-    if len(keys) == 0:
-        return keys, counts
-    by_key = np.argsort(keys, kind="stable")
-    keys, counts = keys[by_key], counts[by_key]
-    firsts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    return keys[firsts], np.add.reduceat(counts, firsts)
+    distinct, at = np.unique(keys, return_inverse=True)
+    sums = np.zeros_like(distinct)
+    np.add.at(sums, at, counts)
+    return distinct, sums
 
 
 def _interpolated(train: bytes, order: int, keys: Keys, shorter: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

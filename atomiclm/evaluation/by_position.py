@@ -7,20 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from atomiclm.data import Batch
-from atomiclm.data.shards import Flags, Ids
+from atomiclm.data.shards import Ids
 from atomiclm.evaluation.bits_per_byte import Validation
-from atomiclm.evaluation.protocol import (
-    Conditions,
-    EvaluationProtocol,
-    Measured,
-    Scored,
-    Subject,
-    score,
-)
-from atomiclm.model.components import evaluating
+from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Measured, Scored, Subject
 
 Sums = npt.NDArray[np.float64]
 
@@ -43,11 +34,9 @@ class ByPosition(EvaluationProtocol):
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
         length = conditions.context_length
         sums = PositionSums(length)
-        token_bytes = torch.tensor(conditions.corpus.tokenizer.token_bytes(), device=subject.device)
-        with evaluating(subject.model):
-            for part in conditions.parts:
-                for batch in conditions.windows(part, length, subject.rows(length)):
-                    sums.add(positions_of(batch), score(subject.forward, batch, token_bytes, subject.device))
+        for part in conditions.parts:
+            for scored in subject.validation(conditions, part, length):
+                sums.add(scored)
         total = sums.total()
         doubling = [0, *(1 << power for power in range((length - 1).bit_length()))]
         return Measured(
@@ -57,24 +46,21 @@ class ByPosition(EvaluationProtocol):
 
 
 class PositionSums:
-    """Nats, tokens and bytes of all targets, by position.
-
-    length: positions, from 0
-    """
+    """Nats, tokens and bytes of all targets by position, from 0 to `length` - 1."""
 
     def __init__(self, length: int) -> None:
         self.nats: Sums = np.zeros(length)
         self.tokens: Sums = np.zeros(length)
         self.bytes: Sums = np.zeros(length)
 
-    def add(self, positions: Ids, scored: Scored, counted: Flags | None = None) -> None:
-        """Add the targets that stand for text. positions: (batch, time); counted: (batch, time), None = all."""
+    def add(self, scored: Scored) -> None:
+        """Add the targets that stand for text."""
         lengths = scored.bytes.cpu().numpy()
-        wanted = lengths > 0 if counted is None else counted & (lengths > 0)
-        at, size = positions[wanted], len(self.nats)
-        self.nats += np.bincount(at, scored.nats.cpu().double().numpy()[wanted], size)
+        is_text = lengths > 0
+        at, size = positions_of(scored.batch)[is_text], len(self.nats)
+        self.nats += np.bincount(at, scored.nats.cpu().double().numpy()[is_text], size)
         self.tokens += np.bincount(at, minlength=size)
-        self.bytes += np.bincount(at, lengths[wanted], size)
+        self.bytes += np.bincount(at, lengths[is_text], size)
 
     def total(self) -> Validation:
         """The sums over all positions."""
@@ -97,7 +83,6 @@ def positions_of(batch: Batch) -> Ids:
     columns = np.broadcast_to(np.arange(batch.inputs.shape[1]), batch.inputs.shape)
     if batch.documents is None:
         return columns
-    begins = np.ones(batch.inputs.shape, dtype=np.bool_)
-    begins[:, 1:] = batch.documents[:, 1:] != batch.documents[:, :-1]
+    begins = np.diff(batch.documents, axis=1, prepend=-1) != 0
     found: Ids = columns - np.maximum.accumulate(np.where(begins, columns, 0), axis=1)
     return found

@@ -4,21 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from atomiclm.cli import UserError
 from atomiclm.data import Batch
 from atomiclm.data.shards import Ids
 from atomiclm.data.synthetic import Draws
-from atomiclm.evaluation.protocol import (
-    Conditions,
-    EvaluationProtocol,
-    Measured,
-    Subject,
-    logits_of,
-)
+from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Measured, Subject
 from atomiclm.model import cross_entropy
-from atomiclm.model.components import evaluating
 
 FARTHEST = 4  # contexts: the default distances go that far
 
@@ -84,12 +76,7 @@ class Induction(EvaluationProtocol):
                 f"distances: {distances[-1]} needs {needed} tokens of validation text between the two strings, and "
                 f"there are {available}; give at most {available + self.string_tokens}"
             )
-        return {
-            "string_tokens": self.string_tokens,
-            "distances": list(distances),
-            "num_strings": self.num_strings,
-            "seed": self.seed,
-        }
+        return {**vars(self), "distances": list(distances)}
 
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
         figures, notes = dict[str, float](), list[str]()
@@ -98,45 +85,37 @@ class Induction(EvaluationProtocol):
             Draws("Induction", self.seed, n).distinct(len(tokens), self.string_tokens) for n in range(self.num_strings)
         ]
         strings = tokens[np.asarray(drawn, dtype=np.int64)]
+        begin = np.full((len(strings), 1), conditions.parts[0].validation.separator, dtype=np.int64)
         for distance in self.settings(conditions)["distances"]:
             if refusal := subject.refusal(distance + self.string_tokens):
                 notes.append(f"{distance} tokens back: {refusal}")
                 continue
-            sequences = _sequences(strings, text, distance, conditions.parts[0].validation.separator)
-            first, again, accuracy = _copied(subject, sequences, self.string_tokens, distance)
-            figures |= {f"copy_accuracy/{distance}": accuracy, f"copy_loss/{distance}": again}
-            figures[f"loss_drop/{distance}"] = first - again
+            between = distance - self.string_tokens
+            # Stretches evenly over the text, which overlap where it is short.
+            begins = np.linspace(0, len(text) - between, len(strings), endpoint=False).astype(np.int64)
+            filling = text[begins[:, None] + np.arange(between)]
+            sequences = np.concatenate([begin, strings, filling, strings], axis=1)
+            figures |= self._copied(subject, sequences, distance)
         return Measured(figures, notes=notes)
 
-
-def _copied(subject: Subject, sequences: Ids, string_tokens: int, distance: int) -> tuple[float, float, float]:
-    """Nats per token of the first and the second occurrence, and the share of the second that was likeliest."""
-    first, again, right = 0.0, 0.0, 0
-    rest = slice(1, string_tokens)  # targets of s_2 ... s_L at the first occurrence
-    repeated = slice(distance + 1, distance + string_tokens)
-    with evaluating(subject.model):
+    def _copied(self, subject: Subject, sequences: Ids, distance: int) -> dict[str, float]:
+        """The figures at one distance. sequences: (num_strings, 1 + distance + string_tokens)."""
+        first, again, right = 0.0, 0.0, 0
+        once = slice(1, self.string_tokens)  # targets of s_2 ... s_L at the first occurrence
+        twice = slice(distance + 1, distance + self.string_tokens)
         num_rows = subject.rows(sequences.shape[1] - 1)
-        for begin in range(0, len(sequences), num_rows):
-            rows = np.ascontiguousarray(sequences[begin : begin + num_rows])
-            batch = Batch(rows[:, :-1], rows[:, 1:])
-            logits = logits_of(subject.forward, batch, subject.device)
-            targets = torch.from_numpy(batch.targets).to(subject.device)
+        rows = [np.ascontiguousarray(sequences[n : n + num_rows]) for n in range(0, len(sequences), num_rows)]
+        for _, logits, targets in subject.logits(Batch(part[:, :-1], part[:, 1:]) for part in rows):
             nats = cross_entropy(logits, targets, reduction="none").cpu().double()
-            first += float(nats[:, rest].sum())
-            again += float(nats[:, repeated].sum())
-            right += int((logits[:, repeated].argmax(-1) == targets[:, repeated]).sum())
-    count = len(sequences) * (string_tokens - 1)
-    return first / count, again / count, right / count
-
-
-def _sequences(strings: Ids, text: Ids, distance: int, separator: int) -> Ids:
-    """(num_strings, 1 + distance + L): separator, string, text, string."""
-    between = distance - strings.shape[1]
-    # Stretches evenly over the text, which overlap where it is short.
-    begins = np.linspace(0, len(text) - between, len(strings), endpoint=False).astype(np.int64)
-    filling = text[begins[:, None] + np.arange(between)]
-    begin = np.full((len(strings), 1), separator, dtype=np.int64)
-    return np.concatenate([begin, strings, filling, strings], axis=1)
+            first += float(nats[:, once].sum())
+            again += float(nats[:, twice].sum())
+            right += int((logits[:, twice].argmax(-1) == targets[:, twice]).sum())
+        count = len(sequences) * (self.string_tokens - 1)
+        return {
+            f"copy_accuracy/{distance}": right / count,
+            f"copy_loss/{distance}": again / count,
+            f"loss_drop/{distance}": first / count - again / count,
+        }
 
 
 def _text_tokens(conditions: Conditions) -> Ids:

@@ -5,21 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 
 from atomiclm.cli import UserError
 from atomiclm.data import CorpusPart
 from atomiclm.data.shards import Flags
 from atomiclm.evaluation.bits_per_byte import Validation
-from atomiclm.evaluation.by_position import PositionSums, positions_of
-from atomiclm.evaluation.protocol import (
-    Conditions,
-    EvaluationProtocol,
-    Measured,
-    Subject,
-    score,
-)
-from atomiclm.model.components import evaluating
+from atomiclm.evaluation.by_position import PositionSums
+from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Measured, Subject
 
 BINS_PER_CONTEXT = 8  # of the curves: fine enough to see where the loss turns up, few enough to be smooth
 
@@ -77,7 +69,17 @@ class LengthExtrapolation(EvaluationProtocol):
             if refusal := subject.refusal(multiple * trained):
                 notes.append(f"{multiple}x: {refusal}")
                 continue
-            sums, beyond = _one_length(subject, conditions, multiple * trained, shared)
+            sums, beyond = PositionSums(multiple * trained), Validation()
+            for part, wanted in zip(conditions.parts, shared, strict=True):
+                first = 0
+                for scored in subject.validation(conditions, part, multiple * trained):
+                    sums.add(scored)
+                    lengths = scored.bytes.cpu().numpy().ravel()  # 0 in the filling of the last window
+                    targets = np.arange(first, first + len(lengths))
+                    first += len(lengths)
+                    counted = wanted[np.minimum(targets, len(wanted) - 1)] & (lengths > 0)
+                    nats = math.fsum(scored.nats.cpu().double().numpy().ravel()[counted])
+                    beyond += Validation(nats, int(counted.sum()), int(lengths[counted].sum()))
             total = sums.total()
             figures |= {f"bits_per_byte/{multiple}x": total.bits_per_byte, f"loss/{multiple}x": total.loss}
             if beyond.tokens:
@@ -100,24 +102,3 @@ class LengthExtrapolation(EvaluationProtocol):
                 window = targets - targets % (multiple * conditions.trained_length)
                 beyond &= targets - np.maximum(window, document) >= conditions.trained_length
         return beyond
-
-
-def _one_length(
-    subject: Subject, conditions: Conditions, length: int, shared: Sequence[Flags]
-) -> tuple[PositionSums, Validation]:
-    """The sums by position over all targets, and over the `shared` ones of each part."""
-    sums, beyond = PositionSums(length), Validation(0.0, 0, 0)
-    token_bytes = torch.tensor(conditions.corpus.tokenizer.token_bytes(), device=subject.device)
-    with evaluating(subject.model):
-        for part, wanted in zip(conditions.parts, shared, strict=True):
-            first = 0
-            for batch in conditions.windows(part, length, subject.rows(length)):
-                scored = score(subject.forward, batch, token_bytes, subject.device)
-                sums.add(positions_of(batch), scored)
-                targets = np.arange(first, first + batch.targets.size).reshape(batch.targets.shape)
-                first += batch.targets.size
-                lengths = scored.bytes.cpu().numpy()  # 0 in the filling of the last window
-                counted = wanted[np.minimum(targets, len(wanted) - 1)] & (lengths > 0)
-                nats = math.fsum(scored.nats.cpu().double().numpy()[counted])
-                beyond += Validation(nats, int(counted.sum()), int(lengths[counted].sum()))
-    return sums, beyond

@@ -8,7 +8,7 @@ says how it came about (`Described`), and unlike figures are never put side by s
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, Self
 
@@ -18,6 +18,33 @@ from torch import Tensor
 from atomiclm.cli import UserError
 from atomiclm.data import Batch, CorpusPart, PreparedCorpus, ValidationWindows
 from atomiclm.model import Decoder, cross_entropy
+from atomiclm.model.components import evaluating
+
+
+@dataclass
+class Evaluation:
+    """The evaluations of a run while it trains; see conf/evaluation/default.yaml for the meaning of each value."""
+
+    times: int = 5
+    batch_size: int = 32
+    anchors: bool = True
+    samples: int = 2
+    sample_times: int = 2
+    sample_prompt: str = ""
+    sample_tokens: int = 128
+    sample_temperature: float = 0.8
+
+    def __post_init__(self) -> None:
+        for name in ("times", "samples", "sample_times"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name}: {getattr(self, name)} is negative; give 0 for none")
+        for name in ("batch_size", "sample_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: {getattr(self, name)} is not positive; give at least 1")
+        if self.sample_temperature < 0:
+            raise ValueError(
+                f"sample_temperature: {self.sample_temperature} is negative; give 0 for the likeliest token"
+            )
 
 
 @dataclass(frozen=True)
@@ -63,7 +90,7 @@ class Described:
 
 
 def content_hash(value: Any) -> str:
-    """The first characters of the sha256 of a JSON value; keys sorted, so that their order says nothing."""
+    """The first 8 hex digits of the sha256 of a JSON value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -90,7 +117,7 @@ class Conditions:
     def __post_init__(self) -> None:
         names = [part.name for part in self.corpus.parts if part.name]
         if self.source and self.source not in names:
-            known = f"the mixture has {', '.join(names)}" if names else "the corpus is not a mixture"
+            known = f"the mixture has {', '.join(names)}" if names else "the corpus is not a mixture, leave it out"
             raise UserError(f"source: there is no source {self.source!r}; {known}")
 
     @property
@@ -107,12 +134,6 @@ class Conditions:
     def validation_bytes(self) -> int:
         return sum(part.validation.num_bytes for part in self.parts)
 
-    def windows(
-        self, part: CorpusPart, context_length: int, batch_size: int, stride: int | None = None
-    ) -> ValidationWindows:
-        separator = part.validation.separator if self.separate_documents else None
-        return ValidationWindows(part.validation.tokens, context_length, batch_size, separator, stride)
-
 
 class Forward(Protocol):
     """The model, or what stands for it (compiled, in another precision).
@@ -121,6 +142,19 @@ class Forward(Protocol):
     """
 
     def __call__(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What each target of a batch cost.
+
+    nats: (batch, time) float32, -log p of the target
+    bytes: (batch, time) int64, what the target stands for; 0 where it does not count: special tokens are not text
+    """
+
+    batch: Batch
+    nats: Tensor
+    bytes: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,6 +181,36 @@ class Subject:
         if limit is None or length <= limit:
             return None
         return f"{type(self.model.position).__name__} has {limit} positions, and {length} tokens are needed"
+
+    def logits(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Tensor, Tensor]]:
+        """(batch, logits (batch, time, vocab_size), targets (batch, time)) of each, the last two on the device.
+
+        Dropout is off during the pass, the model's mode is restored after it, and no random number is drawn.
+        """
+        with evaluating(self.model):
+            for batch in batches:
+                inputs, targets = (torch.from_numpy(ids).to(self.device) for ids in (batch.inputs, batch.targets))
+                apart = {}  # passed only where documents are kept apart
+                if batch.documents is not None:
+                    apart["documents"] = torch.from_numpy(batch.documents).to(self.device)
+                yield batch, self.forward(inputs, **apart), targets
+
+    def scored(self, batches: Iterable[Batch], token_bytes: Sequence[int]) -> Iterator[Scored]:
+        """What each target costs. token_bytes: (vocab_size,) bytes that each id stands for."""
+        lengths = torch.tensor(token_bytes, device=self.device)
+        for batch, logits, targets in self.logits(batches):
+            target_bytes = lengths[targets]
+            if batch.mask is not None:
+                target_bytes = target_bytes * torch.from_numpy(batch.mask).to(self.device)
+            yield Scored(batch, cross_entropy(logits, targets, reduction="none"), target_bytes)
+
+    def validation(
+        self, conditions: Conditions, part: CorpusPart, length: int, stride: int | None = None
+    ) -> Iterator[Scored]:
+        """A pass over the validation text of a source in windows of `length`; see `data.ValidationWindows`."""
+        separator = part.validation.separator if conditions.separate_documents else None
+        windows = ValidationWindows(part.validation.tokens, length, self.rows(length), separator, stride)
+        return self.scored(windows, conditions.corpus.tokenizer.token_bytes())
 
 
 Curve = Mapping[str, Sequence[float]]
@@ -196,14 +260,10 @@ class EvaluationProtocol(ABC):
             "validation_sha256": conditions.validation_sha256,
             "separate_documents": conditions.separate_documents,
         }
-        recorded = {
-            "context_length": conditions.context_length,
-            "precision": conditions.precision,
-            "tokenizer_sha256": conditions.corpus.tokenizer.digest(),
-            **({"source": conditions.source} if conditions.source else {}),
-        }
-        if self.counts_tokens:
-            compared["tokenizer_sha256"] = recorded.pop("tokenizer_sha256")
+        recorded = {"context_length": conditions.context_length, "precision": conditions.precision}
+        (compared if self.counts_tokens else recorded)["tokenizer_sha256"] = conditions.corpus.tokenizer.digest()
+        if conditions.source:
+            recorded["source"] = conditions.source
         for half in (compared, recorded):
             half.pop(self.independent_of, None)
         return Described(self.name, compared, recorded)
@@ -215,32 +275,3 @@ class EvaluationProtocol(ABC):
         Raises:
             ValueError: the text does not allow it; what the model does not allow is a note in the result.
         """
-
-
-@dataclass(frozen=True, eq=False)
-class Scored:
-    """What each target of a batch cost.
-
-    nats: (batch, time) float32, -log p of the target
-    bytes: (batch, time) int64, what the target stands for; 0 where it does not count: special tokens are not text
-    """
-
-    nats: Tensor
-    bytes: Tensor
-
-
-def score(forward: Forward, batch: Batch, token_bytes: Tensor, device: torch.device) -> Scored:
-    """One forward pass. token_bytes: (vocab_size,) int64 on `device`."""
-    targets = torch.from_numpy(batch.targets).to(device)
-    target_bytes = token_bytes[targets]
-    if batch.mask is not None:
-        target_bytes = target_bytes * torch.from_numpy(batch.mask).to(device)
-    return Scored(cross_entropy(logits_of(forward, batch, device), targets, reduction="none"), target_bytes)
-
-
-def logits_of(forward: Forward, batch: Batch, device: torch.device) -> Tensor:
-    """Logits (batch, time, vocab_size) of a batch's inputs. `documents` is passed only where there are any."""
-    inputs = torch.from_numpy(batch.inputs).to(device)
-    if batch.documents is None:
-        return forward(inputs)
-    return forward(inputs, documents=torch.from_numpy(batch.documents).to(device))

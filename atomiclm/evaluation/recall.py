@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import nn
 
 from atomiclm.cli import UserError
 from atomiclm.data import Batch, answer_batches
-from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Forward, Measured, Subject, logits_of
-from atomiclm.model.components import evaluating
+from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Measured, Subject
 
 
 class Recall(EvaluationProtocol):
@@ -29,7 +27,7 @@ class Recall(EvaluationProtocol):
             if part.validation.answers is None:
                 continue
             batches = answer_batches(part, length, subject.rows(length), conditions.separate_documents)
-            accuracy = answer_accuracy(subject.model, subject.forward, batches, subject.device)
+            accuracy = answer_accuracy(subject, batches)
             answered += accuracy
             if part.name:
                 figures[f"accuracy/{part.name}"] = accuracy.share
@@ -57,18 +55,16 @@ class Accuracy:
         return self.correct / self.answers
 
 
-def answer_accuracy(model: nn.Module, forward: Forward, batches: Iterable[Batch], device: torch.device) -> Accuracy:
+def answer_accuracy(subject: Subject, batches: Iterable[Batch]) -> Accuracy:
     """Count the answer tokens (`Batch.mask`) that are the likeliest next token, given the true text before each.
 
     Of an answer of several tokens each counts by itself, and is asked after the right beginning. Ties go to the
-    lowest id. Dropout is off during the pass, the model's mode is restored after it, and no random number is drawn.
+    lowest id.
     """
     correct, answers = 0, 0
-    with evaluating(model):
-        for batch in batches:
-            assert batch.mask is not None, "batches of answers mark them"
-            is_answer = torch.from_numpy(batch.mask).to(device)
-            right = logits_of(forward, batch, device).argmax(-1) == torch.from_numpy(batch.targets).to(device)
-            correct += int((right & is_answer).sum())
-            answers += int(is_answer.sum())
+    for batch, logits, targets in subject.logits(batches):
+        assert batch.mask is not None, "batches of answers mark them"
+        is_answer = torch.from_numpy(batch.mask).to(subject.device)
+        correct += int(((logits.argmax(-1) == targets) & is_answer).sum())
+        answers += int(is_answer.sum())
     return Accuracy(correct, answers)

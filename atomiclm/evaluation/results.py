@@ -18,7 +18,7 @@ from typing import Any
 
 from atomiclm.atomic_io import read_file
 from atomiclm.cli import UserError
-from atomiclm.evaluation.protocol import Curve, Described, Measured, content_hash
+from atomiclm.evaluation.protocol import Described, Measured, content_hash
 
 FOLDER = "evaluations"
 
@@ -31,10 +31,8 @@ class NotFinite(ArithmeticError):
 class EvaluationResult:
     """The figures of one protocol for one checkpoint.
 
-    protocol: how the figures came about
     checkpoint, weights_sha256: of which weights; `step_00001000`, and the sha256 of its safetensors file
     model: settings of the model that were changed for the evaluation, by dotted name; empty as it was trained
-    measured: the figures
     """
 
     protocol: Described
@@ -49,11 +47,7 @@ class EvaluationResult:
         return int(self.checkpoint.rpartition("_")[2])
 
     def to_json(self) -> bytes:
-        """The text of its file.
-
-        Raises:
-            NotFinite: a figure is NaN or infinite; such a result is not saved.
-        """
+        """The text of its file. Raises NotFinite: a result with such a figure is not saved."""
         numbers = [*self.measured.figures.items()]
         for name, curve in self.measured.curves.items():
             numbers += [(f"{name}/{key}", value) for key, column in curve.items() for value in column]
@@ -68,12 +62,8 @@ class EvaluationResult:
             "checkpoint": self.checkpoint,
             "step": self.step,
             "weights_sha256": self.weights_sha256,
-            "model": dict(self.model),
-            "figures": dict(self.measured.figures),
-            "curves": {
-                name: {key: list(column) for key, column in c.items()} for name, c in self.measured.curves.items()
-            },
-            "notes": list(self.measured.notes),
+            "model": self.model,
+            **vars(self.measured),
         }
         lines = [f"{json.dumps(key)}: {json.dumps(value, allow_nan=False)}" for key, value in content.items()]
         return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
@@ -98,11 +88,7 @@ def read_result(path: Path) -> EvaluationResult:
 
 
 def read_evaluations(run: str | Path) -> list[EvaluationResult]:
-    """All results saved in a run's folder, by protocol, step and changed settings; none if there are none.
-
-    Raises:
-        ValueError: a file is damaged; the message names it.
-    """
+    """All results saved in a run's folder, by protocol, step and changed settings. UserError: a file is damaged."""
     found = [read_result(path) for path in sorted((Path(run) / FOLDER).glob("*-*.json"))]
     return sorted(found, key=lambda result: (result.protocol.name, result.step, str(sorted(result.model.items()))))
 
@@ -111,9 +97,7 @@ def to_terminal(run: str, result: EvaluationResult, saved: bool, validation_byte
     """Lines: what was measured and how, its figures, and its curve by position where it has one."""
     protocol, figures = result.protocol, dict(result.measured.figures)
     known = {**protocol.compared, **protocol.recorded}
-    words = [run, result.checkpoint]
-    if protocol.name != "bits_per_byte":
-        words.append(protocol.name)
+    words = [run, result.checkpoint, *([] if protocol.name == "bits_per_byte" else [protocol.name])]
     if "bits_per_byte" in figures:
         words.append(f"{figures.pop('bits_per_byte'):.4f} bits per byte")
         words.append(f"{figures.pop('loss'):.4f} nats per token")
@@ -127,8 +111,11 @@ def to_terminal(run: str, result: EvaluationResult, saved: bool, validation_byte
     words += ["saved before"] if saved else []
     yield "  ".join(words)
     yield from _grouped(figures)
-    if "binned" in result.measured.curves:
-        yield from _curve(result.measured.curves["binned"])
+    if curve := result.measured.curves.get("binned"):
+        yield "    " + "".join(f"{name:>16}" for name in ("from position", "nats per token", "bits per byte", "tokens"))
+        columns = (curve[name] for name in ("position", "loss", "bits_per_byte", "tokens"))
+        for position, loss, bits, tokens in zip(*columns, strict=True):
+            yield f"    {position:>16}{loss:>16.4f}{bits:>16.4f}{tokens:>16,}"
     yield from (f"    not measured: {note}" for note in result.measured.notes)
 
 
@@ -143,13 +130,6 @@ def _grouped(figures: dict[str, float]) -> Iterator[str]:
         for part in parts:
             cells = [figures.get(f"{kind}/{part}") for kind in kinds]
             yield f"    {part:>10}" + "".join(f"{'' if cell is None else f'{cell:.4f}':>22}" for cell in cells)
-
-
-def _curve(curve: Curve) -> Iterator[str]:
-    yield "    " + "".join(f"{name:>16}" for name in ("from position", "nats per token", "bits per byte", "tokens"))
-    columns = (curve["position"], curve["loss"], curve["bits_per_byte"], curve["tokens"])
-    for position, loss, bits, tokens in zip(*columns, strict=True):
-        yield f"    {position:>16}{loss:>16.4f}{bits:>16.4f}{tokens:>16,}"
 
 
 def to_json(results: Iterable[tuple[str, EvaluationResult]]) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 
 import pytest
-from evaluation.slow_oracle import CPU, conditions, decoder, small_corpus, subject
+from evaluation.slow_oracle import conditions, decoder, small_corpus, subject
 
 from atomiclm.comparison.runs import differences, recorded_protocol
 from atomiclm.data import Copy, Markov
@@ -19,10 +19,9 @@ from atomiclm.evaluation import (
     Recall,
     Sliding,
     read_evaluations,
-    validation_protocol,
-    validation_row,
 )
 from atomiclm.evaluation.results import result_path
+from atomiclm.run_evaluation import validation_row
 
 ALL = (BitsPerByte(), Sliding(3), ByPosition(), LengthExtrapolation((1, 2)), Induction(4, (5,), 3), Recall())
 
@@ -133,11 +132,11 @@ def test_a_description_survives_a_summary(corpus):
 
 @pytest.mark.parametrize("separate", [False, True])
 def test_runs_of_before_have_the_protocol_that_runs_of_today_write_down(corpus, separate):
-    row = validation_row(decoder(), decoder(), corpus, 8, CPU, separate)
+    row = validation_row(subject(decoder()), conditions(corpus, separate))
     today = {
         **row,
         "validation_sha256": corpus.manifest["validation_sha256"],
-        "protocol": validation_protocol(corpus, 8, separate, "float32").facts(),
+        "protocol": BitsPerByte().describe(conditions(corpus, separate)).facts(),
     }
     before = {key: value for key, value in today.items() if key not in ("protocol", "validation/protocol")}
     config = {"model.context_length": 8, "trainer.separate_documents": separate}

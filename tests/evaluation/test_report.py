@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from atomiclm.data import Batch, Copy, Markov, Mixture, ValidationWindows, answer_batches, prepare
-from atomiclm.evaluation import Accuracy, Validation, answer_accuracy, validate, validation_row
+from atomiclm.evaluation import Accuracy, Conditions, Subject, Validation, answer_accuracy, validate
 from atomiclm.model import Decoder, MultiHeadAttention, NormalInit
+from atomiclm.run_evaluation import validation_row
 from atomiclm.tokenizer import BasicTokenizer
 
 CPU = torch.device("cpu")
@@ -19,6 +20,14 @@ SEPARATOR = 256
 def model():
     attention = partial(MultiHeadAttention, num_heads=2)
     return Decoder(257, 16, 2, 32, attention=attention, init=NormalInit(seed=3, std=0.3))
+
+
+def row_of(decoder, corpus, batch_size, separate):
+    return validation_row(Subject(decoder, decoder, CPU, batch_size * 32), Conditions(corpus, 32, 32, separate))
+
+
+def validated(decoder, windows):
+    return validate(Subject(decoder, decoder, CPU, 1).scored(windows, [1] * 256 + [0]))
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +43,7 @@ def mixture(tmp_path_factory):
 @pytest.mark.parametrize("separate", [False, True])
 def test_the_whole_is_all_bits_over_all_bytes(mixture, separate):
     decoder = model()
-    row = validation_row(decoder, decoder, mixture, 7, CPU, separate)
+    row = row_of(decoder, mixture, 7, separate)
     sizes = {part.name: part.validation.num_bytes for part in mixture.parts}
     bits = sum(row[f"validation/bits_per_byte/{name}"] * size for name, size in sizes.items())
     assert row["validation/bits_per_byte"] == pytest.approx(bits / sum(sizes.values()), rel=1e-12)
@@ -47,7 +56,7 @@ def test_the_whole_is_all_bits_over_all_bytes(mixture, separate):
 
 def test_it_hangs_neither_on_the_batch_size_nor_on_the_mode(mixture):
     decoder = model().train()
-    rows = [validation_row(decoder, decoder, mixture, size, CPU, True) for size in (1, 5, 64)]
+    rows = [row_of(decoder, mixture, size, True) for size in (1, 5, 64)]
     assert decoder.training
     assert len({row.pop("validation/protocol") for row in rows}) == 1
     for row in rows[1:]:
@@ -58,7 +67,7 @@ def test_documents_apart_are_scored_as_if_each_stood_alone(mixture):
     """Each document of each window by itself, through the plain model."""
     decoder = model().eval()
     tokens = mixture.parts[1].validation.tokens
-    result = validate(decoder, decoder, ValidationWindows(tokens, 32, 8, SEPARATOR), [1] * 256 + [0], CPU)
+    result = validated(decoder, ValidationWindows(tokens, 32, 8, SEPARATOR))
     nats = 0.0
     for first in range(0, len(tokens) - 1, 32):
         window = tokens[first : first + 33].astype(np.int64)
@@ -71,7 +80,7 @@ def test_documents_apart_are_scored_as_if_each_stood_alone(mixture):
                 nats -= sum(float(scores[place, token]) for place, token in enumerate(wanted) if token != SEPARATOR)
     assert result.nats == pytest.approx(nats, rel=1e-5)
     assert result.bytes == mixture.parts[1].validation.num_bytes
-    together = validate(decoder, decoder, ValidationWindows(tokens, 32, 8), [1] * 256 + [0], CPU)
+    together = validated(decoder, ValidationWindows(tokens, 32, 8))
     assert (together.tokens, together.bytes) == (result.tokens, result.bytes)
     assert together.nats != pytest.approx(result.nats, rel=1e-4)
 
@@ -95,7 +104,7 @@ def test_accuracy_counts_the_likeliest_token_at_answers_only():
     def forward(tokens):
         return torch.nn.functional.one_hot(guesses, 4).float()
 
-    found = answer_accuracy(torch.nn.Identity(), forward, [batch, batch], CPU)
+    found = answer_accuracy(Subject(torch.nn.Identity(), forward, CPU, 1), [batch, batch])
     assert found == Accuracy(correct=6, answers=8)
     assert found.share == 0.75
     assert found + Accuracy(1, 2) == Accuracy(7, 10)
@@ -119,4 +128,4 @@ def test_a_perfect_copier_is_right_every_time(mixture):
         return logits
 
     batches = answer_batches(mixture.parts[1], 32, 4, separate_documents=True)
-    assert answer_accuracy(torch.nn.Identity(), forward, batches, CPU).share == 1.0
+    assert answer_accuracy(Subject(torch.nn.Identity(), forward, CPU, 1), batches).share == 1.0

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from evaluation.slow_oracle import (
-    CPU,
     SEPARATOR,
     TRAINED,
     begin_of_document,
@@ -25,9 +24,9 @@ from atomiclm.evaluation import (
     LengthExtrapolation,
     Recall,
     Sliding,
-    validation_row,
 )
 from atomiclm.model import LearnedPosition, NoPosition
+from atomiclm.run_evaluation import validation_row
 
 LN2 = math.log(2)
 
@@ -229,7 +228,7 @@ def test_one_source_of_a_mixture_is_that_source_by_itself(mixture, tmp_path):
 
 def test_recall_asks_only_sources_that_know_their_answers(mixture, corpus):
     found = Recall().measure(subject(decoder()), conditions(mixture)).figures
-    row = validation_row(decoder(), decoder(), mixture, 8, CPU)
+    row = validation_row(subject(decoder()), conditions(mixture))
     assert found == {"accuracy": row["validation/accuracy"], "accuracy/copy": row["validation/accuracy/copy"]}
     with pytest.raises(ValueError, match="no source of this run knows its answers"):
         Recall().measure(subject(decoder()), conditions(corpus))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from atomiclm.data import RepeatedWindows, TextDataset, ValidationWindows
-from atomiclm.evaluation import validate
+from atomiclm.evaluation import Subject, validate
 from atomiclm.model import (
     Decoder,
     FeedForward,
@@ -67,7 +67,8 @@ def test_validation_charges_text_only_and_leaves_the_model_as_it_was():
     lengths = [0 if token == 3 else token + 1 for token in range(16)]
     before = torch.get_rng_state()
     state.model.train()
-    result = validate(state.model, state.model, ValidationWindows(tokens, 8, 4), lengths, torch.device("cpu"))
+    subject = Subject(state.model, state.model, torch.device("cpu"), 32)
+    result = validate(subject.scored(ValidationWindows(tokens, 8, 4), lengths))
     assert state.model.training
     assert torch.equal(torch.get_rng_state(), before)
     targets = tokens[1:]

@@ -15,9 +15,10 @@ from atomiclm.data import (
     prepare,
     training_batches,
 )
-from atomiclm.evaluation import validation_row
+from atomiclm.evaluation import Conditions, Subject
 from atomiclm.model import Decoder, MultiHeadAttention, NoAttention, NormalInit, parameter_roles
 from atomiclm.optim import Cosine, Muon
+from atomiclm.run_evaluation import validation_row
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.training import Runtime, Trainer, TrainState
 
@@ -51,7 +52,8 @@ def _trained(source, folder, attention, order, context_length, steps, batch_size
     )
     batches = training_batches(corpus, context_length, order, separate_documents)
     trainer.fit(TrainState(model, optimizer), batches, Cosine(warmup_steps=20), Runtime(device="cpu"))
-    return corpus, validation_row(model, model, corpus, 64, CPU, separate_documents)
+    conditions = Conditions(corpus, context_length, context_length, separate_documents)
+    return corpus, validation_row(Subject(model, model, CPU, 64 * context_length), conditions)
 
 
 @pytest.mark.slow
