@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
         "default there), a heatmap, their interactions, or learning curves by factor",
     )
     command.add_argument(
+        "--wandb", action="store_true", help="also write verdict and difference into the W&B summary of each run"
+    )
+    command.add_argument(
         "--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)"
     )
     command.add_argument(
@@ -98,6 +101,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.format == "csv":
         for run in comparison.unfinished:  # a line an arm has no room for them, and they must not vanish
             print(f"not in the table: {run.state} {run.run} {run.error}".rstrip(), file=sys.stderr)
+    if arguments.wandb:
+        from atomiclm.sync import send_verdicts
+
+        sys.stdout.flush()
+        print(send_verdicts(comparison), file=sys.stderr)
     return int(any(run.state in BROKEN for run in comparison.unfinished))
 
 

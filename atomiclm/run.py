@@ -25,10 +25,11 @@ from atomiclm.evaluation import BitsPerByte
 from atomiclm.machine import code_of, default_cache_dir, environment
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
-from atomiclm.sweep.ledger import read_ledger
+from atomiclm.sweep.ledger import place_of
 from atomiclm.sweep.run_status import refuse_other_text, summary_of
 from atomiclm.tracking import (
     Console,
+    Place,
     Record,
     RunFolder,
     WeightsAndBiases,
@@ -206,11 +207,10 @@ class Run:
             OSError: the disk takes no more.
         """
         folder, console, state, trainer, runtime = self.folder, self.console, self.state, self.trainer, self.runtime
-        arm = None
+        place = Place()
         with suppress(UserError):  # of a damaged ledger the sweep says so itself
-            if (ledger := read_ledger(folder.path.absolute().parent)) is not None:
-                arm = ledger.arm_of(folder.run_id)
-        self.mirror.start(folder, console.say, arm=arm)
+            place = place_of(folder)
+        self.mirror.start(folder, console.say, place)
         budget, tokens_per_step = trainer.budget, trainer.batch_size * self.model.context_length
         steps = budget.steps(tokens_per_step)
         if budget.max_steps and steps != budget.max_steps:

@@ -6,14 +6,19 @@ gives the same W&B run: it has the id noted in the run's folder, and rows that t
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from atomiclm.atomic_io import to_json, write_atomic
 from atomiclm.cli import VERSION, UserError, command, format_error, from_user
-from atomiclm.sweep.ledger import read_ledger
+from atomiclm.sweep.ledger import place_of
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
-from atomiclm.tracking.wandb_mirror import require_key
+from atomiclm.tracking.wandb_mirror import VERDICT, Mirrored, choose_mode, require_key
+
+if TYPE_CHECKING:
+    from atomiclm.comparison.results import Arm, Comparison
 
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
 """Settings of `tracking` in a run's config.yaml that also hold for a run sent later."""
@@ -52,7 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders = [folder for text in arguments.runs for folder in _runs(text, arguments.outputs)]
     if not arguments.offline:
         require_key("give --offline")
-    return int(not all([_send(folder, settings) for folder in folders]))
+    failed = 0
+    for folder in folders:
+        mirrored, why_not = send(folder, settings)
+        if mirrored is None:
+            failed = 1
+            print(f"{folder.path}: not sent: {why_not}", file=sys.stderr)
+            continue
+        rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"
+        print(f"{folder.path}: {rows}{f', {mirrored.held} were there' if mirrored.held else ''}: {mirrored.where}")
+    return failed
 
 
 def _runs(text: str, outputs: str) -> list[RunFolder]:
@@ -62,32 +76,72 @@ def _runs(text: str, outputs: str) -> list[RunFolder]:
     return [find_run(text, outputs)[0]]
 
 
-def _send(folder: RunFolder, given: dict[str, object]) -> bool:
-    """Send one run and say what became of it; returns whether all of it was sent."""
+def send(
+    folder: RunFolder, settings: Mapping[str, object], verdict: Mapping[str, object] | None = None
+) -> tuple[Mirrored | None, str]:
+    """Send one run; returns what W&B has of it, or None and why it has not all.
+
+    Args:
+        settings: of the mirror; they go before those that the run was trained with.
+        verdict: what `compare` found, for the summary in W&B; saved in the run's `wandb/`, so it is sent ever after.
+    """
     said: list[str] = []
-    mirrored = None
     try:
         # A run that is being trained has a mirror of its own, and two would double its rows.
         with run_lock(folder.path, said.append):
             # Damaged files are refused before W&B hears of the run.
             folder.read_summary(), folder.read_environments(), folder.read_rows()
             saved = folder.read_config().get("tracking", {})
-            ledger = read_ledger(folder.path.absolute().parent)
             with from_user():
-                mirror = WeightsAndBiases(**{key: saved[key] for key in SAVED_SETTINGS if key in saved} | given)
-            arm = ledger.arm_of(folder.run_id) if ledger else None
-            mirror.start(folder, said.append, arm=arm, live=False)
-            mirrored = mirror.finish()
+                mirror = WeightsAndBiases(
+                    **{key: saved[key] for key in SAVED_SETTINGS if key in saved} | dict(settings)
+                )
+            if verdict is not None:
+                folder.wandb.mkdir(exist_ok=True)
+                write_atomic(folder.wandb / VERDICT, to_json(verdict))
+            mirror.start(folder, said.append, place_of(folder), live=False)
+            if (mirrored := mirror.finish()) is not None:
+                return mirrored, ""
     except Locked:
         said.append("it is being trained; send it when it has ended")
     except (OSError, UserError) as error:
         said.append(format_error(error))
-    if mirrored is None:
-        print(f"{folder.path}: not sent: {' '.join(said).replace('W&B: ', '')}", file=sys.stderr)
-        return False
-    rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"
-    print(f"{folder.path}: {rows}{f', {mirrored.held} were there' if mirrored.held else ''}: {mirrored.where}")
-    return True
+    return None, " ".join(said).replace("W&B: ", "")
+
+
+def send_verdicts(comparison: "Comparison") -> str:
+    """Write into each ended run's summary in W&B how its arm compares; returns the line that says so, or why not.
+
+    Stops at the first run that W&B does not take: a server that does not answer costs the timeouts of one.
+    """
+    runs = [(run.folder, arm) for arm in comparison.arms for run in (*arm.runs, *arm.diverged)]
+    if choose_mode("auto")[0] == "disabled":
+        return "W&B: no verdicts, for WANDB_MODE is disabled"
+    where = "nowhere"
+    for number, (folder, arm) in enumerate(runs):
+        try:
+            mirrored, why_not = send(folder, {"mode": "auto"}, _verdict(comparison, arm))
+        except Exception as error:  # no fault of the comparison
+            mirrored, why_not = None, f"{type(error).__name__}: {error}"
+        if mirrored is None:
+            return f"W&B: verdicts of {number} of {len(runs)} runs; then {folder.path}: {why_not}"
+        where = mirrored.where
+    return f"W&B: verdicts of {len(runs)} runs; the last is {where}"
+
+
+def _verdict(comparison: "Comparison", arm: "Arm") -> dict[str, object]:
+    """All keys, whatever is known, so that nothing is left of an earlier comparison."""
+    contrast, report = arm.contrast, comparison.factors
+    found = {
+        "metric": comparison.metric,
+        "baseline": comparison.baseline,
+        "verdict": arm.verdict or ("baseline" if arm.name == comparison.baseline else None),
+        "difference": contrast.mean if contrast else None,
+        **{key: getattr(contrast, key, None) for key in ("low", "high", "p_holm")},
+        "best_arm": report.best if report else None,
+        "within_noise_of_best": arm.name in report.may_be_best if report and report.may_be_best else None,
+    }
+    return {f"compare/{key}": value for key, value in found.items()}
 
 
 if __name__ == "__main__":

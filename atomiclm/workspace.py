@@ -1,7 +1,8 @@
 """`python -m atomiclm.workspace PATH`: a saved W&B view that opens on the comparison a study is about.
 
-Runs grouped by arm and variant, the metric against tokens, FLOPs, seconds and steps, its final value as a bar an arm,
-what the arms cost, and the settings in which they differ as columns of the run table. Each call saves a new view.
+Of a sweep over several factors their effects (the final metric by arm and by level, parallel coordinates) and curves by
+factor; of any the metric by arm, against tokens, FLOPs, seconds and steps; costs; samples. The run table has what
+differs, and what `compare --wandb` found. Each call saves a new view.
 """
 
 import argparse
@@ -9,17 +10,17 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from atomiclm.cli import VERSION, UserError, command
 from atomiclm.comparison.arms import differing_columns
 from atomiclm.comparison.runs import read_runs
-from atomiclm.sweep.ledger import read_ledger
+from atomiclm.sweep.ledger import StudyLedger, read_ledger
 from atomiclm.sweep.study import Study
 from atomiclm.tracking.run_result import RunResult
 from atomiclm.tracking.wandb_mirror import require_key
+from atomiclm.tracking.wandb_run import factor_key
 
 COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token")
 """Entries of `config.derived` shown as costs; what was measured, tokens_per_second, is beside them."""
@@ -55,10 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             raise UserError(f"the server does not say whose the key is ({error}); give --entity") from error
     path = Path(arguments.path)
-    ledger = read_ledger(path)
     name = str(runs[0].summary.get("name", path.absolute().name))
     try:
-        view = workspace(name, ledger.study if ledger else Study(), runs, entity, project)
+        view = workspace(name, read_ledger(path), runs, entity, project)
     except ImportError as error:
         message = "wandb-workspaces is not installed; it comes with `pip install 'atomiclm[workspace]'`"
         raise UserError(message) from error
@@ -84,18 +84,12 @@ def _tracking(runs: Sequence[RunResult], key: str) -> str | None:
     return next(iter(found), None)
 
 
-def workspace(name: str, study: Study, runs: Sequence[RunResult], entity: str, project: str) -> Any:
-    """Build the workspace: runs of the study grouped by arm and variant, the comparison first, then costs and samples.
+def workspace(name: str, ledger: StudyLedger | None, runs: Sequence[RunResult], entity: str, project: str) -> Any:
+    """Build a `wandb_workspaces.workspaces.Workspace` of the runs whose `config.study` is `name`.
 
     Args:
-        name: the study's, which its runs have in `config.study`.
-        study: what it asks; one without arms if nothing was declared.
+        ledger: of their sweep: its question, arms and factors.
         runs: those whose differing settings become columns.
-        entity: W&B user or team.
-        project: W&B project.
-
-    Returns:
-        A `wandb_workspaces.workspaces.Workspace`; its `save()` makes a new saved view.
 
     Raises:
         ImportError: wandb-workspaces is not installed.
@@ -103,47 +97,68 @@ def workspace(name: str, study: Study, runs: Sequence[RunResult], entity: str, p
     from wandb_workspaces import workspaces as ws
     from wandb_workspaces.reports import v2 as wr
 
-    groups = ["arm", "variant"] if study.is_declared else ["variant"]
+    study, groups = (ledger.study, ["arm", "variant"]) if ledger else (Study(), ["variant"])
+    factors = ledger.factors()[0] if ledger else []
+    factors = factors if len(factors) > 1 else []  # of a single one the arms say it
+    keys = {factor.name: factor_key(factor.name) for factor in factors}
     # The metric's name in W&B's summary, see `wandb_run.final_figures`.
     final = study.metric.replace("validation/", "final/", 1)
-    bars = partial(wr.BarPlot, groupby=wr.Config(groups[0]), groupby_aggfunc="mean")
-    curves = partial(wr.LinePlot, groupby=wr.Config(groups[0]), groupby_aggfunc="mean", groupby_rangefunc="stddev")
+
+    def bars(metric: str, by: str) -> Any:
+        return wr.BarPlot(
+            title=f"{metric} by {by}",
+            metrics=[wr.SummaryMetric(metric)],
+            groupby=wr.Config(keys.get(by, by)),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        )
+
+    def curves(by: str, axis: str) -> Any:
+        return wr.LinePlot(
+            title=f"{study.metric} against {axis} by {by}",
+            x=wr.Metric(axis),
+            y=[wr.Metric(study.metric)],
+            log_x=axis != "seconds",
+            groupby=wr.Config(keys.get(by, by)),
+            groupby_aggfunc="mean",
+            groupby_rangefunc="stddev",
+        )
 
     text = [f"# {name}", study.question, f"Decided by `{study.metric}`, {study.direction} is better."]
     if study.baseline is not None:
         text.append(f"Baseline: {study.baseline}.")
-    text.append("Lines are means over the seeds with their standard deviation. Intervals and verdicts: `compare`.")
-    comparison: list[Any] = [
-        wr.MarkdownPanel(markdown="\n\n".join(line for line in text if line)),
-        bars(title=f"{final} by {groups[0]}", metrics=[wr.SummaryMetric(final)], groupby_rangefunc="stddev"),
-        *(
-            curves(
-                title=f"{study.metric} against {axis}",
-                x=wr.Metric(axis),
-                y=[wr.Metric(study.metric)],
-                log_x=axis != "seconds",
-            )
-            for axis in ("tokens", "flops", "seconds", "step")
-        ),
+    text.append("Lines are means over runs with their standard deviation. Intervals and verdicts: `compare`.")
+    final_figures = [wr.MarkdownPanel(markdown="\n\n".join(filter(None, text))), bars(final, groups[0])]
+    by_arm = [curves(groups[0], axis) for axis in ("tokens", "flops", "seconds", "step")]
+    axes = [
+        *(wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=name) for name, key in keys.items()),
+        wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(final), display_name=final),
     ]
-    costs: list[Any] = [
-        bars(title=f"tokens per second by {groups[0]}", metrics=[wr.SummaryMetric("tokens_per_second")]),
+    sections: dict[str, list[Any]] = {
+        "effects": [*final_figures, wr.ParallelCoordinatesPlot(columns=axes), *(bars(final, name) for name in keys)],
+        "curves by factor": [curves(name, "tokens") for name in keys],
+        "curves by arm": by_arm,
+    }
+    sections = sections if factors else {"comparison": [*final_figures, *by_arm]}
+    sections["cost"] = [
+        bars("tokens_per_second", groups[0]),
         *(
             wr.ScatterPlot(title=f"{final} against {cost}", x=wr.Config(f"derived.{cost}"), y=wr.SummaryMetric(final))
             for cost in COSTS
         ),
     ]
-    configs = [[run.config] for run in runs if run.config]
-    differing = [column.key for column in differing_columns(configs) if not column.key.endswith(".seed")]
+    sections["samples"] = [wr.WeavePanelSummaryTable(table_name="samples")]
+    differing = [column.key for column in differing_columns([[run.config] for run in runs if run.config])]
+    columns = list(keys.values()) or [key for key in differing if not key.endswith(".seed")]
+    results = ("compare/verdict", "compare/difference", "tokens_per_second", "state")
     two_columns = ws.SectionLayoutSettings(columns=2, rows=3)
     return ws.Workspace(
         entity=entity,
         project=project,
         name=name,
         sections=[
-            ws.Section(name="comparison", is_open=True, panels=comparison, layout_settings=two_columns),
-            ws.Section(name="cost", is_open=True, panels=costs, layout_settings=two_columns),
-            ws.Section(name="samples", is_open=False, panels=[wr.WeavePanelSummaryTable(table_name="samples")]),
+            ws.Section(name=title, is_open=title != "samples", panels=panels, layout_settings=two_columns)
+            for title, panels in sections.items()
         ],
         settings=ws.WorkspaceSettings(x_axis="tokens", max_runs=100),
         runset_settings=ws.RunsetSettings(
@@ -151,8 +166,8 @@ def workspace(name: str, study: Study, runs: Sequence[RunResult], entity: str, p
             groupby=[ws.Config(key) for key in groups],
             order=[ws.Ordering(ws.Summary(final), ascending=study.direction == "lower")],
             pinned_columns=[
-                *(f"config:{key}" for key in (*groups, *differing, "seed")),
-                *(f"summary:{key}" for key in (final, "tokens_per_second", "state")),
+                *(f"config:{key}" for key in (*groups, *columns, "seed")),
+                *(f"summary:{key}" for key in (final, *results)),
                 *(f"config:derived.{cost}" for cost in COSTS),
             ],
         ),

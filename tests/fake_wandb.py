@@ -16,7 +16,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from fake_wandb_operations import ENTITY, Artifacts, ViewsAndSweeps, project
 
-RUN_FIELDS = {"name": "name", "displayName": "name", "groupName": "group", "jobType": "job_type", "tags": "tags"}
+RUN_FIELDS = {
+    "name": "name",
+    "displayName": "name",
+    "groupName": "group",
+    "jobType": "job_type",
+    "tags": "tags",
+    "notes": "notes",
+}
 
 
 @dataclass
@@ -32,6 +39,7 @@ class Run:
     name: str = ""
     group: str = ""
     job_type: str = ""
+    notes: str = ""
     tags: list = field(default_factory=list)
     project: str = ""
     sweep: str | None = None
@@ -145,7 +153,7 @@ class FakeServer(Artifacts, ViewsAndSweeps, ThreadingHTTPServer):
             "name": run.id,
             "displayName": run.name,
             "description": "",
-            "notes": "",
+            "notes": run.notes,
             "config": json.dumps(run.config),
             "tags": run.tags,
             "sweepName": run.sweep,

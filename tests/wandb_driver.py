@@ -1,5 +1,6 @@
 """Mirrors runs in a process of its own, with the real wandb, and reads back what it left on disk."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -11,12 +12,14 @@ import yaml
 from cli import heed_signals
 
 from atomiclm.atomic_io import to_json
-from atomiclm.tracking import RunFolder, write_summary
+from atomiclm.sweep.ledger import Cell, StudyLedger, write_ledger
+from atomiclm.sweep.study import Study
+from atomiclm.tracking import Record, RunFolder, write_summary
 
 DRIVER = """
 import json, os, signal, sys, threading, time
 from pathlib import Path
-from atomiclm.tracking import Record, RunFolder, WeightsAndBiases, read_summary, write_summary
+from atomiclm.tracking import Place, Record, RunFolder, WeightsAndBiases, read_summary, write_summary
 
 said, waits = [], []
 def timed(name, action, *arguments, **named):
@@ -31,7 +34,7 @@ for cell in json.load(sys.stdin):
     record = Record(folder.metrics)
     record.truncate(cell.get("after_step", -1))
     mirror = WeightsAndBiases(**cell.get("settings", {}))
-    timed("start", mirror.start, folder, said.append, arm=cell.get("arm"))
+    timed("start", mirror.start, folder, said.append, Place(**cell.get("place", {})))
     deadline = time.monotonic() + 30
     while cell.get("until_said", "") not in " ".join(said) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -67,6 +70,23 @@ def make_run(path, **summary):
     write_summary(folder.environment, {"processes": processes})
     folder.tokenizer.write_text('{"merges": []}')
     return str(folder.path)
+
+
+def make_sweep(folder, seeds=(1, 2)):
+    """The folder of a finished sweep over two factors, of which `kv` alone matters, and its ledger."""
+    cells = []
+    for kv, theta, seed in itertools.product(("4", "1"), ("1e3", "1e5"), seeds):
+        run_id = f"num_kv_heads={kv}-theta={theta}-seed={seed}-{kv}{theta[-1]}{seed}".ljust(48, "0")
+        bits = 2 + 0.5 * (kv == "1") + 0.01 * seed + 0.001 * (seed == 1) * (theta == "1e5")
+        figures = {"validation/bits_per_byte": bits, "validation/loss": bits}
+        path = make_run(folder / run_id, variant=f"{kv}-{theta}", seed=seed, **{**figures, "state": "done"})
+        with Record(Path(path) / "metrics.jsonl") as record:
+            for each in loss_rows(1, 2):
+                record.append(each)
+        overrides = [f"model.attention.num_kv_heads={kv}", f"model.position.theta={theta}", f"seed={seed}"]
+        cells.append(Cell(f"kv{kv} theta{theta}", seed, run_id, overrides))
+    write_ledger(folder, StudyLedger(folder.name, "", cells, Study(question="Which of these matter?", margin=0.05)))
+    return folder
 
 
 def row(step, event="train", **values):

@@ -11,7 +11,7 @@ from atomiclm.comparison.statistics import Estimate, holm
 from atomiclm.comparison.verdicts import Rules, decide
 from atomiclm.comparison.wording import format_value
 from atomiclm.sweep.factors import Factor, factors_of
-from atomiclm.sweep.ledger import Cell
+from atomiclm.sweep.ledger import Cell, varied_by
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,9 @@ def report_of(
     Args:
         cells: of the sweep; every arm is one of theirs, or they are not gone by.
     """
-    variants = _typed(arms, cells) or _configured(arms, columns)
+    typed = varied_by(cells)
+    is_planned = all(arm.name in typed for arm in arms)
+    variants = {arm.name: typed[arm.name] for arm in arms} if is_planned else _configured(arms, columns)
     factors, places = factors_of(list(variants.values()))
     if len({place.levels for place in places}) < len(places):
         return None  # arms that differ in what a match solved for alone
@@ -48,19 +50,6 @@ def report_of(
         for arm, place in zip(arms, places, strict=True)
     }
     return factor_report(factors, known, rules)
-
-
-def _typed(arms: Sequence[Arm], cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
-    """For each arm the overrides of its cells that not all cells share; empty unless every arm has a cell."""
-    own: dict[str, dict[str, str]] = {}
-    for cell in cells:
-        pairs = (override.partition("=") for override in cell.overrides)
-        own[cell.arm] = {key.lstrip("+~"): value for key, _, value in pairs if key not in ("seed", "name")}
-    if not all(arm.name in own for arm in arms):
-        return {}
-    keys = {key for values in own.values() for key in values}
-    varied = [key for key in keys if len({values.get(key) for values in own.values()}) > 1]
-    return {arm.name: {key: value for key, value in own[arm.name].items() if key in varied} for arm in arms}
 
 
 def _configured(arms: Sequence[Arm], columns: Sequence[Column]) -> dict[str, dict[str, str]]:

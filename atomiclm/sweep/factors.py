@@ -26,6 +26,14 @@ class Factor:
     key: str
     levels: Sequence[str]
 
+    @property
+    def values(self) -> Sequence[str | float]:
+        """The levels, as numbers where all of them are."""
+        try:
+            return [int(level) if level.isdigit() else float(level) for level in self.levels]
+        except ValueError:
+            return self.levels
+
     def label(self, level: str) -> str:
         """The level in the name of an arm: "kv1", "theta1e5", "gelu", "norm=none", "bias=false"."""
         if re.fullmatch(_NUMBER, level):

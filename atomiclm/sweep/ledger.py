@@ -10,9 +10,11 @@ from pathlib import Path
 
 from atomiclm.atomic_io import read_json
 from atomiclm.cli import UserError
+from atomiclm.sweep.factors import Factor, FactorialArm, factors_of
 from atomiclm.sweep.study import Study
+from atomiclm.tracking import Place, RunFolder, are_one_run
 from atomiclm.tracking.record import write_summary
-from atomiclm.tracking.run_folder import are_one_run, digest_of
+from atomiclm.tracking.run_folder import digest_of
 
 LEDGER_FILE = "study.json"
 FORMAT = 1
@@ -101,9 +103,11 @@ class StudyLedger:
     looks: Sequence[int] = ()
     profile: str = "cpu"
 
-    def arm_of(self, run_id: str) -> str | None:
-        """The arm whose cell a run is, by the digest in its id; None for a run that is not in the plan."""
-        return next((cell.arm for cell in self.cells if are_one_run(cell.run_id, run_id)), None)
+    def factors(self) -> tuple[list[Factor], dict[str, FactorialArm]]:
+        """What a sweep from the command line varies, and each arm's levels; nothing of a study that declares arms."""
+        variants = {} if self.study.is_declared else varied_by(self.cells)
+        factors, arms = factors_of(list(variants.values()))
+        return factors, dict(zip(variants, arms, strict=True))
 
     def with_prediction(self, time: str, finished_cells: int) -> "StudyLedger":
         """Note the study's prediction, if it is a new one."""
@@ -111,6 +115,34 @@ class StudyLedger:
         if self.declared and self.declared[-1].sha256 == sha256:
             return self
         return replace(self, declared=[*self.declared, Declared(sha256, time, finished_cells)])
+
+
+def varied_by(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+    """For each arm the values of the keys that its cells were given, and in which the arms differ."""
+    own: dict[str, dict[str, str]] = {}
+    for cell in cells:
+        pairs = (override.partition("=") for override in cell.overrides)
+        own[cell.arm] = {key.lstrip("+~"): value for key, _, value in pairs if key not in ("seed", "name")}
+    keys = {key for values in own.values() for key in values}
+    varied = [key for key in keys if len({values.get(key) for values in own.values()}) > 1]
+    return {arm: {key: value for key, value in values.items() if key in varied} for arm, values in own.items()}
+
+
+def place_of(folder: RunFolder) -> Place:
+    """The place of a run in the sweep whose ledger lies beside it, by the digest in its id.
+
+    Raises:
+        UserError: the ledger is damaged.
+    """
+    ledger = read_ledger(folder.path.absolute().parent)
+    cells = ledger.cells if ledger else ()
+    arm = next((cell.arm for cell in cells if are_one_run(cell.run_id, folder.run_id)), None)
+    if ledger is None or arm is None:
+        return Place()
+    factors, arms = ledger.factors()
+    levels = arms[arm].levels if arms else ()
+    values = {factor.name: factor.values[level] for factor, level in zip(factors, levels, strict=True)}
+    return Place(arm, values, ledger.study.question)
 
 
 def write_ledger(folder: Path, ledger: StudyLedger) -> None:

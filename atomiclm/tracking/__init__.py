@@ -5,10 +5,12 @@ from atomiclm.tracking.lock import Locked, is_locked, run_lock
 from atomiclm.tracking.record import Record, read_metrics, read_summary, write_summary
 from atomiclm.tracking.run_folder import RunFolder, are_one_run, find_cell, find_run
 from atomiclm.tracking.wandb_mirror import WeightsAndBiases
+from atomiclm.tracking.wandb_run import Place
 
 __all__ = [
     "Console",
     "Locked",
+    "Place",
     "Record",
     "RunFolder",
     "WeightsAndBiases",

@@ -20,6 +20,7 @@ from atomiclm.tracking.wandb_run import (
     INTERRUPTED,
     LONGEST_TAG,
     Artifacts,
+    Place,
     Rows,
     describe,
     exit_code,
@@ -27,61 +28,41 @@ from atomiclm.tracking.wandb_run import (
     log_artifacts,
 )
 
-POLL_SECONDS = 1.0
-"""How far the mirror may lag behind the record."""
-
-SPARE_SECONDS = 10.0
-"""Beyond the two timeouts, for what is neither: importing wandb, starting and stopping its process."""
-
-QUIET_SECONDS = 3.0
-"""How long the end of a run waits before it says what it is waiting for."""
-
-ROOM_BYTES = 1 << 18
-"""What must be free for `wandb/` before rows are passed on: several times what wandb collects before it writes."""
+POLL_SECONDS = 1.0  # how far the mirror may lag behind the record
+SPARE_SECONDS = 10.0  # beyond the two timeouts: importing wandb, starting and stopping its process
+QUIET_SECONDS = 3.0  # how long the end of a run waits before it says what it is waiting for
+ROOM_BYTES = 1 << 18  # that must be free for `wandb/`: several times what wandb collects before it writes
+VERDICT = "verdict.json"  # in `wandb/`: what the last `compare --wandb` found, for the run's summary in W&B
 
 Mode = Literal["online", "offline", "disabled"]
-MODES: Mapping[str, Mode] = {
+MODES: Mapping[str, Mode] = {  # values of WANDB_MODE, older spellings included
     "online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
     "disabled": "disabled",
 }  # fmt: skip
-"""Values of WANDB_MODE, older spellings included."""
-
-PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")
-"""The two names of the public service: a login made under one is valid under the other."""
+PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # of one service: a login under one is valid under the other
 
 
 @dataclass(frozen=True)
 class Mirrored:
-    """A run that W&B has whole.
+    """A run that W&B has whole."""
 
-    Attributes:
-        mode: online or offline.
-        where: the run's address, or the folder of its offline segment.
-        held: rows that were there before.
-        sent: rows that were passed on.
-    """
-
-    mode: Mode
-    where: str
-    held: int
-    sent: int
+    where: str  # the run's address, or the folder of its offline segment
+    held: int  # rows that were there before
+    sent: int  # rows that were passed on
 
 
+@dataclass(eq=False)
 class WeightsAndBiases:
     """Shows one run in W&B while `metrics.jsonl` stays the truth.
 
-    The trainer writes rows to the record only; a thread reads them from the file and passes them on. So nothing wandb
-    does (connecting, retrying, uploading) is waited for before `finish`, and whatever goes wrong is said once and ends
-    the mirror, not the run: `python -m atomiclm.sync` sends what is missing, later and elsewhere. Row i of the mirror
-    is row i of the record (checkpoints' own aside), so a resumed run asks the server how many rows it has and sends the
-    others.
+    The trainer writes to the record only; a thread passes its rows on. So nothing wandb does is waited for before
+    `finish`, and whatever goes wrong is said once and ends the mirror, not the run: `python -m atomiclm.sync` sends
+    what is missing. Row i of the mirror is row i of the record (checkpoints' own aside), so a resumed run asks the
+    server how many rows it has and sends the others.
 
     Offline, a process writes one segment, `wandb/offline-run-*`. wandb numbers the rows of each from 0 and loses the
     last ones of a killed process, so a segment that was never synced is removed and written again from the record;
     `wandb/rows.json` says up to which row of the record each segment reaches.
-
-    wandb's own error reporting (telemetry to its makers) is switched off unless WANDB_ERROR_REPORTING is set: with a
-    server that does not answer it holds up the end of the process for half a minute.
 
     Args:
         mode: auto = WANDB_MODE when it is set, else online if a key is found, else offline. Never prompts.
@@ -94,35 +75,26 @@ class WeightsAndBiases:
         finish_timeout_seconds: how long the end of a run waits for what is left to be uploaded.
 
     Raises:
-        ValueError: an argument breaks a rule of W&B (characters of a project's name, length of a tag) or a timeout is
-            not positive.
+        ValueError: an argument breaks a rule of W&B, or a timeout is not positive.
     """
 
-    def __init__(
-        self,
-        mode: Literal["auto", "online", "offline", "disabled"] = "auto",
-        project: str = "atomiclm",
-        entity: str | None = None,
-        tags: Sequence[str] = (),
-        artifacts: Artifacts = "small",
-        init_timeout_seconds: int = 20,
-        finish_timeout_seconds: int = 60,
-    ) -> None:
-        if not project or set(project) & set("/\\#?%:"):
-            raise ValueError(f"project={project!r} must be a name without any of /\\#?%:")
-        for tag in tags:
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    project: str = "atomiclm"
+    entity: str | None = None
+    tags: Sequence[str] = ()
+    artifacts: Artifacts = "small"
+    init_timeout_seconds: int = 20
+    finish_timeout_seconds: int = 60
+
+    def __post_init__(self) -> None:
+        if not self.project or set(self.project) & set("/\\#?%:"):
+            raise ValueError(f"project={self.project!r} must be a name without any of /\\#?%:")
+        for tag in self.tags:
             if not 0 < len(tag) <= LONGEST_TAG:
                 raise ValueError(f"tags: {tag!r} must have 1 to {LONGEST_TAG} characters")
-        for argument, seconds in (("init", init_timeout_seconds), ("finish", finish_timeout_seconds)):
-            if seconds <= 0:
-                raise ValueError(f"{argument}_timeout_seconds={seconds} must be positive")
-        self.mode = mode
-        self.project = project
-        self.entity = entity
-        self.tags = list(tags)
-        self.artifacts: Artifacts = artifacts
-        self.init_timeout_seconds = init_timeout_seconds
-        self.finish_timeout_seconds = finish_timeout_seconds
+        for name in ("init_timeout_seconds", "finish_timeout_seconds"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be positive")
         self._started = False
         self._segment = ""  # the folder in wandb/ of this process, once wandb has opened the run
         self._result: Mirrored | None = None
@@ -130,24 +102,20 @@ class WeightsAndBiases:
         self._done = threading.Event()  # not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a thread
         self._abandoned = False
 
-    def start(
-        self, folder: RunFolder, say: Callable[[str], None], *, arm: str | None = None, live: bool = True
-    ) -> None:
+    def start(self, folder: RunFolder, say: Callable[[str], None], place: Place, *, live: bool = True) -> None:
         """Begin to mirror a run; returns at once.
 
-        A resumed run truncates its record first: the lines found here are the run's past.
-
         Args:
-            folder: the run; config.yaml, environment.json and a first summary.json are there. Its `metrics.jsonl` is
-                followed, its `wandb/` holds what wandb writes.
+            folder: the run; config.yaml, environment.json and a first summary.json are there. A resumed run truncates
+                its `metrics.jsonl` first: the lines found there are the run's past.
             say: called, from the mirror's thread, with each line meant for people.
-            arm: the arm of the study that the run is a cell of, where it is known.
+            place: the run's place in its sweep.
             live: whether this process trains the run; otherwise this machine is not described.
         """
         assert not self._started, "one object mirrors one run"
         if choose_mode(self.mode)[0] == "disabled":
             return
-        self._folder, self._arm, self._live, self._say = folder, arm, live, say
+        self._folder, self._place, self._live, self._say = folder, place, live, say
         self._later = f"`python -m atomiclm.sync {shlex.quote(str(folder.path))}` sends what is missing"
         self._started = True
         # A daemon: should wandb hang, the process can still end.
@@ -156,15 +124,9 @@ class WeightsAndBiases:
     def finish(self, patience_seconds: float | None = None) -> Mirrored | None:
         """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
 
-        The summary says how the run ended: "done" is exit code 0, which W&B shows as finished; "interrupted" is
-        reported as a preemption, and gets no artifacts yet; every other state is 1, shown as failed. Waits for the
-        upload, but never longer than the two timeouts and SPARE_SECONDS together, and no longer than Ctrl-C.
-
-        Args:
-            patience_seconds: wait no longer than this either: what is left to a process that was asked to end.
-
-        Returns:
-            What W&B has; None without a mirror, or if something is missing there.
+        Waits for the upload, but never longer than the two timeouts and SPARE_SECONDS together, nor than
+        `patience_seconds` (what is left to a process that was asked to end), nor than Ctrl-C. Returns what W&B has;
+        None without a mirror, or if something is missing there.
         """
         if not self._started:
             return None
@@ -212,8 +174,11 @@ class WeightsAndBiases:
         import wandb
 
         folder, online = self._folder, mode == "online"
+        description = describe(folder, self._place, self.tags)
+        if sent_rows(folder.wandb):
+            del description["notes"]  # people may have written others since
         run = wandb.init(
-            **describe(folder, self._arm, self.tags),
+            **description,
             project=self.project,
             entity=self.entity,
             dir=str(folder.path),
@@ -237,8 +202,7 @@ class WeightsAndBiases:
         for other in folder.wandb.glob("offline-run-*"):
             if other.name != segment and not is_synced(other):
                 shutil.rmtree(other)
-        where = str(run.url) if online else str(folder.wandb / segment)
-        self._say(f"W&B: {where}" if online else f"W&B: offline, in {folder.wandb} ({self._later})")
+        self._say(f"W&B: {run.url}" if online else f"W&B: offline, in {folder.wandb} ({self._later})")
         rows, ending = Rows(folder.metrics, run, held), False
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
@@ -248,35 +212,38 @@ class WeightsAndBiases:
             if rows.send():
                 note_rows(folder.wandb, segment, max(rows.number, held))
         summary = folder.read_summary()
-        run.summary.update(final_figures(summary))
+        run.summary.update(final_figures(summary) | _noted(folder.wandb / VERDICT))
         code, missing = exit_code(summary), ""
         if code == INTERRUPTED:
-            run.mark_preempting()
-        elif online:
+            run.mark_preempting()  # and its artifacts come when it has ended
+        elif online and self.artifacts != "none":
             try:
-                log_artifacts(run, folder, self.artifacts)
+                log_artifacts(run, folder, checkpoint=self.artifacts == "all")
             except Exception as error:
                 missing = _first_line(error)
         run.finish(exit_code=code)
         if missing:
             self._say(f"W&B: artifacts are missing ({missing}); {self._later}")
         else:
-            self._result = Mirrored(mode, where, held, rows.sent)
+            where = str(run.url if online else folder.wandb / segment)
+            self._result = Mirrored(where, held, max(0, rows.number - held))
 
 
 def sent_rows(folder: Path) -> int:
     """Rows on the server as far as the run's `wandb/` knows: passed to an online run, or synced since."""
-    noted = read_json(folder / "rows.json") if (folder / "rows.json").exists() else {}
+    noted = _noted(folder / "rows.json")
     return max((rows for name, rows in noted.items() if is_synced(folder / name)), default=0)
 
 
 def note_rows(folder: Path, segment: str, rows: int) -> None:
     """Note that `segment` reaches as far as the first `rows` rows of the record; written often, so without fsync."""
-    path = folder / "rows.json"
-    noted = read_json(path) if path.exists() else {}
-    partial = path.with_name("rows.json.partial")
-    partial.write_bytes(to_json({**noted, segment: rows}))
-    partial.replace(path)
+    partial = folder / "rows.json.partial"
+    partial.write_bytes(to_json({**_noted(folder / "rows.json"), segment: rows}))
+    partial.replace(folder / "rows.json")
+
+
+def _noted(file: Path) -> dict[str, Any]:
+    return dict(read_json(file)) if file.exists() else {}
 
 
 def is_synced(segment: Path) -> bool:
@@ -287,8 +254,7 @@ def is_synced(segment: Path) -> bool:
 def stop_service() -> None:
     """Kill wandb's own process, for good: it goes on trying to upload for as long as a run is open.
 
-    wandb has no public way to do that. Should a release keep its process elsewhere, the end of our process waits until
-    wandb gives up, and a test says so.
+    wandb has no public way to do that. Where a release keeps its process elsewhere, the end of ours waits for wandb.
     """
     import wandb
 
@@ -303,21 +269,10 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Whether W&B is online here.
-
-
 def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
-    """Resolve a configured mode to what can be done here, without asking anybody.
+    """Resolve a configured mode to what can be done here: it, and why it is not what was asked for ("" where it is).
 
-    Args:
-        mode: "auto" (WANDB_MODE when it is set, else online exactly if a key is found, else offline), "online",
-            "offline" or "disabled".
-        base_url: the server; WANDB_BASE_URL or the public service when None.
-
-    Returns:
-        The mode, and why the user did not get what was asked for ("" when they did). Online without a key becomes
-        offline, because wandb would stop the run to prompt for one.
+    Online without a key becomes offline, because wandb would stop the run to prompt for one.
     """
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_key(base_url) else "offline")
@@ -329,7 +284,7 @@ def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
 
 
 def has_key(base_url: str | None = None) -> bool:
-    """Whether wandb would find credentials for the server: an environment variable, or a netrc entry for its host."""
+    """Whether wandb would find credentials for the server (or that of WANDB_BASE_URL, or the public one)."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urlsplit(base_url or os.environ.get("WANDB_BASE_URL") or f"https://{PUBLIC_HOSTS[0]}").netloc
@@ -342,6 +297,7 @@ def has_key(base_url: str | None = None) -> bool:
 
 def import_wandb() -> Any:
     """Import wandb so that it prints nothing; Any, because it may be half installed."""
+    # Telemetry to its makers, which holds up the end of the process for half a minute where no server answers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb
@@ -350,11 +306,7 @@ def import_wandb() -> Any:
 
 
 def require_key(otherwise: str) -> Any:
-    """Import wandb where it can go online.
-
-    Raises:
-        UserError: no key was found; its message ends with what to do `otherwise`.
-    """
+    """Import wandb where it can go online; without a key a UserError that ends with what to do `otherwise`."""
     wandb = import_wandb()
     mode, reason = choose_mode("online", wandb.setup().settings.base_url)
     if mode != "online":

@@ -1,13 +1,11 @@
-"""What W&B gets of a run, all of it read from the run's own folder: description, rows, summary and artifacts.
-
-So the live mirror and `python -m atomiclm.sync`, weeks later and elsewhere, send the same.
-"""
+"""What W&B gets of a run: description, rows, summary, artifacts; all from its folder, so that `sync` sends the same."""
 
 import hashlib
 import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,27 +35,42 @@ CORPUS_FACTS = ("corpus_sha256", "validation_sha256", "validation_bytes", "train
 """What the data artifact says of the corpus. Its shards stay where they are: they can be made again, and checked."""
 
 
-def describe(folder: RunFolder, arm: str | None, tags: Sequence[str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Place:
+    """The place of a run in its sweep; nothing where it is in none."""
+
+    arm: str = ""  # its arm's label: "kv1 theta1e5 gelu"
+    factors: Mapping[str, str | float] = field(default_factory=dict)  # the arm's level of each factor, by its name
+    question: str = ""  # the study's
+
+
+def factor_key(name: str) -> str:
+    """A factor's key in W&B's configuration; a dot there would mean a key within a key."""
+    return f"factor/{name.replace('.', '/')}"
+
+
+def describe(folder: RunFolder, place: Place, tags: Sequence[str]) -> dict[str, Any]:
     """The arguments of `wandb.init` that say what the run is.
 
-    The configuration is the run's own, nested as in config.yaml, and beside it `study`, `arm` (if it is known),
-    `variant` (all but the seed: W&B's tables cannot group by that themselves), `run_id`, `derived` (what follows from
-    the configuration: parameters, FLOPs, hashes of the corpus) and `environment` (versions, commit and machine of the
-    last process that trained the run).
+    The configuration is the run's own, nested as in config.yaml, and beside it `study`, `arm` and `factor/...` (where
+    known), `variant` (all but the seed, by which W&B's tables cannot group), `run_id`, `derived` (what follows from the
+    configuration: parameters, FLOPs, hashes of the corpus) and `environment` (of the last process that trained it).
 
     Raises:
         UserError: config.yaml, environment.json or summary.json is missing or damaged.
     """
     config, summary, process = folder.read_config(), folder.read_summary(), folder.read_environments()[-1]
     study, variant = str(summary.get("name", folder.name)), str(summary["variant"])
-    config |= {"study": study, "variant": variant, "run_id": folder.run_id} | ({} if arm is None else {"arm": arm})
+    config |= {"study": study, "variant": variant, "run_id": folder.run_id} | ({"arm": place.arm} if place.arm else {})
+    config |= {factor_key(name): level for name, level in place.factors.items()}
     config["derived"] = {key: value for key, value in summary.items() if key not in IDENTITY and not _is_result(key)}
     config["environment"] = {key: value for key, value in process.items() if key not in NOT_SENT}
     return {
         "id": wandb_id(folder),
-        "name": folder.run_id[:LONGEST_NAME],
-        "group": f"{study}/{variant}"[-LONGEST_NAME:],  # the seeds of one configuration
+        "name": (f"{place.arm} s{summary['seed']}" if place.arm else folder.run_id)[:LONGEST_NAME],
+        "group": f"{study}/{place.arm or variant}"[-LONGEST_NAME:],  # the seeds of one configuration
         "job_type": "train",
+        "notes": place.question or None,
         "tags": [study[:LONGEST_TAG], *tags],
         "config": config,
     }
@@ -113,33 +126,21 @@ def _is_result(key: str) -> bool:
 class Rows:
     """Passes the rows of a `metrics.jsonl` on to one W&B run, in order; those the server has already are only read.
 
-    Every row has all four axes, and `tokens` is the default one; another is chosen panel by panel. Never `step=`: wandb
-    drops rows whose step is not larger than the last. Samples are one table with all texts so far, in the summary,
-    where W&B's table panel looks for it. Checkpoints' own rows stay out: they have no figures, and come by the clock,
-    so a resumed run has them elsewhere.
-
-    Args:
-        path: the record, which another thread or process appends to.
-        run: the W&B run.
-        held: how many rows the server has.
+    Every row has all four axes, and `tokens` is the default one. Never `step=`: wandb drops rows whose step is not
+    larger than the last. Samples are one table with all texts so far, in the summary, where W&B's table panel looks for
+    it. Checkpoints' own rows stay out: they come by the clock, so a resumed run has them elsewhere.
 
     Attributes:
         number: how many rows were read.
     """
 
     def __init__(self, path: Path, run: Any, held: int) -> None:
-        self.path = path
-        self.run = run
-        self.held = held
+        """Of the record at `path`, which others append to, the server has the first `held` rows."""
+        self.path, self.run, self.held = path, run, held
         self.number = 0
         self._offset = 0
         self._samples: list[list[Any]] = []
         run.define_metric("*", step_metric="tokens")
-
-    @property
-    def sent(self) -> int:
-        """How many rows were passed on."""
-        return max(0, self.number - self.held)
 
     def send(self) -> bool:
         """Pass on the complete lines that were appended since the last call; returns whether there were any rows."""
@@ -168,35 +169,35 @@ class Rows:
         return self.number > number
 
 
-def log_artifacts(run: Any, folder: RunFolder, which: Artifacts) -> None:
+def log_artifacts(run: Any, folder: RunFolder, checkpoint: bool) -> None:
     """Send the artifacts of an online run, so that W&B draws the lineage: what it used, then what it made.
 
     W&B compares contents: a tokenizer that a hundred runs share is one version, used by a hundred runs.
     """
-    if which == "none":
-        return
     from wandb import Artifact
+
+    def artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Sequence[Path]) -> Any:
+        made = Artifact(name, type=kind, metadata=dict(metadata))
+        for path in files:
+            made.add_file(str(path), policy="immutable", skip_cache=True)  # else wandb copies it, twice
+        return made
 
     summary = folder.read_summary()
     sha256 = hashlib.sha256(folder.tokenizer.read_bytes()).hexdigest()
     facts = {"sha256": sha256, "vocab_size": summary.get("vocab_size")}
-    artifact = Artifact(f"tokenizer-{sha256[:12]}", type="tokenizer", metadata=facts)
-    artifact.add_file(str(folder.tokenizer), policy="immutable", skip_cache=True)  # else wandb copies it, twice
-    run.use_artifact(artifact)
+    run.use_artifact(artifact(f"tokenizer-{sha256[:12]}", "tokenizer", facts, [folder.tokenizer]))
     # A run's own setting of where the text lies says nothing to others, and would make each machine's corpus new.
     source = {key: value for key, value in folder.read_config().get("data", {}).items() if key != "path"}
     manifest = {key: summary[key] for key in CORPUS_FACTS if key in summary} | {"source": source}
-    artifact = Artifact(f"data-{summary['corpus_sha256'][:12]}", type="data", metadata=manifest)
-    with artifact.new_file("manifest.json", mode="w", encoding="utf-8") as file:
+    data = artifact(f"data-{summary['corpus_sha256'][:12]}", "data", manifest, [])
+    with data.new_file("manifest.json", mode="w", encoding="utf-8") as file:
         file.write(to_json(manifest, indent=2).decode())
-    run.use_artifact(artifact)
+    run.use_artifact(data)
     complete = [path for path in checkpoints_in(folder.checkpoints) if (path / "manifest.json").is_file()]
-    if which == "all" and complete:
-        checkpoint = complete[0]
-        sha256 = hashlib.sha256((checkpoint / "manifest.json").read_bytes()).hexdigest()
-        facts = {"sha256": sha256, "step": int(checkpoint.name.partition("_")[2]), "state": summary["state"]}
+    if checkpoint and complete:
+        newest = complete[0]
+        sha256 = hashlib.sha256((newest / "manifest.json").read_bytes()).hexdigest()
+        facts = {"sha256": sha256, "step": int(newest.name.partition("_")[2]), "state": summary["state"]}
         facts |= {"variant": summary["variant"], "seed": summary.get("seed")}
-        artifact = Artifact(f"checkpoint-{run.id}", type="model", metadata=facts)
-        for path in sorted(path for path in checkpoint.iterdir() if path.is_file()):
-            artifact.add_file(str(path), policy="immutable", skip_cache=True)
-        run.log_artifact(artifact, aliases=["latest", checkpoint.name])
+        files = sorted(path for path in newest.iterdir() if path.is_file())
+        run.log_artifact(artifact(f"checkpoint-{run.id}", "model", facts, files), aliases=["latest", newest.name])

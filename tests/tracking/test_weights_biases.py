@@ -22,11 +22,12 @@ def test_offline_runs_arrive_whole_and_two_in_one_process_stay_two(tmp_path):
         row(2, "checkpoint", path="step_00000002"),
     ]
     first = make_run(tmp_path / "outputs" / "study" / "lr=0.1-seed=1-aa")
+    place = {"arm": "kv1 theta1e5", "factors": {"kv": 1, "rope.theta": 1e5}, "question": "Which of these matter?"}
     second = make_run(tmp_path / "outputs" / "study" / "two")
     answer = drive(
         tmp_path,
         [
-            {"folder": first, "rows": rows, "arm": "wide", "settings": {"tags": ["mine"]}},
+            {"folder": first, "rows": rows, "place": place, "settings": {"tags": ["mine"]}},
             {"folder": second, "rows": loss_rows(1), "state": "failed"},
         ],
     )
@@ -47,10 +48,13 @@ def test_offline_runs_arrive_whole_and_two_in_one_process_stay_two(tmp_path):
     assert (records["metric"][0]["glob_name"], records["metric"][0]["step_metric"]) == ("*", "tokens")
     run = records["run"][0]
     assert run["run_id"].startswith("aa-")
-    assert (run["display_name"], run["run_group"]) == ("lr=0.1-seed=1-aa", "study/0123abcd")
+    assert (run["display_name"], run["run_group"]) == ("kv1 theta1e5 s1", "study/kv1 theta1e5")
+    assert run["notes"] == "Which of these matter?"
     assert (run["project"], run["tags"], run["job_type"]) == ("atomiclm", ["study", "mine"], "train")
     config = run["config"]["update"]
-    assert (config["study"], config["arm"], config["variant"], config["seed"]) == ("study", "wide", "0123abcd", 1)
+    assert (config["study"], config["variant"], config["seed"]) == ("study", "0123abcd", 1)
+    assert (config["arm"], config["factor/kv"], config["factor/rope/theta"]) == ("kv1 theta1e5", 1, 1e5)
+    assert config["run_id"] == "lr=0.1-seed=1-aa"
     assert config["model"] == {"dim": 8, "lr": 3e-4}
     assert config["derived"] == FACTS
     assert config["environment"] == {"python": "3.12"}
@@ -60,7 +64,8 @@ def test_offline_runs_arrive_whole_and_two_in_one_process_stay_two(tmp_path):
 
     (other,) = segments(second)
     records = read_segment(tmp_path, other)
-    assert records["run"][0]["display_name"] == "two"
+    assert (records["run"][0]["display_name"], records["run"][0]["run_group"]) == ("two", "study/0123abcd")
+    assert "notes" not in records["run"][0]
     assert "arm" not in records["run"][0]["config"]["update"]
     assert records["exit"][0]["exit_code"] == 1
     assert len(records["history"]) == 1

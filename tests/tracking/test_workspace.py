@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from wandb_driver import make_run, sandbox
+from wandb_driver import make_run, make_sweep, sandbox
 
 from atomiclm import workspace
 from atomiclm.sweep.ledger import Cell, StudyLedger, write_ledger
@@ -83,6 +83,29 @@ def test_the_ledger_gives_the_question_the_metric_and_the_arms(study, capsys):
     assert panels(view, "Bar Chart")[0]["groupBy"] == "arm.value"
     (runset,) = view["spec"]["section"]["runSets"]
     assert [group["name"] for group in runset["grouping"]] == ["arm.value", "variant.value"]
+
+
+def test_a_sweep_over_factors_opens_on_effects_then_curves_by_factor(tmp_path, capsys):
+    view = spec(make_sweep(tmp_path / "sweep"), capsys)
+    sections = view["spec"]["section"]["panelBankConfig"]["sections"]
+    assert [(section["name"], section["isOpen"]) for section in sections[:3]] == [
+        ("effects", True), ("curves by factor", True), ("curves by arm", True)
+    ]  # fmt: skip
+    kinds = [panel["viewType"] for panel in sections[0]["panels"]]
+    assert kinds == ["Markdown Panel", "Bar Chart", "Parallel Coordinates Plot", "Bar Chart", "Bar Chart"]
+    assert [bar["groupBy"] for bar in panels(view, "Bar Chart")[:3]] == [
+        "arm.value", "factor/kv.value", "factor/theta.value"
+    ]  # fmt: skip
+    (parallel,) = panels(view, "Parallel Coordinates Plot")
+    assert [column["accessor"] for column in parallel["columns"]] == [
+        "config:factor/kv.value", "config:factor/theta.value", "summary:final/bits_per_byte"
+    ]  # fmt: skip
+    curves = [panel["config"] for panel in sections[1]["panels"]]
+    assert [curve["groupBy"] for curve in curves] == ["factor/kv.value", "factor/theta.value"]
+    (runset,) = view["spec"]["section"]["runSets"]
+    columns = runset["runFeed"]["columnOrder"]
+    assert columns[1:6] == ["config:arm", "config:variant", "config:factor/kv", "config:factor/theta", "config:seed"]
+    assert "summary:compare/verdict" in columns
 
 
 def call(tmp_path, *arguments, **variables):
