@@ -6,9 +6,9 @@ gives the same W&B run: it has the id noted in the run's folder, and rows that t
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atomiclm.atomic_io import to_json, write_atomic
 from atomiclm.cli import VERSION, UserError, command, format_error, from_user
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
     named = {key: getattr(arguments, key) for key in ("project", "entity", "artifacts")}
-    settings = {key: value for key, value in named.items() if value is not None}
+    settings: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     settings |= {"mode": "offline" if arguments.offline else "online", "finish_timeout_seconds": arguments.timeout}
     with from_user():
         WeightsAndBiases(**settings)  # refuses what is wrong with them once, not for every run
@@ -76,9 +76,7 @@ def _runs(text: str, outputs: str) -> list[RunFolder]:
     return [find_run(text, outputs)[0]]
 
 
-def send(
-    folder: RunFolder, settings: Mapping[str, object], verdict: Mapping[str, object] | None = None
-) -> tuple[Mirrored | None, str]:
+def send(folder: RunFolder, settings: dict[str, Any], verdict: Any = None) -> tuple[Mirrored | None, str]:
     """Send one run; returns what W&B has of it, or None and why it has not all.
 
     Args:
@@ -92,10 +90,9 @@ def send(
             # Damaged files are refused before W&B hears of the run.
             folder.read_summary(), folder.read_environments(), folder.read_rows()
             saved = folder.read_config().get("tracking", {})
+            saved = {key: saved[key] for key in SAVED_SETTINGS if key in saved}
             with from_user():
-                mirror = WeightsAndBiases(
-                    **{key: saved[key] for key in SAVED_SETTINGS if key in saved} | dict(settings)
-                )
+                mirror = WeightsAndBiases(**saved | settings)
             if verdict is not None:
                 folder.wandb.mkdir(exist_ok=True)
                 write_atomic(folder.wandb / VERDICT, to_json(verdict))

@@ -13,10 +13,12 @@ from atomiclm.sweep.ledger import (
     Declared,
     StudyLedger,
     TunedValue,
+    place_of,
     read_ledger,
     write_ledger,
 )
 from atomiclm.sweep.study import Sequential, Study, Tuning
+from atomiclm.tracking import Place, RunFolder
 
 STUDY = Study(
     question="Does it matter?",
@@ -126,10 +128,23 @@ def test_more_arms_seeds_and_profiles_are_no_other_prediction():
     assert len(replace(first, study=grown).with_prediction("2026-11-23T10:00:00+00:00", 4).declared) == 1
 
 
-def test_a_run_is_its_cell_by_the_digest_whatever_else_its_name_says():
-    assert FULL.arm_of("renamed-by-hand-0000000f") == "b"
-    assert FULL.arm_of("a-seed=1-00000000") == "a"
-    assert FULL.arm_of("a-seed=1-12345678") is None
+def test_a_run_is_its_cell_by_the_digest_whatever_else_its_name_says(tmp_path):
+    write_ledger(tmp_path, FULL)
+    assert place_of(RunFolder(tmp_path / "renamed-by-hand-0000000f")) == Place("b", {}, "Does it matter?")
+    assert place_of(RunFolder(tmp_path / "a-seed=1-00000000")).arm == "a"
+    assert place_of(RunFolder(tmp_path / "a-seed=1-12345678")) == Place()
+    assert place_of(RunFolder(tmp_path / "nowhere" / "a-seed=1-00000000")) == Place()
+
+
+def test_a_cell_of_a_sweep_has_the_levels_of_its_factors_as_numbers_where_all_are(tmp_path):
+    arms = {"kv1 gelu": ("1", "gelu"), "kv4 gelu": ("4", "gelu"), "kv1 bias1e-2": ("1", "1e-2")}
+    cells = [
+        Cell(arm, 1, f"r-0000000{number}", [f"model.attention.num_kv_heads={kv}", f"model.norm={norm}", "seed=1"])
+        for number, (arm, (kv, norm)) in enumerate(arms.items())
+    ]
+    write_ledger(tmp_path, StudyLedger("runs", "", cells, Study()))
+    assert place_of(RunFolder(tmp_path / "r-00000001")) == Place("kv4 gelu", {"kv": 4, "norm": "gelu"}, "")
+    assert place_of(RunFolder(tmp_path / "r-00000002")).factors == {"kv": 1, "norm": "1e-2"}
 
 
 def test_the_command_of_a_cell_survives_the_shell():

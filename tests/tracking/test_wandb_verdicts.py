@@ -1,4 +1,4 @@
-"""`compare --wandb`: each run's verdict in its summary in W&B, by the mirror's way, and never at the comparison's cost."""
+"""`compare --wandb`: each run's verdict in its summary in W&B, and never at the cost of the comparison."""
 
 import json
 import subprocess
