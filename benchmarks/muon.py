@@ -33,7 +33,8 @@ class Side:
         self.trainer = build(values["trainer"])
         self.model = build(values["model"]).to(self.runtime.device)
         self.optimizer = build(values["optim"])(self.model.named_parameters(), parameter_roles(self.model))
-        self.loss = self.trainer.loss(self.model, self.runtime)
+        objective, model = self.trainer.objective, self.model
+        self.loss = self.trainer.forward(lambda *micro_batch: objective(model, *micro_batch), self.runtime)
         shape = (values["trainer"]["batch_size"], self.model.context_length + 1)
         self.tokens = torch.randint(self.model.vocab_size, shape, generator=torch.Generator().manual_seed(0))
         self.tokens = self.tokens.to(self.runtime.device)

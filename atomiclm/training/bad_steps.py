@@ -7,8 +7,9 @@ the same.
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import safetensors.torch
 import torch
@@ -69,6 +70,7 @@ class StopAtBadStep:
         return "stop"
 
 
+@dataclass
 class SkipBadSteps:
     """The batch is stepped over and the next one taken, at the same step and learning rate.
 
@@ -79,12 +81,12 @@ class SkipBadSteps:
         ValueError: limit is not positive.
     """
 
-    rewind_every_steps: int | None = None
+    limit: int = 10
+    rewind_every_steps: ClassVar[int | None] = None
 
-    def __init__(self, limit: int = 10) -> None:
-        if limit < 1:
-            raise ValueError(f"limit={limit} must be positive; give at least 1 bad step")
-        self.limit = limit
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise ValueError(f"limit={self.limit} must be positive; give at least 1 bad step")
 
     def action(self, bad_steps: int) -> Action:
         return "skip" if bad_steps <= self.limit else "stop"
@@ -97,8 +99,8 @@ class RewindBadSteps:
     and skipped 200 to 500 batches by hand. We skip the one batch, and go back once more where that is not enough.
 
     Args:
-        every_steps: steps between two rewind points, which are checkpoints of their own: those that come by the clock
-            would make the result a matter of the machine's speed.
+        every_steps: steps between two rewind points, checkpoints of their own: those that come by the clock would make
+            the result a matter of the machine's speed.
         limit: how often the run may go back; it has diverged with the next bad step.
 
     Raises:
@@ -165,6 +167,7 @@ class SpikeDetector:
         del recent[: -self.window]
 
 
+@dataclass
 class Recovery:
     """Records each bad step of a run with its batch, and rewinds the run.
 
@@ -180,19 +183,11 @@ class Recovery:
         text: a batch's inputs as text, one a row, for facts.json.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        saver: SaveCheckpoints,
-        log: Log,
-        say: Callable[[str], None],
-        text: Callable[[Batch], list[str]],
-    ) -> None:
-        self.folder = folder
-        self.saver = saver
-        self.log = log
-        self.say = say
-        self.text = text
+    folder: Path
+    saver: SaveCheckpoints
+    log: Log
+    say: Callable[[str], None]
+    text: Callable[[Batch], list[str]]
 
     def record(self, state: TrainState, bad: BadStep, action: Action) -> None:
         """Report the bad step, write its row, and save its batch."""

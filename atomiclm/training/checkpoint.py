@@ -2,22 +2,16 @@
 
     checkpoints/
         step_00001000/
-            model.safetensors       parameters and persistent buffers, those the run is judged by: what evaluation,
-                                    sampling and export read
-            optimizer.safetensors   optimizer state by parameter name, random generators; and the weights in training,
-                                    where the run is judged by an average of them
-            state.json              step, position in the data and in the record, seconds, flops, latest metrics,
-                                    scalar optimizer state
+            model.safetensors       `TrainState.model_tensors`: what evaluation, sampling and export read
+            optimizer.safetensors   `TrainState.optimizer_tensors`
+            state.json              `TrainState.scalars`, and the rows of the record that belong to it
             manifest.json           size and sha256 of the other three, and what exact resuming depends on; written last
         .tmp-step_00001010/         being written, or left by a kill: never read
         damaged_step_00000990/      found damaged, saved for inspection: never read
 
-A folder of a temporary name is filled, every file forced to disk, the manifest last, then the folder itself; it is
-renamed in one atomic step, and its parent forced to disk. Only then are older ones removed (`prune`), so a crash or a
-power cut at any moment leaves at least the one before.
-
-Every byte that is read is compared with the manifest first: of 400 single flipped bits in a safetensors file the
-library noticed 7; the others loaded as other weights without a word. What is parsed is what was hashed.
+A folder of a temporary name is filled, forced to disk and renamed in one atomic step. Only then are older ones removed
+(`prune`), so a crash or a power cut at any moment leaves at least the one before. Every byte that is read is compared
+with the manifest first: of 400 single flipped bits in a safetensors file the library noticed 7.
 """
 
 import contextlib
@@ -46,7 +40,7 @@ ADDED_IN_FORMAT_3: Mapping[str, Any] = {
     "skipped": [], "bad_steps": 0, "recent_losses": [], "unfinished": None, "validated": None, "best": None,
     "record_rows": None,
 }  # fmt: skip
-"""Steps over bad batches, interrupted evaluations, and how many rows the record had; also the manifest's own hash."""
+"""Beside the manifest's own hash."""
 
 MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
 FILES = (MODEL, OPTIMIZER, STATE)
@@ -63,11 +57,8 @@ class DamagedCheckpoint(UserError):
 class Snapshot:
     """A run at one moment: copied, so that it can be written while training goes on, or read from a checkpoint.
 
-    Attributes:
-        model: `TrainState.model_tensors`, on the CPU.
-        optimizer: `TrainState.optimizer_tensors`, on the CPU.
-        scalars: `TrainState.scalars`, and what was added.
-        manifest: what the manifest says, or is to say beside the files: JSON values.
+    The first three are what the file of that name holds, the tensors on the CPU; `manifest` is what the manifest says,
+    or is to say beside the files.
     """
 
     model: dict[str, Tensor]
@@ -87,12 +78,7 @@ class Snapshot:
         return cls(model, optimizer, {**state.scalars(), **scalars}, about or {})
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The names in a folder of checkpoints. A checkpoint changes its name in one atomic rename.
-
-
 def stored_step(path: Path) -> int:
-    """Return the step that the name of a checkpoint's folder says."""
     found = CHECKPOINT_NAME.fullmatch(path.name)
     if found is None:
         raise UserError(f"{path} is not the folder of a checkpoint; they are called step_00001000")
@@ -128,20 +114,12 @@ def _renamed(path: Path, prefix: str) -> Path:
     return target
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Writing.
-
-
 def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None] = lambda: None) -> Path:
-    """Write a snapshot to disk under its final name, and return that folder.
+    """Write a snapshot into the folder of the run's checkpoints, and return its own folder there.
 
     A run is a function of its configuration, so a sound checkpoint of the same step is the same checkpoint and stays,
-    unless its hooks were cut short then and are not now, or it is to become a rewind point.
-
-    Args:
-        snapshot: what to write.
-        folder: of the run's checkpoints.
-        before_publishing: called when all is on disk and not yet renamed; forces to disk what the checkpoint refers to.
+    unless its hooks were cut short then and are not now, or it is to become a rewind point. `before_publishing` is
+    called when all is on disk and not yet renamed, and forces to disk what the checkpoint refers to.
 
     Raises:
         Diverged: a weight is not finite.
@@ -152,11 +130,10 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
     if final.exists():
         with contextlib.suppress(DamagedCheckpoint):
             there = read(final)
-    if there is not None:
-        lacks_hooks = there.scalars["unfinished"] is not None and snapshot.scalars["unfinished"] is None
-        lacks_point = bool(snapshot.manifest.get("rewind_point")) and not there.manifest.get("rewind_point")
-        if not lacks_hooks and not lacks_point:
-            return final
+            lacks_hooks = there.scalars["unfinished"] is not None and snapshot.scalars["unfinished"] is None
+            lacks_point = snapshot.manifest.get("rewind_point") and not there.manifest.get("rewind_point")
+            if not lacks_hooks and not lacks_point:
+                return final
     for name, tensor in snapshot.model.items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise Diverged(f"diverged at step {step}: {name} is not finite")
@@ -165,7 +142,7 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
         for parent in list(folder.absolute().parents)[:3]:  # of the run, its study, all outputs: may be new too
             with contextlib.suppress(PermissionError):  # a folder above ours that we may not read
                 fsync(parent)
-    temporary, replaced = folder / f"{TEMPORARY}{final.name}", None
+    temporary = folder / f"{TEMPORARY}{final.name}"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
@@ -179,48 +156,33 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
         write_new(temporary / MANIFEST, to_json(manifest) + b"\n")
         fsync(temporary)
         before_publishing()
-        if there is not None:
-            replaced = _renamed(final, REPLACED)
-        elif final.exists():
-            _renamed(final, DAMAGED)
+        if final.exists():
+            _renamed(final, DAMAGED if there is None else REPLACED)
         os.rename(temporary, final)
         fsync(folder)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        clean_up(folder)  # restores what was to be replaced
-        raise
-    if replaced is not None:
-        shutil.rmtree(replaced, ignore_errors=True)
+    finally:
+        clean_up(folder)  # after a failure what was to be replaced comes back
     return final
 
 
 def _write_file(path: Path, content: bytes) -> dict[str, Any]:
-    """Write a file and return what the manifest says of it: of the content meant, not of what is read back."""
+    """Return what the manifest is to say of the file: of the content meant, not of what is read back."""
     write_new(path, content)
     return fingerprint(content)
 
 
 def fingerprint(content: bytes) -> dict[str, Any]:
-    """Return what a manifest says of a file's content."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def manifest_sha256(manifest: Mapping[str, Any]) -> str:
-    """Return the hash that a manifest carries of the rest of itself."""
+    """Return the hash of the rest of a manifest."""
     content = to_json({key: value for key, value in manifest.items() if key != "sha256"})
     return hashlib.sha256(content).hexdigest()
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Reading.
-
-
 def read(path: Path) -> Snapshot:
-    """Return all of one checkpoint, verified, in the present format.
-
-    Raises:
-        DamagedCheckpoint: a file is missing, altered or unreadable, or the format is of another version.
-    """
+    """Return all of one checkpoint, verified, in the present format. Raises DamagedCheckpoint where it is not sound."""
     manifest = read_manifest(path)
     model, optimizer = _tensors(path, manifest, MODEL), _tensors(path, manifest, OPTIMIZER)
     scalars = _parsed(path / STATE, _verified(path, manifest, STATE))
@@ -232,16 +194,12 @@ def read(path: Path) -> Snapshot:
 
 
 def read_model(path: Path) -> dict[str, Tensor]:
-    """Return the model tensors of one checkpoint, for sampling and evaluation; raises as `read`."""
+    """Return the model tensors of one checkpoint; raises as `read`."""
     return _tensors(path, read_manifest(path), MODEL)
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of one checkpoint; what it says of the files is not checked here.
-
-    Raises:
-        DamagedCheckpoint: it cannot be read, or belongs to another step or format.
-    """
+    """Return the manifest of one checkpoint; what it says of the files is not checked here. Raises as `read`."""
     try:
         content = read_file(path / MANIFEST, 1 << 20)
     except (OSError, UserError) as error:
@@ -265,19 +223,16 @@ def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
     """Return the newest checkpoint of `run` whose weights are what was written; `say` is called for each damaged one.
 
     Raises:
-        UserError: there is no checkpoint.
-        DamagedCheckpoint: none is sound.
+        UserError: there is none.
     """
     folder = run.checkpoints
-    found = _first_sound(checkpoints_in(folder), read_model, folder)
-    if found is not None:
+    if (found := _first_sound(checkpoints_in(folder), read_model, folder)) is not None:
         path, _, damaged = found
         for error in damaged.values():
             say(f"{error}; taking {path.name}")
         return path
-    if run.read_summary().get("state") in ("done", "diverged") or any(
-        row.get("event") == "checkpoint" for row in run.read_rows()
-    ):
+    has_ended = run.read_summary().get("state") in ("done", "diverged")
+    if has_ended or any(row.get("event") == "checkpoint" for row in run.read_rows()):
         raise UserError(f"the checkpoints of {run.path} are gone from {folder}; {run.train_again()}")
     raise UserError(
         f"{folder} has no checkpoint yet; the first comes after runtime.checkpoint_every_seconds, or at the end: wait "
@@ -291,7 +246,7 @@ def resume(state: TrainState, folder: Path, say: Callable[[str], None]) -> Snaps
     A damaged one is reported and moved out of the way, and the one before is tried. Needs the run's lock.
 
     Raises:
-        DamagedCheckpoint: there are checkpoints and none is sound; training from the start would hide a loss.
+        DamagedCheckpoint: there are checkpoints and none is sound.
         OtherModel: a sound checkpoint is of another model; the message names what differs.
     """
     clean_up(folder)
@@ -299,11 +254,8 @@ def resume(state: TrainState, folder: Path, say: Callable[[str], None]) -> Snaps
 
 
 def rewind(state: TrainState, folder: Path, say: Callable[[str], None]) -> None:
-    """Restore the newest sound rewind point, and remove the checkpoints beyond it, newest first.
-
-    Raises:
-        DamagedCheckpoint: none is sound.
-    """
+    """Restore the newest sound rewind point, and remove the checkpoints beyond it. Raises DamagedCheckpoint if there is
+    none."""
 
     def may_be_rewind_point(path: Path) -> bool:
         try:
@@ -328,12 +280,11 @@ def _restore_newest(
         except OtherModel as error:
             raise OtherModel(f"{path}: {shown(str(error), 1000)}") from None
         except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-            # The hashes are right, so it was written like this: by another program, or to be read by us.
+            # The hashes are right, so another program wrote it like this.
             raise DamagedCheckpoint(f"{path} is damaged: its state is invalid ({shown(error)})") from error
         return content
 
-    found = _first_sound(paths, restore, folder)
-    if found is None:
+    if (found := _first_sound(paths, restore, folder)) is None:
         return None
     path, content, damaged = found
     # Only with a sound one in hand: if there were none, the next start must find them and refuse as this one does.
@@ -345,10 +296,8 @@ def _restore_newest(
 def _first_sound[T](
     paths: Iterable[Path], use: Callable[[Path], T], folder: Path
 ) -> tuple[Path, T, dict[Path, DamagedCheckpoint]] | None:
-    """Return the first of `paths` that `use` does not find damaged, what that gave, and the damaged ones before it.
-
-    None where there are no paths; where all are damaged, the error names each.
-    """
+    """Return the first of `paths` that `use` does not find damaged, what that gave, and the damaged ones before it;
+    None where there are no paths."""
     damaged: dict[Path, DamagedCheckpoint] = {}
     for path in paths:
         try:
@@ -398,7 +347,7 @@ def _parsed(file: Path, content: bytes) -> dict[str, Any]:
 
 
 def shown(value: object, limit: int = 120) -> str:
-    """Return what a message says of a value out of a file: printable, and no longer than `limit` characters."""
+    """Return a value out of a file for a message: printable, and no longer than `limit` characters."""
     text = value if isinstance(value, str) else repr(value)
     text = "".join(character if character.isprintable() else "?" for character in text)
     return text if len(text) <= limit else f"{text[:limit]}..."

@@ -19,8 +19,7 @@ from atomiclm.training.checkpoint import Snapshot
 from atomiclm.training.state import Interval, TrainState
 from atomiclm.training.step import Diverged, StepResult
 
-Row = dict[str, Any]
-Log = Callable[[Row], None]
+Log = Callable[[dict[str, Any]], None]
 
 
 class Hook(Protocol):
@@ -30,6 +29,7 @@ class Hook(Protocol):
         """React to one finished step; `progress` reaches 1 with the last one."""
 
 
+@dataclass
 class LogMetrics:
     """Every `every_steps` steps, and at the end, one row with the means of the steps since the last; and every spike.
 
@@ -38,22 +38,13 @@ class LogMetrics:
     `train/flops_utilization` is what `utilization` makes of FLOP/s: their share of the best seen here (`runtime.Peak`).
     """
 
-    def __init__(
-        self,
-        log: Log,
-        every_steps: int,
-        bytes_per_token: float,
-        flops_per_token: float,
-        utilization: Callable[[float], float],
-    ) -> None:
-        self.log = log
-        self.every_steps = every_steps
-        self.bytes_per_token = bytes_per_token
-        self.flops_per_token = flops_per_token
-        self.utilization = utilization
+    log: Log
+    every_steps: int
+    bytes_per_token: float
+    flops_per_token: float
+    utilization: Callable[[float], float]
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
-        """Add the step to the interval; write a row when it is time."""
         interval = state.interval
         interval.nats += result.loss * result.targets
         for name, value in result.terms.items():
@@ -65,8 +56,7 @@ class LogMetrics:
         interval.seconds += result.seconds
         if state.step % self.every_steps and progress < 1:
             return
-        rate = interval.tokens / interval.seconds
-        loss = interval.nats / interval.targets
+        rate, loss = interval.tokens / interval.seconds, interval.nats / interval.targets
         row = {
             "train/loss": loss,
             "train/bits_per_byte": loss / (math.log(2) * self.bytes_per_token),
@@ -81,19 +71,18 @@ class LogMetrics:
         self.log({"event": "train", **state.position(), "progress": round(min(1.0, progress), 6), **row})
 
 
+@dataclass
 class Validate:
     """`times` full validation passes, evenly spaced over the budget, the last one with the last step.
 
     The model then has the weights that the run is judged by (`TrainState.evaluated`).
     """
 
-    def __init__(self, log: Log, evaluate: Callable[[], Mapping[str, float]], times: int) -> None:
-        self.log = log
-        self.evaluate = evaluate
-        self.times = times
+    log: Log
+    evaluate: Callable[[], Mapping[str, float]]
+    times: int
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
-        """Evaluate when a boundary was crossed by this step."""
         if crossed(self.times, result, progress):
             with state.evaluated():
                 metrics = dict(self.evaluate())
@@ -102,16 +91,15 @@ class Validate:
             self.log({"event": "validation", **state.position(), **metrics})
 
 
+@dataclass
 class Sample:
     """Text from the model as the run is judged by it now, `times` times over the budget."""
 
-    def __init__(self, log: Log, sample: Callable[[], list[dict[str, str]]], times: int) -> None:
-        self.log = log
-        self.sample = sample
-        self.times = times
+    log: Log
+    sample: Callable[[], list[dict[str, str]]]
+    times: int
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
-        """Sample when a boundary was crossed by this step."""
         if crossed(self.times, result, progress):
             with state.evaluated():
                 samples = self.sample()
@@ -132,23 +120,15 @@ REWIND_POINTS = 2
 
 @dataclass(frozen=True)
 class Retention:
-    """Which checkpoints stay: the newest few, the best one, and the points a run may rewind to.
-
-    Attributes:
-        newest: how many of the newest, at least 1.
-        best: also the one with the lowest validation bits per byte, of those that were validated at their own step.
-    """
+    """Which checkpoints stay: the `newest` few (at least 1), the points a run may rewind to, and if `best` the one with
+    the lowest validation bits per byte, of those that were validated at their own step."""
 
     newest: int
     best: bool = False
 
 
 def prune(folder: Path, retention: Retention) -> None:
-    """Remove what need not stay; to be called when the newest checkpoint is on disk, never before.
-
-    Each rule names a set that stays, so that none removes what another wants. A checkpoint with a damaged manifest is
-    not removed.
-    """
+    """Remove what need not stay, once the newest checkpoint is on disk. One with a damaged manifest is not removed."""
     found: dict[Path, dict[str, Any]] = {}
     for path in checkpoint.checkpoints_in(folder):  # newest first
         with contextlib.suppress(checkpoint.DamagedCheckpoint):
@@ -164,14 +144,14 @@ def prune(folder: Path, retention: Retention) -> None:
             checkpoint.remove(path)
 
 
+@dataclass
 class SaveCheckpoints:
     """A hook, to be called last: takes a checkpoint when it is time, and has it written while training goes on.
 
     It is time every so many seconds; when a validation was the best so far, if the best stays; at every rewind point;
     and at the end, for which it waits. One that cannot be written (a full disk) is reported, and training goes on: the
     checkpoints before it are untouched, and there may be room again before the next. A rewind point has to be written:
-    without it a later rewind would lead elsewhere, and the run be another one. One thread writes one at a time; hashing
-    and writing release the interpreter.
+    without it a later rewind would lead elsewhere, and the run be another one. One thread writes one at a time.
 
     Args:
         log: called with a row for each checkpoint, once it is on disk.
@@ -184,25 +164,16 @@ class SaveCheckpoints:
         conditions: what exact resuming depends on, for the manifest.
     """
 
-    def __init__(
-        self,
-        log: Log,
-        say: Callable[[str], None],
-        folder: Path,
-        retention: Retention,
-        every_seconds: float | None,
-        rewind_every_steps: int | None,
-        record: Record,
-        conditions: Mapping[str, Any],
-    ) -> None:
-        self.log = log
-        self.say = say
-        self.folder = folder
-        self.retention = retention
-        self.every_seconds = every_seconds
-        self.rewind_every_steps = rewind_every_steps
-        self.record = record
-        self.conditions = conditions
+    log: Log
+    say: Callable[[str], None]
+    folder: Path
+    retention: Retention
+    every_seconds: float | None
+    rewind_every_steps: int | None
+    record: Record
+    conditions: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._pending: tuple[Snapshot, Future[dict[str, Any]]] | None = None
         self._taken_at = time.monotonic()
@@ -213,16 +184,16 @@ class SaveCheckpoints:
             self.save(state, rewind_point=True)
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
-        """Take a checkpoint if it is time."""
         rewind_point = self.rewind_every_steps is not None and state.step % self.rewind_every_steps == 0
         is_best = self.retention.best and state.best is not None and state.best[0] == state.step
         is_due = self.every_seconds is not None and time.monotonic() - self._taken_at >= self.every_seconds
         if progress >= 1:
             self.save(state, rewind_point)
             return
-        if rewind_point or is_best or (self._pending is not None and self._pending[1].done()):
+        must = rewind_point or is_best
+        if must or (self._pending is not None and self._pending[1].done()):
             self.wait()
-        if rewind_point or is_best or (is_due and self._pending is None):
+        if must or (is_due and self._pending is None):
             self._submit(state, rewind_point)
 
     def save(self, state: TrainState, rewind_point: bool = False) -> None:

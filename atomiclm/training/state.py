@@ -40,8 +40,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A step whose hooks a request to stop has cut short: a resumed run goes on with the `hook`-th, then with the step
-    after it. Without this a validation that was interrupted would be missing from the record."""
+    """A step whose hooks a request to stop has cut short: a resumed run goes on with the `hook`-th, else an interrupted
+    validation would be missing from the record."""
 
     result: StepResult
     progress: float
@@ -123,10 +123,8 @@ class TrainState(Progress):
             self.best = self.validated
 
     def judged_weights(self) -> dict[str, Tensor]:
-        """Return the parameters the run is judged by, by name, where they are not those it trains at; else nothing.
-
-        They are the running average, or the point an averaging optimizer names (`Averaging`).
-        """
+        """Return the parameters the run is judged by, by name, where they are not those it trains at: the running
+        average, or the point an averaging optimizer names (`Averaging`)."""
         if self.averages:
             return self.averages
         return self.optimizer.averaged_weights() if isinstance(self.optimizer, Averaging) else {}
@@ -134,8 +132,7 @@ class TrainState(Progress):
     @contextmanager
     def evaluated(self) -> Iterator[None]:
         """While open, the model has the weights the run is judged by; afterwards its own, to the last bit."""
-        judged = self.judged_weights()
-        parameters = dict(self.model.named_parameters())
+        judged, parameters = self.judged_weights(), dict(self.model.named_parameters())
         kept = {name: parameters[name].detach().clone() for name in judged}
         _copy(judged, parameters)
         try:
@@ -161,7 +158,7 @@ class TrainState(Progress):
         }
 
     def model_tensors(self) -> dict[str, Tensor]:
-        """Return parameters and persistent buffers by name, those the run is judged by; a tied parameter once."""
+        """Return parameters and persistent buffers by name, as the run is judged by them; a tied parameter once."""
         return {**_persistent(self.model), **self.judged_weights()}
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
@@ -210,15 +207,14 @@ class TrainState(Progress):
             raise OtherModel(f"the optimizer state is not this model's: {', '.join(unknown[:8])} is unknown")
         state: dict[int, dict[str, Any]] = {}
         for index, (name, parameter) in enumerate(self._named_parameters()):
-            prefix = f"{name}/"
             entry: dict[str, Any] = dict(scalars.get(name, {}))
             for key, value in tensors.items():
-                if key.startswith(prefix) and key != f"{prefix}{_TRAINING}":
-                    entry[key.removeprefix(prefix)] = value.to(parameter.device)
+                owner, _, what = key.rpartition("/")
+                if owner == name and what != _TRAINING:
+                    entry[what] = value.to(parameter.device)
             if entry:
                 state[index] = entry
-        packed = self.optimizer.state_dict()
-        self.optimizer.load_state_dict({"state": state, "param_groups": packed["param_groups"]})
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
 
     def _named_parameters(self) -> list[tuple[str, nn.Parameter]]:
         return [
@@ -248,7 +244,6 @@ def restore_random_state(state: Mapping[str, Tensor]) -> None:
 
 
 def _persistent(model: nn.Module) -> dict[str, Tensor]:
-    """Return parameters and persistent buffers by name; a tied parameter once."""
     persistent = set(model.state_dict())
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {**dict(model.named_parameters()), **buffers}

@@ -69,9 +69,8 @@ def accumulate(
 ) -> MeanLoss:
     """Add the gradient of the mean loss of the whole batch, in micro-batches of `micro_batch_size` sequences.
 
-    Sums are divided by the number of targets that count in the whole batch, and auxiliary losses are weighted by the
-    micro-batch's share of all tokens, so how a batch is cut changes nothing but the order of sums, and the random
-    numbers that dropout draws.
+    Sums are divided by the counted targets of the whole batch, and auxiliary losses weighted by the micro-batch's share
+    of all tokens, so how a batch is cut changes only the order of sums, and the random numbers that dropout draws.
 
     `after_survey` is given where the loss of a micro-batch depends on the whole batch (`Decoder.needs_survey`). A batch
     of several is then first run without gradients, with the random numbers of the pass to come, and it is called.
@@ -121,8 +120,7 @@ def _split(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, 
 def clip_gradient(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
     """Scale all gradients by min(1, limit / norm), where norm is their joint Euclidean norm; return the norm.
 
-    Where there is no gradient the norm is 0. Where it is not finite the gradients are left as they are: scaled by it,
-    one bad element would spoil all of them, and nobody could say which it was.
+    Where it is not finite the gradients are left as they are, so that it can be said which element is bad.
 
     Source: Pascanu, Mikolov and Bengio (2012), arXiv:1211.5063, algorithm 1.
     """

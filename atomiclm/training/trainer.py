@@ -43,16 +43,12 @@ class Budget:
     def steps(self, tokens_per_step: int) -> int | None:
         """Return the number of steps the budget in steps and tokens allows (the last one may pass `max_tokens`)."""
         from_tokens = math.ceil(self.max_tokens / tokens_per_step) if self.max_tokens else None
-        counts = [count for count in (self.max_steps, from_tokens) if count is not None]
-        return min(counts) if counts else None
+        return min((count for count in (self.max_steps, from_tokens) if count is not None), default=None)
 
     def progress(self, step: int, seconds: float, tokens_per_step: int) -> float:
         """Return the fraction of the budget that is used: 0 at the start, 1 or more when the run is over."""
-        steps = self.steps(tokens_per_step)
-        fractions = [step / steps] if steps else []
-        if self.max_seconds:
-            fractions.append(seconds / self.max_seconds)
-        return max(fractions)
+        used = ((step, self.steps(tokens_per_step)), (seconds, self.max_seconds))
+        return max(spent / limit for spent, limit in used if limit)
 
     def horizon_steps(self, step: int, seconds: float, tokens_per_step: int) -> float:
         """Return how many steps the whole run takes, for the schedule: exact, or estimated from the pace so far."""
@@ -64,7 +60,7 @@ class Budget:
 
 
 class Batches(Protocol):
-    """Training data as a pure function of an index, so that resuming needs no data position but that index."""
+    """Training data as a pure function of an index, so that resuming needs only that index."""
 
     context_length: int
 
@@ -85,12 +81,12 @@ class Trainer:
         precision: of matrix products; auto = bfloat16 where the hardware has it, else float32.
         objective: what is minimised; null = next-token cross-entropy and what the model adds to it.
         separate_documents: attention and positions stay within documents, in training and in validation. Read by
-            `Run`, which makes the batches.
+            whoever makes the batches.
         weight_average: an average of the weights that the run is judged by; null = the last weights.
         bad_steps: what is done about a loss or a gradient that is not finite; null = the run stops, it has diverged.
         spikes: what a spike of the loss is, and whether it is a bad step too; null = no detection.
         branch_from: a run (its id, a part of it, or its folder) or a checkpoint in one, whose state this run continues
-            from; null = from the start. Read by `Run`, which makes the state.
+            from; null = from the start. Read by whoever makes the state.
 
     Raises:
         ValueError: no limit is given, or a setting is out of range.
@@ -141,9 +137,8 @@ class Trainer:
     ) -> TrainState:
         """Train until the budget is spent or a stop is requested, and return the state (changed in place).
 
-        A run stopped at any moment and continued from its state takes the same steps as one never stopped, unless its
-        budget is in seconds, whose horizon is an estimate. A hook that a stop cuts short (`Interrupted`) is called
-        again when the run goes on.
+        A run stopped at any moment and continued takes the same steps as one never stopped, unless its budget is in
+        seconds, whose horizon is an estimate. A hook that a stop cuts short (`Interrupted`) is called again then.
 
         Raises:
             Diverged: a bad step, and the policy is to stop.
@@ -155,7 +150,8 @@ class Trainer:
         self.refuse_two_averages(state.optimizer)
         if self.weight_average is None:
             state.averages, state.averaged_steps = {}, 0  # of another trainer
-        loss = self.loss(model, runtime)
+        objective = self.objective
+        loss = self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
         tokens_per_step = self.batch_size * batches.context_length
         model.train()
         with runtime.training(model):
@@ -203,14 +199,14 @@ class Trainer:
             mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested, after_survey)
             norm = float(clip_gradient(model.parameters(), self.gradient_clip))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
-            reason = None
+            reason = ""
             if not all(map(math.isfinite, (nats, *terms.values()))):
                 reason = "the loss is not finite"
             elif not math.isfinite(norm):
                 reason = "the gradient is not finite"
             elif self.spikes is not None and self.spikes.is_bad and nats > spike_limit:
                 reason = f"the loss is a spike, beyond {spike_limit:.4g}"
-            if reason is not None:
+            if reason:
                 raise BadStep(reason, batch, state.batch, nats, norm, model)
         except (BadStep, Interrupted):
             optimizer.zero_grad(set_to_none=True)
@@ -229,8 +225,8 @@ class Trainer:
         runtime.synchronize()
         seconds, tokens = time.perf_counter() - started, batch.inputs.size
         state.advance(tokens, seconds, tokens * model.training_flops_per_token(batches.context_length))
-        spike = spike_limit if nats > spike_limit else None
-        return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, spike)
+        exceeded = spike_limit if nats > spike_limit else None
+        return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, exceeded)
 
     def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery | None) -> None:
         """Stop, skip the batch or rewind, as the policy says; none of the three costs budget."""
@@ -258,11 +254,6 @@ class Trainer:
         if self.weight_average is not None and isinstance(optimizer, Averaging):
             name = type(optimizer).__name__
             raise ValueError(f"weight_average: {name} averages the weights itself; give null, or another optimizer")
-
-    def loss(self, model: Decoder, runtime: Runtime) -> LossFunction:
-        """Return a function from a micro-batch to its `Loss`, in the precision of the run, compiled if it is to be."""
-        objective = self.objective
-        return self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
 
     def forward[**P, R](self, function: Callable[P, R], runtime: Runtime) -> Callable[P, R]:
         """Return `function`, such as a model, run in the precision of the run, compiled if the runtime says so."""
