@@ -21,25 +21,16 @@ _ABANDONED_SECONDS = 24 * 3600.0
 
 
 def write_atomic(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Replace the file by `content` in one step, and force that to disk; on failure it stays as it was.
+    """Replace the file by `content` in one step, and force that to disk; on failure (OSError) it stays as it was.
 
-    Args:
-        path: of the file.
-        content: all of it.
-        mode: who may read and write it, less what the process's umask takes away.
-
-    Raises:
-        OSError: the folder does not exist, may not be written to, or the disk is full.
+    `mode` is who may read and write it, less what the process's umask takes away.
     """
     # Of a name of its own: several processes may write the same file at once.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
-        write_new(partial, content, mode)
-        partial.replace(path)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error  # of the file that is meant
+        with _naming(path):
+            write_new(partial, content, mode)
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     fsync(path.parent)
@@ -47,13 +38,19 @@ def write_atomic(path: Path, content: bytes, mode: int = 0o666) -> None:
 
 def write_new(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a new file that nobody reads yet, and force its content to disk."""
+    with _naming(path), open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Let an OSError of the system name the file that is meant."""
     try:
-        with open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
 
@@ -62,11 +59,8 @@ def write_new(path: Path, content: bytes, mode: int = 0o666) -> None:
 def new_folder(folder: Path) -> Iterator[Path]:
     """Yield a folder to fill, which becomes `folder` when all in it is on disk; on failure nothing is left.
 
-    Args:
-        folder: is not there, or empty.
-
     Raises:
-        ValueError: it is there and not empty.
+        UserError: `folder` is there and not empty.
         OSError: it cannot be written; named is the folder that is meant.
     """
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):
@@ -77,29 +71,22 @@ def new_folder(folder: Path) -> Iterator[Path]:
                 shutil.rmtree(left)
     partial = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}.partial")
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        for path in partial.iterdir():
-            fsync(path)
-        fsync(partial)
-        if folder.exists():
-            folder.rmdir()  # empty, or this fails; Windows renames to no name that is taken
-        os.replace(partial, folder)
-        fsync(folder.absolute().parent)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(folder)) from error
+        with _naming(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            for path in partial.iterdir():
+                fsync(path)
+            fsync(partial)
+            if folder.exists():
+                folder.rmdir()  # empty, or this fails; Windows renames to no name that is taken
+            os.replace(partial, folder)
+            fsync(folder.absolute().parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def read_file(path: Path, max_bytes: int = -1) -> bytes:
-    """Return the content of a regular file, of which nothing is executed.
-
-    Args:
-        path: of the file.
-        max_bytes: that it may have; negative: any number.
+    """Return the content of a regular file of at most `max_bytes` bytes; negative: of any size.
 
     Raises:
         OSError: it cannot be read, or is a pipe, a device or a folder, which may never begin or never end.
@@ -116,8 +103,8 @@ def read_file(path: Path, max_bytes: int = -1) -> bytes:
     return content
 
 
-# JSON has no NaN and no infinity. A number that is not finite is written as {"non_finite": "nan"} ("inf", "-inf") and
-# read back as the float it was, so files stay strict JSON, and reading is exactly the inverse of writing.
+# JSON has no NaN and no infinity. A number that is not finite is written as {"non_finite": "nan"} ("inf", "-inf"), so
+# files stay strict JSON, and reading is exactly the inverse of writing.
 
 MAX_JSON_BYTES = 1 << 26
 """Of a JSON file of ours."""

@@ -1,9 +1,8 @@
 """Branching: a new run that goes on from the checkpoint of another, its trunk.
 
 A trunk trained at a constant learning rate serves several budgets, each with a decay of its own that starts from one of
-the trunk's checkpoints (Hagele et al. 2024, arXiv:2405.18392). The branch takes over weights, optimizer state, position
-(step, tokens, seconds, FLOPs) and random state, and its data go on at that step: it is the run that would have come of
-the trunk, had its configuration become the branch's at that step.
+the trunk's checkpoints (Hagele et al. 2024, arXiv:2405.18392). The branch is the run that would have come of the trunk,
+had its configuration become the branch's at that step.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +21,7 @@ from atomiclm.training.checkpoint import Snapshot
 
 @dataclass(frozen=True)
 class Trunk:
-    """The checkpoint that `trainer.branch_from` names, and the text and the tokenizer that its run was trained with."""
+    """The checkpoint that `trainer.branch_from` names, and the text and tokenizer of its run."""
 
     path: Path
     content: Snapshot
@@ -34,7 +33,7 @@ class Trunk:
         """Find the trunk of a run, and check all that can be checked before the run's text is read.
 
         Raises:
-            UserError: there is no such checkpoint, it is damaged, or a run of this configuration cannot branch from it.
+            UserError: it is not there, damaged, or no run of this configuration can branch from it.
         """
         trainer = values["trainer"]
         with _refusals():
@@ -61,7 +60,6 @@ class Trunk:
         return cls(path, content, summary.get("corpus_sha256"), tokenizer.digest())
 
     def check_text(self, corpus_sha256: str) -> None:
-        """Raise UserError where the trunk was trained on another text than that of this sha256."""
         if self.corpus_sha256 != corpus_sha256:
             raise UserError(f"trainer.branch_from: {self.path} was trained on another text")
 
@@ -80,7 +78,6 @@ class Trunk:
 
 @contextmanager
 def _refusals() -> Iterator[None]:
-    """Name the setting in what is refused inside."""
     try:
         yield
     except (OSError, UserError) as error:
@@ -88,11 +85,10 @@ def _refusals() -> Iterator[None]:
 
 
 def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield why a run of configuration `values` cannot go on from a checkpoint of `trunk`; nothing when it can.
+    """Yield why a run of configuration `values` cannot go on from a checkpoint of `trunk`.
 
-    The learning rate and other settings of the optimizer, the schedule, the budget, the objective, clipping, precision,
-    the average of the weights, and what of the model has no weights (dropout, a rope's theta) may differ. The class of
-    the optimizer may not, since its state is taken over. That the shapes fit is for `TrainState.restore` to say.
+    Only what decides which tokens a step reads, and the class of the optimizer, must be the same. That the shapes
+    fit is for `TrainState.restore` to say.
     """
     before, now = _data_settings(trunk), _data_settings(values)
     for path in dict.fromkeys([*before, *now]):
@@ -105,7 +101,6 @@ def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterato
 
 
 def _data_settings(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what decides which tokens a step reads, each leaf by its path."""
     trainer = {key: values["trainer"].get(key) for key in ("batch_size", "order", "separate_documents")}
     read = {"data": values["data"], "trainer": trainer, "model": {"context_length": values["model"]["context_length"]}}
     return dict(flatten(read))

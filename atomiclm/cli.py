@@ -20,8 +20,8 @@ class UserError(ValueError):
     """Something that the user gave is wrong: a flag, a setting, a file, a run folder. The message says how to mend it.
 
     Commands print the message alone and end with exit status 2. Any other ValueError that reaches a command is a fault
-    of the program, and keeps its traceback. A constructor raises a plain ValueError for its arguments, since it does
-    not know who gave them; whoever passes on what a user gave does so in `from_user`.
+    of the program, and keeps its traceback. A constructor, which does not know who gave its arguments, raises a plain
+    ValueError; whoever passes on what a user gave does so in `from_user`.
     """
 
 
@@ -37,7 +37,7 @@ def from_user() -> Iterator[None]:
 
 
 def command(name: str) -> Callable[[Main], Callable[..., int]]:
-    """Make of a function a command that acts on what is there, and ends without a traceback when it is interrupted.
+    """Make of a function a command that acts on what is there.
 
     Its exit status is what the function returns; 0 if its reader has seen enough (`| head`); 1 if what it prints, or a
     file, cannot be written; 2 after a mistake of the user's; 130 after Ctrl-C.
@@ -67,7 +67,7 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
 
 
 def mend_streams() -> None:
-    """See to it that printing works: with streams that were closed, and in an encoding that lacks what is printed."""
+    """Make printing work with streams that were closed, and in an encoding that lacks what is printed."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -86,7 +86,6 @@ class Lasting:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write, if that can be done."""
         try:
             return self._stream.write(text)
         except OSError as error:
@@ -94,7 +93,6 @@ class Lasting:
             return len(text)
 
     def flush(self) -> None:
-        """Write what waits, if that can be done."""
         try:
             self._stream.flush()
         except OSError as error:

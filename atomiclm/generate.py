@@ -5,39 +5,15 @@ import sys
 from collections.abc import Sequence
 
 from atomiclm.cli import VERSION, UserError, command, from_user
+from atomiclm.machine import wait_briefly
+from atomiclm.tracking import find_run
 
 
 @command("generate")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, or 2 for a mistake in the arguments."""
+    """Run the command; returns the exit status."""
     arguments = _parser().parse_args(argv)
-    _generate(arguments)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m atomiclm.generate", description="Text from a trained model.")
-    parser.add_argument("--version", action="version", version=VERSION)
-    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
-    parser.add_argument("--prompt", default="", help="text to continue; default: the start of a document")
-    parser.add_argument("--max-tokens", type=int, default=200, help="tokens to draw at most (default 200)")
-    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (default 0.8)")
-    parser.add_argument("--top-k", type=int, help="draw from the k likeliest tokens only")
-    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens whose probabilities reach p")
-    parser.add_argument("--min-p", type=float, help="leave out tokens less likely than p times the likeliest")
-    parser.add_argument("--samples", type=int, default=1, help="texts to draw (default 1)")
-    parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same text (default 1)")
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
-    return parser
-
-
-def _generate(arguments: argparse.Namespace) -> None:
-    from atomiclm.tracking import find_run
-
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
-    from atomiclm.machine import wait_briefly
-
     wait_briefly()
     from atomiclm.config.load import load_run
     from atomiclm.generation import Sampler, generate
@@ -74,6 +50,24 @@ def _generate(arguments: argparse.Namespace) -> None:
             never=tokenizer.unused_ids(trained.model.vocab_size),
         )
         print(decoder.finish(), flush=True)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m atomiclm.generate", description="Text from a trained model.")
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
+    parser.add_argument("--prompt", default="", help="text to continue; default: the start of a document")
+    parser.add_argument("--max-tokens", type=int, default=200, help="tokens to draw at most (default 200)")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 takes the likeliest token (default 0.8)")
+    parser.add_argument("--top-k", type=int, help="draw from the k likeliest tokens only")
+    parser.add_argument("--top-p", type=float, help="draw from the fewest tokens whose probabilities reach p")
+    parser.add_argument("--min-p", type=float, help="leave out tokens less likely than p times the likeliest")
+    parser.add_argument("--samples", type=int, default=1, help="texts to draw (default 1)")
+    parser.add_argument("--seed", type=int, default=1, help="the same seed draws the same text (default 1)")
+    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
+    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    return parser
 
 
 if __name__ == "__main__":

@@ -25,8 +25,6 @@ from atomiclm.sweep import Study
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
 from atomiclm.sweep.ledger import LEDGER_FILE
 
-_MEASURING_SECONDS = 0.05
-
 
 def main() -> None:
     """Run the command."""
@@ -34,7 +32,7 @@ def main() -> None:
     planned: dict[str, tuple[list[str], ArmConfig]] = {}
 
     def plan(config: DictConfig) -> None:
-        """Note what was asked about: one configuration, the arms of its experiment, or a cell of a sweep."""
+        """Note one configuration, the arms of its experiment, or a cell of a sweep."""
         overrides = job_overrides()
         arms = arms_of_experiment(overrides, study_of(config))
         for arm in arms:
@@ -49,11 +47,8 @@ def main() -> None:
 
 
 def arms_of_experiment(overrides: Sequence[str], study: Study) -> list[list[str]]:
-    """Return the overrides of every arm of a study, `overrides` among them; seeds aside.
-
-    Where `overrides` choose an arm, and of a study without any, they are the only one. An arm's setting that is tuned
-    is shown at the middle of its grid.
-    """
+    """Return the overrides of every arm of a study, `overrides` among them, or these alone where they choose an arm or
+    there is none. An arm's setting that is tuned is shown at the middle of its grid."""
     if not study.arms or value_of("arm", overrides) is not None:
         return [list(overrides)]
     tuning = study.tuning
@@ -119,11 +114,10 @@ def _seeds(folder: Path) -> Iterator[str]:
 
 def machine_rate(values: dict[str, Any]) -> Rate:
     """Return the best rate of matrix products that training here saw, or one measured now with NumPy."""
-    cache_dir = Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
-    device, precision = values["runtime"]["device"], values["trainer"]["precision"]
     from atomiclm.training.runtime import read_machine  # with torch: --help is answered without it
 
-    machine = read_machine(cache_dir)
+    machine = read_machine(Path(values["cache_dir"] or default_cache_dir()))
+    device, precision = values["runtime"]["device"], values["trainer"]["precision"]
     known = machine.rate(
         kind=None if device == "auto" else device,
         dtype=None if precision == "auto" else precision,
@@ -140,7 +134,7 @@ def machine_rate(values: dict[str, Any]) -> Rate:
     num_threads = values["runtime"]["num_threads"] or usable
     size, best, started = 512, float("inf"), time.perf_counter()
     matrix = np.ones((size, size), dtype=np.float32)
-    while time.perf_counter() - started < _MEASURING_SECONDS:
+    while time.perf_counter() - started < 0.05:
         before = time.process_time()
         matrix @ matrix
         best = min(best, time.process_time() - before)

@@ -20,22 +20,14 @@ from atomiclm.config.build import build
 from atomiclm.config.errors import RunFailed, Stopped
 from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import RunConfig, user_code_hash
-from atomiclm.data import Batch, training_batches
+from atomiclm.data import training_batches
 from atomiclm.evaluation import BitsPerByte
 from atomiclm.machine import code_of, default_cache_dir, environment
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import place_of
 from atomiclm.sweep.run_status import refuse_other_text, summary_of
-from atomiclm.tracking import (
-    Console,
-    Place,
-    Record,
-    RunFolder,
-    WeightsAndBiases,
-    read_metrics,
-    write_summary,
-)
+from atomiclm.tracking import Console, Place, Record, RunFolder, WeightsAndBiases, read_metrics, write_summary
 from atomiclm.training import Runtime, Trainer, TrainState, checkpoint
 from atomiclm.training.bad_steps import Recovery
 from atomiclm.training.hooks import Hook, Log, LogMetrics, Retention, Sample, SaveCheckpoints, Validate
@@ -47,28 +39,21 @@ _STOP_SECONDS = 8.0
 
 
 class Run:
-    """One run and everything that takes part in training it.
-
-    Attributes:
-        stop: set once a signal has asked the run to stop.
-        summary: what summary.json says of the run once `fit` has ended.
-        error: what ended the run before its budget was spent.
-    """
+    """One run and everything that takes part in training it."""
 
     def __init__(self, config: RunConfig, console: Console) -> None:
         self.config = config
         self.console = console
         self.folder = RunFolder(config.folder)
-        self.stop = Request()
-        self.summary: dict[str, Any] = {}
-        self.error: BaseException | None = None
+        self.stop = Request()  # set once a signal has asked the run to stop
+        self.summary: dict[str, Any] = {}  # summary.json, once `fit` has ended
+        self.error: BaseException | None = None  # what ended the run before its budget was spent
 
     def prepare(self) -> None:
         """Make corpus, decoder, optimizer and trackers; writes nothing into the run folder.
 
         Raises:
-            UserError: the text is wrong or not the one that the run was begun on; the run cannot branch from its
-                trunk; or the machine refuses a setting, such as a device that is not there.
+            UserError: the text, the trunk or the machine is not one that the run can be trained with.
             RunFailed: memory ran out; the message says what takes less.
         """
         values, folder = self.config.values, self.folder
@@ -93,23 +78,20 @@ class Run:
             parameters, roles = self.model.named_parameters(), parameter_roles(self.model)
             optimizer = _build(values, "optim", parameters, roles, self.model.lr_multipliers)
             self.trainer: Trainer = _build(values, "trainer")
-            self.dtype = self.runtime.dtype(self.trainer.precision)
-            self.precision = str(self.dtype).removeprefix("torch.")
             order, separate_documents = self.trainer.order, self.trainer.separate_documents
             self.batches = training_batches(self.corpus, self.model.context_length, order, separate_documents)
+            self.dtype = self.runtime.dtype(self.trainer.precision)
+            self.precision = str(self.dtype).removeprefix("torch.")
             self.evaluation = RunEvaluation(_build(values, "evaluation"), self)
             self.mirror: WeightsAndBiases = _build(values, "tracking")
             self.state = TrainState(self.model, optimizer)
             if self.trunk is not None:
                 self.trunk.restore(self.state, self.corpus.tokenizer.digest())
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # Training.
-
     def fit(self) -> None:
         """Train to the end of the budget, from the newest checkpoint if there is one, and write how it ended.
 
-        Needs the lock of the run folder. What ends the run early is kept in `error`, for `finish` to raise.
+        Needs the lock of the run folder. What ends the run early is noted in `error`, for `finish` to raise.
 
         Raises:
             UserError: there are checkpoints, and none can be used.
@@ -118,8 +100,7 @@ class Run:
         folder = self.folder
         write_atomic(folder.config, self.config.to_yaml().encode("utf-8"))
         self.corpus.tokenizer.save(folder.tokenizer)
-        facts = self._facts()
-        spent, begun = summary_of(folder).get("cpu_seconds", 0.0), time.process_time()
+        facts, spent, begun = self._facts(), summary_of(folder).get("cpu_seconds", 0.0), time.process_time()
         with Record(folder.metrics) as record:
 
             def log(row: dict[str, Any]) -> None:
@@ -166,7 +147,7 @@ class Run:
                 self.mirror.finish(None if asked is None else max(0.0, _STOP_SECONDS - (time.monotonic() - asked)))
 
     def _resume(self, record: Record) -> dict[str, Any] | None:
-        """Restore the newest sound checkpoint and cut the record back to it; None where there is none.
+        """Restore the newest sound checkpoint, if there is one, and cut the record back to it.
 
         Returns the step at which the run goes on, whether it is the same run to the last bit, and if not, why.
         """
@@ -199,13 +180,7 @@ class Run:
         return {"step": self.state.step, "exact": not reasons, "reasons": reasons}
 
     def _train(self, record: Record, log: Log) -> None:
-        """Spend the budget, mirrored, validated and saved.
-
-        Raises:
-            Stopped: a signal asked for it; a checkpoint was written first.
-            Diverged: the loss or the gradient is not finite.
-            OSError: the disk takes no more.
-        """
+        """Spend the budget, mirrored, validated and saved; raises Stopped where a signal asked for it."""
         folder, console, state, trainer, runtime = self.folder, self.console, self.state, self.trainer, self.runtime
         place = Place()
         with suppress(UserError):  # of a damaged ledger the sweep says so itself
@@ -214,19 +189,18 @@ class Run:
         budget, tokens_per_step = trainer.budget, trainer.batch_size * self.model.context_length
         steps = budget.steps(tokens_per_step)
         if budget.max_steps and steps != budget.max_steps:
-            limit = f"trainer.max_tokens={budget.max_tokens:,}"
-            console.say(f"{limit} ends the run at step {steps}, before max_steps={budget.max_steps}")
+            early = f"ends the run at step {steps}, before max_steps={budget.max_steps}"
+            console.say(f"trainer.max_tokens={budget.max_tokens:,} {early}")
         console.start(steps, budget.max_tokens, budget.max_seconds)
         if self.trunk is not None and not read_metrics(folder.metrics, "branch"):
             console.say(f"branching from {self.trunk.path} at step {state.step}")
             log({"event": "branch", **state.position(), "trunk": str(self.trunk.path)})
-        cache_dir = self.config.values["cache_dir"]
-        machine = Path(cache_dir) if cache_dir else default_cache_dir()
-        peak = Peak(machine, runtime.matmul_rate(self.dtype), console.say)
+        cache_dir = Path(self.config.values["cache_dir"] or default_cache_dir())
+        peak = Peak(cache_dir, runtime.matmul_rate(self.dtype), console.say)
         flops_per_token = self.model.training_flops_per_token()
         retention, conditions = Retention(runtime.keep_checkpoints, runtime.keep_best), self._conditions()
-        seconds, steps = runtime.checkpoint_every_seconds, trainer.bad_steps.rewind_every_steps
-        saver = SaveCheckpoints(log, console.say, folder.checkpoints, retention, seconds, steps, record, conditions)
+        every, points = runtime.checkpoint_every_seconds, trainer.bad_steps.rewind_every_steps
+        saver = SaveCheckpoints(log, console.say, folder.checkpoints, retention, every, points, record, conditions)
         settings, bytes_per_token = self.evaluation.settings, self.corpus.bytes_per_training_token
         hooks: list[Hook] = [
             LogMetrics(log, runtime.log_every_steps, bytes_per_token, flops_per_token, peak.utilization),
@@ -234,11 +208,7 @@ class Run:
             Sample(log, self.evaluation.sample, settings.sample_times if settings.samples else 0),
             saver,  # last, so that a step's rows are in the record when it is saved
         ]
-
-        def as_text(batch: Batch) -> list[str]:
-            return [self.corpus.tokenizer.decode(row) for row in batch.inputs.tolist()]
-
-        recovery = Recovery(folder.bad_steps, saver, log, console.say, as_text)
+        recovery = Recovery(folder.bad_steps, saver, log, console.say, self.corpus.tokenizer.decode)
         schedule = build(self.config.values["schedule"])
         try:
             saver.begin(state)
@@ -254,9 +224,6 @@ class Run:
                 raise Stopped(self.stop.signal or 0)
         finally:
             saver.wait()
-
-    # -----------------------------------------------------------------------------------------------------------------
-    # What is written about the run.
 
     def _facts(self) -> dict[str, Any]:
         """What the summary says of a run however it ends."""
@@ -287,14 +254,11 @@ class Run:
 
     def _process(self) -> dict[str, Any]:
         """Where and by what code the run is trained, and what decides the order of floating-point sums."""
-        runtime, is_cuda = self.runtime, self.runtime.device.type == "cuda"
-        return {
-            **environment(),
-            "device": runtime.device_name() if is_cuda else runtime.device.type,
-            "precision": self.precision,
-            "torch_threads": torch.get_num_threads(),
-            "compiled": runtime.compile,
-        }
+        kind = self.runtime.device.type
+        device = self.runtime.device_name() if kind == "cuda" else kind
+        threads, compiled = torch.get_num_threads(), self.runtime.compile
+        settings = {"device": device, "precision": self.precision, "torch_threads": threads, "compiled": compiled}
+        return {**environment(), **settings}
 
     def _conditions(self) -> dict[str, Any]:
         """What exact resuming depends on, for the manifest of every checkpoint."""
@@ -310,19 +274,11 @@ class Run:
             **{f"evaluation.{key}": value for key, value in values["evaluation"].items()},
         }
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # The end.
-
     def finish(self, *, alone: bool = True) -> float:
-        """Report how the run ended, and return its validation bits per byte; NaN where it has none.
+        """Report how the run ended, or raise what ended it, and return its validation bits per byte; NaN without any.
 
         Args:
             alone: it is not a cell of a sweep, which reports its cells itself and takes a diverged one for a result.
-
-        Raises:
-            Stopped: a signal asked the run to stop.
-            RunFailed: it diverged, memory ran out, or files were damaged while it trained.
-            Exception: whatever else ended it.
         """
         error, state = self.error, self.summary["state"]
         if self.stop and state != "interrupted":

@@ -180,14 +180,14 @@ class Recovery:
         saver: of the run's checkpoints.
         log: takes the row.
         say: takes the line for people.
-        text: a batch's inputs as text, one a row, for facts.json.
+        decode: token ids to text, for facts.json.
     """
 
     folder: Path
     saver: SaveCheckpoints
     log: Log
     say: Callable[[str], None]
-    text: Callable[[Batch], list[str]]
+    decode: Callable[[list[int]], str]
 
     def record(self, state: TrainState, bad: BadStep, action: Action) -> None:
         """Report the bad step, write its row, and save its batch."""
@@ -197,7 +197,7 @@ class Recovery:
         row = {"batch": bad.index, "reason": bad.reason, "loss": bad.loss, "gradient_norm": bad.gradient_norm}
         self.log({"event": "bad_step", **state.position(), **row, "action": action})
         facts: dict[str, Any] = {"step": state.step, **row, "action": action}
-        facts |= {"gradients": bad.gradients, "text": self.text(bad.batch)}
+        facts |= {"gradients": bad.gradients, "text": [self.decode(row) for row in bad.batch.inputs.tolist()]}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(facts[name]):
                 facts[name] = str(facts[name])

@@ -91,7 +91,7 @@ MUTANTS = (
     ),
     Mutant(
         "files are not flushed", "atomic_io.py",
-        "            os.fsync(file.fileno())\n", "", _CUT,
+        "        os.fsync(file.fileno())\n", "", _CUT,
     ),
     Mutant(
         "renamed first, flushed after", _CHECKPOINT,

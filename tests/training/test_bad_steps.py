@@ -92,9 +92,7 @@ def _trained(folder: Path, policy, objective=None, bad=(BAD,), state=None, stop_
     saver = SaveCheckpoints(
         rows.append, said.append, folder / "c", Retention(2), None if stop_at is None else 0.0, points, Steady(rows), {}
     )
-    recovery = Recovery(
-        folder / "bad_steps", saver, rows.append, said.append, lambda batch: [str(row[0]) for row in batch.inputs]
-    )
+    recovery = Recovery(folder / "bad_steps", saver, rows.append, said.append, lambda row: str(row[0]))
     trainer = Trainer(
         4, ORDER, max_steps=STEPS, precision="float32", objective=objective or NextToken(), bad_steps=policy, **more
     )
@@ -195,7 +193,7 @@ def test_a_damaged_rewind_point_is_said_and_the_one_before_serves(tmp_path):
     rows: list[dict] = []
     said: list[str] = []
     saver = SaveCheckpoints(rows.append, said.append, tmp_path / "c", Retention(2), None, 3, Steady(rows), {})
-    recovery = Recovery(tmp_path / "bad_steps", saver, rows.append, said.append, lambda batch: [])
+    recovery = Recovery(tmp_path / "bad_steps", saver, rows.append, said.append, str)
     policy = RewindBadSteps(every_steps=3)
     trainer = Trainer(4, ORDER, max_steps=STEPS, precision="float32", objective=NaNLoss(), bad_steps=policy)
     state = fresh_state(dropout=0.1)
