@@ -1,11 +1,10 @@
 """What a model costs, asked of its components.
 
 FLOPs are those of matrix products, a multiply and an add counting as two, for one token of a full context in one
-forward pass; a training step costs three times that (the backward pass has two products for each). Attention is counted
-over the whole rectangle of ``context_length`` keys a query, although causality needs half of it, as PaLM does
-(Chowdhery et al. 2022, arXiv 2204.02311, appendix B): ``2 * matmul_weights + 4 * layers * heads * head_dim *
-context_length``. Embedding look-ups, norms, biases, softmax and rotations count zero. A tied head's matrix counts once,
-as a product.
+forward pass; a training step costs three times that. Attention is counted over the whole rectangle of
+``context_length`` keys a query, as PaLM does (Chowdhery et al. 2022, arXiv 2204.02311, appendix B): ``2 *
+matmul_weights + 4 * layers * heads * head_dim * context_length``. Look-ups, norms, biases, softmax and rotations count
+zero, a tied head's matrix once.
 """
 
 from abc import ABC
@@ -30,7 +29,7 @@ class Accounted(Component, ABC):
     def activation_elements_per_token(self, context_length: int) -> int:
         """Numbers that one token leaves behind for the backward pass, in a full context of ``context_length`` tokens.
 
-        Unless a class knows better: what its accounted children leave, and the inputs and outputs of its projections.
+        Unless a class knows better: what its children leave, and the inputs and outputs of its projections.
         """
         return sum(_saved(child, context_length) for child in self.children())
 
@@ -68,7 +67,6 @@ class DecoderCosts(nn.Module):
 
     @property
     def layers(self) -> list[Any]:
-        """The blocks."""
         return list(self.blocks)
 
     def num_parameters(self) -> int:
@@ -89,10 +87,7 @@ class DecoderCosts(nn.Module):
         return sum(block.flops_per_token(length) for block in self.layers) + self.head.flops_per_token(length)
 
     def training_flops_per_token(self, context_length: int | None = None) -> int:
-        """FLOPs of training on one token: each matrix product of the forward pass has two in the backward pass.
-
-        ``lookahead`` is part of it, with a pass through the head for each of its depths.
-        """
+        """FLOPs of training on one token, three forward passes; ``lookahead`` passes through the head as well."""
         forward = self.flops_per_token(context_length)
         if self.lookahead is not None:
             length = self.context_length if context_length is None else context_length
@@ -111,10 +106,7 @@ class DecoderCosts(nn.Module):
         return self.training_flops_per_token(length) - 3 * spared
 
     def num_active_parameters(self) -> int:
-        """Parameters that take part in the prediction of one token.
-
-        All but those of ``lookahead`` and of experts that are not chosen (a module's ``num_inactive_parameters``).
-        """
+        """Parameters that predict one token: all but ``lookahead``'s and those of experts that are not chosen."""
         ahead = set() if self.lookahead is None else set(self.lookahead.modules())
         idle = sum(parameter.numel() for module in ahead for parameter in module.parameters(recurse=False))
         for module in self.modules():
@@ -134,7 +126,7 @@ class DecoderCosts(nn.Module):
     def activation_bytes(self, batch_size: int, context_length: int | None = None, bytes_per_element: int = 4) -> int:
         """Bytes saved for the backward pass of one batch, about: what the blocks, the head and the loss save.
 
-        The loss is taken whole, over all logits at once, and what dropout saves is left out.
+        The loss is taken over all logits at once, and what dropout saves is left out.
         """
         length = self.context_length if context_length is None else context_length
         elements = sum(block.activation_elements_per_token(length) for block in self.layers)

@@ -46,10 +46,8 @@ class Attention(Accounted):
         return super().flops_per_token(context_length)
 
     def attended_keys(self, length: int) -> float:
-        """Keys a query must look at, averaged over the queries of a full context of ``length`` tokens.
-
-        Causality alone leaves ``(length + 1) / 2`` of them. ``flops_per_token`` counts the whole rectangle, since that
-        is what is multiplied where masked scores are not skipped.
+        """Keys a query must look at, the mean over a full context of ``length`` tokens: by causality ``(length + 1) /
+        2``.
         """
         return (length + 1) / 2
 
@@ -57,25 +55,23 @@ class Attention(Accounted):
 class MultiHeadAttention(Attention):
     """``weights(Q K^T) V`` in num_heads heads, with num_kv_heads key/value heads among them.
 
-    Query head h reads key/value head ``h // (num_heads / num_kv_heads)``. num_kv_heads = num_heads (the default, None)
-    is multi-head attention, 1 is multi-query, in between grouped-query. Layout (batch, heads, time, head_dim).
+    Query head h reads key/value head ``h // (num_heads / num_kv_heads)``: multi-head attention with num_kv_heads =
+    num_heads (None), multi-query with 1, in between grouped-query. Layout (batch, heads, time, head_dim). Cache: ``2
+    num_kv_heads head_dim`` numbers a token, of the last ``window`` tokens.
 
     head_dim         features of a head; None is dim / num_heads
-    bias             biases in the projections of queries, keys and values; output_bias that of the output (None: as
-                     bias)
+    bias             in the projections of queries, keys and values; output_bias in that of the output (None: as bias)
     dropout          drops attention weights, in training only
-    window           a query sees itself and the ``window - 1`` tokens before it; None sees all. A list is one entry a
-                     layer, repeated to the last: ``[512] * 5 + [None]`` is five local layers to a global one. Counted
-                     in tokens of the row, so a document should stand together in it
+    window           a query sees itself and the ``window - 1`` tokens of the row before it; None sees all. A list is
+                     one entry a layer, repeated to the last: ``[512] * 5 + [None]`` is five local layers to a global
+                     one
     query_key_norm   a ``QueryKeyNorm``
     scores           what turns products into weights, a ``Scores``: its ``scale`` is ``head_dim^-0.5`` by default
     gate             an ``OutputGate`` of the mixed values
 
-    Cache: ``2 num_kv_heads head_dim`` numbers a token, of the last ``window`` tokens.
-
-    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Shazeer 2019, arXiv 1911.02150 (multi-query); Ainslie
-    et al. 2023, arXiv 2305.13245 (grouped-query); Jiang et al. 2023, arXiv 2310.06825 (window, and its rolling cache);
-    Gemma 3, arXiv 2503.19786 (five local layers to a global one).
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.2; Shazeer 2019, arXiv 1911.02150 (multi-query); Ainslie et
+    al. 2023, arXiv 2305.13245 (grouped-query); Jiang et al. 2023, arXiv 2310.06825 (window, rolling cache); Gemma 3,
+    arXiv 2503.19786 (five local layers to a global one).
     """
 
     def __init__(
@@ -153,7 +149,6 @@ class MultiHeadAttention(Attention):
         return kind(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device))
 
     def cache_elements(self, length: int) -> int:
-        """A key and a value of each token in the window for each key/value head."""
         window = self.layer_window
         return 2 * self.num_kv_heads * self.head_dim * (length if window is None else min(window, length))
 
@@ -165,10 +160,10 @@ class MultiHeadAttention(Attention):
         return window - window * (window - 1) / (2 * length)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The layer's input, queries, keys, values and their weighted mean, and what the components save.
+        """Input, queries, keys, values, their weighted mean, and what the components save; without dropout and mask.
 
-        Without dropout and without a mask. The fused kernel saves one log-sum-exp a head; where scores are not a plain
-        softmax this is the explicit kernel, which saves ``saved_per_score()`` numbers for each query, head and key.
+        The fused kernel saves one log-sum-exp a head, the explicit one ``saved_per_score()`` numbers a query, head and
+        key.
         """
         vectors = 2 * self.num_heads * self.head_dim + 2 * self.num_kv_heads * self.head_dim
         saved = 1 if SDPA in self.scores.kernels else self.scores.saved_per_score() * context_length
@@ -184,11 +179,9 @@ class MultiHeadAttention(Attention):
 class OutputGate(Accounted):
     """``mixed * sigmoid(W hidden)``: between the weighted mean of the values and the output projection.
 
-    hidden is what the attention layer was given, (batch, time, dim); mixed is (batch, heads, time, head_dim).
+    hidden (batch, time, dim) is what the attention layer was given; mixed is (batch, heads, time, head_dim).
     granularity "elementwise" gives each feature of each head its gate (W: dim to num_heads head_dim), "headwise" each
-    head one (W: dim to num_heads). No bias: at initial weights gates are about one half.
-
-    Source: Qiu et al. 2025, arXiv 2505.06708, position G1.
+    head one (W: dim to num_heads). No bias. Source: Qiu et al. 2025, arXiv 2505.06708, position G1.
     """
 
     def __init__(
@@ -212,19 +205,16 @@ class OutputGate(Accounted):
         return mixed * gates.unflatten(-1, (self.num_heads, self.width)).transpose(1, 2)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The gates, and their product with the mixed values (hidden and mixed are saved by others as well)."""
+        """The gates, and their product with the mixed values; hidden and mixed are saved by others as well."""
         return self.num_heads * (self.width + self.head_dim)
 
 
 class NoAttention(Attention):
     """Adds nothing to the stream: ``0 * hidden``, (batch, time, dim) to (batch, time, dim).
 
-    The control for what attention does: each token is scored from itself and its position alone, so whatever needs an
-    earlier token stays at chance. No parameters, no cache, no FLOPs. The product with zero leaves the layer's norm in
-    the graph: its gain has a gradient, of zeros, as optimizers and data-parallel training expect of every parameter.
-
-    num_heads   not used here: the position scheme is given it, with head_dim = dim / num_heads, so that this control
-                differs from its model in attention alone
+    The control for what attention does: each token is scored from itself and its position alone. No parameters, no
+    cache, no FLOPs. The product with zero leaves the layer's norm in the graph: its gain has a gradient, of zeros.
+    num_heads, with head_dim = dim / num_heads, is for the position scheme alone.
     """
 
     def __init__(self, dim: int, num_heads: int = 1) -> None:
@@ -237,7 +227,6 @@ class NoAttention(Attention):
         return hidden * 0.0
 
     def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype) -> LayerCache:
-        """A cache of no tensors."""
         return LayerCache()
 
     def cache_elements(self, length: int) -> int:
@@ -262,7 +251,6 @@ def _head_dim(dim: int, num_heads: int) -> int:
 
 
 def _window_of_layer(window: int | Sequence[int | None] | None, layer: int) -> int | None:
-    """That of one layer, None for none; a list has an entry for each layer, repeated."""
     windows = [window] if window is None or isinstance(window, int) else list(window)
     if not windows:
         raise ValueError("window=[] says nothing; give one entry a layer, repeated to the last, or null for no window")

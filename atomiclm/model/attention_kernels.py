@@ -1,12 +1,12 @@
 """Scores, weights and the weighted mean of values: the same function in three kernels.
 
-    explicit   plain products and a softmax in float32 or wider, nothing fused: the oracle of the others, the one whose
-               FLOPs torch's counter sees, and the only one that any new kind of scores runs in
+    explicit   plain products and a softmax in float32 or wider: the oracle of the others, the one whose FLOPs torch's
+               counter sees, and the only one that any new kind of scores runs in
     sdpa       ``F.scaled_dot_product_attention``: torch's fused kernels, for a plain softmax
     flex       FlexAttention (Dong et al. 2024, arXiv 2412.05496), which skips what the mask hides block by block
 
 ``auto``, unless ``with attention_kernel(name):`` says otherwise, takes sdpa for a plain softmax and explicit for the
-rest; on CUDA, flex where it can compute them and has blocks to skip or scores to fuse (see ``_kernel``).
+rest; on CUDA, flex where it has blocks to skip or scores to fuse (see ``_kernel``).
 """
 
 from collections.abc import Callable, Iterator
@@ -34,10 +34,7 @@ _chosen: Kernel = AUTO
 
 @contextmanager
 def attention_kernel(kernel: Kernel) -> Iterator[None]:
-    """Compute all attention of this process in one kernel inside: ``with attention_kernel("explicit"): ...``.
-
-    Raises ValueError for an unknown kernel; ``attend`` raises it where the kernel cannot do what is asked.
-    """
+    """Compute all attention of this process in one kernel inside. Raises ValueError for one that is not known."""
     global _chosen
     if kernel not in get_args(Kernel):
         raise ValueError(f"kernel={kernel!r} is not known; give one of {', '.join(get_args(Kernel))}")
@@ -77,7 +74,7 @@ def attend(
 
 
 def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, dropout: float) -> str:
-    """The kernel to use: the chosen one, or on auto the fastest that can."""
+    """The chosen kernel, or on auto the fastest that can. Raises ValueError where the chosen one cannot."""
     if _chosen != AUTO:
         if _chosen not in scores.kernels:
             able = ", ".join(scores.kernels)

@@ -41,10 +41,9 @@ class CausalMask:
     def allowed(self, window: int | None = None, slots: Tensor | None = None) -> Tensor:
         """Boolean (queries, keys), or (batch, 1, queries, keys) with documents: True where a query may look.
 
-        A query sees itself and what came before it in its own document; it always sees itself, so no row is empty.
+        A query sees itself and what came before it in its own document.
 
-        window   a query sees no further than ``window`` slots, itself the first: ``0 <= distance < window``, as in
-                 Mistral (arXiv 2310.06825) and Gemma 2 in transformers
+        window   a query sees ``0 <= distance < window`` slots back (Mistral, arXiv 2310.06825; Gemma 2)
         slots    (keys,) int64 slots of the keys in question; None is all of them in order
         """
         keys = torch.arange(self.num_keys, device=self.device)
@@ -84,10 +83,7 @@ class Visible:
         self._blocks: BlockMask | None = None
 
     def additive(self, dtype: torch.dtype) -> Tensor:
-        """(..., queries, keys) to add to scores: the bias, or 0, where a query sees a key, and -inf where not.
-
-        Made once and shared by the layers, each of which would make one of a boolean mask.
-        """
+        """(..., queries, keys) to add to scores: the bias or 0 where a query sees a key, else -inf; made once."""
         if dtype not in self._additive:
             allowed = self.mask.allowed(self.window, self.slots)
             zero = torch.zeros((), dtype=dtype, device=allowed.device)
@@ -97,9 +93,9 @@ class Visible:
     def blocks(self) -> "BlockMask":
         """The blocks of queries and keys that FlexAttention need not skip; made once.
 
-        Found from the least and greatest slot and document of each block, where torch's `create_block_mask` makes the
-        whole (batch, queries, keys) mask and more of its size. Where documents come back, a block may be computed in
-        which nothing is seen; the kernel asks `_sees` of every pair in it.
+        Found from the least and greatest slot and document of each block: torch's `create_block_mask` makes the whole
+        (batch, queries, keys) mask and more. A block may be computed in which nothing is seen; the kernel asks `_sees`
+        of every pair.
         """
         if self._blocks is None:
             from torch.nn.attention.flex_attention import BlockMask

@@ -16,11 +16,10 @@ class Scores(Component):
     """``weights(transform(scale * q k^T) + bias + mask)``: what stands between the products and the weighted mean.
 
     A new kind overrides ``transform``, ``weights`` or both, and runs in the explicit kernel. Fused kernels never see
-    ``weights``; a kind that they can compute says so in ``kernels`` and gives what they need: "sdpa" is for a softmax
-    of the scaled products and nothing else; "flex" takes ``transform``, a softmax, and then ``share`` of it.
+    ``weights``: "sdpa" is for a softmax of the scaled products and nothing else; "flex" takes ``transform``, a softmax,
+    and then ``share`` of it.
 
-    scale     factor on the products; None is ``width^-0.5`` of a query's width (Vaswani et al. 2017, arXiv
-              1706.03762, section 3.2.1)
+    scale     factor on the products; None is ``width^-0.5`` of a query (Vaswani et al. 2017, arXiv 1706.03762, 3.2.1)
     kernels   kernels (see ``attention_kernels``) that can compute it
     """
 
@@ -59,10 +58,7 @@ class Scores(Component):
 
 
 class Softmax(Scores):
-    """``softmax(scale * q k^T)``, the usual.
-
-    Source: Vaswani et al. 2017, arXiv 1706.03762, equation 1.
-    """
+    """``softmax(scale * q k^T)``, the usual (Vaswani et al. 2017, arXiv 1706.03762, equation 1)."""
 
     kernels = (SDPA, FLEX, EXPLICIT)
 
@@ -70,8 +66,7 @@ class Softmax(Scores):
 class CappedSoftmax(Scores):
     """``softmax(cap * tanh(scale * q k^T / cap))``: no score leaves (-cap, cap).
 
-    The position's bias and the mask are added after the cap. Source: Gemma 2, arXiv 2408.00118, section 2 (its cap
-    is 50).
+    Bias and mask are added after the cap. Source: Gemma 2, arXiv 2408.00118, section 2 (its cap is 50).
     """
 
     kernels = (FLEX, EXPLICIT)
@@ -85,18 +80,14 @@ class CappedSoftmax(Scores):
         return self.cap * (products / self.cap).tanh()
 
     def saved_per_score(self) -> int:
-        """The weights, and the tanh."""
         return 2
 
 
 class SinkSoftmax(Scores):
     """``exp(s_j) / (exp(sink) + sum_k exp(s_k))`` with one learned sink a head: weights may add up to less than one.
 
-    A head that finds nothing can look away without moving weight onto a token that it does not need. The sink starts
-    at 0, as one more key of score 0 and value 0.
-
-    Source: a learned logit for each head in the denominator, as in gpt-oss (arXiv 2508.10925); what it stands in for
-    was described by Xiao et al. 2023, arXiv 2309.17453.
+    A head can look away without moving weight onto a token that it does not need. The sink starts at 0. Source: gpt-oss
+    (arXiv 2508.10925); what it stands in for was described by Xiao et al. 2023, arXiv 2309.17453.
     """
 
     kernels = (FLEX, EXPLICIT)
@@ -109,7 +100,6 @@ class SinkSoftmax(Scores):
         self.sink = nn.Parameter(torch.zeros(num_heads))
 
     def weights(self, scores: Tensor) -> Tensor:
-        """Softmax over the keys and the sink, without the sink's own weight."""
         sink = self.sink.to(scores.dtype)[:, None, None].expand(*scores.shape[:-1], 1)
         return torch.cat([scores, sink], -1).softmax(-1)[..., :-1]
 

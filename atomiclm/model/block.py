@@ -18,11 +18,9 @@ from atomiclm.model.position import AttentionContext
 class Block(Accounted):
     """(batch, time, dim) to (batch, time, dim). The decoder finds the layer's attention in ``attention``.
 
-    Constructors take ``attention``, ``feedforward`` and ``norm`` as functions of no argument that build a new module
-    at each call (the decoder has put the sizes in already), so that two norms are two modules.
-
-    Norms are attributes of these names, where the block has them: attention_norm and feedforward_norm (of a branch's
-    input), attention_output_norm and feedforward_output_norm (of what a branch computed).
+    Constructors take ``attention``, ``feedforward`` and ``norm`` as functions of no argument that build a new module at
+    each call. Norms, where there are any, are attention_norm and feedforward_norm (of a branch's input),
+    attention_output_norm and feedforward_output_norm (of what a branch computed).
     """
 
     attention: Annotated[Attention, "The layer's attention"]
@@ -39,8 +37,8 @@ class ResidualBlock(Block):
     A subclass sets ``parts``, its submodules in the order of their parameters, and defines ``forward``.
 
     residual_scale   the scale: 0.22 in Granite 3 (its residual_multiplier), 1 elsewhere
-    scale_by_depth   divide it by sqrt(num_layers), so that the stream's growth does not depend on depth (Yang et al.
-                     2023, arXiv 2310.02244; MiniCPM, Hu et al. 2024, arXiv 2404.06395, with residual_scale 1.4)
+    scale_by_depth   divide it by sqrt(num_layers) (Yang et al. 2023, arXiv 2310.02244; MiniCPM, Hu et al. 2024, arXiv
+                     2404.06395, with residual_scale 1.4)
     dropout          acts on what is added, in training only
     """
 
@@ -75,7 +73,6 @@ class ResidualBlock(Block):
             setattr(self, part, builders.get(part, norm)())
 
     def add(self, hidden: Tensor, *branches: Tensor) -> Tensor:
-        """The stream with the branches added to it, each (batch, time, dim)."""
         for branch in branches:
             hidden = torch.add(hidden, self.dropout(branch), alpha=self.branch_scale)
         return hidden
@@ -84,8 +81,8 @@ class ResidualBlock(Block):
 class TransformerBlock(ResidualBlock):
     """Pre-norm residual block: ``h = x + attention(norm(x))``, then ``y = h + feedforward(norm(h))``.
 
-    Source: Vaswani et al. 2017, arXiv 1706.03762, with the norms moved before the layers as in GPT-2 (Xiong et al.
-    2020, arXiv 2002.04745, figure 1b).
+    Source: Vaswani et al. 2017, arXiv 1706.03762, with the norms first as in GPT-2 (Xiong et al. 2020, arXiv
+    2002.04745, figure 1b).
     """
 
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
@@ -97,10 +94,8 @@ class ParallelBlock(ResidualBlock):
     """``y = x + attention(norm_1(x)) + feedforward(norm_2(x))``: both branches read the stream as it enters.
 
     shared_norm   True: one norm for both, attention_norm, as in GPT-J (Wang, Komatsuzaki 2021), PaLM (arXiv 2204.02311)
-                  and Cohere's Command R; feedforward_norm is None then. False: a norm each, as in GPT-NeoX (Black et
-                  al. 2022, arXiv 2204.06745) and Pythia
-
-
+                  and Command R; feedforward_norm is None. False: a norm each, as in GPT-NeoX (Black et al. 2022, arXiv
+                  2204.06745) and Pythia
     """
 
     def __init__(
@@ -138,10 +133,8 @@ class PostNormBlock(ResidualBlock):
     """``h = norm(x + attention(x))``, then ``y = norm(h + feedforward(h))``: the norm is on the stream.
 
     The stream leaves the last block normalised, so ``final_norm=NoNorm`` goes with it. Training wants a warmup and a
-    smaller learning rate than pre-norm (Xiong et al. 2020, arXiv 2002.04745). attention_norm and feedforward_norm are
-    here the norms after the additions.
-
-    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.1.
+    smaller learning rate than pre-norm (Xiong et al. 2020, arXiv 2002.04745). Source: Vaswani et al. 2017, arXiv
+    1706.03762, section 3.1.
     """
 
     parts = ("attention", "attention_norm", "feedforward", "feedforward_norm")
@@ -154,8 +147,7 @@ class PostNormBlock(ResidualBlock):
 class ReorderedNormBlock(ResidualBlock):
     """``h = x + norm(attention(x))``, then ``y = h + norm(feedforward(h))``: the stream itself is never normalised.
 
-    Source: Liu et al. 2021 (Swin V2, "res-post-norm"), arXiv 2111.09883; called reordered norm in OLMo 2 (OLMo Team
-    2024, arXiv 2501.00656), which pairs it with QK-norm.
+    Source: Liu et al. 2021 (Swin V2, "res-post-norm"), arXiv 2111.09883; OLMo 2 (OLMo Team 2024, arXiv 2501.00656).
     """
 
     parts = ("attention", "attention_output_norm", "feedforward", "feedforward_output_norm")
@@ -168,8 +160,7 @@ class ReorderedNormBlock(ResidualBlock):
 class SandwichNormBlock(ResidualBlock):
     """``h = x + norm(attention(norm(x)))``, then ``y = h + norm(feedforward(norm(h)))``: four norms a layer.
 
-    Source: Ding et al. 2021 (CogView), arXiv 2105.13290 ("Sandwich-LN"); Gemma 2 (arXiv 2408.00118); Kim et al. 2025,
-    arXiv 2502.02732, who call it peri-LN.
+    Source: Ding et al. 2021 (CogView), arXiv 2105.13290; Gemma 2 (arXiv 2408.00118); Kim et al. 2025, arXiv 2502.02732.
     """
 
     parts = (

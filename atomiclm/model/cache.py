@@ -7,10 +7,7 @@ from torch import Tensor
 
 
 class LayerCache:
-    """The cache of one layer: tensors (batch, heads, max_length, width), allocated once and filled from the front.
-
-    The attention that made it decides how many there are: keys and values here, a latent and a rotated key elsewhere.
-    """
+    """The cache of one layer: tensors (batch, heads, max_length, width), allocated once and filled from the front."""
 
     def __init__(self, *tensors: Tensor) -> None:
         self.tensors = tensors
@@ -28,14 +25,13 @@ class LayerCache:
 
 
 class WindowCache(LayerCache):
-    """Holds the last tokens only, as many as its tensors have room for: token t is in slot ``t % size``.
+    """The last tokens only, as many as its tensors have room for: token t is in slot ``t % size``.
 
     Source: the rolling buffer cache of Mistral 7B (Jiang et al. 2023, arXiv 2310.06825, section 2).
     """
 
     @property
     def size(self) -> int:
-        """Tokens it has room for."""
         return self.tensors[0].shape[2]
 
     def write(self, offset: int, *new: Tensor) -> tuple[Tensor, ...]:
@@ -75,8 +71,8 @@ class WindowCache(LayerCache):
 class KVCache:
     """The caches of all layers, how far they are filled, and which document each cached token belongs to.
 
-    ``length`` counts filled slots, the same in every row: rows of unequal length are padded on the left with tokens of
-    document -1. Made by ``Decoder.make_cache``; the decoder advances it.
+    ``length`` counts filled slots, the same in every row: shorter rows are padded on the left with tokens of document
+    -1.
     """
 
     def __init__(self, layers: Sequence[LayerCache], batch_size: int, max_length: int, device: torch.device) -> None:
@@ -93,9 +89,9 @@ class KVCache:
         return sum(tensor.nbytes for layer in self.layers for tensor in layer.tensors)
 
     def add_documents(self, documents: Tensor | None, batch_size: int, num_new: int) -> Tensor | None:
-        """Record the documents of the ``num_new`` tokens to come: those of all keys, None while there are none.
+        """Record the documents (None: 0) of the next ``num_new`` tokens: those of all keys, None while there are none.
 
-        Tokens given without documents belong to document 0. Raises ValueError when the tokens do not fit.
+        Raises ValueError when the tokens do not fit.
         """
         end = self.length + num_new
         if batch_size != self.batch_size:

@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, get_origin
 
@@ -16,8 +17,7 @@ from atomiclm.roles import Role
 class Component(nn.Module):
     """A module that has its constructor's arguments in attributes of the same names, and prints them.
 
-    Where the arguments are many and are values, the class is a dataclass: fields are the arguments, ``__post_init__``
-    checks them and makes the parameters.
+    Where the arguments are many and are values, the class is a dataclass whose ``__post_init__`` checks them.
     """
 
     def __post_init__(self) -> None:
@@ -58,15 +58,11 @@ def _check(arguments: Mapping[str, Any], holds: Callable[[Any], bool], rule: str
             raise ValueError(f"{name}={value} must be {rule}")
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # What parameters are for.
 
 
 class ResidualLinear(nn.Linear):
-    """``nn.Linear`` whose output is added to the residual stream.
-
-    Initialisation scales it with depth and optimizers may treat it apart, so it has the role "residual".
-    """
+    """``nn.Linear`` whose output is added to the residual stream: initialisation may scale it with depth."""
 
     roles: ClassVar[dict[str, Role]] = {"weight": "residual"}
 
@@ -78,11 +74,9 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
     head        the output matrix of an untied head
     residual    projections that write to the residual stream (``ResidualLinear``)
     matrix      every other parameter of two or more dimensions
-    bias        what is called "bias"
-    gain        every other vector
+    bias, gain  what is called "bias"; every other vector
 
-    Initialisation, weight decay and the parameter count by role are decided from this. A module may state roles of its
-    own parameters in a class attribute ``roles: dict[str, Role]``, which takes precedence.
+    A module may state roles of its own parameters in a class attribute ``roles: dict[str, Role]``.
     """
     return {name: _role(model.get_submodule(name.rpartition(".")[0]), name, p) for name, p in model.named_parameters()}
 
@@ -99,17 +93,12 @@ def _role(module: nn.Module, path: str, parameter: nn.Parameter) -> Role:
     return "matrix" if parameter.ndim >= 2 else "gain"
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# How a component gets the sizes that its constructor names, and no others. This is what lets a new attention ask for
-# ``layer`` or ``context_length`` without an edit of the decoder.
+# How a component gets the sizes that its constructor names, and no others: a new attention may ask for ``layer`` or
+# ``context_length`` without an edit of the decoder.
 
 
 class PartError(UserError):
-    """What a component refused, with its path in the model: ``attention.query_key_norm: ...``.
-
-    path     names of the arguments that lead from the decoder to the component, the same as in a configuration
-    reason   what the component said
-    """
+    """What a component refused, its ``reason``, with its ``path`` in the model and so in a configuration."""
 
     def __init__(self, part: str, error: ValueError) -> None:
         inner = error if isinstance(error, PartError) else None
@@ -121,10 +110,7 @@ class PartError(UserError):
 def supply_part[Built](
     part: str, component: Callable[..., Built], interface: type | None = None, /, **sizes: Any
 ) -> Built:
-    """``supply`` for the argument called ``part``; its errors are PartErrors with that path.
-
-    interface   the abstract class whose members the result needs to have
-    """
+    """``supply`` for the argument ``part``: PartErrors with that path, also if a member of ``interface`` is lacking."""
     try:
         built = supply(component, **sizes)
         if interface and (lacking := [name for name in _members(interface) if not _has(built, name)]):
@@ -137,12 +123,10 @@ def supply_part[Built](
 def supply[Built](component: Callable[..., Built], /, **sizes: Any) -> Built:
     """Call ``component`` with those of ``sizes`` that its signature names and that it does not already hold.
 
-    ``component`` is a class, a function or a ``functools.partial`` of one (a Hydra ``_partial_`` node is such a
-    partial). A value bound in the partial wins over the one offered here. A function, or an object with a ``__call__``,
-    that takes ``**sizes`` is given everything: it may stand for several components and choose among them by ``layer``.
+    ``component`` is a class, a function or a ``functools.partial`` of one, whose bound values win over those offered. A
+    function, or an object with a ``__call__``, that takes ``**sizes`` is given everything.
 
-    Raises ValueError when the signature needs an argument that is neither bound nor offered, and for a class that
-    leaves methods abstract.
+    Raises ValueError when the signature needs an argument that is neither bound nor offered, and for an abstract class.
     """
     function = component.func if isinstance(component, partial) else component
     if inspect.isclass(function) and (abstract := getattr(function, "__abstractmethods__", None)):
@@ -195,10 +179,7 @@ def _has(built: object, name: str) -> bool:
     return hasattr(built, name) and not absent
 
 
-# ----------------------------------------------------------------------------------------------------------------------
-# Layers that differ.
-
-
+@dataclass(eq=False)
 class LayerPattern:
     """Stands for an attention or a feed-forward network and chooses among several by the layer.
 
@@ -207,25 +188,19 @@ class LayerPattern:
     first        names of the first layers, before the pattern begins (dense layers before experts, as in DeepSeek-V2)
     """
 
-    def __init__(
-        self,
-        components: Mapping[str, Callable[..., nn.Module]],
-        pattern: Sequence[str],
-        first: Sequence[str] = (),
-    ) -> None:
-        check_pattern("components", components, pattern, first)
-        self.components = components
-        self.pattern = pattern
-        self.first = first
+    components: Mapping[str, Callable[..., nn.Module]]
+    pattern: Sequence[str]
+    first: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_pattern("components", self.components, self.pattern, self.first)
 
     def __call__(self, layer: int, **sizes: Any) -> nn.Module:
-        """Build the component of layer ``layer`` (from 0)."""
         name = name_of_layer(layer, self.pattern, self.first)
         return supply_part(f"components.{name}", self.components[name], layer=layer, **sizes)
 
 
 def name_of_layer(layer: int, pattern: Sequence[str], first: Sequence[str] = ()) -> str:
-    """The name that stands for layer ``layer`` (from 0)."""
     return first[layer] if layer < len(first) else pattern[(layer - len(first)) % len(pattern)]
 
 
@@ -238,9 +213,6 @@ def check_pattern(argument: str, known: Mapping[str, Any], pattern: Sequence[str
             if name not in known:
                 known_names = ", ".join(known) or "nothing"
                 raise ValueError(f"{argument_of_names}={list(names)} names {name!r}; {argument} has {known_names}")
-
-
-# ----------------------------------------------------------------------------------------------------------------------
 
 
 @contextmanager

@@ -31,18 +31,17 @@ class Decoder(DecoderCosts):
 
     Components are classes or partials of them, and each is called with the sizes its constructor names: all get dim,
     num_layers, context_length, vocab_size and dropout, those of a block also layer (from 0), and the position scheme
-    num_heads and head_dim (of the first layer's attention). What a component refuses is a ValueError that begins with
-    its path, ``attention: ...``. ``Decoder(vocab_size=512, dim=128, num_layers=4,
-    context_length=256, attention=partial(MultiHeadAttention, num_heads=8, num_kv_heads=2))`` is a model.
+    num_heads and head_dim of the first layer's attention. What a component refuses is a ValueError that begins with
+    its path, ``attention: ...``. ``Decoder(vocab_size=512, dim=128, num_layers=4, context_length=256,
+    attention=partial(MultiHeadAttention, num_heads=8, num_kv_heads=2))`` is a model. What one costs is in
+    ``DecoderCosts``; on torch's meta device it is built without numbers, to ask that.
 
-    What a decoder costs is in ``DecoderCosts``. On torch's meta device it is built without numbers, to ask that.
-
-    context_length is the length trained on; whether longer inputs work is the position scheme's affair.
-    final_norm is the norm before the head, the same component as ``norm`` when None. lookahead predicts further tokens,
-    in training alone (see ``Lookahead``); it gets blocks and norms of the decoder's kinds. init is given the built
-    decoder and returns its first weights and scales (None: those that it has), ``NormalInit()`` when None; building
-    leaves the global random state as it was.
-    dropout acts on the embeddings, the attention weights and what blocks add to the stream, in training mode.
+    context_length   the length trained on; whether longer inputs work is the position scheme's affair
+    final_norm       the norm before the head; None is ``norm``
+    lookahead        predicts further tokens, in training alone (see ``Lookahead``)
+    init             is given the built decoder and returns its first weights and scales (None: those that it has); None
+                     is ``NormalInit()``. Building leaves the global random state as it was
+    dropout          on the embeddings, the attention weights and what blocks add to the stream, in training mode
     """
 
     head: Head
@@ -72,11 +71,11 @@ class Decoder(DecoderCosts):
         }  # fmt: skip
         check_positive(**sizes)
         check_dropout(dropout)
-        sizes["dropout"] = dropout
         self.vocab_size = vocab_size
         self.dim = dim
         self.num_layers = num_layers
         self.context_length = context_length
+        sizes["dropout"] = dropout
 
         def build_block(layer: int) -> Block:
             # Each builder makes a new module at each call: layers share no weights.
@@ -147,18 +146,15 @@ class Decoder(DecoderCosts):
     ) -> list[Prediction]:
         """What a loss scores: the next token's, and in training mode those of each depth of ``lookahead``.
 
-        targets (batch, time) int64 are the tokens that follow, mask (batch, time) is True where they count; see
-        ``forward`` for the others.
+        targets (batch, time) int64 are the tokens that follow, mask (batch, time) is True where they count.
         """
         contexts = self._contexts(tokens, None, documents)
         hidden = self._run(tokens, contexts, None)
         first = Prediction(hidden, targets, mask, 1.0)
         if self.lookahead is None or not self.training:
             return [first]
-        return [
-            first,
-            *self.lookahead.predictions(hidden, targets, mask, documents, self.embedding, contexts.__getitem__),
-        ]
+        ahead = self.lookahead.predictions(hidden, targets, mask, documents, self.embedding, contexts.__getitem__)
+        return [first, *ahead]
 
     def _contexts(self, tokens: Tensor, cache: KVCache | None, documents: Tensor | None) -> list[AttentionContext]:
         """What the attention of each layer needs to know; layers of one position scheme share it."""
@@ -183,7 +179,6 @@ class Decoder(DecoderCosts):
         return [contexts[scheme] for scheme in schemes]
 
     def _run(self, tokens: Tensor, contexts: list[AttentionContext], cache: KVCache | None) -> Tensor:
-        """Features after the final norm."""
         hidden = self.embedding(tokens)
         for scheme in dict.fromkeys([context.position for context in contexts[: self.num_layers]]):
             hidden = scheme.embed(hidden, contexts[0].positions)
@@ -197,7 +192,7 @@ class Decoder(DecoderCosts):
     def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype | None = None) -> KVCache:
         """An empty cache for ``max_length`` tokens a row, on the model's device.
 
-        ``dtype=None``: what keys and values are computed in, autocast's dtype where it is on, else the parameters'.
+        ``dtype=None`` is what keys and values are computed in: autocast's where it is on, else the parameters'.
         """
         weight = self.embedding.weight
         if dtype is None:
@@ -207,10 +202,9 @@ class Decoder(DecoderCosts):
         return KVCache(layers, batch_size, max_length, weight.device)
 
     def auxiliary_losses(self) -> dict[str, Tensor]:
-        """Weighted losses that modules computed in the last forward pass in training mode, by name, over all layers.
+        """Weighted losses of the last forward pass in training mode, by name, over all layers.
 
-        A module reports them in an attribute ``auxiliary: dict[str, Tensor]`` of scalars, each a mean over all tokens
-        of the pass. A loss that is not such a mean but depends on the whole batch needs a survey (``needs_survey``).
+        A module has them in ``auxiliary: dict[str, Tensor]``, scalars, each a mean over all tokens of the pass.
         """
         totals: dict[str, Tensor] = {}
         for module in self.modules():
@@ -220,10 +214,9 @@ class Decoder(DecoderCosts):
 
     @property
     def needs_survey(self) -> bool:
-        """Whether a module must see the whole batch before a step is computed in micro-batches.
+        """Whether a module, by its ``needs_survey``, must see the whole batch before the step's micro-batches.
 
-        It says so in an attribute ``needs_survey``. A survey runs all of them in training mode without gradients, and
-        ends with ``after_survey``.
+        A survey runs all of them in training mode without gradients, and ends with ``after_survey``.
         """
         return any(getattr(module, "needs_survey", False) for module in self.modules() if module is not self)
 

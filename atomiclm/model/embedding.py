@@ -49,11 +49,9 @@ class Embedding(Component, nn.Embedding):
 class Head(Accounted):
     """``logits = scale * W hidden``: (..., dim) to (..., vocab_size), without bias.
 
-    W is the token embedding itself when tied (Press, Wolf 2016, arXiv 1608.05859): then the head has no parameter of
-    its own, and there is one tensor with one name. FLOPs a token: ``2 dim vocab_size`` either way.
-
-    scale   a constant factor: 0.0625 in Command R (Cohere's logit_scale), ``1 / 8`` in Granite 3 2B (whose
-            logits_scaling divides); an initialisation may multiply it (``MaximalUpdateInit``: by base_dim / dim)
+    W is the token embedding itself when tied (Press, Wolf 2016, arXiv 1608.05859): the head has no parameter then.
+    scale is 0.0625 in Command R (its logit_scale), ``1 / 8`` in Granite 3 2B (whose logits_scaling divides); an
+    initialisation may multiply it (``MaximalUpdateInit``).
     """
 
     roles: ClassVar[dict[str, Role]] = {"weight": "head"}
@@ -84,10 +82,10 @@ class Head(Accounted):
 
 
 class SoftcapHead(Head):
-    """``logits = cap * tanh(scale * W hidden / cap)``: scores stay between -cap and cap.
+    """``logits = cap * tanh(scale * W hidden / cap)``: scores between -cap and cap, in float32 or wider.
 
-    The cap is applied in float32 or wider, and so the logits are. cap 30 in Gemma 2 (Gemma Team 2024, arXiv 2408.00118,
-    section 2, after Bello et al. 2016, arXiv 1611.09940), 15 in nanochat.
+    cap 30 in Gemma 2 (Gemma Team 2024, arXiv 2408.00118, section 2, after Bello et al. 2016, arXiv 1611.09940), 15 in
+    nanochat.
     """
 
     def __init__(
@@ -103,5 +101,4 @@ class SoftcapHead(Head):
         return self.cap * torch.tanh(wide / self.cap)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The input of the product, and the tangents."""
         return self.dim + self.vocab_size

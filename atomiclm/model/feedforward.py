@@ -35,7 +35,6 @@ _FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def activation_function(name: str) -> Callable[[Tensor], Tensor]:
-    """The elementwise function of that name."""
     check_choice(_FUNCTIONS, activation=name)
     return _FUNCTIONS[name]
 
@@ -48,9 +47,7 @@ def tensors_saved(name: str) -> int:
 
 @dataclass(eq=False, repr=False)
 class FeedForward(Accounted):
-    """``down(activation(up(x)))``, applied to each token: (batch, time, dim) to the same.
-
-    ``hidden_dim=None`` is 4 dim. Parameters: ``2 dim hidden_dim`` plus biases; FLOPs a token: two for each weight.
+    """``down(activation(up(x)))``, applied to each token: (batch, time, dim) to the same. ``hidden_dim=None`` is 4 dim.
 
     Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.3 (ReLU); GELU as in GPT-2 (Radford et al. 2019); the
     squared ReLU of Primer (So et al. 2021, arXiv 2109.08668).
@@ -81,10 +78,8 @@ class FeedForward(Accounted):
 class GatedFeedForward(Accounted):
     """``down(activation(gate(x)) * up(x))``, applied to each token: (batch, time, dim) to the same.
 
-    ``hidden_dim=None`` applies the 2/3 rule: a gated network has three matrices where a plain one has two, so
-    ``hidden_dim = 2/3 * 4 dim``, rounded up to a multiple of ``multiple_of``, gives it the plain one's parameters (or
-    up to ``3 dim (multiple_of - 1)`` more, from the rounding). A hidden_dim that is given is taken as it is.
-    Parameters: ``3 dim hidden_dim`` plus biases; FLOPs a token: two for each weight.
+    ``hidden_dim=None`` applies the 2/3 rule: ``2/3 * 4 dim``, rounded up to a multiple of ``multiple_of``, gives its
+    three matrices the parameters of a plain network's two. A hidden_dim that is given is taken as it is.
 
     Source: Shazeer 2020, arXiv 2002.05202, section 2: equations 5 and 6, and the 2/3.
     """
@@ -114,21 +109,15 @@ class GatedFeedForward(Accounted):
 
 
 class SwiGLU(GatedFeedForward):
-    """``down(silu(gate(x)) * up(x))``: the gated network of LLaMA; see ``GatedFeedForward`` for hidden_dim.
-
-    Source: Shazeer 2020, arXiv 2002.05202, equation 6; Touvron et al. 2023, arXiv 2302.13971, section 2.2.
-    """
+    """``down(silu(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202, equation 6), the gated network of LLaMA."""
 
     def __init__(self, dim: int, hidden_dim: int | None = None, multiple_of: int = 8, bias: bool = False) -> None:
         super().__init__(dim, hidden_dim, "silu", multiple_of, bias)
 
 
 class GEGLU(GatedFeedForward):
-    """``down(gelu(gate(x)) * up(x))``; see ``GatedFeedForward`` for hidden_dim.
-
-    ``activation="gelu_tanh"`` takes the tanh approximation, as transformers' Gemma does.
-
-    Source: Shazeer 2020, arXiv 2002.05202, equation 6.
+    """``down(gelu(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202, equation 6); transformers' Gemma has
+    "gelu_tanh".
     """
 
     def __init__(
@@ -144,30 +133,21 @@ class GEGLU(GatedFeedForward):
 
 
 class ReGLU(GatedFeedForward):
-    """``down(relu(gate(x)) * up(x))``; see ``GatedFeedForward`` for hidden_dim.
-
-    Source: Shazeer 2020, arXiv 2002.05202, equation 6.
-    """
+    """``down(relu(gate(x)) * up(x))`` (Shazeer 2020, arXiv 2002.05202, equation 6)."""
 
     def __init__(self, dim: int, hidden_dim: int | None = None, multiple_of: int = 8, bias: bool = False) -> None:
         super().__init__(dim, hidden_dim, "relu", multiple_of, bias)
 
 
 class GLU(GatedFeedForward):
-    """``down(sigmoid(gate(x)) * up(x))``: the gated linear unit; see ``GatedFeedForward`` for hidden_dim.
-
-    Source: Dauphin et al. 2016, arXiv 1612.08083; in a transformer, Shazeer 2020, arXiv 2002.05202, equation 6.
-    """
+    """``down(sigmoid(gate(x)) * up(x))``: the gated linear unit (Dauphin et al. 2016, arXiv 1612.08083)."""
 
     def __init__(self, dim: int, hidden_dim: int | None = None, multiple_of: int = 8, bias: bool = False) -> None:
         super().__init__(dim, hidden_dim, "sigmoid", multiple_of, bias)
 
 
 class Bilinear(GatedFeedForward):
-    """``down(gate(x) * up(x))``: a gate without an activation; see ``GatedFeedForward`` for hidden_dim.
-
-    Source: Shazeer 2020, arXiv 2002.05202, equation 6.
-    """
+    """``down(gate(x) * up(x))``: a gate without an activation (Shazeer 2020, arXiv 2002.05202, equation 6)."""
 
     def __init__(self, dim: int, hidden_dim: int | None = None, multiple_of: int = 8, bias: bool = False) -> None:
         super().__init__(dim, hidden_dim, "identity", multiple_of, bias)
@@ -177,11 +157,9 @@ class Bilinear(GatedFeedForward):
 class ClampedSwiGLU(GatedFeedForward):
     """``down((u + 1) g sigmoid(alpha g))``, ``g = min(gate(x), limit)``, ``u = clamp(up(x), -limit, limit)``.
 
-    The gated network of the experts of gpt-oss: bounded factors, and a linear part beside the product. alpha 1.702
-    makes ``g sigmoid(alpha g)`` close to GELU (Hendrycks, Gimpel 2016, arXiv 1606.08415, section 2). See
-    ``GatedFeedForward`` for hidden_dim; parameters and FLOPs are the same.
-
-    Source: OpenAI 2025, gpt-oss model card, arXiv 2508.10925, and its reference implementation.
+    The experts of gpt-oss: bounded factors, and a linear part beside the product. alpha 1.702 makes ``g sigmoid(alpha
+    g)`` close to GELU (Hendrycks, Gimpel 2016, arXiv 1606.08415, section 2). Source: OpenAI 2025, gpt-oss model card,
+    arXiv 2508.10925, and its reference implementation.
     """
 
     alpha: float = field(default=1.702, kw_only=True)
@@ -205,7 +183,7 @@ class ClampedSwiGLU(GatedFeedForward):
 def two_thirds(dim: int, multiple_of: int, parts: int = 1) -> int:
     """Width of a gated network with the parameters of a plain one of width ``4 dim``, divided into ``parts``.
 
-    ``ceil(8 dim / (3 parts multiple_of)) * multiple_of``, in integers, with no rounding of thirds.
+    ``ceil(8 dim / (3 parts multiple_of)) * multiple_of``, in integers.
     """
     check_positive(multiple_of=multiple_of)
     return -(-8 * dim // (3 * parts * multiple_of)) * multiple_of

@@ -36,15 +36,14 @@ class Initialisation:
 class Initialiser(ABC):
     """First values of a model's parameters. Biases are 0, gains as their module made them; a subclass says the rest.
 
-    A parameter's numbers depend on the seed, its name and its shape alone: not on the other parameters, on the order of
-    building, on the device (they are drawn on the CPU in float32) or on the global random state, which is neither read
-    nor moved. Two models with a tensor in common start from the same tensor.
+    A parameter's numbers depend on the seed, its name and its shape alone: not on other parameters, the order of
+    building, the device (they are drawn on the CPU in float32) or the global random state, which is neither read nor
+    moved.
     """
 
     seed: int = 0
 
     def __call__(self, model: DecoderCosts) -> Initialisation:
-        """What to apply to ``model``, which is only read."""
         roles = parameter_roles(model)
         shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
 
@@ -61,7 +60,6 @@ class Initialiser(ABC):
         """The factor on what ``draw`` gives for a parameter that is neither gain nor bias; 0 starts it at zero."""
 
     def draw(self, name: str, shape: torch.Size) -> Tensor:
-        """Numbers of unit scale for a parameter: from N(0, 1)."""
         return torch.empty(shape, dtype=torch.float32, device="cpu").normal_(generator=self.generator(name))
 
     def generator(self, name: str) -> torch.Generator:
@@ -72,11 +70,10 @@ class Initialiser(ABC):
 
 @dataclass
 class NormalInit(Initialiser):
-    """Every weight is drawn from N(0, std^2); projections into the residual stream from N(0, std^2 / (2 num_layers)).
+    """Every weight from N(0, std^2), projections into the residual stream from N(0, std^2 / (2 num_layers)).
 
-    There are two such projections a layer, so their sum over all layers has the variance of one (Radford et al. 2019,
-    GPT-2, section 2.3). ``residual_scale=False`` leaves the division out. Embeddings and an untied head are weights
-    like the others. std 0.02 is GPT-2's, for dim 768 and about. How numbers are keyed: see ``Initialiser``.
+    There are two of those a layer, so their sum over all layers has the variance of one (Radford et al. 2019, GPT-2,
+    section 2.3); ``residual_scale=False`` leaves the division out. std 0.02 is GPT-2's, for dim 768 and about.
     """
 
     std: float = 0.02
@@ -93,8 +90,8 @@ class NormalInit(Initialiser):
 class TruncatedNormalInit(NormalInit):
     """As ``NormalInit``, from a normal distribution without its tails: no weight is beyond ``cut`` deviations.
 
-    std is the deviation before the cut; what is left has 0.987 of it at cut = 3, 0.880 at 2. std 0.02 with cut 3 is the
-    initialisation of OLMo 2 (OLMo Team 2024, arXiv 2501.00656, without residual_scale).
+    std is the deviation before the cut; what is left has 0.987 of it at cut = 3, 0.880 at 2. OLMo 2 has std 0.02, cut 3
+    and no residual_scale (OLMo Team 2024, arXiv 2501.00656).
     """
 
     cut: float = 3.0
@@ -128,9 +125,7 @@ class ZeroOutputInit(NormalInit):
 
 @dataclass
 class FanInInit(Initialiser):
-    """Matrices from N(0, (gain^2 / fan_in) * min(1, fan_out / fan_in)); embeddings and head have their own deviation.
-
-    So a projection neither grows nor shrinks typical features, whatever the width. Weights are (..., fan_out, fan_in).
+    """Matrices (..., fan_out, fan_in) from N(0, (gain^2 / fan_in) * min(1, fan_out / fan_in)).
 
     embedding_std   of token (and learned position) embeddings
     head_std        of an untied head; 0 starts it at zero

@@ -131,7 +131,7 @@ class LatentAttention(Attention):
         return to_keys, to_values
 
     def _normed(self, latent: Tensor, gain: Tensor) -> Tensor:
-        """In the wider of the two dtypes; returned in the latent's own, as the cache stores what projections give."""
+        """In the wider of the two dtypes; returned in the latent's own, which is what the cache stores."""
         return rms_norm(latent, gain, self.eps).to(latent.dtype)
 
     def make_cache(self, batch_size: int, max_length: int, dtype: torch.dtype) -> LayerCache:
@@ -140,13 +140,13 @@ class LatentAttention(Attention):
         return LayerCache(torch.zeros(shape, dtype=dtype, device=self.output.weight.device))
 
     def cache_elements(self, length: int) -> int:
-        """A latent and a shared key of each token."""
         return (self.latent_dim + self.rotary_dim) * length
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The layer's input, both latents before and after their norms, queries, keys and values, and their mean.
+        """Input, both latents before and after their norms, queries, keys, values, their mean; as in
+        ``MultiHeadAttention``.
 
-        As in ``MultiHeadAttention``. Values of another width than keys are filled up with zeros on the CPU.
+        Values of another width than keys are filled up with zeros on the CPU.
         """
         width, latent, query_latent = self.query_width, self.latent_dim, self.query_latent_dim
         squeezed = 2 * (latent + self.rotary_dim) + latent + 1 + (0 if query_latent is None else 3 * query_latent + 1)

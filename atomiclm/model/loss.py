@@ -20,10 +20,10 @@ def cross_entropy(
     logits    (..., vocab_size), any floating dtype
     targets   (...) int64
     mask      (...) bool, True where a target counts; None counts all
-    reduction "sum": a scalar. "none": (...), 0 where masked
+    reduction   "sum": a scalar. "none": (...), 0 where masked
 
-    There is no mean on purpose: divide by the number of targets of the whole step, all its micro-batches together, or
-    micro-batches with few targets weigh too much.
+    There is no mean: divide by the number of targets of the whole step, or micro-batches with few targets weigh too
+    much.
     """
     if mask is not None:
         targets = targets.masked_fill(~mask, _SKIP)
@@ -68,13 +68,10 @@ def chunked_loss(
     hidden         (batch, time, dim); targets, mask (batch, time)
     chunk_tokens   tokens scored at a time
 
-    The loss is at the end of the forward pass, so a chunk's gradient can be had as soon as its logits are: each chunk
-    runs forward and backward and is dropped, and only the gradients of ``hidden`` and the parameters stay. The
-    matrix products are those of the plain loss, none is done twice. (The idea is that of Hsu et al. 2024, Liger Kernel,
-    arXiv 2410.10989; theirs is one fused kernel, this is any head that torch can differentiate.)
-
-    Results differ from the plain ones by the order of sums. Memory beyond them: ``chunk_tokens * vocab_size`` numbers a
-    few times, the features' gradient, and the parameters' twice. Under ``torch.compile`` this part stays uncompiled.
+    Each chunk runs forward and backward and is dropped; only the gradients of ``hidden`` and the parameters stay. No
+    product is done twice, and results differ from the plain ones by the order of sums. Memory beyond them:
+    ``chunk_tokens * vocab_size`` numbers a few times, the features' gradient, and the parameters' twice. (The idea is
+    that of Hsu et al. 2024, Liger Kernel, arXiv 2410.10989.) Under ``torch.compile`` this part stays uncompiled.
     """
     parameters = dict(head.named_parameters())
     flat = hidden.flatten(0, 1)

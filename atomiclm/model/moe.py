@@ -1,6 +1,7 @@
 """A feed-forward network made of experts, of which each token passes through a few."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -20,9 +21,8 @@ class MixtureOfExperts(Accounted):
     Experts are gated networks, as in ``GatedFeedForward``, without biases.
 
     num_experts         routed experts, of which the router chooses experts_per_token for each token
-    hidden_dim          features within one expert. None makes the experts that one token meets, routed and shared,
-                        as wide together as a dense gated network by the 2/3 rule, each rounded up to multiple_of: then
-                        a token costs what it costs there, and the parameters are more
+    hidden_dim          features within one expert. None makes the experts that one token meets, routed and shared, as
+                        wide together as a dense gated network by the 2/3 rule, each rounded up to multiple_of
     num_shared_experts  experts that every token passes through, with weight 1; 0 for none. They are one gated
                         network of num_shared_experts times the width, which is the same function
     shared_hidden_dim   features within one shared expert; None = hidden_dim
@@ -31,10 +31,8 @@ class MixtureOfExperts(Accounted):
     router_z_weight     factor on ``router_z_loss``; 0 leaves it out
 
     In training mode ``auxiliary`` holds the weighted losses of the last forward pass, as ``Decoder.auxiliary_losses``
-    reads them. The balance loss is a product of two means, of the load and of the scores. In micro-batches the load is
-    that of the whole step, from a survey (see ``Decoder.needs_survey``). With gradient checkpointing use the
-    non-reentrant kind, whose first pass has their gradient. Under torch.compile the graph breaks here, since how many
-    tokens an expert gets is known only when it runs.
+    reads them; the balance loss needs the load of the whole step (see ``Decoder.needs_survey``). Gradient checkpointing
+    has to be the non-reentrant kind, whose first pass has their gradient.
 
     Source: Shazeer et al. 2017, arXiv 1701.06538; Mixtral, Jiang et al. 2024, arXiv 2401.04088; shared experts: Dai et
     al. 2024 (DeepSeekMoE), arXiv 2401.06066.
@@ -115,9 +113,8 @@ class MixtureOfExperts(Accounted):
 
     @property
     def load(self) -> Tensor:
-        """(num_experts,) tokens of each expert in the last whole step, over their mean: 1 everywhere is balance.
-
-        NaN before the first ``after_step``.
+        """(num_experts,) tokens of each expert in the last whole step, over their mean; NaN before the first
+        ``after_step``.
         """
         return self.router.last_load / self.router.last_load.mean()
 
@@ -126,24 +123,22 @@ class MixtureOfExperts(Accounted):
         return sum(weight.numel() for weight in self.parameters()) - self.experts.num_inactive_parameters()
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The input, once; what the router, the experts, the shared network and the losses save."""
         of_shared = 0 if self.shared is None else self.shared.activation_elements_per_token(context_length) - self.dim
         of_router = self.router.activation_elements_per_token(context_length)
         of_losses = (1 if self.balance_weight else 0) + (self.num_experts + 1 if self.router_z_weight else 0)
         return of_router + self.experts.activation_elements_per_token(context_length) + of_shared + of_losses
 
 
+@dataclass(eq=False, repr=False)
 class Experts(Accounted):
     """``y = sum_i weights_i down_e(activation(gate_e(x)) * up_e(x))``, e the i-th expert chosen for the token.
 
     The weights of all experts are stacks of matrices: gate and up (num_experts, hidden_dim, dim), down
     (num_experts, dim, hidden_dim), without biases.
 
-    Tokens are sorted by expert, so that an expert does one product a matrix for all its tokens. Nothing is dropped and
-    nothing padded: there is no capacity. A token's terms are added in the order of its own choices, best expert first,
-    so the sum does not depend on the batch. What can differ with the batch is the rounding inside a matrix product,
-    whose kernel is chosen by the number of rows: an output is the same bits while each expert gets the same number of
-    tokens, and equal to rounding otherwise.
+    Tokens are sorted by expert, so that an expert does one product a matrix for all its tokens. There is no capacity:
+    nothing is dropped or padded. A token's terms are added best expert first, so the sum does not depend on the batch;
+    an output is the same bits while each expert gets the same number of tokens, and equal to rounding otherwise.
 
     Source: Shazeer et al. 2017, arXiv 1701.06538, equation 1; without capacity or dropping as in MegaBlocks (Gale et
     al. 2022, arXiv 2211.15841).
@@ -151,45 +146,42 @@ class Experts(Accounted):
 
     roles: ClassVar[dict[str, Role]] = {"gate": "matrix", "up": "matrix", "down": "residual"}
 
-    def __init__(
-        self, dim: int, hidden_dim: int, num_experts: int, experts_per_token: int, activation: Activation = "silu"
-    ) -> None:
-        super().__init__()
+    dim: int
+    hidden_dim: int
+    num_experts: int
+    experts_per_token: int
+    activation: Activation = "silu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        dim, hidden_dim = self.dim, self.hidden_dim
         check_positive(hidden_dim=hidden_dim)
-        self.dim = dim
-        self.hidden_dim = hidden_dim
-        self.num_experts = num_experts
-        self.experts_per_token = experts_per_token
-        self.activation = activation
-        self._activate = activation_function(activation)
-        self.gate = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))
-        self.up = nn.Parameter(torch.empty(num_experts, hidden_dim, dim))
-        self.down = nn.Parameter(torch.empty(num_experts, dim, hidden_dim))
+        self._activate = activation_function(self.activation)
+        self.gate = nn.Parameter(torch.empty(self.num_experts, hidden_dim, dim))
+        self.up = nn.Parameter(torch.empty(self.num_experts, hidden_dim, dim))
+        self.down = nn.Parameter(torch.empty(self.num_experts, dim, hidden_dim))
         # As nn.Linear starts: a decoder's init replaces it.
         for weight, inputs in ((self.gate, dim), (self.up, dim), (self.down, hidden_dim)):
             nn.init.uniform_(weight, -(inputs**-0.5), inputs**-0.5)
 
     def forward(self, hidden: Tensor, routing: Routing) -> Tensor:
-        """Pass tokens (tokens, dim) through the experts chosen for them."""
         # A slot is one choice of one token: slot token * k + i. Sorting is stable, so runs repeat bit for bit.
         order = routing.experts.flatten().argsort(stable=True)
         token = order.div(self.experts_per_token, rounding_mode="floor")
         rows = hidden[token].split(routing.load.tolist())
         # unbind, not indexing: the gradients of the slices are then stacked once, not padded to full size one by one.
         stacks = zip(rows, self.gate.unbind(), self.up.unbind(), self.down.unbind(), strict=True)
-        outputs = torch.cat(
-            [
-                F.linear(self._activate(F.linear(own, gate)) * F.linear(own, up), down)
-                for own, gate, up, down in stacks
-                if own.shape[0]
-            ]
-        )
+        products = [
+            F.linear(self._activate(F.linear(own, gate)) * F.linear(own, up), down)
+            for own, gate, up, down in stacks
+            if own.shape[0]
+        ]
+        outputs = torch.cat(products)
         slots = torch.empty_like(order).scatter(0, order, torch.arange(order.shape[0], device=order.device))
         chosen = outputs[slots].unflatten(0, routing.experts.shape)
         return (chosen * routing.weights.unsqueeze(-1)).sum(1).to(outputs.dtype)
 
     def flops_per_token(self, context_length: int) -> int:
-        """Two for each weight of the experts that a token passes through."""
         return 6 * self.dim * self.hidden_dim * self.experts_per_token
 
     def num_inactive_parameters(self) -> int:
@@ -207,13 +199,12 @@ def load_balance_loss(routing: Routing, batch_load: Tensor | None = None) -> Ten
     """``num_experts * sum_e f_e P_e``: experts_per_token when the load is even, more when it is not.
 
     f_e is the share of the tokens that chose expert e (they sum to experts_per_token), P_e the mean over tokens of
-    expert e's share of the scores. The gradient goes through P alone. Where these tokens are a part of a batch, f is
-    that of the whole batch, from its ``batch_load`` (num_experts,): then the mean of this over all its tokens is what
-    the batch gives at once.
+    expert e's share of the scores. The gradient goes through P alone. For a part of a batch, f is that of the whole
+    batch, from its ``batch_load`` (num_experts,): the mean of this over all its tokens is what the batch gives at once.
 
     Source: Fedus et al. 2021, arXiv 2101.03961, equations 4 to 6, for one expert a token; with more, the sum of f is
     left as it is, as transformers has it (DeepSeek divides by experts_per_token). Scores that are no probabilities are
-    divided by their sum, as in DeepSeek-V3, arXiv 2412.19437, section 2.1.2. All tokens of the batch count.
+    divided by their sum, as in DeepSeek-V3, arXiv 2412.19437, section 2.1.2.
     """
     shares = routing.scores / (routing.scores.sum(-1, keepdim=True) + 1e-20)
     load = (routing.load if batch_load is None else batch_load).to(shares.dtype)

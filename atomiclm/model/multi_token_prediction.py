@@ -32,16 +32,15 @@ class Prediction(NamedTuple):
 
 
 class Lookahead(Accounted):
-    """Predictions at depth 1 to ``depth``: at depth k the token k positions after the next one.
+    """Predictions at depth 1 to ``depth``: at depth k the token k positions after the next one; in training only.
 
-    They share the decoder's embedding and head, and their loss is ``weight / depth * sum_k nats_k``, summed over the
-    targets that count, added to that of the next token (arXiv 2412.19437, section 2.2, where too each depth is divided
-    by the number of tokens of the whole window). Inference leaves them out.
+    Their loss is ``weight / depth * sum_k nats_k``, summed over the targets that count, added to that of the next token
+    (arXiv 2412.19437, section 2.2). They share the decoder's embedding and head.
 
     Constructors take ``block``, a function of a layer's number that builds one of the decoder's blocks, and ``norm``, a
     function that builds one of its norms. The blocks here are layers num_layers, num_layers + 1, ... of the same
-    pattern. They run on whole windows: at its last k positions depth k reads tokens that it has not been given,
-    which by causality reach no other position, and which are not scored.
+    pattern. They run on whole windows: the last k positions of depth k read tokens that wrap around, and are not
+    scored.
     """
 
     def __init__(self, depth: int, weight: float, num_layers: int) -> None:
@@ -78,8 +77,8 @@ class Lookahead(Accounted):
     ) -> list[Prediction]:
         """What ``forward`` computes, with the targets of each depth; mask and documents as for an ``Objective``.
 
-        A position counts when its later token is in the window, is a target that counts for the decoder itself, and
-        when every token read up to there is of the position's own document.
+        A position counts when its later token is in the window, counts for the decoder itself, and is of the same
+        document.
         """
         time = targets.shape[1]
         found = []
@@ -97,11 +96,10 @@ class Lookahead(Accounted):
 class SequentialPrediction(Lookahead):
     """One module a depth, each reading what the one before computed and the token that lies between.
 
-    ``h_k = block_k(projection_k [norm(h_{k-1}); norm(embedding(token k ahead))])``; the head reads
-    ``norm(h_k)``. h_0 are the decoder's final features; each norm is one of its own, of the decoder's kind.
+    ``h_k = block_k(projection_k [norm(h_{k-1}); norm(embedding(token k ahead))])``, h_0 the decoder's features after
+    the final norm; the head reads ``norm(h_k)``. Each norm is one of its own, of the decoder's kind.
 
-    Source: DeepSeek-AI 2024 (DeepSeek-V3), arXiv 2412.19437, section 2.2: depth 1, weight 0.3, later 0.1. The paper
-    does not say whether h_0 is taken before or after the final norm; it is after it here.
+    Source: DeepSeek-AI 2024 (DeepSeek-V3), arXiv 2412.19437, section 2.2: depth 1, weight 0.3, later 0.1.
     """
 
     def __init__(
@@ -138,9 +136,8 @@ class SequentialPrediction(Lookahead):
 class ParallelPrediction(Lookahead):
     """One module a depth, all reading the decoder's features: ``h_k = block_k(h_0)``, the head reads ``norm(h_k)``.
 
-    Source: Gloeckle et al. 2024, arXiv 2404.19737, section 2. There the next token has such a module too; here it has
-    the decoder itself, so that a model without lookahead is the same but for what is left out. The paper's losses are
-    added with equal weight: ``weight = depth``.
+    Source: Gloeckle et al. 2024, arXiv 2404.19737, section 2, where the next token has such a module too; here it has
+    the decoder itself. The paper's losses are added with equal weight: ``weight = depth``.
     """
 
     def __init__(

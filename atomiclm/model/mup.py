@@ -33,22 +33,18 @@ class MaximalUpdateInit(NormalInit):
     Source: Yang et al. 2022, arXiv 2203.03466, table 8 (the one whose head may be tied) and definition 4.1 (attention).
 
     base_dim        width at which this is the standard parametrisation
-    base_head_dim   width of a query there; a score's scale is that of the base model times ``base_head_dim / width``.
-                    The same as this model's when width comes from more heads of the same width (then the scale stays),
-                    smaller when heads grow. It is the base model's ``query_width``: for latent attention content_dim +
-                    rotary_dim
-    zero_head       start an untied head at 0, as the authors advise: the logits of a random head shrink as width grows,
-                    a difference between narrow and wide models that has nothing to do with training
-    base_fan_in     fan-ins in the base model that are not this model's in proportion to dim, by a part of the
+    base_head_dim   the base model's ``query_width`` (for latent attention content_dim + rotary_dim); a score's scale is
+                    the base's times ``base_head_dim / width``. The same as this model's when width comes from more
+                    heads
+    zero_head       start an untied head at 0, as the authors advise: the logits of a random head shrink as width grows
+    base_fan_in     fan-ins (last dimensions) in the base model that are not in proportion to dim, by a part of the
                     parameter's name: ``{"feedforward.down": 512}`` where hidden_dim is 512 at every width, or
-                    ``{"attention.expand": 64}`` for a latent that does not grow. Every other projection is taken to
-                    have ``fan_in * base_dim / dim`` there (a hidden_dim that was rounded differs by the rounding).
-                    Fan-in is a weight's last dimension, also of stacked experts
+                    ``{"attention.expand": 64}`` for a latent that does not grow. Every other is taken to be ``fan_in *
+                    base_dim / dim``
 
-    The scale of an embedding that is "sqrt_dim" becomes the base's: multipliers of inputs do not grow with width. The
-    learning rates are Adam's: an optimizer whose updates scale otherwise, such as Muon, wants others. A decay that is
-    multiplied by the learning rate shrinks with it. Projections to a fixed number of outputs (a router's scores, a gate
-    for each head) are treated as hidden ones.
+    An embedding's scale "sqrt_dim" becomes the base's. The learning rates are Adam's: an optimizer whose updates scale
+    otherwise, such as Muon, wants others. A decay that is multiplied by the learning rate shrinks with it. Projections
+    to a fixed number of outputs (a router's scores, a gate for each head) are treated as hidden ones.
     """
 
     _: KW_ONLY
@@ -87,7 +83,6 @@ class MaximalUpdateInit(NormalInit):
         )
 
     def deviation(self, model: DecoderCosts, name: str, shape: torch.Size, role: Role) -> float:
-        """That of ``NormalInit``, divided by the root of the fan-in's growth in hidden layers."""
         if role == "head" and self.zero_head:
             return 0.0
         deviation = super().deviation(model, name, shape, role)

@@ -14,8 +14,7 @@ from atomiclm.model.components import Component, check_positive
 class Norm(Accounted):
     """(..., dim) to (..., dim), each token by itself.
 
-    A norm without a gain has no parameter. One with parameters that is given narrower numbers (a branch's output under
-    autocast) computes in the parameters' dtype and returns it.
+    One with parameters that is given narrower numbers (a branch's output under autocast) computes in their dtype.
     """
 
     @abstractmethod
@@ -24,9 +23,7 @@ class Norm(Accounted):
 
 
 class RMSNorm(Norm):
-    """``y = x / sqrt(mean(x^2) + eps) * weight`` over the last dimension, computed in float32 or wider.
-
-    gain=False leaves the weight out: no parameter, as in nanochat.
+    """``y = x / sqrt(mean(x^2) + eps) * weight`` over the last dimension; no weight with gain=False, as in nanochat.
 
     Source: Zhang, Sennrich 2019, arXiv 1910.07467, equation 4; eps inside the root as in LLaMA (arXiv 2302.13971).
     """
@@ -48,10 +45,7 @@ class RMSNorm(Norm):
 
 
 class OffsetRMSNorm(RMSNorm):
-    """``y = x / sqrt(mean(x^2) + eps) * (1 + weight)``, the weight starting at 0.
-
-    The same functions as ``RMSNorm``, and the same training until something pulls on the parameter itself: weight
-    decay draws this gain to 1 and not to 0.
+    """``y = x / sqrt(mean(x^2) + eps) * (1 + weight)``, the weight starting at 0, where weight decay draws it.
 
     Source: Gemma Team 2024, arXiv 2403.08295, and its reference code.
     """
@@ -67,12 +61,10 @@ class OffsetRMSNorm(RMSNorm):
 
 
 class LayerNorm(Norm):
-    """``y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`` over the last dimension.
+    """``y = (x - mean(x)) / sqrt(var(x) + eps) * weight + bias`` over the last dimension, var divided by dim.
 
-    The variance is the biased one (divided by dim). gain=False with bias=False is the norm without parameters of OLMo
-    (Groeneveld et al. 2024, arXiv 2402.00838).
-
-    Source: Ba, Kiros, Hinton 2016, arXiv 1607.06450, equation 3; eps 1e-5 as in GPT-2.
+    gain=False with bias=False is the norm of OLMo (Groeneveld et al. 2024, arXiv 2402.00838). Source: Ba, Kiros, Hinton
+    2016, arXiv 1607.06450, equation 3; eps 1e-5 as in GPT-2.
     """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True, gain: bool = True) -> None:
@@ -89,7 +81,6 @@ class LayerNorm(Norm):
         return F.layer_norm(hidden, (self.dim,), self.weight, self.bias, self.eps)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The input, its mean and its deviation."""
         return self.dim + 2
 
 
@@ -113,11 +104,11 @@ def _widened(hidden: Tensor, parameter: Tensor | None) -> Tensor:
 
 
 class QueryKeyNorm(Component):
-    """Queries (batch, num_heads, time, head_dim) and keys (batch, num_kv_heads, time, head_dim) to the same.
+    """Queries (batch, num_heads, time, head_dim) and keys (batch, num_kv_heads, time, head_dim) to the same, dtype and
+    all.
 
-    after_rotation   whether it acts after the position scheme has rotated them, or before
-
-    Constructors are offered num_heads, num_kv_heads, head_dim and dim by name.
+    after_rotation says whether it acts after the position scheme has rotated them. Constructors are offered num_heads,
+    num_kv_heads, head_dim and dim by name.
     """
 
     after_rotation: ClassVar[bool] = False
@@ -132,11 +123,10 @@ class QueryKeyNorm(Component):
 
 
 class HeadNorm(QueryKeyNorm):
-    """``x / sqrt(mean(x^2) + eps) * gain`` in each head, before the rotation.
+    """``x / sqrt(mean(x^2) + eps) * gain`` in each head, before the rotation; query heads share a gain, key heads
+    another.
 
-    One gain of head_dim features serves all query heads, another all key heads.
-
-    Source: Henry et al. 2020, arXiv 2010.04245 (there an L2 norm and a learned temperature); in this form Qwen3, arXiv
+    Source: Henry et al. 2020, arXiv 2010.04245 (with an L2 norm and a learned temperature); in this form Qwen3, arXiv
     2505.09388.
     """
 
@@ -152,15 +142,11 @@ class HeadNorm(QueryKeyNorm):
         return _rms_by_head(query, self.query, self.eps), _rms_by_head(key, self.key, self.eps)
 
     def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
-        """The projections before and after the division, and one root for each head."""
         return (num_heads + num_kv_heads) * (2 * head_dim + 1)
 
 
 class WidthNorm(QueryKeyNorm):
-    """``x / sqrt(mean(x^2) + eps) * gain`` over the features of all heads together, before the rotation.
-
-    Source: OLMo 2, arXiv 2501.00656.
-    """
+    """``x / sqrt(mean(x^2) + eps) * gain`` over all heads together, before the rotation (OLMo 2, arXiv 2501.00656)."""
 
     def __init__(self, num_heads: int, num_kv_heads: int, head_dim: int, eps: float = 1e-6) -> None:
         super().__init__()
@@ -180,15 +166,14 @@ class WidthNorm(QueryKeyNorm):
         return normed.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
-        """The projections before and after the division, and two roots."""
         return 2 * (num_heads + num_kv_heads) * head_dim + 2
 
 
 class PlainHeadNorm(QueryKeyNorm):
-    """``x / sqrt(mean(x^2) + eps)`` in each head, with nothing to learn, after the rotation.
+    """``x / sqrt(mean(x^2) + eps)`` in each head, with nothing to learn, after the rotation (which leaves the mean
+    square).
 
-    Source: nanochat (Karpathy 2025, github.com/karpathy/nanochat). A rotation leaves the mean square as it is, so the
-    order matters only to a position scheme that also stretches (YaRN's factor on cosine and sine is undone here).
+    Source: nanochat (Karpathy 2025, github.com/karpathy/nanochat).
     """
 
     after_rotation = True
@@ -202,7 +187,6 @@ class PlainHeadNorm(QueryKeyNorm):
         return _rms_by_head(query, None, self.eps), _rms_by_head(key, None, self.eps)
 
     def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
-        """The rotated vectors, and one root for each head."""
         return (num_heads + num_kv_heads) * (head_dim + 1)
 
 

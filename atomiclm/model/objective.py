@@ -15,11 +15,10 @@ class Loss:
     """What an objective found in one (micro-)batch. Figures are sums over the targets that count, in nats.
 
     nats        scalar, detached: cross-entropy of the next tokens, nothing added; what the log and the figures report
-    total       scalar to differentiate: nats and all of ``terms``
-    terms       by name, scalars, detached: what was added, with its weight in it, so that
-                ``total = nats + sum(terms.values())``
-    auxiliary   by name, scalars to differentiate as well: means over all tokens of the (micro-)batch, whether their
-                targets count or not, with their weights in them (see ``Decoder.auxiliary_losses``)
+    total       scalar to differentiate: ``nats + sum(terms.values())``
+    terms       by name, scalars, detached: what was added, with its weight in it
+    auxiliary   by name, scalars to differentiate as well: weighted means over all tokens, whether their targets count
+                or not (see ``Decoder.auxiliary_losses``)
     """
 
     nats: Tensor
@@ -31,9 +30,8 @@ class Loss:
 class Objective(ABC):
     """Scores a model on a batch.
 
-    There is no mean over targets on purpose: the caller divides by the number of counted targets of the whole step, and
-    weighs auxiliary losses by the micro-batch's share of its tokens, so that how a step is cut into micro-batches
-    changes nothing.
+    There is no mean over targets: the caller divides by the number of counted targets of the whole step, and weighs
+    auxiliary losses by the micro-batch's share of its tokens, so that how a step is cut changes nothing.
     """
 
     @abstractmethod
@@ -57,15 +55,12 @@ class Objective(ABC):
 class NextToken(Objective):
     """``sum -log softmax(logits)[target]``, plus what the model's parts and this objective's weights add.
 
-    z_loss         weight of ``(log Z)^2``, Z the sum of exponentials that softmax divides by: keeps logits from
-                   drifting (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 5: 1e-4). 0 computes nothing
-    chunk_tokens   tokens that go through the head at a time. None: all at once. A number: the logits of at most that
-                   many tokens exist at any time, loss and gradients the same up to the order of sums, see
-                   ``chunked_loss``
+    z_loss         weight of ``(log Z)^2`` of the next token's logits, Z the sum of exponentials that softmax divides by
+                   (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 5: 1e-4). 0 computes nothing
+    chunk_tokens   tokens that go through the head at a time, see ``chunked_loss``; None: all at once
 
-    In training mode the total also has the cross-entropy of the model's ``lookahead`` (see there), weighted, and there
-    are its ``auxiliary_losses()``. Neither is computed in evaluation mode. The z-loss is of the next token's logits
-    alone.
+    In training mode the total also has the weighted cross-entropy of the model's ``lookahead``, and there are its
+    ``auxiliary_losses()``.
     """
 
     def __init__(self, z_loss: float = 0.0, chunk_tokens: int | None = None) -> None:
@@ -96,7 +91,6 @@ class NextToken(Objective):
     def _score(
         self, model: Decoder, hidden: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float
     ) -> tuple[Tensor, Tensor]:
-        """Total with z-loss, and nats (detached)."""
         if self.chunk_tokens is None:
             return summed_loss(model.logits(hidden), targets, mask, z_loss)
         table = model.embedding.weight

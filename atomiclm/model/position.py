@@ -20,18 +20,15 @@ class Position(Component):
     rotate     rotates queries and keys, with what ``rotation`` computed once for the pass
     bias       adds to the attention scores
 
-    ``max_length`` is the number of positions the scheme has, None when it goes on for ever. ``of_layer`` lets one
-    scheme stand for several (see ``PositionPattern``); a scheme that is the same everywhere is its own.
-
-    ``score_scale`` is a factor on the scores before softmax that belongs to the scheme and not to what it rotates,
-    1 but for YaRN as DeepSeek uses it. ``LatentAttention`` reads it: its keys have features that are never rotated.
+    ``score_scale`` is 1 but for YaRN as DeepSeek uses it, where ``LatentAttention`` reads it: its keys have features
+    that are never rotated.
     """
 
     max_length: Annotated[int | None, "Number of positions, None without end"] = None
     score_scale: Annotated[float, "Factor on the scores before softmax"] = 1.0
 
     def of_layer(self, layer: int) -> "Position":
-        """The scheme that layer ``layer`` (from 0) uses."""
+        """The scheme that layer ``layer`` (from 0) uses: this one, unless it stands for several (``PositionPattern``)."""
         return self
 
     def embed(self, hidden: Tensor, positions: Tensor) -> Tensor:
@@ -43,7 +40,7 @@ class Position(Component):
 
         ``length`` is the number of tokens the sequence may come to have: the model's context_length, or where that is
         more, the tokens of a pass without a cache or those the cache was made for. So a scheme whose angles depend on
-        the length rotates every key of a sequence alike, whenever it is cached and whatever is in the other rows.
+        it rotates every key of a sequence alike.
         """
         return None
 
@@ -63,8 +60,7 @@ class AttentionContext:
     mask        which keys a query sees, before any window
     position    the position scheme of the layers that share this context
     positions   (time,) or (batch, time) int64: position of each token in its document, from 0
-    rotation    what ``position.rotation`` returned; lives as long as this pass, so it is never stale
-    bias        what ``position.bias`` returned
+    rotation, bias   what the methods of ``position`` returned
     """
 
     mask: CausalMask
@@ -78,8 +74,8 @@ class AttentionContext:
     def build(cls, position: Position, mask: CausalMask, length: int | None = None) -> "AttentionContext":
         """Compute what the layers need. ``length`` is that of the whole sequence, see ``Position.rotation``.
 
-        A token's position is the number of earlier tokens in its document: a document is computed as if it stood
-        alone, whatever is packed or padded before it in the same row.
+        A token's position is the number of earlier tokens in its document, whatever is packed or padded before it in
+        the row.
         """
         if mask.documents is None:
             positions = torch.arange(mask.offset, mask.num_keys, device=mask.device)
@@ -116,20 +112,17 @@ def _positions_in(documents: Tensor) -> Tensor:
 
 
 class NoPosition(Position):
-    """No positions at all: only causality distinguishes tokens.
-
-    Source: Kazemnejad et al. 2023, arXiv 2305.19466 (NoPE).
-    """
+    """No positions at all: only causality distinguishes tokens (Kazemnejad et al. 2023, arXiv 2305.19466, NoPE)."""
 
     def __init__(self) -> None:
         super().__init__()
 
 
 class LearnedPosition(Position):
-    """One trained vector for each position, added to the token embedding: ``h_t = embedding(x_t) + position(t)``.
+    """One trained vector for each of context_length positions, added to the embedding: ``h_t = embedding(x_t) +
+    position(t)``.
 
     Source: Radford et al. 2019 (GPT-2), after Gehring et al. 2017, arXiv 1705.03122, section 3.1.
-    There are context_length of them and no further ones, so longer inputs are refused.
     """
 
     def __init__(self, dim: int, context_length: int) -> None:
@@ -147,12 +140,10 @@ class LearnedPosition(Position):
 class Sinusoidal(Position):
     """``h_t = embedding(x_t) + p(t)``, with ``p(t)_2i = sin(t / theta^(2i / dim))`` and the cosine in 2i + 1.
 
-    No parameters; any length, though a model seldom makes sense beyond what it was trained on. The sinusoids have size
-    1 (``|p(t)|^2 = dim / 2``), so embeddings that start much smaller drown in them: the paper multiplies those by
-    ``sqrt(dim)`` (``embedding.scale`` here).
+    No parameters; any length. Embeddings much smaller than ``|p(t)|^2 = dim / 2`` drown in them: the paper multiplies
+    those by ``sqrt(dim)`` (``embedding.scale`` here). Angles are float32.
 
-    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5 (theta = 10000). Angles are float32 (see
-    ``RotaryEmbedding``).
+    Source: Vaswani et al. 2017, arXiv 1706.03762, section 3.5 (theta = 10000).
     """
 
     def __init__(self, dim: int, theta: float = 10000.0) -> None:
@@ -189,13 +180,11 @@ class Alibi(Position):
     With num_heads = n a power of two, head h (from 1) has ``slope_h = 2^(-8 h / n)``; otherwise the heads beyond the
     greatest power of two take every other slope of twice that number. No parameters; any length.
 
-    Source: Press et al. 2021, arXiv 2108.12409, section 3, and its code for other numbers of heads. Bloom and MPT add
-    ``slope * key`` instead, which differs by a constant in each query's row and so not after softmax. Distances are
-    small where attention is large, so the bias may be rounded: see below.
-
     The bias is (num_heads, queries, keys) in float32; attention brings it to the dtype of its scores. In bfloat16 it is
-    good to 2^-9 of itself (at 8 heads exact up to distance 256, off by at most 0.03 where it is less than 16), and
-    attention is no further from the exact one than with a float32 bias. ``slope * key`` would spoil it at 1000 tokens.
+    good to 2^-9 of itself; ``slope * key`` (as in Bloom and MPT, the same after softmax) would be spoilt at 1000
+    tokens.
+
+    Source: Press et al. 2021, arXiv 2108.12409, section 3, and its code for other numbers of heads.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -216,7 +205,7 @@ class PositionPattern(Position):
     """A position scheme for each layer: rotary in three layers of four and none in the fourth, say.
 
     schemes, pattern, first   as for ``LayerPattern``. Layers of one name share one scheme; one that no layer has is not
-                              built, so that it has no parameters and no last position.
+                              built
 
     Source: Yang et al. 2025, arXiv 2501.18795 (rotary and NoPE layers interleaved); SmolLM3 has none in every fourth
     layer.

@@ -23,19 +23,16 @@ class RotaryEmbedding(Position):
 
     theta             base of the wavelengths, which run from 2 pi to about 2 pi theta tokens
     rotary_fraction   share of the features that are rotated: the first ``rotated = int(head_dim * rotary_fraction)``,
-                      an even number; the others pass as they are, and i counts pairs within the rotated part (GPT-NeoX,
-                      Phi)
-    layout            which features are a pair: "adjacent" (2i, 2i + 1), "half" (i, i + rotated / 2). One is the
-                      other after a permutation of the rows of the query and key projections
+                      an even number; the others pass as they are (GPT-NeoX, Phi)
+    layout            which features are a pair: "adjacent" (2i, 2i + 1), "half" (i, i + rotated / 2). One is the other
+                      after a permutation of the rows of the query and key projections
 
-    Source: Su et al. 2021, arXiv 2104.09864, equations 14 and 34; neighbours and complex multiplication as in LLaMA
-    (Touvron et al. 2023, arXiv 2302.13971); halves as in GPT-NeoX and Hugging Face's Llama; a part of the features as
-    in GPT-NeoX-20B (Black et al. 2022, arXiv 2204.06745).
+    Source: Su et al. 2021, arXiv 2104.09864, equations 14 and 34; neighbours as in LLaMA (Touvron et al. 2023, arXiv
+    2302.13971); halves, and a part of the features, as in GPT-NeoX-20B (Black et al. 2022, arXiv 2204.06745).
 
-    Angles are computed in float32 whatever the precision of the model: in bfloat16 positions beyond 256 are not even
-    distinct. Vectors are rotated in float32 or wider and returned in their own dtype. The table of angles is made again
-    for each forward pass and shared by its layers (time * rotated numbers): a stored one could go stale when theta, the
-    length or the device changes. ``benchmarks/rope_layouts.py`` has what each way costs.
+    Angles and products are float32 or wider whatever the precision of the model: in bfloat16 positions beyond 256 are
+    not even distinct. The table of angles is made for each forward pass and shared by its layers; a stored one could go
+    stale. ``benchmarks/rope_layouts.py`` has what each way costs.
     """
 
     head_dim: int

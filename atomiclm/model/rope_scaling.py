@@ -13,10 +13,7 @@ from atomiclm.model.rope import RotaryEmbedding
 
 @dataclass(eq=False, repr=False)
 class ScaledRotary(RotaryEmbedding):
-    """RoPE stretched by a factor; a subclass overrides ``frequencies``.
-
-    factor   the longest context over the one trained on, at least 1
-    """
+    """RoPE stretched by a factor, the longest context over the one trained on; a subclass overrides ``frequencies``."""
 
     factor: float
 
@@ -27,9 +24,7 @@ class ScaledRotary(RotaryEmbedding):
 
 
 class PositionInterpolation(ScaledRotary):
-    """Squeeze positions: ``theta^(-2i / rotated) / factor`` radians a position, so factor times as many fit.
-
-    Position t is rotated as t / factor is in the model trained without it. ``transformers`` calls it "linear".
+    """Squeeze positions: ``theta^(-2i / rotated) / factor`` radians a position; ``transformers`` calls it "linear".
 
     Source: Chen et al. 2023, arXiv 2306.15595.
     """
@@ -41,11 +36,9 @@ class PositionInterpolation(ScaledRotary):
 class NTKAware(ScaledRotary):
     """RoPE with ``theta' = theta * factor^(rotated / (rotated - 2))``.
 
-    The exponent is such that the slowest pair rotates factor times slower (as in position interpolation) and the
-    fastest as before. Angles: ``theta'^(-2i / rotated)`` radians a position.
+    So the slowest pair rotates factor times slower (as in position interpolation) and the fastest as before.
 
-    Source: bloc97 2023 (a post, "NTK-aware scaled RoPE"), written up in Peng et al. 2023, arXiv 2309.00071,
-    section 3.1.
+    Source: bloc97 2023 (a post, "NTK-aware scaled RoPE"), in Peng et al. 2023, arXiv 2309.00071, section 3.1.
     """
 
     def __post_init__(self) -> None:
@@ -89,20 +82,14 @@ class FromTrainedLength(ScaledRotary):
 class DynamicNTK(NTKAware, FromTrainedLength):
     """NTK-aware scaling by as much as the length needs, and none up to ``original_length``.
 
-    A sequence of ``length`` tokens is rotated with ``theta' = theta * s^(rotated / (rotated - 2))`` and
-    ``s = factor * max(length, original_length) / original_length - (factor - 1)``. With factor = 1, s is the length
-    over the one trained on; larger factors stretch by more than that.
+    A sequence of ``length`` tokens is rotated with ``theta' = theta * s^(rotated / (rotated - 2))`` and ``s = factor *
+    max(length, original_length) / original_length - (factor - 1)``.
 
     Source: emozilla 2023 (a post, "Dynamically scaled RoPE"), in Peng et al. 2023, arXiv 2309.00071, section 3.3; the
-    formula with a factor is Hugging Face's.
-
-    Departure from the source: a sequence shorter than the model's context_length counts as that long (see
-    ``Position.rotation``). In the source s follows the tokens seen so far, and cached decoding then differs from the
-    full pass: keys keep the angles of an earlier s (transformers, issue 25104), and even where they are cached before
-    rotation (the paper), what layers above the first have read was computed with an earlier s. Here the scaling is
-    fixed within the context, as in vLLM and in training on whole windows, and follows the length of a pass only beyond
-    it. With original_length=None there is none within the context, as in the source. Packed documents share the length
-    of their row.
+    formula with a factor is Hugging Face's. Departure: a sequence shorter than the model's context_length counts as
+    that long, as in vLLM (see ``Position.rotation``). In the source s follows the tokens seen so far, and cached
+    decoding then differs from the full pass (transformers, issue 25104). Packed documents share the length of their
+    row.
     """
 
     def stretch(self, length: int) -> float:
@@ -118,8 +105,8 @@ class Llama3Scaling(FromTrainedLength):
     on. It keeps f when ``n > high_frequency_factor``, gets ``f / factor`` when ``n < low_frequency_factor``, and
     between the two ``(1 - r) f / factor + r f``, where r rises from 0 to 1 with n.
 
-    Source: Grattafiori et al. 2024, arXiv 2407.21783 (Llama 3), whose released code has the formula; Llama 3.1 is
-    factor 8, bounds 1 and 4, original_length 8192, theta 500000.
+    Source: Grattafiori et al. 2024, arXiv 2407.21783 (Llama 3), and its released code; Llama 3.1 is factor 8, bounds 1
+    and 4, original_length 8192, theta 500000.
     """
 
     low_frequency_factor: float = 1.0
@@ -149,16 +136,15 @@ class YaRN(FromTrainedLength):
     """Interpolate slow pairs by ``factor``, leave fast ones, ramp between, and sharpen the scores.
 
     Pair i gets ``(1 - r_i) f_i / factor + r_i f_i`` radians a position, with f_i RoPE's own. r_i falls linearly in i
-    from 1 at the pair that makes beta_fast turns in original_length to 0 at the one that makes beta_slow turns.
-    Longer contexts spread attention thinner, so scores grow by the square of ``temperature(factor) = 0.1 ln factor
-    + 1``: queries and keys are multiplied by it as they are rotated (features that are not rotated are not).
+    from 1 at the pair that makes beta_fast turns in original_length to 0 at the one that makes beta_slow turns. Rotated
+    queries and keys are multiplied by the temperature ``0.1 ln factor + 1``, since longer contexts spread attention
+    thinner.
 
-    attention_factor   the factor on rotated queries and keys; None is the temperature
-    mscale, mscale_all_dim   DeepSeek's way: rotated features get ``temperature(factor, mscale) / temperature(factor,
-                       mscale_all_dim)`` and the scores as a whole (``score_scale``, in ``LatentAttention``) the square
-                       of the latter, with ``temperature(s, m) = 0.1 m ln s + 1``. In ordinary attention, as in
-                       transformers, the quotient is all there is of them
-    truncate           whether the ends of the ramp are rounded outward to whole pairs
+    attention_factor         the factor on rotated queries and keys; None is the temperature
+    mscale, mscale_all_dim   DeepSeek's way, with ``temperature(s, m) = 0.1 m ln s + 1``: rotated features get
+                             ``temperature(factor, mscale) / temperature(factor, mscale_all_dim)``, and in
+                             ``LatentAttention`` the scores (``score_scale``) the square of the latter
+    truncate                 whether the ends of the ramp are rounded outward to whole pairs
 
     Source: Peng et al. 2023, arXiv 2309.00071, sections 3.2 and 3.4 and its code; DeepSeek-AI 2024, arXiv 2405.04434,
     section 3.1.4, and its code for mscale.
@@ -220,7 +206,6 @@ class YaRN(FromTrainedLength):
         return interpolated * (1 - ramp) + plain * ramp
 
     def _pair_with_turns(self, turns: float) -> float:
-        """The pair (a fraction in general) that makes so many turns in original_length."""
         return self.rotated * log(self.trained_length / (turns * 2 * pi)) / (2 * log(self.theta))
 
 
@@ -228,8 +213,8 @@ class YaRN(FromTrainedLength):
 class ProportionalRotary(RotaryEmbedding):
     """RoPE on the fastest ``int(fraction * head_dim // 2)`` pairs; the slowest ones carry no position.
 
-    Pair i has ``theta^(-2i / head_dim)`` radians a position as in full RoPE, or 0 from there on: wavelengths are cut
-    off, where ``rotary_fraction`` spreads all of them over fewer pairs. ``transformers`` calls it "proportional".
+    Pair i has ``theta^(-2i / head_dim)`` radians a position as in full RoPE, or 0 from there on; ``rotary_fraction``
+    spreads all wavelengths over fewer pairs. ``transformers`` calls it "proportional".
 
     Source: Barbero et al. 2024, arXiv 2410.06205 (p-RoPE).
     """

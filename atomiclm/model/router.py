@@ -33,17 +33,16 @@ class Routing:
 class Router(Accounted):
     """``weights = scale * scores[chosen] (/ their sum, where normalize)``, ``scores = score(projection(x))``.
 
-    A subclass says how logits become scores and which experts they choose. All is computed in float32 or wider, under
-    autocast too: a choice is not continuous, and rounding would change it (Fedus et al. 2021, arXiv 2101.03961,
-    section 2.4). A token's routing depends on that token alone; every token gets experts_per_token experts.
+    A subclass says how logits become scores and which experts they choose, in float32 or wider, under autocast too: a
+    choice is not continuous, and rounding would change it (Fedus et al. 2021, arXiv 2101.03961, section 2.4). A token's
+    routing depends on that token alone; every token gets experts_per_token experts.
 
     normalize   the chosen weights sum to ``scale``
     scale       factor on the weights; a published model that does not normalise may need one
 
-    In training mode the choices are counted in the buffer ``load``, over all micro-batches of a step. Recomputation by
-    gradient checkpointing is not counted again: it runs within a backward pass, and there no forward pass counts.
-    ``after_step`` moves the counts to ``last_load`` and starts anew. ``batch_load`` is the load of a whole step while
-    its micro-batches are computed, where a survey has counted it (see ``Decoder.needs_survey``), else None.
+    In training mode the buffer ``load`` counts the choices of all micro-batches of a step, but not again when gradient
+    checkpointing computes them a second time; ``after_step`` moves the counts to ``last_load``. ``batch_load`` is the
+    load of a whole step where a survey has counted it (see ``Decoder.needs_survey``), else None.
     """
 
     dim: int
@@ -97,7 +96,6 @@ class Router(Accounted):
         return Routing(experts, weights, logits, scores, load)
 
     def after_survey(self) -> None:
-        """What was counted so far is the load of the step to come."""
         self.batch_load = self.load.clone()
         self.load.zero_()
 
@@ -107,7 +105,6 @@ class Router(Accounted):
         self.discard_step()
 
     def discard_step(self) -> None:
-        """The step is not taken: the tokens counted so far are not part of any load."""
         self.load.zero_()
         self.batch_load = None
 
@@ -121,8 +118,8 @@ class SoftmaxTopK(Router):
     """``scores = softmax(logits)`` over all experts; the experts_per_token highest are taken.
 
     normalize=True is the softmax over the chosen alone: Mixtral (Jiang et al. 2024, arXiv 2401.04088), Qwen3
-    (arXiv 2505.09388). normalize=False keeps the probabilities: Switch (Fedus et al. 2021, arXiv 2101.03961, one expert
-    a token), OLMoE (Muennighoff et al. 2024, arXiv 2409.02060), and with ``scale`` DeepSeek-V2-Lite (arXiv 2405.04434).
+    (arXiv 2505.09388). False keeps the probabilities: Switch (arXiv 2101.03961, one expert a token), OLMoE
+    (arXiv 2409.02060), and with ``scale`` DeepSeek-V2-Lite (arXiv 2405.04434).
     """
 
     def score(self, logits: Tensor) -> Tensor:
@@ -133,9 +130,8 @@ class SoftmaxTopK(Router):
 class GroupLimitedSoftmax(SoftmaxTopK):
     """``SoftmaxTopK`` that takes its experts from ``groups_per_token`` of ``num_groups`` equal groups of neighbours.
 
-    A group is worth its best expert. Meant for groups that live on different devices, to limit what is sent.
-
-    Source: DeepSeek-V2 (2024), arXiv 2405.04434, section 2.2.2 (device-limited routing).
+    A group is worth its best expert. Source: DeepSeek-V2 (2024), arXiv 2405.04434, section 2.2.2 (device-limited
+    routing).
     """
 
     num_groups: int
@@ -147,7 +143,6 @@ class GroupLimitedSoftmax(SoftmaxTopK):
         _check_groups(self)
 
     def choose(self, scores: Tensor) -> Tensor:
-        """The highest within the groups whose best expert is highest."""
         worth = scores.unflatten(-1, (self.num_groups, -1)).amax(-1)
         return super().choose(_only_groups(scores, worth, self.groups_per_token))
 
@@ -156,13 +151,13 @@ class GroupLimitedSoftmax(SoftmaxTopK):
 class SigmoidTopK(Router):
     """``scores = sigmoid(logits)``; chosen by ``scores + correction_bias``, weighted by the scores alone.
 
-    The bias balances the load without a loss: after each optimizer step ``bias_rate`` is added to that of every expert
-    with less than the mean load of the step and taken from that of every expert with more. It is a buffer, saved in
+    After each optimizer step ``bias_rate`` is added to the bias of every expert with less than the mean load of the
+    step (all micro-batches of this process), and taken from that of every expert with more. It is a buffer, saved in
     checkpoints; ``bias_rate=0`` freezes it. With num_groups > 1 the experts come from ``groups_per_token`` groups of
     neighbours, a group being worth the sum of its two best.
 
     Source: DeepSeek-V3 (2024), arXiv 2412.19437, section 2.1.2; the bias: Wang et al. 2024, arXiv 2408.15664,
-    algorithm 1. We take the load of the whole step, all micro-batches of this process.
+    algorithm 1.
     """
 
     num_groups: int = 1
@@ -181,11 +176,9 @@ class SigmoidTopK(Router):
         self.correction_bias = nn.Buffer(torch.zeros(self.num_experts))
 
     def score(self, logits: Tensor) -> Tensor:
-        """Affinities between 0 and 1, each by itself."""
         return logits.sigmoid()
 
     def choose(self, scores: Tensor) -> Tensor:
-        """The highest after the bias, within the groups whose two best experts are highest."""
         biased = scores + self.correction_bias
         if self.num_groups > 1:
             worth = biased.unflatten(-1, (self.num_groups, -1)).topk(2, dim=-1).values.sum(-1)
@@ -193,7 +186,6 @@ class SigmoidTopK(Router):
         return super().choose(biased)
 
     def after_step(self) -> None:
-        """Move the bias against the load of the step."""
         if self.bias_rate:
             self.correction_bias.add_(self.bias_rate * (self.load.mean() - self.load).sign())
         super().after_step()
@@ -223,10 +215,5 @@ def _only_groups(scores: Tensor, worth: Tensor, groups_per_token: int) -> Tensor
 
 
 def _in_backward() -> bool:
-    """Whether this forward pass is a recomputation within a backward pass (what torch.utils.checkpoint asks itself).
-
-    A compiler decides on its own what it recomputes, and never repeats the change of a buffer.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    return bool(torch._C._current_graph_task_id() != -1)
+    """Whether this forward pass is a recomputation within a backward pass, which a compiler never repeats for a buffer."""
+    return not torch.compiler.is_compiling() and bool(torch._C._current_graph_task_id() != -1)
