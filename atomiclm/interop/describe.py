@@ -3,21 +3,20 @@
 import inspect
 import math
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
-from atomiclm.model import Attention, Block, Decoder
+from atomiclm.model import Attention, Decoder
 
-TRAINING_ONLY = frozenset(
-    ("dropout", "p", "balance_weight", "router_z_weight", "bias_rate", "context_length", "num_layers", "lookahead")
-)
-"""Arguments that leave the function of a trained model as it is (a window's length and the like do not)."""
-
-RESOLVED = frozenset(
-    ("layer", "multiple_of", "window", "num_shared_experts", "shared_hidden_dim", "residual_scale", "scale_by_depth")
-)
-"""Arguments whose outcome stands elsewhere: in a size, in the layer's own window, in the scale of its branches."""
+LEFT_OUT = frozenset(
+    # These leave the function of a trained model as it is, or number its weights, which export and import translate.
+    ("dropout", "p", "balance_weight", "router_z_weight", "bias_rate", "context_length", "num_layers", "lookahead",
+     "layout",
+     # The outcome of these stands elsewhere: in a size, in the layer's own window, in the scale of its branches.
+     "layer", "multiple_of", "window", "num_shared_experts", "shared_hidden_dim", "residual_scale", "scale_by_depth")
+)  # fmt: skip
+"""Arguments without which a description still decides the function of a trained model."""
 
 Description = dict[str, Any]
 
@@ -28,40 +27,38 @@ def describe(component: Any) -> Description:
     A component keeps each constructor argument in an attribute of the same name, so the signature says what to read. A
     class that only fixes arguments of its parent counts as the parent: SwiGLU is a gated network with SiLU.
     """
-    described: Description = {"class": _name(_class(component))}
-    for name in inspect.signature(_class(component)).parameters:
-        if not hasattr(component, name):
-            continue
-        value = getattr(component, name)
+    kind = _class(component)
+    described: Description = {"class": _name(kind)}
+    for name in inspect.signature(kind).parameters:
+        value = getattr(component, name, inspect.Parameter.empty)
         # A submodule is described below; a parameter by whether there is one.
-        if not isinstance(value, nn.Module):
+        if value is not inspect.Parameter.empty and not isinstance(value, nn.Module):
             described[name] = True if isinstance(value, Tensor) else _plain(value)
-    if isinstance(component, nn.Module):
-        for name, child in component.named_children():
-            described[name] = describe(child)
-    return described
+    children = component.named_children() if isinstance(component, nn.Module) else ()
+    return described | {name: describe(child) for name, child in children}
 
 
 def describe_decoder(model: Decoder) -> Description:
     """The choices that decide what a decoder computes, layer by layer.
 
-    ``{"vocab_size", "dim", "tied", "embedding", "norm", "head", "layers": [{"position", "block"}, ...]}``, without what
-    matters in training only.
+    ``{"vocab_size", "dim", "tied", "embedding", "final_norm", "head", "layers": [{"position", "block"}, ...]}``,
+    without what matters in training only.
     """
     layers = []
-    for layer, block in enumerate(blocks_of(model)):
-        # What a block holds is found under the names of the decoder's arguments.
+    for layer, block in enumerate(model.layers):
         described = _function_of(describe(block))
         described["attention"]["window"] = window_of(block.attention)
         described["residual_scale"] = getattr(block, "branch_scale", 1.0)
         layers.append({"position": _function_of(describe(model.position.of_layer(layer))), "block": described})
+    head = _function_of(describe(model.head))
+    head.pop("tie_embeddings", None)
     return {
         "vocab_size": model.vocab_size,
         "dim": model.dim,
         "tied": model.head.weight is None,
         "embedding": _function_of(describe(model.embedding)),
         "final_norm": _function_of(describe(model.norm)),
-        "head": {name: value for name, value in _function_of(describe(model.head)).items() if name != "tie_embeddings"},
+        "head": head,
         "layers": layers,
     }
 
@@ -70,7 +67,7 @@ def differences(ours: Description, theirs: Description) -> dict[str, str]:
     """What differs, by configuration path: ``{"model.attention.gate": "OutputGate, not None"}``."""
     found: dict[str, str] = {}
     for name in ("vocab_size", "dim", "tied", "embedding", "final_norm", "head"):
-        _compare(_PATHS.get(name, f"model.{name}"), ours[name], theirs[name], found)
+        _compare(f"model.{name}", ours[name], theirs[name], found)
     if len(ours["layers"]) != len(theirs["layers"]):
         found["model.num_layers"] = f"{len(ours['layers'])}, not {len(theirs['layers'])}"
         return found
@@ -83,19 +80,13 @@ def differences(ours: Description, theirs: Description) -> dict[str, str]:
     return found
 
 
-def blocks_of(model: Decoder) -> list[Block]:
-    """The layers."""
-    return cast(list[Block], list(model.blocks))
-
-
 def window_of(attention: Attention) -> int | None:
     """The window of one layer's attention, None when it sees everything."""
     return getattr(attention, "layer_window", None)
 
 
-# A block's parts and the pieces of the decoder stand in the configuration under these names.
-_PATHS = {"tied": "model.tie_embeddings"}
-_PARTS = {
+_PATHS = {
+    "model.tied": "model.tie_embeddings",
     "model.block.attention": "model.attention",
     "model.block.feedforward": "model.feedforward",
     "model.block.attention_norm": "model.norm",
@@ -103,26 +94,19 @@ _PARTS = {
     "model.block.attention_output_norm": "model.norm",
     "model.block.feedforward_output_norm": "model.norm",
 }
+"""What the parts of a description are called in a configuration, where that is something else."""
 
 
 def _compare(path: str, ours: Any, theirs: Any, found: dict[str, str]) -> None:
-    path = _PARTS.get(path, path)
-    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
-        if not _equal(ours, theirs):
-            found.setdefault(path, f"{_short(ours)}, not {_short(theirs)}")
-    elif ours.get("class") != theirs.get("class"):
-        # What else differs follows from it.
-        found.setdefault(path, f"{_short(ours)}, not {_short(theirs)}")
-    else:
+    path = _PATHS.get(path, path)
+    if isinstance(ours, dict) and isinstance(theirs, dict) and ours.get("class") == theirs.get("class"):
         for name in {**ours, **theirs}:
             _compare(f"{path}.{name}", ours.get(name), theirs.get(name), found)
-
-
-def _equal(ours: Any, theirs: Any) -> bool:
-    # A factor may have been written as its inverse or its square.
-    if isinstance(ours, float) and isinstance(theirs, float):
-        return math.isclose(ours, theirs, rel_tol=1e-14)
-    return bool(ours == theirs)
+        return
+    # A factor may have been written as its inverse or its square. What else differs in another class follows from it.
+    both_floats = isinstance(ours, float) and isinstance(theirs, float)
+    if not (math.isclose(ours, theirs, rel_tol=1e-14) if both_floats else ours == theirs):
+        found.setdefault(path, f"{_short(ours)}, not {_short(theirs)}")
 
 
 def _short(value: Any) -> str:
@@ -130,14 +114,9 @@ def _short(value: Any) -> str:
 
 
 def _function_of(described: Any) -> Any:
-    """The description without what matters in training only, or stands elsewhere."""
     if not isinstance(described, dict):
         return described
-    left_out = TRAINING_ONLY | RESOLVED
-    kept = {name: _function_of(value) for name, value in described.items() if name not in left_out}
-    # The pairing of rotated features is a numbering of weights, which export and import translate.
-    kept.pop("layout", None)
-    return kept
+    return {name: _function_of(value) for name, value in described.items() if name not in LEFT_OUT}
 
 
 def _class(component: Any) -> type:

@@ -28,7 +28,7 @@ class Position(Component):
     score_scale: Annotated[float, "Factor on the scores before softmax"] = 1.0
 
     def of_layer(self, layer: int) -> "Position":
-        """The scheme that layer ``layer`` (from 0) uses: this one, unless it stands for several (``PositionPattern``)."""
+        """The scheme of layer ``layer`` (from 0): this one, unless it stands for several (``PositionPattern``)."""
         return self
 
     def embed(self, hidden: Tensor, positions: Tensor) -> Tensor:

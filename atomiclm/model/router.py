@@ -215,5 +215,5 @@ def _only_groups(scores: Tensor, worth: Tensor, groups_per_token: int) -> Tensor
 
 
 def _in_backward() -> bool:
-    """Whether this forward pass is a recomputation within a backward pass, which a compiler never repeats for a buffer."""
+    """Whether this forward pass is a recomputation within a backward pass; a compiled one never counts twice."""
     return not torch.compiler.is_compiling() and bool(torch._C._current_graph_task_id() != -1)

@@ -159,7 +159,7 @@ def test_what_was_written_is_tried_before_it_is_there(overrides, message, tmp_pa
 
 def test_other_logits_are_not_exported(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "atomiclm.interop.huggingface.verify.load_huggingface",
+        "atomiclm.interop.huggingface.save.load_huggingface",
         lambda *_, **__: (model_with("model.position.theta=9").float(),),
     )
     with pytest.raises(UserError, match="computes other logits than this model"):

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atomiclm.interop.describe import blocks_of
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.fields import Fields, Settings, read_fields, windows_of, write_fields
 from atomiclm.interop.huggingface.weights import Layout, Weight, our_tensors
@@ -19,19 +18,12 @@ type Names = Mapping[str, str]
 """Modules or parameters of ours, and what they are called there."""
 
 
-def no_window_of_one(model: Decoder) -> str | None:
-    if 1 in windows_of(model):
-        return "model.attention.window: 1, which it does not compute with its cache as without; give at least 2"
-    return None
-
-
 @dataclass(frozen=True)
 class Architecture:
     """A model class of transformers; `variant` makes another of it by what differs.
 
     Attributes:
-        model_type: its name in `config.json`.
-        class_name: what `AutoModelForCausalLM` builds.
+        model_type, class_name: its name in `config.json`, and what `AutoModelForCausalLM` builds.
         parts: the settings that all its models share, above all the class of each component (see `fields.py`).
             "experts" and "dense" are the feed-forward networks of layers with experts and without.
         keys: of `config.json`, in the order in which they are read.
@@ -47,8 +39,8 @@ class Architecture:
         other_names: that tensors have in some files.
         redundant: how the names of tensors end that say nothing.
         layers_beyond: whether files have more layers than are counted, for the prediction of further tokens.
-        rules: what transformers does not compute although its configuration can say it; each returns a message that
-            begins with the setting, or None.
+        rules: what this class, beyond windows of one, does not compute although its configuration can say it; each
+            returns a message that begins with the setting, or None. A variant has its own.
     """
 
     model_type: str
@@ -65,13 +57,13 @@ class Architecture:
     other_names: Names = field(default_factory=dict)
     redundant: tuple[str, ...] = ("rotary_emb.inv_freq",)
     layers_beyond: bool = False
-    rules: tuple[Callable[[Decoder], str | None], ...] = (no_window_of_one,)
+    rules: tuple[Callable[[Decoder], str | None], ...] = ()
 
     def variant(self, model_type: str, class_name: str, **changes: Any) -> "Architecture":
         """Another architecture: tables are added to those of this one, everything else replaces it."""
         merged: dict[str, Any] = {
             name: {**getattr(self, name), **value} if isinstance(value, dict) else value
-            for name, value in changes.items()
+            for name, value in {"rules": (), **changes}.items()
         }
         return dataclasses.replace(self, model_type=model_type, class_name=class_name, **merged)
 
@@ -92,8 +84,9 @@ class Architecture:
         return write_fields(self.keys, model)
 
     def limits(self, model: Decoder) -> Iterator[str]:
-        """What `rules` say of a decoder."""
-        return filter(None, (rule(model) for rule in self.rules))
+        if 1 in windows_of(model):
+            yield "model.attention.window: 1, which it does not compute with its cache as without; give at least 2"
+        yield from filter(None, (rule(model) for rule in self.rules))
 
     def weights(self, model: Decoder) -> list[Weight]:
         """Every tensor of the decoder, once."""
@@ -108,7 +101,7 @@ class Architecture:
             else:
                 theirs = _lookup(self.outside, name)
             ours_of.setdefault(theirs, []).append(name)
-        heads = blocks_of(model)[0].attention.num_heads if self.interleaved else None
+        heads = model.layers[0].attention.num_heads if self.interleaved else None
         return [
             Weight(
                 tuple(ours),
@@ -121,7 +114,9 @@ class Architecture:
         ]
 
     def with_whole_names(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors of a file: some have other names, or leave out the first part, such as "transformer."."""
+        """Tensors of a file by their usual names: some have others, or leave out the first part, such as
+        "transformer.".
+        """
         tensors = {self.other_names.get(name, name): tensor for name, tensor in tensors.items()}
         embedding = f"{self.outside['embedding']}.weight"
         prefix, _, rest = embedding.partition(".")

@@ -33,8 +33,7 @@ def architecture_of(model_type: str, where: str) -> Architecture:
 def build(architecture: Architecture, config: Mapping[str, Any], where: str) -> Decoder:
     """The decoder that a configuration describes, on the current default device, its parameters as modules start.
 
-    Raises:
-        ValueError: the configuration asks for something that is not here, or has keys that nobody understands.
+    Raises ValueError where the configuration asks for something that is not here, or has keys that nobody understands.
     """
     keys = ConfigJson(config, where)
     arguments = architecture.read(keys)
@@ -46,10 +45,8 @@ def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
     """The first architecture, and its configuration, that say all of a decoder.
 
     Each writes the nearest configuration it has; the decoder is built back from that and the two are compared, option
-    by option. So nothing is lost in silence, whatever a component added later may do.
-
-    Raises:
-        UserError: none does; the message names the nearest architecture and the options it has no words for.
+    by option. Raises UserError where none does: the message names the nearest architecture and the options it has no
+    words for.
     """
     ours = describe_decoder(model)
     refusals: list[tuple[float, Architecture, list[str]]] = []
@@ -70,7 +67,6 @@ def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
 
 
 def _faults(architecture: Architecture, config: Mapping[str, Any], ours: Description) -> list[str]:
-    """The options of a decoder that are lost in a configuration."""
     with torch.device("meta"), from_user():
         back = build(architecture, config, "config.json")
     return [f"{path}: {text}" for path, text in differences(ours, describe_decoder(back)).items()]

@@ -32,9 +32,7 @@ _IGNORED = frozenset(
 class ConfigJson:
     """Keys of a configuration, each marked as it is read; `finish` raises for those left over.
 
-    Args:
-        config: the parsed JSON.
-        where: what messages call it, such as "config.json" or "config.json: rope_parameters".
+    `where` is what messages call it, such as "config.json" or "config.json: rope_parameters".
     """
 
     def __init__(self, config: Mapping[str, Any], where: str) -> None:
@@ -45,8 +43,7 @@ class ConfigJson:
     def get(self, key: str, default: Any = None, kind: type = int, null: bool = False, most: int = MAX_SIZE) -> Any:
         """The value; `default`, transformers' own, where it is absent, or null unless `null` says something.
 
-        Raises:
-            UserError: it is not of this kind, or an integer below 0 or above `most`.
+        Raises UserError where it is not of this kind, or an integer below 0 or above `most`.
         """
         self._read.add(key)
         value = self.config.get(key)
@@ -77,7 +74,6 @@ class ConfigJson:
             raise UserError(f"{self.where}: {key}={value!r:.100} cannot be read; only {shown} is supported")
 
     def ignore(self, key: str) -> None:
-        """Mark a key as read that does nothing for this architecture."""
         self._read.add(key)
 
     def finish(self) -> None:

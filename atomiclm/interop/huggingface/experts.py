@@ -6,9 +6,8 @@ it loads them.
 
 from typing import Any
 
+from atomiclm import model as ours
 from atomiclm.cli import UserError
-from atomiclm.interop.describe import blocks_of
-from atomiclm.interop.huggingface.architecture import no_window_of_one
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.fields import (
     ActivationName,
@@ -32,30 +31,20 @@ from atomiclm.interop.huggingface.llama import (
     one_window,
 )
 from atomiclm.interop.huggingface.rope import Rope
-from atomiclm.model import (
-    Decoder,
-    GatedFeedForward,
-    GroupLimitedSoftmax,
-    LatentAttention,
-    MixtureOfExperts,
-    SigmoidTopK,
-    SoftmaxTopK,
-    WidthNorm,
-)
 
-_EXPERTS = {"experts": MixtureOfExperts, "experts.router": SoftmaxTopK}
+_EXPERTS = {"experts": ours.MixtureOfExperts, "experts.router": ours.SoftmaxTopK}
 _COUNT = 1 << 14  # experts and groups are fewer
 _NUM_EXPERTS = Setting("experts.num_experts", most=_COUNT, also=("num_local_experts", "num_experts"))
 _PER_TOKEN = Setting("experts.experts_per_token", most=_COUNT)
 _BOTH = ("experts.activation", "dense.activation")
 
 
-def _dense_width(width: Any, model: Decoder) -> int:
+def _dense_width(width: Any, model: ours.Decoder) -> int:
     return 4 * model.dim if value_at(model, "dense", None) is None else width
 
 
-def _dense_layers(model: Decoder) -> list[bool]:
-    return [not isinstance(block.feedforward, MixtureOfExperts) for block in blocks_of(model)]
+def _dense_layers(model: ours.Decoder) -> list[bool]:
+    return [not isinstance(block.feedforward, ours.MixtureOfExperts) for block in model.layers]
 
 
 def _expert_names(stem: str, router: str, gate: str, up: str, down: str) -> dict[str, str]:
@@ -90,7 +79,7 @@ MIXTRAL = MISTRAL.variant(
 OLMOE = LLAMA.variant(
     "olmoe",
     "OlmoeForCausalLM",
-    parts={**_EXPERTS, "attention.query_key_norm": WidthNorm},
+    parts={**_EXPERTS, "attention.query_key_norm": ours.WidthNorm},
     keys={
         "rms_norm_eps": Epsilon(1e-5),
         "head_dim": Ignored(),  # it always follows
@@ -103,7 +92,6 @@ OLMOE = LLAMA.variant(
         "norm_topk_prob": Setting("experts.router.normalize", False),
     },
     inside=_NAMES,
-    rules=(no_window_of_one,),
 )
 
 
@@ -114,7 +102,7 @@ class _MlpOnlyLayers(Field):
         named, step = config.get(key, [], list), config.get("decoder_sparse_step", 1)
         settings["is_dense"] = [layer in named or (layer + 1) % step != 0 for layer in range(settings["num_layers"])]
 
-    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+    def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
         return {key: [layer for layer, dense in enumerate(_dense_layers(model)) if dense], "decoder_sparse_step": 1}
 
 
@@ -122,7 +110,7 @@ class _MlpOnlyLayers(Field):
 QWEN3_MOE = QWEN3.variant(
     "qwen3_moe",
     "Qwen3MoeForCausalLM",
-    parts={**_EXPERTS, "dense": GatedFeedForward},
+    parts={**_EXPERTS, "dense": ours.GatedFeedForward},
     keys={
         "num_key_value_heads": kv_heads(4),
         "head_dim": head_dim(None),
@@ -150,7 +138,7 @@ class _FirstDense(Field):
         count = config.get(key, self.default)
         settings["is_dense"] = [layer < count for layer in range(settings["num_layers"])]
 
-    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+    def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
         return {key: [*_dense_layers(model), False].index(False)}
 
 
@@ -161,19 +149,19 @@ class _Method(Field):
         config.only(key, "greedy", "group_limited_greedy")
         groups, chosen = config.get("n_group", 1, most=_COUNT), config.get("topk_group", 1, most=_COUNT)
         if config.get(key, "greedy", str) == "greedy":
-            settings["experts.router"] = SoftmaxTopK
+            settings["experts.router"] = ours.SoftmaxTopK
         else:
-            settings["experts.router"] = GroupLimitedSoftmax
+            settings["experts.router"] = ours.GroupLimitedSoftmax
             settings |= {"experts.router.num_groups": groups, "experts.router.groups_per_token": chosen}
 
-    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+    def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
         router = value_at(model, "experts.router", None)
-        if not isinstance(router, GroupLimitedSoftmax):
+        if not isinstance(router, ours.GroupLimitedSoftmax):
             return {key: "greedy"}
         return {key: "group_limited_greedy", "n_group": router.num_groups, "topk_group": router.groups_per_token}
 
 
-def _shared_experts(count: int, model: Decoder) -> int:
+def _shared_experts(count: int, model: ours.Decoder) -> int:
     width = value_at(model, "experts.hidden_dim", 4 * model.dim)
     features = value_at(model, "experts.num_shared_experts", 0) * value_at(model, "experts.shared_hidden_dim", width)
     if features == 0 or features % width:
@@ -188,7 +176,7 @@ def _shared(default: int) -> Setting:
     return Setting("experts.num_shared_experts", default, most=_COUNT, to_theirs=_shared_experts)
 
 
-def _latent_sizes_are_even(model: Decoder) -> str | None:
+def _latent_sizes_are_even(model: ours.Decoder) -> str | None:
     for name in ("content_dim", "latent_dim"):
         if (size := value_at(model, f"attention.{name}", 0)) % 2:
             return f"model.attention.{name}: {size} is odd; it rotates pairs of features among an even number only"
@@ -202,19 +190,19 @@ DEEPSEEK_V2 = LLAMA.variant(
     parts={
         **_EXPERTS,
         "experts.router.normalize": False,
-        "dense": GatedFeedForward,
-        "attention": LatentAttention,
+        "dense": ours.GatedFeedForward,
+        "attention": ours.LatentAttention,
         "attention.eps": 1e-6,  # of the norms on the latents; transformers has no key for it
     },
     keys={
         # These follow from others, and are written nevertheless.
-        "num_key_value_heads": Ignored(lambda model: blocks_of(model)[0].attention.num_heads),
+        "num_key_value_heads": Ignored(lambda model: model.layers[0].attention.num_heads),
         "head_dim": Ignored(),
         "qk_head_dim": Ignored(),
         "kv_lora_rank": Setting("attention.latent_dim"),
         "qk_nope_head_dim": Setting("attention.content_dim", most=_COUNT),
         "qk_rope_head_dim": Setting(
-            "attention.rotary_dim", most=_COUNT, to_theirs=lambda _, model: blocks_of(model)[0].attention.head_dim
+            "attention.rotary_dim", most=_COUNT, to_theirs=lambda _, model: model.layers[0].attention.head_dim
         ),
         "v_head_dim": Setting("attention.value_dim", most=_COUNT),
         "q_lora_rank": Setting("attention.query_latent_dim", 1536, null=True),
@@ -246,7 +234,7 @@ DEEPSEEK_V2 = LLAMA.variant(
     },
     inside_squeezed={"attention.query": "self_attn.q_b_proj"},
     rotary_layout="adjacent",
-    rules=(no_window_of_one, heads_divide_width, _latent_sizes_are_even),
+    rules=(heads_divide_width, _latent_sizes_are_even),
 )
 
 
@@ -255,7 +243,7 @@ DEEPSEEK_V2 = LLAMA.variant(
 DEEPSEEK_V3 = DEEPSEEK_V2.variant(
     "deepseek_v3",
     "DeepseekV3ForCausalLM",
-    parts={"experts.router": SigmoidTopK},
+    parts={"experts.router": ours.SigmoidTopK},
     keys={
         "rope_interleave": Only((True,)),
         "scoring_func": Only(("sigmoid",)),
@@ -269,5 +257,4 @@ DEEPSEEK_V3 = DEEPSEEK_V2.variant(
         "num_nextn_predict_layers": Ignored(lambda _: 0),
     },
     layers_beyond=True,
-    rules=(no_window_of_one,),
 )

@@ -1,8 +1,8 @@
 """What keys of a `config.json` say about a decoder, in both directions.
 
 A field reads its key into settings, ``{path: value}``: "attention.num_heads" is an argument of the decoder's attention,
-and a component's own path holds its class. It writes the key from what stands at that path in a decoder. What a field
-writes is the nearest that its architecture can say; whether that is all, a comparison of the two decoders tells.
+and a component's own path holds its class. It writes the key from what stands at that path in a decoder, the nearest
+that its architecture can say.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.interop.describe import blocks_of, window_of
+from atomiclm.interop.describe import window_of
 from atomiclm.interop.huggingface.config_json import MAX_SIZE, ConfigJson
 from atomiclm.model import Decoder, MixtureOfExperts
 
@@ -61,8 +61,7 @@ class Setting(Field):
         most: the largest integer.
         also: older names of the key.
         chooses: the class of the component where the value is not None; else the argument is left out.
-        to_ours: from the value and the settings read before to our argument.
-        to_theirs: from our argument and the decoder to the value.
+        to_ours, to_theirs: from the value and the settings read before to our argument; from that and the decoder back.
     """
 
     path: str
@@ -212,13 +211,11 @@ class LayerWindows(Field):
 
 
 def read_fields(fields: Fields, config: ConfigJson, settings: Settings) -> None:
-    """Add what all the fields read."""
     for key, field in fields.items():
         field.read(key, config, settings)
 
 
 def write_fields(fields: Fields, model: Decoder) -> dict[str, Any]:
-    """What all the fields write."""
     return {key: value for name, field in fields.items() for key, value in field.write(name, model).items()}
 
 
@@ -228,7 +225,7 @@ def value_at(model: Decoder, path: str, missing: Any) -> Any:
     Layers may differ: "attention" and "block" are those of the first, "feedforward" is the last network, "experts" the
     last that has any, and "dense" the first that has none.
     """
-    first, networks = blocks_of(model)[0], [block.feedforward for block in blocks_of(model)]
+    first, networks = model.layers[0], [block.feedforward for block in model.layers]
     experts = [network for network in networks if isinstance(network, MixtureOfExperts)]
     parts = {
         "attention": first.attention,
@@ -246,5 +243,4 @@ def value_at(model: Decoder, path: str, missing: Any) -> Any:
 
 
 def windows_of(model: Decoder) -> list[int | None]:
-    """The window of each layer."""
-    return [window_of(block.attention) for block in blocks_of(model)]
+    return [window_of(block.attention) for block in model.layers]

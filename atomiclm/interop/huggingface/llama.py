@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any
 
-from atomiclm.interop.describe import blocks_of
-from atomiclm.interop.huggingface.architecture import Architecture, no_window_of_one
+from atomiclm import model as ours
+from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.fields import (
     ActivationName,
@@ -18,28 +18,6 @@ from atomiclm.interop.huggingface.fields import (
     windows_of,
 )
 from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
-from atomiclm.model import (
-    CappedSoftmax,
-    Decoder,
-    Embedding,
-    FeedForward,
-    GatedFeedForward,
-    Head,
-    HeadNorm,
-    MultiHeadAttention,
-    NoPosition,
-    OffsetRMSNorm,
-    PlainHeadNorm,
-    PositionPattern,
-    ReorderedNormBlock,
-    RMSNorm,
-    RotaryEmbedding,
-    SandwichNormBlock,
-    SoftcapHead,
-    Softmax,
-    TransformerBlock,
-    WidthNorm,
-)
 
 LAYERS = Setting("num_layers", most=2048)  # the deepest published decoders have a few hundred
 HEADS = Setting("attention.num_heads", most=1 << 14)
@@ -67,8 +45,8 @@ def one_window(default: int | None) -> Setting:
     return Setting("attention.window", default, null=True, to_theirs=lambda _, model: windows_of(model)[0])
 
 
-def heads_divide_width(model: Decoder) -> str | None:
-    heads = blocks_of(model)[0].attention.num_heads
+def heads_divide_width(model: ours.Decoder) -> str | None:
+    heads = model.layers[0].attention.num_heads
     if model.dim % heads:
         return f"model.attention.num_heads: {heads} must divide model.dim={model.dim}, even with head_dim"
     return None
@@ -79,10 +57,10 @@ LLAMA = Architecture(
     "llama",
     "LlamaForCausalLM",
     parts={
-        "attention": MultiHeadAttention,
-        "feedforward": GatedFeedForward,
-        "norm": RMSNorm,
-        "block": TransformerBlock,
+        "attention": ours.MultiHeadAttention,
+        "feedforward": ours.GatedFeedForward,
+        "norm": ours.RMSNorm,
+        "block": ours.TransformerBlock,
     },
     keys={
         "vocab_size": Setting("vocab_size"),
@@ -116,7 +94,7 @@ LLAMA = Architecture(
         "feedforward.up": "mlp.up_proj",
         "feedforward.down": "mlp.down_proj",
     },
-    rules=(no_window_of_one, heads_divide_width),
+    rules=(heads_divide_width,),
 )
 
 # Jiang et al. 2023, arXiv 2310.06825: a sliding window in every layer, no biases anywhere.
@@ -129,7 +107,6 @@ MISTRAL = LLAMA.variant(
         "sliding_window": one_window(4096),
         "mlp_bias": NEVER,
     },
-    rules=(no_window_of_one,),
 )
 
 _LATER_LAYERS = LayerWindows(lambda config, layer: layer >= config.get("max_window_layers", 28))
@@ -146,7 +123,7 @@ QWEN2 = MISTRAL.variant(
 QWEN3 = MISTRAL.variant(
     "qwen3",
     "Qwen3ForCausalLM",
-    parts={"attention.query_key_norm": HeadNorm},
+    parts={"attention.query_key_norm": ours.HeadNorm},
     keys={
         "num_key_value_heads": kv_heads(32),
         "head_dim": head_dim(128),
@@ -162,13 +139,13 @@ class _NoRopeLayers(Field):
     def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
         rotates = [_rotates(config, layer) for layer in range(settings["num_layers"])]
         if not all(rotates):
-            schemes = {"rotary": settings["position"], "none": NoPosition}
+            schemes = {"rotary": settings["position"], "none": ours.NoPosition}
             pattern = ["rotary" if rotary else "none" for rotary in rotates]
-            settings["position"] = partial(PositionPattern, schemes=schemes, pattern=pattern)
+            settings["position"] = partial(ours.PositionPattern, schemes=schemes, pattern=pattern)
 
-    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+    def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
         schemes = [model.position.of_layer(layer) for layer in range(model.num_layers)]
-        return {key: [int(isinstance(scheme, RotaryEmbedding)) for scheme in schemes]}
+        return {key: [int(isinstance(scheme, ours.RotaryEmbedding)) for scheme in schemes]}
 
 
 def _rotates(config: ConfigJson, layer: int) -> bool:
@@ -176,8 +153,8 @@ def _rotates(config: ConfigJson, layer: int) -> bool:
     return (layer + 1) % interval != 0 if marks is None else bool(marks[layer])
 
 
-def _head_dim_is_even(model: Decoder) -> str | None:
-    size = blocks_of(model)[0].attention.head_dim
+def _head_dim_is_even(model: ours.Decoder) -> str | None:
+    size = model.layers[0].attention.head_dim
     if size % 2:  # features are paired even where no layer rotates any
         return f"model.attention.head_dim: {size} is odd, which it refuses also without positions"
     return None
@@ -195,19 +172,19 @@ SMOLLM3 = LLAMA.variant(
         "rope_parameters": Rope(2_000_000.0),
         "no_rope_layers": _NoRopeLayers(),
     },
-    rules=(no_window_of_one, _head_dim_is_even),
+    rules=(_head_dim_is_even,),
 )
 
 # Granite 3 of IBM (2024): Llama with four constant factors.
 GRANITE = LLAMA.variant(
     "granite",
     "GraniteForCausalLM",
-    parts={"attention.scores": Softmax, "embedding": Embedding, "head": Head},
+    parts={"attention.scores": ours.Softmax, "embedding": ours.Embedding, "head": ours.Head},
     keys={
         "attention_multiplier": Setting(
             "attention.scores.scale",
             1.0,
-            to_theirs=lambda scale, model: blocks_of(model)[0].attention.head_dim ** -0.5 if scale is None else scale,
+            to_theirs=lambda scale, model: model.layers[0].attention.head_dim ** -0.5 if scale is None else scale,
         ),
         "embedding_multiplier": Setting(
             "embedding.scale", 1.0, to_theirs=lambda scale, model: model.dim**0.5 if scale == "sqrt_dim" else scale
@@ -215,13 +192,12 @@ GRANITE = LLAMA.variant(
         "residual_multiplier": Setting(
             "block.residual_scale",
             1.0,
-            to_theirs=lambda _, model: getattr(blocks_of(model)[0], "branch_scale", 1.0),
+            to_theirs=lambda _, model: getattr(model.layers[0], "branch_scale", 1.0),
         ),
         "logits_scaling": Setting(
             "head.scale", 1.0, to_ours=lambda divisor, _: 1 / divisor, to_theirs=lambda scale, _: 1 / scale
         ),
     },
-    rules=(no_window_of_one,),
 )
 
 
@@ -230,13 +206,13 @@ def _score_scale(width: float, settings: Settings) -> float | None:
     return None if width == settings["attention.head_dim"] else width**-0.5
 
 
-def _score_width(scale: float | None, model: Decoder) -> int:
-    return blocks_of(model)[0].attention.head_dim if scale is None else max(1, round(scale**-2))
+def _score_width(scale: float | None, model: ours.Decoder) -> int:
+    return model.layers[0].attention.head_dim if scale is None else max(1, round(scale**-2))
 
 
 def final_cap(default: float) -> Setting:
     """A cap on the logits."""
-    return Setting("head.cap", default, null=True, chooses=SoftcapHead)
+    return Setting("head.cap", default, null=True, chooses=ours.SoftcapHead)
 
 
 # Gemma Team 2024, arXiv 2408.00118: sandwich norms, soft caps, windows in every other layer, scaled embeddings.
@@ -244,10 +220,10 @@ GEMMA2 = LLAMA.variant(
     "gemma2",
     "Gemma2ForCausalLM",
     parts={
-        "attention.scores": Softmax,
-        "norm": OffsetRMSNorm,
-        "block": SandwichNormBlock,
-        "embedding": Embedding,
+        "attention.scores": ours.Softmax,
+        "norm": ours.OffsetRMSNorm,
+        "block": ours.SandwichNormBlock,
+        "embedding": ours.Embedding,
         "embedding.scale": "sqrt_dim",
     },
     keys={
@@ -259,7 +235,7 @@ GEMMA2 = LLAMA.variant(
         "hidden_activation": ActivationName("gelu_pytorch_tanh"),
         "mlp_bias": NEVER,
         "query_pre_attn_scalar": Setting("attention.scores.scale", 256.0, to_ours=_score_scale, to_theirs=_score_width),
-        "attn_logit_softcapping": Setting("attention.scores.cap", 50.0, null=True, chooses=CappedSoftmax),
+        "attn_logit_softcapping": Setting("attention.scores.cap", 50.0, null=True, chooses=ours.CappedSoftmax),
         "final_logit_softcapping": final_cap(30.0),
         "use_bidirectional_attention": NEVER,
     },
@@ -274,13 +250,12 @@ GEMMA2 = LLAMA.variant(
 OLMO2 = LLAMA.variant(
     "olmo2",
     "Olmo2ForCausalLM",
-    parts={"block": ReorderedNormBlock, "attention.query_key_norm": WidthNorm},
+    parts={"block": ours.ReorderedNormBlock, "attention.query_key_norm": ours.WidthNorm},
     keys={"rms_norm_eps": Epsilon(1e-5), "mlp_bias": NEVER},
     inside={
         "attention_output_norm": "post_attention_layernorm",
         "feedforward_output_norm": "post_feedforward_layernorm",
     },
-    rules=(no_window_of_one,),
 )
 
 # Karpathy 2025, github.com/karpathy/nanochat, as transformers has it: no gains anywhere, squared ReLU, norms of queries
@@ -289,12 +264,12 @@ NANOCHAT = LLAMA.variant(
     "nanochat",
     "NanoChatForCausalLM",
     parts={
-        "attention.query_key_norm": PlainHeadNorm,
-        "feedforward": FeedForward,
-        "norm": RMSNorm,
+        "attention.query_key_norm": ours.PlainHeadNorm,
+        "feedforward": ours.FeedForward,
+        "norm": ours.RMSNorm,
         "norm.gain": False,
-        "embedding": Embedding,
-        "embedding.norm": RMSNorm,
+        "embedding": ours.Embedding,
+        "embedding.norm": ours.RMSNorm,
         "embedding.norm.gain": False,
     },
     keys={
@@ -304,5 +279,4 @@ NANOCHAT = LLAMA.variant(
     },
     inside={"feedforward.up": "mlp.fc1", "feedforward.down": "mlp.fc2"},
     rotary_layout="half_reversed",
-    rules=(no_window_of_one,),
 )

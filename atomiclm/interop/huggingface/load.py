@@ -1,8 +1,7 @@
 """A decoder from a folder that transformers wrote, or `save_huggingface`.
 
 The folder may come from anyone: it is read within bounds, and never run. Weights are read from safetensors alone; a
-pickle (`*.bin`, `*.pt`) beside them is not opened. Links are followed, since the cache of Hugging Face is made of them:
-all that a link out of the folder could give is another safetensors file.
+pickle beside them is not opened. Links are followed, since the cache of Hugging Face is made of them.
 """
 
 from pathlib import Path
@@ -40,8 +39,8 @@ def load_huggingface(
         The decoder in evaluation mode on the CPU, without dropout; the tokenizer, None without a `tokenizer.json`.
 
     Raises:
-        ValueError: the architecture is not known, an option of it is not, or the tensors do not fit; the message names
-            the key or the tensor. Nothing is ignored that changes the function.
+        ValueError: the architecture or an option of it is not known, or the tensors do not fit; nothing is ignored that
+            changes the function.
         OSError: a file cannot be read.
     """
     folder = Path(folder)
@@ -79,7 +78,6 @@ def _build(architecture: Architecture, config: dict[str, Any], where: str) -> De
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """The object in a JSON file."""
     if not path.is_file():
         raise UserError(f"{path} is missing; give a folder that transformers' save_pretrained, or export, wrote")
     content = read_json(path)
@@ -106,7 +104,6 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def _tensors_in(files: list[Path]) -> dict[str, Tensor]:
-    """All tensors of the files."""
     tensors: dict[str, Tensor] = {}
     for path in files:
         try:

@@ -2,30 +2,20 @@
 
 from functools import partial
 
+from atomiclm import model as ours
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.fields import ActivationName, Epsilon, Ignored, Nested, Only, Setting
 from atomiclm.interop.huggingface.llama import HEADS, LAYERS, NEVER, TIED, UNTIED
 from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
-from atomiclm.model import (
-    Alibi,
-    Embedding,
-    FeedForward,
-    LayerNorm,
-    LearnedPosition,
-    MultiHeadAttention,
-    ParallelBlock,
-    Softmax,
-    TransformerBlock,
-)
 
 _ZERO = Ignored(lambda _: 0.0)
 _PARTS = {
-    "attention": MultiHeadAttention,
+    "attention": ours.MultiHeadAttention,
     "attention.bias": True,
-    "feedforward": FeedForward,
+    "feedforward": ours.FeedForward,
     "feedforward.bias": True,
-    "norm": LayerNorm,
-    "block": TransformerBlock,
+    "norm": ours.LayerNorm,
+    "block": ours.TransformerBlock,
 }
 
 
@@ -38,7 +28,7 @@ def _fused(name: str) -> dict[str, str]:
 GPT2 = Architecture(
     "gpt2",
     "GPT2LMHeadModel",
-    parts={**_PARTS, "attention.scores": Softmax, "position": LearnedPosition},
+    parts={**_PARTS, "attention.scores": ours.Softmax, "position": ours.LearnedPosition},
     keys={
         "vocab_size": Setting("vocab_size"),
         "n_embd": Setting("dim"),
@@ -102,8 +92,10 @@ GPT_NEOX = Architecture(
         "use_parallel_residual": Setting(
             "block",
             True,
-            to_ours=lambda parallel, _: partial(ParallelBlock, shared_norm=False) if parallel else TransformerBlock,
-            to_theirs=lambda block, _: isinstance(block, ParallelBlock),
+            to_ours=lambda parallel, _: (
+                partial(ours.ParallelBlock, shared_norm=False) if parallel else ours.TransformerBlock
+            ),
+            to_theirs=lambda block, _: isinstance(block, ours.ParallelBlock),
         ),
         "tie_word_embeddings": UNTIED,
     },
@@ -131,9 +123,9 @@ BLOOM = Architecture(
     parts={
         **_PARTS,
         "feedforward.activation": "gelu_tanh",
-        "position": Alibi,
-        "embedding": Embedding,
-        "embedding.norm": LayerNorm,
+        "position": ours.Alibi,
+        "embedding": ours.Embedding,
+        "embedding.norm": ours.LayerNorm,
     },
     keys={
         "vocab_size": Setting("vocab_size"),
@@ -169,11 +161,11 @@ MPT = Architecture(
     parts={
         **_PARTS,
         "attention.bias": False,
-        "attention.scores": Softmax,
+        "attention.scores": ours.Softmax,
         "feedforward.activation": "gelu",
         "feedforward.bias": False,
         "norm.bias": False,
-        "position": Alibi,
+        "position": ours.Alibi,
     },
     keys={
         "vocab_size": Setting("vocab_size"),

@@ -4,28 +4,19 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from atomiclm import model as ours
 from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.fields import Field, Setting, Settings, read_fields
-from atomiclm.model import (
-    Decoder,
-    DynamicNTK,
-    Llama3Scaling,
-    Position,
-    PositionInterpolation,
-    ProportionalRotary,
-    RotaryEmbedding,
-    YaRN,
-)
 
 _FACTOR = Setting("factor", kind=float)
 _LENGTH = Setting("original_length", lambda settings: settings["context_length"])
 
-_SCHEMES: dict[str, tuple[type[RotaryEmbedding], dict[str, Setting]]] = {
-    "linear": (PositionInterpolation, {"factor": _FACTOR}),
-    "dynamic": (DynamicNTK, {"factor": _FACTOR}),
+_SCHEMES: dict[str, tuple[type[ours.RotaryEmbedding], dict[str, Setting]]] = {
+    "linear": (ours.PositionInterpolation, {"factor": _FACTOR}),
+    "dynamic": (ours.DynamicNTK, {"factor": _FACTOR}),
     "llama3": (
-        Llama3Scaling,
+        ours.Llama3Scaling,
         {
             "factor": _FACTOR,
             "low_freq_factor": Setting("low_frequency_factor", kind=float),
@@ -34,7 +25,7 @@ _SCHEMES: dict[str, tuple[type[RotaryEmbedding], dict[str, Setting]]] = {
         },
     ),
     "yarn": (
-        YaRN,
+        ours.YaRN,
         {
             "original_max_position_embeddings": _LENGTH,
             "factor": Setting("factor", lambda own: own["context_length"] / own["original_length"], float),
@@ -46,8 +37,8 @@ _SCHEMES: dict[str, tuple[type[RotaryEmbedding], dict[str, Setting]]] = {
             "truncate": Setting("truncate", True),
         },
     ),
-    "proportional": (ProportionalRotary, {"partial_rotary_factor": Setting("fraction", 1.0)}),
-    "default": (RotaryEmbedding, {}),
+    "proportional": (ours.ProportionalRotary, {"partial_rotary_factor": Setting("fraction", 1.0)}),
+    "default": (ours.RotaryEmbedding, {}),
 }
 """Their names, our classes, and the arguments that one has beside theta: of a class and its parent the class first."""
 
@@ -56,9 +47,7 @@ _SCHEMES: dict[str, tuple[type[RotaryEmbedding], dict[str, Setting]]] = {
 class Rope(Field):
     """The position scheme.
 
-    Attributes:
-        default_theta: where no key says it.
-        partial: whether the architecture can rotate a part of the features only, `partial_rotary_factor` of them.
+    `default_theta` is where no key says it; `partial`: whether the architecture can rotate a part of the features only.
     """
 
     default_theta: float = 10000.0
@@ -100,7 +89,7 @@ class Rope(Field):
         rope.finish()
         settings["position"] = partial(scheme, **own)
 
-    def write(self, key: str, model: Decoder) -> dict[str, Any]:
+    def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
         """Of a scheme that transformers has not, the parameters of plain RoPE."""
         position = rotary_scheme(model)
         kind = next((kind for kind, (scheme, _) in _SCHEMES.items() if isinstance(position, scheme)), "default")
@@ -111,19 +100,19 @@ class Rope(Field):
         return {key: rope | {name: value for name, value in own.items() if value is not None}}
 
 
-def rotary_scheme(model: Decoder) -> Position:
+def rotary_scheme(model: ours.Decoder) -> ours.Position:
     """The scheme of the first layer that rotates anything, or that of the first."""
     schemes = [model.position.of_layer(layer) for layer in range(model.num_layers)]
-    return next((scheme for scheme in schemes if isinstance(scheme, RotaryEmbedding)), schemes[0])
+    return next((scheme for scheme in schemes if isinstance(scheme, ours.RotaryEmbedding)), schemes[0])
 
 
-def _max_positions(context_length: int, model: Decoder) -> int:
+def _max_positions(context_length: int, model: ours.Decoder) -> int:
     """The context, or the length beyond it that dynamic scaling is measured from.
 
     From one within the context transformers scales each length differently, and ours does not: a comparison tells.
     """
     scheme = rotary_scheme(model)
-    return max(scheme.trained_length, context_length) if isinstance(scheme, DynamicNTK) else context_length
+    return max(scheme.trained_length, context_length) if isinstance(scheme, ours.DynamicNTK) else context_length
 
 
 MAX_POSITIONS = Setting("context_length", to_theirs=_max_positions)

@@ -1,7 +1,4 @@
-"""Tensors under our names and under theirs, the same function in both.
-
-Rotated features are renumbered on the way: where the two of each pair lie is a convention of the weights.
-"""
+"""Tensors under our names and under theirs; where the two features of each rotated pair lie is translated on the way."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,7 +8,6 @@ import torch
 from torch import Tensor
 
 from atomiclm.cli import UserError
-from atomiclm.interop.describe import blocks_of
 from atomiclm.model import Decoder, LatentAttention, MultiHeadAttention, RotaryEmbedding
 
 if TYPE_CHECKING:
@@ -26,13 +22,8 @@ class Weight:
     """The same numbers here and there.
 
     Several tensors of ours lie in one of theirs, along the first dimension: end to end, or with `heads` (queries, keys
-    and values) as rows (heads, 3, head_dim). Several of theirs are the slices of one of ours.
-
-    Attributes:
-        ours, theirs: the names.
-        transposed: whether a matrix of theirs is (inputs, outputs).
-        heads: of the model, where ours lie head by head.
-        stacked: whether theirs are slices of ours.
+    and values) as rows (heads, 3, head_dim). Where they are `stacked`, several of theirs are the slices of one of ours.
+    `transposed`: whether a matrix of theirs is (inputs, outputs).
     """
 
     ours: tuple[str, ...]
@@ -42,7 +33,6 @@ class Weight:
     stacked: bool = False
 
     def to_theirs(self, tensors: list[Tensor]) -> list[Tensor]:
-        """Tensors of `theirs` from those of `ours`."""
         if self.stacked:
             return list(tensors[0].unbind(0))
         whole = tensors[0]
@@ -52,7 +42,6 @@ class Weight:
         return [whole.mT if self.transposed and whole.ndim == 2 else whole]
 
     def to_ours(self, tensors: list[Tensor]) -> list[Tensor]:
-        """The inverse."""
         if self.stacked:
             return [torch.stack(tensors)]
         whole = tensors[0].mT if self.transposed and tensors[0].ndim == 2 else tensors[0]
@@ -89,7 +78,7 @@ def head_rows(ours: Layout, theirs: Layout, rotated: int, width: int, first: int
 def rotary_rows(model: Decoder, layout: Layout) -> dict[str, Tensor]:
     """For each tensor of ours that makes rotated features: our row of each of their rows, where they differ."""
     found: dict[str, Tensor] = {}
-    for layer, block in enumerate(blocks_of(model)):
+    for layer, block in enumerate(model.layers):
         scheme, attention = model.position.of_layer(layer), block.attention
         if not isinstance(scheme, RotaryEmbedding) or scheme.layout == layout:
             continue
@@ -140,11 +129,7 @@ def to_theirs(architecture: "Architecture", model: Decoder, tensors: Mapping[str
 
 
 def to_ours(architecture: "Architecture", model: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The inverse: tensors by our names, for ``model``.
-
-    Raises:
-        ValueError: a tensor is missing, has another shape, or has no place in the model.
-    """
+    """The inverse. Raises UserError where a tensor is missing, has another shape, or has no place in the model."""
     weights = architecture.weights(model)
     wanted = {name for weight in weights for name in weight.theirs}
     if missing := sorted(wanted - tensors.keys()):
