@@ -1,4 +1,4 @@
-"""Tensors under our names and under theirs; where the two features of each rotated pair lie is translated on the way."""
+"""Tensors under our names and under theirs, with the features of each rotated pair where either has them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
