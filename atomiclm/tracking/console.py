@@ -24,15 +24,7 @@ class Console:
 
     In a terminal: one line with step, time left, loss, bits per byte, speed and share of the peak, redrawn in place;
     what is said and every validation and sample stays above it. Otherwise (a pipe, a file, CI): the same line at most
-    every REPORT_SECONDS, every validation and sample, and the last row; no control characters, and each line is
-    flushed, so that `tail -f` and a log collector show it at once.
-
-    Reads from a row: step, tokens, seconds, "train/loss", "train/bits_per_byte", "train/tokens_per_second",
-    "train/flops_utilization" (share of the machine's peak), "validation/loss", "validation/bits_per_byte", and
-    "samples" (a list of {"prompt", "text"}). All but step are optional.
-
-    Args:
-        stream: where to write; standard output when None.
+    every REPORT_SECONDS, every validation and sample, and the last row; no control characters, each line flushed.
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -50,13 +42,7 @@ class Console:
         self._drawn_at = -math.inf
 
     def progress(self, stage: str, done_bytes: int, total_bytes: int) -> None:
-        """Show how far a preparation is, before training starts: when a stage begins, and then as `still` does.
-
-        Args:
-            stage: what is being done, in words.
-            done_bytes: how much of it is done.
-            total_bytes: how much there is; 0 when that is not known.
-        """
+        """Show how far a preparation is: when a stage begins, and then as `still` does. A total of 0 is not known."""
         total = f"{short_number(total_bytes)}B"
         if done_bytes == 0:
             self.say(f"{stage}: {total}" if total_bytes else stage)
@@ -65,10 +51,7 @@ class Console:
             self.still(f"{stage}: {share}")
 
     def still(self, doing: str) -> None:
-        """Show what is being done: in a terminal in the line that is redrawn, else if nothing was for REPORT_SECONDS.
-
-        Called often by what may take long.
-        """
+        """Show what is being done: in a terminal in the line redrawn, else if nothing was for REPORT_SECONDS."""
         if self._redraws:
             self._draw(doing)
         elif time.monotonic() - self._shown_at >= REPORT_SECONDS:
@@ -117,11 +100,8 @@ class Console:
         return min(1.0, max(shares)) if shares else None
 
     def seconds_left(self) -> float | None:
-        """Time to the end at the speed of this process so far; None until two rows apart have been seen.
-
-        Counted from the first row, not from the start: compiling and warming up are over by then, and a resumed run
-        has not done its first part at the speed of this process.
-        """
+        """Time to the end at the speed of this process since its first row, when compiling and warming up are over;
+        None until two rows apart have been seen."""
         if self._first is None or self._latest is None or self._latest[1] <= self._first[1]:
             return None
         (first_clock, first_share), (clock, share) = self._first, self._latest
@@ -132,7 +112,6 @@ class Console:
         self.say(self._line())
 
     def _draw(self, text: str) -> None:
-        """Redraw the line of the terminal, cut to its width."""
         now = time.monotonic()
         if now - self._drawn_at >= REDRAW_SECONDS:
             self._drawn_at = now
@@ -140,7 +119,6 @@ class Console:
             self.stream.flush()
 
     def _line(self) -> str:
-        """How far the run is, against the budget in the budget's own unit; the figures of the last rows."""
         row, budget = self._row, self._budget
         parts = [f"step {row['step']}" + (f"/{int(budget['step'])}" if "step" in budget else "")]
         if "step" not in budget and "tokens" in budget and "tokens" in row:
@@ -160,7 +138,6 @@ class Console:
 
 
 def _losses(row: Mapping[str, Any], prefix: str) -> list[str]:
-    """Loss and bits per byte under a prefix, as far as the row has them."""
     figures = ((f"{prefix}/loss", "loss {:.3f}"), (f"{prefix}/bits_per_byte", "{:.3f} bits/byte"))
     return [form.format(row[name]) for name, form in figures if name in row]
 

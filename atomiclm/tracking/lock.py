@@ -1,10 +1,9 @@
 """One process at a time trains a run: the one that holds the lock of its folder.
 
-Two files, since neither is enough alone. `.lock` is locked by the kernel (flock): it decides among the processes of
-one machine at once, however its holder dies. But some file systems have no such lock, and some network file systems
-keep it within each machine. So the holder also has a lease: `.holder` names it, and a thread touches that file every
-10 seconds. A lease whose process is gone from this machine is void at once, any other after 60 seconds without a
-heartbeat, counted by the waiting process on its own steady clock: no machine's time of day matters.
+`.lock` is locked by the kernel (flock), which decides among the processes of one machine at once, however its holder
+dies. But some file systems have no such lock, and some network file systems keep it within each machine. So the holder
+also has a lease: `.holder` names it, and a thread touches that file every 10 seconds. A lease whose process is gone
+from this machine is void at once, any other after 60 seconds without a heartbeat by the waiting process's steady clock.
 """
 
 import errno
@@ -49,10 +48,10 @@ def run_lock(
 
     Args:
         folder: the run's.
-        say: called with whom this waits for; and once, from the lease's thread, if the lease is lost while the run goes
-            on: the folder was removed, its disk does not answer, or this machine slept and another took the run over.
-        wait: wait for as long as another process trains the run. Otherwise this waits only for a lease without a
-            recent heartbeat, until it is known whether its holder is dead.
+        say: called with whom this waits for; and, from the lease's thread, if the lease is lost while the run goes on:
+            the folder was removed, its disk does not answer, or this machine slept and another took the run over.
+        wait: for as long as another process trains the run; otherwise only until it is known whether the holder of a
+            lease without a recent heartbeat is dead.
         on_takeover: called from the lease's thread when another process has taken the run over: this one must write
             nothing more.
 
@@ -93,11 +92,8 @@ def run_lock(
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether a process trains the run, as far as can be told without waiting.
-
-    The lease of another machine counts for as long as it is good. Of a folder that may only be read the lease is all
-    there is, judged by this machine's time of day.
-    """
+    """Whether a process trains the run, as far as can be told without waiting: of another machine's, or in a folder
+    that may only be read, the lease is all there is."""
     if not (folder / LOCK).is_file():
         return False
     from filelock import FileLock, SoftFileLease, Timeout
@@ -118,7 +114,6 @@ def is_locked(folder: Path) -> bool:
 def _acquire(
     wanted: "FileLock | SoftFileLease", lease: "SoftFileLease", folder: Path, say: Callable[[str], None], wait: bool
 ) -> None:
-    """Acquire the kernel's lock or the lease, once it is free or void."""
     from filelock import Timeout
 
     said = False

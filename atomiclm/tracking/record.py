@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +14,6 @@ AXES = ("step", "tokens", "seconds", "flops")
 """What every row carries: optimizer steps, training tokens, seconds of training, floating point operations so far."""
 
 
-def _rows(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
-    """The intact rows with the bytes of their lines.
-
-    Rows are written in one piece with their newline, so a last line without one, or one that is not a JSON object, was
-    torn by a kill and is left out. The same anywhere else is damage: DamagedRow.
-    """
-    lines = read_file(path).splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
-        last = number == len(lines)
-        if last and not line.endswith(b"\n"):
-            return
-        try:
-            row = from_json(line)
-            if not isinstance(row, dict):
-                raise UserError("not a JSON object")
-        except ValueError as error:
-            if last:
-                return
-            raise DamagedRow(path, number, len(lines), error) from error
-        yield row, line
-
-
-def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
-    """The rows of a `metrics.jsonl`, in order.
-
-    Args:
-        path: the file.
-        event: keep only rows of this event ("train", "validation", ...).
-
-    Raises:
-        DamagedRow: a line other than a torn last one is not a JSON object.
-        OSError: it cannot be read.
-    """
-    return [row for row, _ in _rows(path) if event is None or row.get("event") == event]
-
-
-def _intact_rows(path: Path) -> tuple[list[tuple[dict[str, Any], bytes]], str]:
-    """The rows before the first damaged one, and what is wrong with that; "" if none is."""
-    found = []
-    try:
-        for row in _rows(path):
-            found.append(row)
-    except FileNotFoundError:
-        pass
-    except UserError as damage:
-        return found, str(damage)
-    return found, ""
-
-
-def _counts(row: Mapping[str, Any]) -> bool:
-    """Whether a row is a result. Checkpoints are not: they come by the clock."""
-    return row.get("event") != "checkpoint"
-
-
 class DamagedRow(UserError):
     """A line of a `metrics.jsonl` other than a torn last one that is no row; `number` counts from 1."""
 
@@ -76,38 +22,70 @@ class DamagedRow(UserError):
         self.number = number
 
 
+def _intact_rows(path: Path) -> tuple[list[tuple[dict[str, Any], bytes]], DamagedRow | None]:
+    """The rows before the first damaged one, with the bytes of their lines; and that damage, if there is any.
+
+    Rows are written in one piece with their newline, so a last line without one, or one that is not a JSON object, was
+    torn by a kill and is left out. The same anywhere else is damage.
+    """
+    rows: list[tuple[dict[str, Any], bytes]] = []
+    lines = read_file(path).splitlines(keepends=True)
+    for number, line in enumerate(lines, start=1):
+        is_last = number == len(lines)
+        if is_last and not line.endswith(b"\n"):
+            break
+        try:
+            row = from_json(line)
+            if not isinstance(row, dict):
+                raise UserError("not a JSON object")
+        except ValueError as error:
+            return rows, None if is_last else DamagedRow(path, number, len(lines), error)
+        rows.append((row, line))
+    return rows, None
+
+
+def read_metrics(path: Path, event: str | None = None) -> list[dict[str, Any]]:
+    """The rows of a `metrics.jsonl`, in order; of one event ("train", "validation", ...) if that is given.
+
+    Raises:
+        DamagedRow: a line other than a torn last one is not a JSON object.
+        OSError: it cannot be read.
+    """
+    rows, damage = _intact_rows(path)
+    if damage is not None:
+        raise damage
+    return [row for row, _ in rows if event is None or row.get("event") == event]
+
+
+def _counts(row: Mapping[str, Any]) -> bool:
+    """Whether a row is a result. Checkpoints are not: they come by the clock."""
+    return row.get("event") != "checkpoint"
+
+
 class Record(contextlib.AbstractContextManager["Record"]):
-    """Appends rows to a `metrics.jsonl`; each row is on its way to the disk before `append` returns.
+    """Appends rows to a `metrics.jsonl`, which is made when missing; a last line torn by a kill is cut off first.
 
     A row survives the death of the process the moment it was appended (the operating system has it). It survives a
     power cut once a checkpoint refers to it: `sync` comes before the checkpoint is published.
 
-    Args:
-        path: the file; made when missing, its folder too. A last line torn by an earlier kill is cut off first,
-            otherwise the next row would grow onto it.
-
     Attributes:
         rows: how many there are, checkpoints' own not counted; those before the first damaged one.
-        damage: what is wrong with a line other than the last, "" if nothing is. It may have come after the checkpoint
-            that a run goes on from, as pages of a file do in a power cut, and is then cut off with the rest.
+        damage: of a line other than the last. It may have come after the checkpoint that a run goes on from, as pages
+            of a file do in a power cut, and is then cut off with the rest.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        found, self.damage = _intact_rows(path)
-        if path.exists() and not self.damage:  # damage is for `truncate`, or `refuse_damage`, to judge
+        is_there = path.exists()
+        found, self.damage = _intact_rows(path) if is_there else ([], None)
+        if is_there and self.damage is None:  # which is for `truncate` to judge
             self._keep(found)
         self.rows = sum(_counts(row) for row, _ in found)
         self._file = path.open("ab", buffering=0)
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Write one row.
-
-        Args:
-            row: `event` (str), `step`, `tokens`, `seconds`, `flops`, then metrics under prefixed names
-                ("train/loss"). Text and lists are welcome; numbers may be non-finite.
-        """
+        """Write one row: `event` (str), the `AXES`, then metrics under prefixed names ("train/loss"), texts, lists."""
         assert "event" in row, f"a row of the record names its event; got the keys {list(row)}"
         assert all(axis in row for axis in AXES), f"a row of the record carries {AXES}; got the keys {list(row)}"
         line, before = to_json(row) + b"\n", self._file.tell()
@@ -125,24 +103,20 @@ class Record(contextlib.AbstractContextManager["Record"]):
         """Force all rows so far to disk. May be called from another thread than the one that appends."""
         os.fsync(self._file.fileno())
 
-    def truncate(self, rows: int) -> int:
+    def truncate(self, rows: int) -> None:
         """Forget what came after a checkpoint, in one atomic replacement, so that the resumed run writes it again.
 
         Args:
             rows: how many stay, checkpoints' own rows not counted; of those, the ones among and right after them stay.
 
-        Returns:
-            How many rows were dropped.
-
         Raises:
-            ValueError: one of those that stay is damaged.
+            DamagedRow: one of those that stay is damaged.
         """
-        if rows > self.rows:
-            self.refuse_damage()
+        if rows > self.rows and self.damage is not None:
+            raise self.damage
         self._file.close()
         found, _ = _intact_rows(self.path)
-        self.damage = ""
-        kept, counted = 0, 0
+        self.damage, kept, counted = None, 0, 0
         for row, _ in found:
             counted += _counts(row)
             if counted > rows:
@@ -151,12 +125,6 @@ class Record(contextlib.AbstractContextManager["Record"]):
         self._keep(found[:kept])
         self.rows = min(rows, counted)
         self._file = self.path.open("ab", buffering=0)
-        return len(found) - kept
-
-    def refuse_damage(self) -> None:
-        """Raise ValueError, naming the line, where one is damaged that no truncation has cut off."""
-        if self.damage:
-            raise UserError(self.damage)
 
     def _keep(self, rows: list[tuple[dict[str, Any], bytes]]) -> None:
         """Rewrite the file with these rows; untouched when that is all of it."""
@@ -182,12 +150,7 @@ def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """The content of a `summary.json`; of a run's, see `RunFolder.read_summary`.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it is not a JSON object.
-    """
+    """The content of a `summary.json`; of a run's, see `RunFolder.read_summary`. Raises as `read_json`."""
     summary = read_json(path)
     if not isinstance(summary, dict):
         raise UserError(f"{path}: not a JSON object")

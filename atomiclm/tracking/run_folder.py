@@ -22,12 +22,9 @@ CHECKPOINT_NAME = re.compile(r"step_(\d{8,18})")
 EARLIER_DIGITS = 8
 """Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
 
-MAX_YAML_BYTES = 1_000_000
-"""Of a configuration, which may come from a stranger; the longest shipped one has 6,000."""
-MAX_LEVELS = 50
-"""Of its nesting; YAML's parser calls itself at each."""
-MAX_VALUES = 100_000
-"""Of it, those that an alias repeats counted each time: ten lines of aliases can be more than there is memory."""
+# Of a configuration, which may come from a stranger. YAML's parser calls itself at each level, and ten lines of aliases
+# can come to more values than there is memory.
+MAX_YAML_BYTES, MAX_LEVELS, MAX_VALUES = 1_000_000, 50, 100_000
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -54,15 +51,11 @@ class RunFolder:
         """Whether at least one of the files that only a run writes is here (a killed run may lack the others)."""
         return any(file.is_file() for file in (self.config, self.environment, self.metrics, self.summary))
 
-    # Readers. What is wrong with a file is a UserError that names the file, the line, and the command that mends it.
-
     def read_config(self) -> dict[str, Any]:
-        """The content of config.yaml."""
         with self.reading(self.config):
             return read_config_file(self.config)
 
     def read_summary(self) -> dict[str, Any]:
-        """The content of summary.json."""
         with self.reading(self.summary):
             return read_summary(self.summary)
 
@@ -75,7 +68,7 @@ class RunFolder:
             return processes
 
     def read_rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl. Those of a run that is done cannot be none: a checkpoint at least was noted."""
+        """The rows of metrics.jsonl; a run that is done has at least that of a checkpoint."""
         with self.reading(self.metrics):
             rows = read_metrics(self.metrics)
         if not rows and self.read_summary().get("state") == "done":
@@ -84,7 +77,7 @@ class RunFolder:
 
     @contextmanager
     def reading(self, file: Path) -> Iterator[None]:
-        """Around the reading of one of the run's files."""
+        """Around the reading of one of the run's files: what is wrong is a UserError that says how to mend it."""
         try:
             yield
         except PermissionError as error:
@@ -99,10 +92,8 @@ class RunFolder:
             raise UserError(f"{file} is damaged ({' '.join(text.split())}); {self._remedy(file, error)}") from error
 
     def command(self) -> str:
-        """The command that trained the run, for a shell, as environment.json has it; "" where it does not say.
-
-        Nor where the run was taken over from another study, whose command would train there.
-        """
+        """The command that trained the run, for a shell, as environment.json has it; "" where it does not say, or the
+        run was taken over from another study, whose command would train there."""
         with suppress(OSError, UserError):  # without a summary nothing was taken over
             if "taken_over_from" in read_summary(self.summary):
                 return ""
@@ -137,12 +128,8 @@ class RunFolder:
 
 
 def read_config_file(path: Path) -> dict[str, Any]:
-    """Return the content of config.yaml: plain values, interpolations as they are written, nothing made of them.
-
-    Raises:
-        OSError: it cannot be read.
-        UserError: it is no mapping in YAML, not in UTF-8, or too large or too deep.
-    """
+    """Return the content of config.yaml: plain values, interpolations as they are written. Raises as `read_yaml_text`,
+    and UserError where it is no mapping."""
     text = read_yaml_text(path)
     try:
         values = yaml.load(text, _LOADER)
@@ -195,10 +182,7 @@ def _check_size(text: str) -> None:
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoints in a run's folder of them, newest first; only reading one says whether it is sound.
-
-    One without a manifest is among them: a folder gets its name when it is whole, so it has lost the manifest since.
-    """
+    """The checkpoints in a run's folder of them, newest first; only reading one says whether it is sound."""
     if not folder.is_dir():
         return []
     found = [path for path in folder.iterdir() if CHECKPOINT_NAME.fullmatch(path.name) and path.is_dir()]
@@ -228,7 +212,7 @@ def find_cell(folder: Path, run_id: str) -> Path | None:
     """The run folder in `folder` that is the run `run_id`: the one of this name, else the one that ends in its hash.
 
     Raises:
-        UserError: several folders end in the hash and none has the name, so the run cannot be told from its copies.
+        UserError: several folders end in the hash and none has the name.
     """
     alike = folder.glob(f"*-{digest_of(run_id)[:EARLIER_DIGITS]}*")
     found = sorted(path for path in alike if are_one_run(path.name, run_id))
@@ -242,7 +226,7 @@ def find_cell(folder: Path, run_id: str) -> Path | None:
 
 
 def near(text: str, names: list[str]) -> str:
-    """End of an error message: the names closest to `text`, or nothing when none is close."""
+    """End of an error message: the names closest to `text`, if any is close."""
     close = difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     return f"; near: {', '.join(close)}" if close else ""
 
@@ -251,15 +235,15 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
     """Find the run a person means.
 
     Args:
-        text: a run folder, a checkpoint folder in one, or a run id. Of an id the hash at its end is enough, and so is
-            any part that only one run has: a branch has the id of its trunk in its name.
+        text: a run folder, a checkpoint folder in one, or a run id, of which the hash at its end is enough, and so is
+            any part that only one run has.
         outputs: where run ids are looked up, as `outputs/<name>/<run_id>`.
 
     Returns:
-        The run, and the checkpoint that was named (None when the run was named, not a checkpoint of it).
+        The run, and the checkpoint if one was named.
 
     Raises:
-        ValueError: nothing or more than one run answers to `text`; the message names the nearest ones.
+        UserError: nothing or more than one run answers to `text`; the message names the nearest ones.
     """
     if not text:
         raise UserError("RUN: empty; give a run folder, a checkpoint in one, or a run id")
@@ -286,7 +270,6 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
 
 
 def _run_at(path: Path, text: str) -> tuple[RunFolder, Path | None]:
-    """The run that an existing path names."""
     if not path.is_dir():
         raise UserError(f"RUN: {text!r} is a file; give the run folder that holds it")
     # Names are taken from the absolute path, so that "." works from inside a run folder.

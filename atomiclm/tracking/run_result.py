@@ -17,12 +17,11 @@ class RunResult:
     """One run.
 
     Attributes:
-        folder: where it is.
         state: done, running, failed, interrupted, diverged (as its summary says), or torn: no summary can be read,
             though there should be one.
         config: the resolved configuration under dotted names ("model.attention.num_kv_heads").
         summary: the figures of `summary.json`; empty when torn.
-        environment: of the process that trained it last, from `environment.json`; empty where that says nothing.
+        environment: of the process that trained it last, from `environment.json`.
         error: what went wrong, in one line; "" when nothing did.
     """
 
@@ -75,9 +74,8 @@ def read_run(folder: RunFolder) -> RunResult:
         environment = folder.read_environments()[-1]
     if faults:
         state, summary, said = "torn", {}, "; ".join(faults)
-        has_begun = any(map(os.path.lexists, (folder.summary, folder.checkpoints))) or (
-            folder.metrics.is_file() and folder.metrics.stat().st_size > 0
-        )
+        has_rows = folder.metrics.is_file() and folder.metrics.stat().st_size > 0
+        has_begun = has_rows or any(map(os.path.lexists, (folder.summary, folder.checkpoints)))
         if not has_begun and _is_abandoned(folder):
             state, said = "interrupted", "stopped before its first row; the command that started it begins it again"
     elif summary["state"] == "running" and _is_abandoned(folder):

@@ -73,6 +73,14 @@ def test_a_torn_last_line_is_left_out_and_cut_off(tmp_path, cut):
     assert [each["step"] for each in read_metrics(path)] == [1, 3]
 
 
+def test_a_torn_line_is_cut_off_where_it_is_the_only_one(tmp_path):
+    path = tmp_path / "m"
+    write(path, [row(1)])
+    path.write_bytes(path.read_bytes()[:-2])
+    write(path, [row(2)])
+    assert [each["step"] for each in read_metrics(path)] == [2]
+
+
 def test_a_last_line_of_zeros_is_torn_too(tmp_path):
     path = tmp_path / "m"
     write(path, [row(1)])
@@ -89,8 +97,7 @@ def test_damage_elsewhere_is_an_error_that_names_the_line(tmp_path):
         read_metrics(path)
     with Record(path) as record:
         assert record.rows == 1
-        with pytest.raises(ValueError, match="line 2 of 3"):
-            record.refuse_damage()
+        assert "line 2 of 3" in str(record.damage)
         with pytest.raises(ValueError, match="line 2 of 3"):
             record.truncate(rows=2)
         assert path.read_bytes().splitlines(keepends=True)[2] == lines[2], "what is refused is left as it was"
@@ -105,7 +112,7 @@ def test_truncate_drops_what_came_after_the_checkpoint(tmp_path):
     path.write_bytes(path.read_bytes() + b'{"event": "train", "st')
     with Record(path) as record:
         assert record.rows == 5
-        assert record.truncate(rows=3) == 2
+        record.truncate(rows=3)
         assert record.rows == 3
         assert [each["step"] for each in read_metrics(path)] == [1, 2, 2]
         record.append(row(3, again=True))
@@ -119,7 +126,7 @@ def test_rows_of_checkpoints_are_not_counted_and_stay_with_what_came_before_them
     write(path, [row(1), row(1, "checkpoint"), row(2), row(2, "checkpoint"), row(3)])
     with Record(path) as record:
         assert record.rows == 3
-        assert record.truncate(rows=2) == 1
+        record.truncate(rows=2)
     assert [each["event"] for each in read_metrics(path)] == ["train", "checkpoint", "train", "checkpoint"]
 
 
@@ -157,7 +164,7 @@ def test_truncating_nothing_leaves_the_file_alone(tmp_path):
     write(path, [row(1)])
     before = path.stat().st_ino, path.read_bytes()
     with Record(path) as record:
-        assert record.truncate(rows=1) == 0
+        record.truncate(rows=1)
     assert (path.stat().st_ino, path.read_bytes()) == before
 
 
