@@ -14,8 +14,8 @@ class ExponentialAverage:
 
         a <- a + (w - a) (1 - b) / (1 - b^t)        =  (1 - b) / (1 - b^t)  sum over i of  b^(t-i) w_i
 
-    so the first average is the first weights, and no initial value has a share in it (as in Adam's moments: Kingma and
-    Ba 2014, arXiv:1412.6980, section 3). Buffers are not averaged: they are what they are after the last step.
+    so no initial value has a share in it (as in Adam's moments: Kingma and Ba 2014, arXiv:1412.6980, section 3).
+    Buffers are not averaged.
 
     Args:
         decay: b; an average looks back about 1 / (1 - b) steps.

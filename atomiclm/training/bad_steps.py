@@ -27,9 +27,8 @@ class BadStep(Exception):
     """A step that was computed and not taken; the weights are as they were before it.
 
     Attributes:
-        reason: what was wrong with it.
         batch, index: what it was computed on, and the batch's index.
-        loss, gradient_norm: in nats per counted target; before clipping.
+        row: what the record says of it: reason, loss in nats per counted target, gradient norm before clipping.
         gradients: names of the parameters whose gradient is not finite, where the loss is.
     """
 
@@ -37,26 +36,17 @@ class BadStep(Exception):
         self, reason: str, batch: Batch, index: int, loss: float, gradient_norm: float, model: nn.Module
     ) -> None:
         super().__init__(f"{reason}: loss {loss:.4g}, gradient norm {gradient_norm:.4g}")
-        self.reason = reason
         self.batch = batch
         self.index = index
-        self.loss = loss
-        self.gradient_norm = gradient_norm
-        self.gradients = [
-            name
-            for name, parameter in model.named_parameters()
-            if math.isfinite(loss) and parameter.grad is not None and not bool(parameter.grad.isfinite().all())
-        ]
+        self.row = {"batch": index, "reason": reason, "loss": loss, "gradient_norm": gradient_norm}
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if math.isfinite(loss)}
+        self.gradients = [name for name, grad in gradients.items() if grad is not None and not grad.isfinite().all()]
 
 
 class BadStepPolicy(Protocol):
-    """What to do, given how many bad steps there were, this one included.
+    """What to do, given how many bad steps there were, this one included."""
 
-    Attributes:
-        rewind_every_steps: steps between two rewind points; None where it never rewinds.
-    """
-
-    rewind_every_steps: int | None
+    rewind_every_steps: int | None  # steps between two rewind points; None where it never rewinds
 
     def action(self, bad_steps: int) -> Action: ...
 
@@ -96,7 +86,7 @@ class RewindBadSteps:
     """The run goes back to the last rewind point and takes the same way again, past the batch of the bad step.
 
     The remedy of PaLM for spikes (Chowdhery et al. 2022, arXiv:2204.02311, section 5.1), who went back about 100 steps
-    and skipped 200 to 500 batches by hand. We skip the one batch, and go back once more where that is not enough.
+    and skipped 200 to 500 batches by hand; here one batch is skipped at a time.
 
     Args:
         every_steps: steps between two rewind points, checkpoints of their own: those that come by the clock would make
@@ -112,7 +102,6 @@ class RewindBadSteps:
             raise ValueError(f"every_steps={every_steps} must be positive; give at least 1 step")
         if limit < 1:
             raise ValueError(f"limit={limit} must be positive; give at least 1 bad step")
-        self.every_steps = every_steps
         self.limit = limit
         self.rewind_every_steps: int | None = every_steps
 
@@ -123,8 +112,8 @@ class RewindBadSteps:
 class SpikeDetector:
     """A loss far above those of the last steps:  loss > mean + deviations * standard deviation.
 
-    The criterion of OLMo 2 (2024, arXiv:2501.00656, section 3.1), whose spike score counts values at least 7 standard
-    deviations from the mean of the last 1,000; here only those above it, over a window that suits short runs.
+    The criterion of OLMo 2 (2024, arXiv:2501.00656, section 3.1), which counts values at least 7 standard deviations
+    from the mean of the last 1,000; here only those above it, over a window that suits short runs.
 
     Args:
         deviations: how many standard deviations.
@@ -154,7 +143,7 @@ class SpikeDetector:
             )
 
     def limit(self, recent: Sequence[float]) -> float:
-        """Return above what a loss is a spike, given those of the last steps; infinite while they are too few."""
+        """Return the loss above which one is a spike, given the last ones; infinite while they are too few."""
         if len(recent) < self.window:
             return math.inf
         mean = sum(recent) / len(recent)
@@ -162,7 +151,6 @@ class SpikeDetector:
         return mean + self.deviations * math.sqrt(variance)
 
     def remember(self, recent: list[float], loss: float) -> None:
-        """Append a loss, and forget those that have left the window."""
         recent.append(loss)
         del recent[: -self.window]
 
@@ -171,16 +159,10 @@ class SpikeDetector:
 class Recovery:
     """Records each bad step of a run with its batch, and rewinds the run.
 
-        bad_steps/batch_00000123/
-            batch.safetensors       inputs, targets and, where there are any, mask and documents: (batch, time)
-            facts.json              step, reason, loss, gradient norm, which gradients are not finite, action
+    bad_steps/batch_00000123/
+        batch.safetensors       inputs, targets and, where there are any, mask and documents: (batch, time)
+        facts.json              step, reason, loss, gradient norm, which gradients are not finite, action, the text
 
-    Args:
-        folder: `bad_steps` of the run.
-        saver: of the run's checkpoints.
-        log: takes the row.
-        say: takes the line for people.
-        decode: token ids to text, for facts.json.
     """
 
     folder: Path
@@ -194,9 +176,8 @@ class Recovery:
         folder = self.folder / f"batch_{bad.index:08d}"
         done = {"stop": "the run stops", "skip": "the batch is skipped", "rewind": "the run rewinds"}[action]
         self.say(f"bad step {state.step} (batch {bad.index}): {bad}; {done}; batch saved in {folder}")
-        row = {"batch": bad.index, "reason": bad.reason, "loss": bad.loss, "gradient_norm": bad.gradient_norm}
-        self.log({"event": "bad_step", **state.position(), **row, "action": action})
-        facts: dict[str, Any] = {"step": state.step, **row, "action": action}
+        self.log({"event": "bad_step", **state.position(), **bad.row, "action": action})
+        facts: dict[str, Any] = {"step": state.step, **bad.row, "action": action}
         facts |= {"gradients": bad.gradients, "text": [self.decode(row) for row in bad.batch.inputs.tolist()]}
         for name in ("loss", "gradient_norm"):
             if not math.isfinite(facts[name]):
@@ -211,7 +192,6 @@ class Recovery:
             self.say(f"the batch of the bad step was not saved: {error}")
 
     def rewind(self, state: TrainState) -> None:
-        """Restore the newest rewind point, in place."""
         self.saver.wait()
         step = state.step
         checkpoint.rewind(state, self.saver.folder, self.say)

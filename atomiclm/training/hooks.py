@@ -153,11 +153,7 @@ class SaveCheckpoints:
     checkpoints before it are untouched, and there may be room again before the next. A rewind point has to be written:
     without it a later rewind would lead elsewhere, and the run be another one. One thread writes one at a time.
 
-    Args:
-        log: called with a row for each checkpoint, once it is on disk.
-        say: called with a line for each that could not be written.
-        folder: of the run's checkpoints.
-        retention: which of them stay.
+    Attributes:
         every_seconds: None = only for the other reasons.
         rewind_every_steps: steps between two rewind points; None = none.
         record: the record of the run, forced to disk before a checkpoint that counts its rows is published.

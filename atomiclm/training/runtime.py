@@ -1,9 +1,8 @@
 """How a machine executes a run: device, threads, compilation, and how fast it was seen to be. Nothing here changes what
 is computed beyond the order of floating-point sums, and which random numbers dropout draws.
 
-Measured on the CPU: eager training is repeatable across processes; another number of threads, version of torch or
-processor may change the order of floating-point sums, and with it everything that follows. A run resumed under other
-`Runtime.conditions` ends as another run, if only by its last bits; that is reported, never assumed.
+Measured on the CPU: eager training is repeatable across processes. A run resumed under other `Runtime.conditions` may
+end as another run, if only by its last bits; that is reported, never assumed.
 """
 
 import contextlib
@@ -114,17 +113,14 @@ class Runtime:
         pass, and recomputes the rest backwards.
 
         Memory falls from the activations of all blocks to one block's and the inputs of the others, for one more
-        forward pass of the blocks. The same random numbers are drawn again (dropout), so nothing changes but the order
-        in which things are computed, and on a CPU not a bit of the result.
-
-        The hook is the block's `forward`, replaced on the instance: parameters keep their names. A component with
-        effects in its forward pass must not repeat them when that runs within a backward pass, as `Router` does not.
+        forward pass of the blocks; the same random numbers are drawn again (dropout). A component with effects in its
+        forward pass must not repeat them when that runs within a backward pass, as `Router` does not.
 
         Source: Chen et al. (2016), arXiv:1604.06174, with blocks as the segments; torch's non-reentrant kind.
         """
         modules = model.modules() if self.checkpoint_activations else ()
         blocks = [module for module in modules if isinstance(module, Block)]
-        for block in blocks:
+        for block in blocks:  # on the instance, so that parameters keep their names
             block.__dict__["forward"] = partial(_forward, block.forward)
         try:
             yield
@@ -158,24 +154,20 @@ class Runtime:
         """
         on_cpu = self.device.type == "cpu"
         threads = torch.get_num_threads() if on_cpu else 0
-
-        def now() -> float:
-            return time.process_time() / threads if on_cpu else time.perf_counter()
-
+        clock = time.process_time if on_cpu else time.perf_counter
         size = 4096 if self.device.type == "cuda" else 512
         left = torch.ones(size, size, device=self.device, dtype=dtype)
         best, started = float("inf"), time.perf_counter()
         while time.perf_counter() - started < 0.2:
-            before = now()
+            before = clock()
             for _ in range(4):
                 left @ left
             self.synchronize()
-            best = min(best, (now() - before) / 4)
+            best = min(best, (clock() - before) / 4 / max(1, threads))
         name = str(dtype).removeprefix("torch.")
         return MatmulRate(self.device.type, self.device_name(), name, threads, 2.0 * size**3 / best)
 
     def device_name(self) -> str:
-        """Return the name of the processor or accelerator."""
         if self.device.type == "cuda":
             return torch.cuda.get_device_name(self.device)
         return processor_name() if self.device.type == "cpu" else self.device.type
@@ -226,15 +218,11 @@ def _forward(forward: Callable[..., torch.Tensor], *arguments: Any) -> torch.Ten
 
 
 def _reuse_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of giving them back to the kernel.
-
-    A step's large tensors are freed and made again every step; as fresh mappings, the kernel zeroes each of their pages
-    every time: a fifth of the CPU time of a small model's step (benchmarks/allocation.py). Other C libraries have no
-    such call.
-    """
+    """Tell glibc to reuse large blocks instead of giving them back to the kernel, which zeroes each of their pages when
+    the next step makes them again: a fifth of the CPU time of a small model's step (benchmarks/allocation.py)."""
     try:
         glibc = ctypes.CDLL("libc.so.6")
-    except OSError:
+    except OSError:  # other C libraries have no such call
         return
     for parameter in (-3, -1):  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of mallopt(3)
         glibc.mallopt(parameter, 2**31 - 1)
@@ -301,19 +289,12 @@ type _Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 @dataclass(frozen=True)
 class MatmulRate:
-    """The best rate seen of a large square product on a device, a multiply and an add counting as two.
+    """The best rate seen of a large square product on a device, a multiply and an add counting as two."""
 
-    Attributes:
-        kind: cpu, cuda, mps.
-        device: its name.
-        dtype: of the product: float32, bfloat16.
-        threads: CPU threads; 0 on an accelerator.
-    """
-
-    kind: str
-    device: str
+    kind: str  # cpu, cuda, mps
+    device: str  # its name
     dtype: str
-    threads: int
+    threads: int  # of the CPU; 0 on an accelerator
     flops_per_second: _Positive
 
     def key(self) -> tuple[str, str, str, int]:
@@ -351,13 +332,7 @@ class Machine:
 
 
 class Peak:
-    """Utilisation is a share of it: the best rate known here, raised by a run that is faster. Saved for `plan`.
-
-    Args:
-        cache_dir: where it is saved.
-        rate: measured now.
-        say: called where nothing can be saved.
-    """
+    """Utilisation is a share of it: the best rate known here, raised by a run that is faster. Saved for `plan`."""
 
     def __init__(self, cache_dir: Path, rate: MatmulRate, say: Callable[[str], None]) -> None:
         self.rate = rate
@@ -395,11 +370,7 @@ def read_machine(cache_dir: Path) -> Machine:
 
 
 def save_seen(cache_dir: Path, seen: MatmulRate) -> MatmulRate:
-    """Save what a run reached, or a rate if it is the best of its device, dtype and threads; return run or best.
-
-    Raises:
-        OSError, ValueError: the folder cannot be written to.
-    """
+    """Save what a run reached, or a rate if it is the best of its device, dtype and threads; return run or best."""
     with exclusive(cache_dir / _FILE):
         known = read_machine(cache_dir)
         if isinstance(seen, Reached):

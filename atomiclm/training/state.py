@@ -50,35 +50,21 @@ class Unfinished:
 
 @dataclass(kw_only=True)
 class Progress:
-    """How far a run has come: the part of its state that state.json holds as it is.
+    """How far a run has come: the part of its state that state.json holds as it is."""
 
-    Attributes:
-        step: optimizer steps taken.
-        batch: index of the next batch; ahead of `step` by the batches that were stepped over.
-        skipped: indices of batches that a rewound run steps over when it comes to them again.
-        bad_steps: how many bad steps there were, whatever was done about them.
-        recent_losses: of the last steps, for the detector of spikes.
-        tokens, seconds, flops: spent in training.
-        latest: the newest value of every metric, so that a run resumed after its last step still has its results.
-        interval: what the steps since the last row of training metrics add up to.
-        averaged_steps: how many steps the running average of the parameters is over.
-        unfinished: the last step, where its hooks were cut short.
-        validated, best: the last score and the lowest one; None before the first validation.
-    """
-
-    step: int = 0
-    batch: int = 0
-    skipped: list[int] = field(default_factory=list)
-    bad_steps: int = 0
-    recent_losses: list[float] = field(default_factory=list)
+    step: int = 0  # optimizer steps taken
+    batch: int = 0  # index of the next batch; ahead of `step` by the batches that were stepped over
+    skipped: list[int] = field(default_factory=list)  # batches that a rewound run steps over when it comes to them
+    bad_steps: int = 0  # whatever was done about them
+    recent_losses: list[float] = field(default_factory=list)  # for the detector of spikes
     tokens: int = 0
     seconds: float = 0.0
     flops: float = 0.0
-    latest: dict[str, Any] = field(default_factory=dict)
-    interval: Interval = field(default_factory=Interval)
-    averaged_steps: int = 0
-    unfinished: Unfinished | None = None
-    validated: Score | None = None
+    latest: dict[str, Any] = field(default_factory=dict)  # every metric, for a run resumed after its last step
+    interval: Interval = field(default_factory=Interval)  # since the last row of training metrics
+    averaged_steps: int = 0  # that the running average of the parameters is over
+    unfinished: Unfinished | None = None  # the last step, where its hooks were cut short
+    validated: Score | None = None  # the last one
     best: Score | None = None
 
 
@@ -87,12 +73,7 @@ _PROGRESS = [each.name for each in fields(Progress)]
 
 @dataclass
 class TrainState(Progress):
-    """The model, its optimizer, and how far the run has come.
-
-    Attributes:
-        model, optimizer: what is trained, and by what.
-        averages: the running average of the parameters by name, where the run has one.
-    """
+    """The model, its optimizer, the running average of the parameters by name, and how far the run has come."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer

@@ -19,27 +19,16 @@ LossFunction = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Loss]
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one step gave.
+    """What one step gave."""
 
-    Attributes:
-        loss: cross-entropy in nats for each counted target, over the whole batch, before the update.
-        gradient_norm: before clipping.
-        tokens: positions in the batch, whether they count or not.
-        targets: how many targets counted.
-        seconds: that the step took.
-        progress_before: fraction of the budget used before it.
-        terms: what was added to the loss, by name, for each counted target.
-        spike_limit: the limit that the loss exceeds, where it is a spike.
-    """
-
-    loss: float
-    gradient_norm: float
-    tokens: int
-    targets: int
+    loss: float  # cross-entropy in nats for each counted target, over the whole batch, before the update
+    gradient_norm: float  # before clipping
+    tokens: int  # positions in the batch, whether they count or not
+    targets: int  # how many targets counted
     seconds: float
-    progress_before: float
-    terms: dict[str, float] = field(default_factory=dict)
-    spike_limit: float | None = None
+    progress_before: float  # fraction of the budget used before it
+    terms: dict[str, float] = field(default_factory=dict)  # what was added to the loss, for each counted target
+    spike_limit: float | None = None  # the limit that the loss exceeds, where it is a spike
 
 
 @dataclass(frozen=True)

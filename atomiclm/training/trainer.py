@@ -4,12 +4,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import cast
 
 import torch
 from torch.optim import Optimizer
 
-from atomiclm.data import Batch, Order
+from atomiclm.data import Dataset, Order
 from atomiclm.model import Decoder, NextToken, Objective
 from atomiclm.optim.schedules import Schedule
 from atomiclm.training.averaging import Averaging, ExponentialAverage
@@ -24,8 +24,7 @@ from atomiclm.training.step import Diverged, Interrupted, LossFunction, StepResu
 class Budget:
     """Limits on a run. At least one must be given; the first one reached ends the run.
 
-    `max_seconds` counts time spent in training steps only: validation, samples and checkpoints are not charged, so a
-    comparison at equal seconds does not depend on how closely the runs were watched.
+    `max_seconds` counts time spent in training steps only, so it does not matter how closely the run was watched.
     """
 
     max_steps: int | None = None
@@ -52,20 +51,8 @@ class Budget:
 
     def horizon_steps(self, step: int, seconds: float, tokens_per_step: int) -> float:
         """Return how many steps the whole run takes, for the schedule: exact, or estimated from the pace so far."""
-        steps = self.steps(tokens_per_step)
-        if self.max_seconds and step > 0 and seconds > 0:
-            at_this_pace = step * self.max_seconds / seconds
-            return min(at_this_pace, steps) if steps else at_this_pace
-        return float(steps) if steps else math.inf
-
-
-class Batches(Protocol):
-    """Training data as a pure function of an index, so that resuming needs only that index."""
-
-    context_length: int
-
-    def batch(self, step: int, batch_size: int) -> Batch:
-        """Return the batch of an index: that of the step, where no batch was stepped over."""
+        steps = float(self.steps(tokens_per_step) or math.inf)
+        return min(steps, step * self.max_seconds / seconds) if self.max_seconds and step and seconds else steps
 
 
 class Trainer:
@@ -128,7 +115,7 @@ class Trainer:
     def fit(
         self,
         state: TrainState,
-        batches: Batches,
+        batches: Dataset,
         schedule: Schedule,
         runtime: Runtime | None = None,
         hooks: Sequence[Hook] = (),
@@ -180,7 +167,7 @@ class Trainer:
     def _step(
         self,
         state: TrainState,
-        batches: Batches,
+        batches: Dataset,
         loss: LossFunction,
         runtime: Runtime,
         progress: float,
@@ -256,7 +243,7 @@ class Trainer:
             raise ValueError(f"weight_average: {name} averages the weights itself; give null, or another optimizer")
 
     def forward[**P, R](self, function: Callable[P, R], runtime: Runtime) -> Callable[P, R]:
-        """Return `function`, such as a model, run in the precision of the run, compiled if the runtime says so."""
+        """Return `function`, such as a model, in the precision of the run, compiled if the runtime says so."""
         call, dtype = torch.compile(function) if runtime.compile else function, runtime.dtype(self.precision)
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> R:
