@@ -1,87 +1,77 @@
 """`python -m atomiclm.sync RUN...`: show runs in W&B that were trained without it, from their folders alone.
 
-Rows, configuration, summary, samples and exit state become what the live mirror would have made them. Doing it twice
-gives the same W&B run: it has the id noted in the run's folder, and rows that the server holds are not sent again.
+They become what the live mirror would have made them. Doing it twice gives the same W&B run: it has the id noted in the
+run's folder, and rows that the server holds are not sent again.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atomiclm.atomic_io import to_json, write_atomic
 from atomiclm.cli import VERSION, UserError, command, format_error, from_user
+from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.sweep.ledger import place_of
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
 from atomiclm.tracking.wandb_mirror import VERDICT, Mirrored, choose_mode, require_key
 
-if TYPE_CHECKING:
-    from atomiclm.comparison.results import Arm, Comparison
-
+# Settings of `tracking` in a run's config.yaml that also hold for a run sent later.
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
-"""Settings of `tracking` in a run's config.yaml that also hold for a run sent later."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m atomiclm.sync",
-        description=__doc__,
-        epilog="Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 wrong arguments or no key.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("--version", action="version", version=VERSION)
-    command.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a run id, or a folder of runs")
-    command.add_argument("--offline", action="store_true", help="make offline segments, for `wandb sync` elsewhere")
-    command.add_argument("--project", help="W&B project (default: the run's tracking.project)")
-    command.add_argument("--entity", help="W&B user or team (default: the run's tracking.entity)")
-    command.add_argument(
-        "--artifacts", choices=("none", "small", "all"), help="(default: the run's tracking.artifacts)"
-    )
-    command.add_argument("--timeout", type=int, default=600, metavar="SECONDS", help="for each run (default 600)")
-    command.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
-    return command
 
 
 @command("sync")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m atomiclm.sync",
+        description=__doc__,
+        epilog="Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 wrong arguments or no key.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a run id, or a folder of runs")
+    parser.add_argument("--offline", action="store_true", help="make offline segments, for `wandb sync` elsewhere")
+    parser.add_argument("--project", help="W&B project (default: the run's tracking.project)")
+    parser.add_argument("--entity", help="W&B user or team (default: the run's tracking.entity)")
+    parser.add_argument("--artifacts", choices=("none", "small", "all"), help="default: the run's tracking.artifacts")
+    parser.add_argument("--timeout", type=int, default=600, metavar="SECONDS", help="for each run (default 600)")
+    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    arguments = parser.parse_args(argv)
     named = {key: getattr(arguments, key) for key in ("project", "entity", "artifacts")}
     settings: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     settings |= {"mode": "offline" if arguments.offline else "online", "finish_timeout_seconds": arguments.timeout}
     with from_user():
         WeightsAndBiases(**settings)  # refuses what is wrong with them once, not for every run
-    folders = [folder for text in arguments.runs for folder in _runs(text, arguments.outputs)]
+    folders: list[RunFolder] = []
+    for text in arguments.runs:
+        path = Path(text).expanduser()
+        inside = [] if RunFolder(path).looks_like_a_run() else runs_in(path)
+        folders += inside or [find_run(text, arguments.outputs)[0]]
     if not arguments.offline:
         require_key("give --offline")
     failed = 0
     for folder in folders:
-        mirrored, why_not = send(folder, settings)
-        if mirrored is None:
+        try:
+            mirrored = send(folder, settings)
+        except (OSError, UserError) as error:
             failed = 1
-            print(f"{folder.path}: not sent: {why_not}", file=sys.stderr)
-            continue
-        rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"
-        print(f"{folder.path}: {rows}{f', {mirrored.held} were there' if mirrored.held else ''}: {mirrored.where}")
+            print(f"{folder.path}: not sent: {format_error(error)}", file=sys.stderr)
+        else:
+            rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"
+            print(f"{folder.path}: {rows}{f', {mirrored.held} were there' if mirrored.held else ''}: {mirrored.where}")
     return failed
 
 
-def _runs(text: str, outputs: str) -> list[RunFolder]:
-    path = Path(text).expanduser()
-    if not RunFolder(path).looks_like_a_run() and (inside := runs_in(path)):
-        return inside
-    return [find_run(text, outputs)[0]]
+def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | None = None) -> Mirrored:
+    """Send one run; what `settings` of the mirror do not say, the run's own say.
 
+    A `verdict`, for the summary in W&B, is saved in the run's `wandb/`: it is sent ever after.
 
-def send(folder: RunFolder, settings: dict[str, Any], verdict: Any = None) -> tuple[Mirrored | None, str]:
-    """Send one run; returns what W&B has of it, or None and why it has not all.
-
-    Args:
-        settings: of the mirror; they go before those that the run was trained with.
-        verdict: what `compare` found, for the summary in W&B; saved in the run's `wandb/`, so it is sent ever after.
+    Raises:
+        UserError, OSError: W&B has not all of it, and why.
     """
     said: list[str] = []
     try:
@@ -90,43 +80,37 @@ def send(folder: RunFolder, settings: dict[str, Any], verdict: Any = None) -> tu
             # Damaged files are refused before W&B hears of the run.
             folder.read_summary(), folder.read_environments(), folder.read_rows()
             saved = folder.read_config().get("tracking", {})
-            saved = {key: saved[key] for key in SAVED_SETTINGS if key in saved}
             with from_user():
-                mirror = WeightsAndBiases(**saved | settings)
+                mirror = WeightsAndBiases(**{key: saved[key] for key in SAVED_SETTINGS if key in saved} | settings)
             if verdict is not None:
                 folder.wandb.mkdir(exist_ok=True)
                 write_atomic(folder.wandb / VERDICT, to_json(verdict))
             mirror.start(folder, said.append, place_of(folder), live=False)
             if (mirrored := mirror.finish()) is not None:
-                return mirrored, ""
+                return mirrored
     except Locked:
         said.append("it is being trained; send it when it has ended")
-    except (OSError, UserError) as error:
-        said.append(format_error(error))
-    return None, " ".join(said).replace("W&B: ", "")
+    raise UserError(" ".join(said).replace("W&B: ", ""))
 
 
-def send_verdicts(comparison: "Comparison") -> str:
+def send_verdicts(comparison: Comparison) -> str:
     """Write into each ended run's summary in W&B how its arm compares; returns the line that says so, or why not.
 
     Stops at the first run that W&B does not take: a server that does not answer costs the timeouts of one.
     """
-    runs = [(run.folder, arm) for arm in comparison.arms for run in (*arm.runs, *arm.diverged)]
     if choose_mode("auto")[0] == "disabled":
         return "W&B: no verdicts, for WANDB_MODE is disabled"
+    runs = [(run.folder, arm) for arm in comparison.arms for run in (*arm.runs, *arm.diverged)]
     where = "nowhere"
     for number, (folder, arm) in enumerate(runs):
         try:
-            mirrored, why_not = send(folder, {"mode": "auto"}, _verdict(comparison, arm))
+            where = send(folder, {"mode": "auto"}, _verdict(comparison, arm)).where
         except Exception as error:  # no fault of the comparison
-            mirrored, why_not = None, f"{type(error).__name__}: {error}"
-        if mirrored is None:
-            return f"W&B: verdicts of {number} of {len(runs)} runs; then {folder.path}: {why_not}"
-        where = mirrored.where
+            return f"W&B: verdicts of {number} of {len(runs)} runs; then {folder.path}: {format_error(error)}"
     return f"W&B: verdicts of {len(runs)} runs; the last is {where}"
 
 
-def _verdict(comparison: "Comparison", arm: "Arm") -> dict[str, object]:
+def _verdict(comparison: Comparison, arm: Arm) -> dict[str, Any]:
     """All keys, whatever is known, so that nothing is left of an earlier comparison."""
     contrast, report = arm.contrast, comparison.factors
     found = {

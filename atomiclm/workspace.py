@@ -6,7 +6,6 @@ differs, and what `compare --wandb` found. Each call saves a new view.
 """
 
 import argparse
-import json
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,30 +21,24 @@ from atomiclm.tracking.run_result import RunResult
 from atomiclm.tracking.wandb_mirror import require_key
 from atomiclm.tracking.wandb_run import factor_key
 
-COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token")
-"""Entries of `config.derived` shown as costs; what was measured, tokens_per_second, is beside them."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m atomiclm.workspace",
-        description=__doc__,
-        epilog="Exit codes: 0 saved or printed, 1 W&B did not take it, 2 the arguments are wrong or a part is missing.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("--version", action="version", version=VERSION)
-    command.add_argument("path", metavar="PATH", help="a folder of runs (outputs/gqa_ratio)")
-    command.add_argument("--project", help="W&B project (default: the runs' tracking.project)")
-    command.add_argument("--entity", help="W&B user or team (default: the runs', else the key's own)")
-    command.add_argument("--dry-run", action="store_true", help="print the view as JSON, and ask W&B nothing")
-    return command
+COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token")  # in W&B's `config.derived`
 
 
 @command("workspace")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    arguments = parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m atomiclm.workspace",
+        description=__doc__,
+        epilog="Exit codes: 0 saved or printed, 1 W&B did not take it, 2 the arguments are wrong or a part is missing.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    parser.add_argument("path", metavar="PATH", help="a folder of runs (outputs/gqa_ratio)")
+    parser.add_argument("--project", help="W&B project (default: the runs' tracking.project)")
+    parser.add_argument("--entity", help="W&B user or team (default: the runs', else the key's own)")
+    parser.add_argument("--dry-run", action="store_true", help="print the view as JSON, and ask W&B nothing")
+    arguments = parser.parse_args(argv)
     runs = read_runs([arguments.path])
     project = arguments.project or _tracking(runs, "project") or "atomiclm"
     entity = arguments.entity or _tracking(runs, "entity") or ""
@@ -56,16 +49,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:
             raise UserError(f"the server does not say whose the key is ({error}); give --entity") from error
     path = Path(arguments.path)
-    name = str(runs[0].summary.get("name", path.absolute().name))
     try:
-        view = workspace(name, read_ledger(path), runs, entity, project)
+        view = workspace(path.absolute().name, read_ledger(path), runs, entity, project)
     except ImportError as error:
-        message = "wandb-workspaces is not installed; it comes with `pip install 'atomiclm[workspace]'`"
-        raise UserError(message) from error
+        raise UserError(
+            "wandb-workspaces is not installed; it comes with `pip install 'atomiclm[workspace]'`"
+        ) from error
     if arguments.dry_run:
         # wandb stands in for sys.stdout, and would end `| head` with a traceback.
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        print(json.dumps(view._to_model().model_dump(mode="json", by_alias=True, exclude_none=True), indent=2))
+        print(view._to_model().model_dump_json(by_alias=True, exclude_none=True, indent=2))
         return 0
     try:
         view.save()
@@ -84,45 +77,26 @@ def _tracking(runs: Sequence[RunResult], key: str) -> str | None:
     return next(iter(found), None)
 
 
-def workspace(name: str, ledger: StudyLedger | None, runs: Sequence[RunResult], entity: str, project: str) -> Any:
-    """Build a `wandb_workspaces.workspaces.Workspace` of the runs whose `config.study` is `name`.
-
-    Args:
-        ledger: of their sweep: its question, arms and factors.
-        runs: those whose differing settings become columns.
-
-    Raises:
-        ImportError: wandb-workspaces is not installed.
-    """
+def workspace(folder: str, ledger: StudyLedger | None, runs: Sequence[RunResult], entity: str, project: str) -> Any:
+    """A `wandb_workspaces.workspaces.Workspace` of a sweep's runs, the settings in which they differ as columns."""
     from wandb_workspaces import workspaces as ws
     from wandb_workspaces.reports import v2 as wr
 
+    name = str(runs[0].summary.get("name", folder))  # `config.study`
     study, groups = (ledger.study, ["arm", "variant"]) if ledger else (Study(), ["variant"])
     factors = ledger.factors()[0] if ledger else []
-    factors = factors if len(factors) > 1 else []  # of a single one the arms say it
-    keys = {factor.name: factor_key(factor.name) for factor in factors}
-    # The metric's name in W&B's summary, see `wandb_run.final_figures`.
-    final = study.metric.replace("validation/", "final/", 1)
+    keys = {factor.name: factor_key(factor.name) for factor in factors if len(factors) > 1}  # else the arms say it
+    final = study.metric.replace("validation/", "final/", 1)  # in W&B's summary, see `wandb_run.final_figures`
+
+    def grouped(by: str) -> dict[str, Any]:
+        return {"groupby": wr.Config(keys.get(by, by)), "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
 
     def bars(metric: str, by: str) -> Any:
-        return wr.BarPlot(
-            title=f"{metric} by {by}",
-            metrics=[wr.SummaryMetric(metric)],
-            groupby=wr.Config(keys.get(by, by)),
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-        )
+        return wr.BarPlot(title=f"{metric} by {by}", metrics=[wr.SummaryMetric(metric)], **grouped(by))
 
     def curves(by: str, axis: str) -> Any:
-        return wr.LinePlot(
-            title=f"{study.metric} against {axis} by {by}",
-            x=wr.Metric(axis),
-            y=[wr.Metric(study.metric)],
-            log_x=axis != "seconds",
-            groupby=wr.Config(keys.get(by, by)),
-            groupby_aggfunc="mean",
-            groupby_rangefunc="stddev",
-        )
+        title, is_log = f"{study.metric} against {axis} by {by}", axis != "seconds"
+        return wr.LinePlot(title=title, x=wr.Metric(axis), y=[wr.Metric(study.metric)], log_x=is_log, **grouped(by))
 
     text = [f"# {name}", study.question, f"Decided by `{study.metric}`, {study.direction} is better."]
     if study.baseline is not None:
@@ -130,27 +104,24 @@ def workspace(name: str, ledger: StudyLedger | None, runs: Sequence[RunResult], 
     text.append("Lines are means over runs with their standard deviation. Intervals and verdicts: `compare`.")
     final_figures = [wr.MarkdownPanel(markdown="\n\n".join(filter(None, text))), bars(final, groups[0])]
     by_arm = [curves(groups[0], axis) for axis in ("tokens", "flops", "seconds", "step")]
-    axes = [
-        *(wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), display_name=name) for name, key in keys.items()),
-        wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric(final), display_name=final),
-    ]
-    sections: dict[str, list[Any]] = {
-        "effects": [*final_figures, wr.ParallelCoordinatesPlot(columns=axes), *(bars(final, name) for name in keys)],
-        "curves by factor": [curves(name, "tokens") for name in keys],
-        "curves by arm": by_arm,
-    }
-    sections = sections if factors else {"comparison": [*final_figures, *by_arm]}
+    sections: dict[str, list[Any]] = {"comparison": [*final_figures, *by_arm]}
+    if keys:
+        axes = {name: wr.Config(key) for name, key in keys.items()} | {final: wr.SummaryMetric(final)}
+        columns = [wr.ParallelCoordinatesPlotColumn(axis, display_name=name) for name, axis in axes.items()]
+        sections = {
+            "effects": [*final_figures, wr.ParallelCoordinatesPlot(columns), *(bars(final, name) for name in keys)],
+            "curves by factor": [curves(name, "tokens") for name in keys],
+            "curves by arm": by_arm,
+        }
+    figure = wr.SummaryMetric(final)
     sections["cost"] = [
         bars("tokens_per_second", groups[0]),
-        *(
-            wr.ScatterPlot(title=f"{final} against {cost}", x=wr.Config(f"derived.{cost}"), y=wr.SummaryMetric(final))
-            for cost in COSTS
-        ),
+        *(wr.ScatterPlot(title=f"{final} against {cost}", x=wr.Config(f"derived.{cost}"), y=figure) for cost in COSTS),
     ]
     sections["samples"] = [wr.WeavePanelSummaryTable(table_name="samples")]
     differing = [column.key for column in differing_columns([[run.config] for run in runs if run.config])]
-    columns = list(keys.values()) or [key for key in differing if not key.endswith(".seed")]
-    results = ("compare/verdict", "compare/difference", "tokens_per_second", "state")
+    settings = list(keys.values()) or [key for key in differing if not key.endswith(".seed")]
+    results = (final, "compare/verdict", "compare/difference", "tokens_per_second", "state")
     two_columns = ws.SectionLayoutSettings(columns=2, rows=3)
     return ws.Workspace(
         entity=entity,
@@ -166,8 +137,8 @@ def workspace(name: str, ledger: StudyLedger | None, runs: Sequence[RunResult], 
             groupby=[ws.Config(key) for key in groups],
             order=[ws.Ordering(ws.Summary(final), ascending=study.direction == "lower")],
             pinned_columns=[
-                *(f"config:{key}" for key in (*groups, *columns, "seed")),
-                *(f"summary:{key}" for key in (final, *results)),
+                *(f"config:{key}" for key in (*groups, *settings, "seed")),
+                *(f"summary:{key}" for key in results),
                 *(f"config:derived.{cost}" for cost in COSTS),
             ],
         ),

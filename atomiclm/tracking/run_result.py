@@ -81,7 +81,7 @@ def read_run(folder: RunFolder) -> RunResult:
     elif summary["state"] == "running" and _is_abandoned(folder):
         state, said = "interrupted", "its process is gone; the command that started it resumes it"
     else:
-        state, said = str(summary["state"]), _error(summary.get("error"))
+        state, said = str(summary["state"]), error_line(summary.get("error"))
     return RunResult(folder, state, config, summary, environment, said)
 
 
@@ -90,16 +90,17 @@ def _is_abandoned(folder: RunFolder) -> bool:
     return (folder.path / ".lock").is_file() and not is_locked(folder.path)
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The leaves of a nested mapping under dotted names; a list is one leaf."""
+def flatten(tree: Mapping[str, Any], separator: str = ".", prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The leaves of a nested mapping under names joined by dots; a list is one leaf."""
     for key, value in tree.items():
         if isinstance(value, Mapping) and value:
-            yield from flatten(value, f"{prefix}{key}.")
+            yield from flatten(value, separator, f"{prefix}{key}{separator}")
         else:
             yield f"{prefix}{key}", value
 
 
-def _error(error: Any) -> str:
+def error_line(error: Any) -> str:
+    """What `summary.json` says went wrong, in one line."""
     if not error:
         return ""
     if not isinstance(error, Mapping):

@@ -15,18 +15,9 @@ from urllib.parse import urlsplit
 
 from atomiclm.atomic_io import read_json, to_json
 from atomiclm.cli import UserError
+from atomiclm.tracking import wandb_run
 from atomiclm.tracking.run_folder import RunFolder
-from atomiclm.tracking.wandb_run import (
-    INTERRUPTED,
-    LONGEST_TAG,
-    Artifacts,
-    Place,
-    Rows,
-    describe,
-    exit_code,
-    final_figures,
-    log_artifacts,
-)
+from atomiclm.tracking.wandb_run import Place
 
 POLL_SECONDS = 1.0  # how far the mirror may lag behind the record
 SPARE_SECONDS = 10.0  # beyond the two timeouts: importing wandb, starting and stopping its process
@@ -64,34 +55,24 @@ class WeightsAndBiases:
     last ones of a killed process, so a segment that was never synced is removed and written again from the record;
     `wandb/rows.json` says up to which row of the record each segment reaches.
 
-    Args:
-        mode: auto = WANDB_MODE when it is set, else online if a key is found, else offline. Never prompts.
-        project: W&B project.
-        entity: user or team; null for the key's default.
-        tags: labels of the run, beside the study's name.
-        artifacts: what an online run gets at its end, with its lineage: none; small: the tokenizer and the facts about
-            the corpus, some kilobytes; all: the newest checkpoint as well.
-        init_timeout_seconds: how long the mirror tries to reach the server.
-        finish_timeout_seconds: how long the end of a run waits for what is left to be uploaded.
-
     Raises:
         ValueError: an argument breaks a rule of W&B, or a timeout is not positive.
     """
 
-    mode: Literal["auto", "online", "offline", "disabled"] = "auto"
+    mode: Literal["auto", "online", "offline", "disabled"] = "auto"  # WANDB_MODE if set, else online with a key
     project: str = "atomiclm"
-    entity: str | None = None
-    tags: Sequence[str] = ()
-    artifacts: Artifacts = "small"
-    init_timeout_seconds: int = 20
-    finish_timeout_seconds: int = 60
+    entity: str | None = None  # user or team; null: the key's default
+    tags: Sequence[str] = ()  # beside the study's name
+    artifacts: Literal["none", "small", "all"] = "small"  # tokenizer and facts of the corpus; all: the checkpoint too
+    init_timeout_seconds: int = 20  # for reaching the server
+    finish_timeout_seconds: int = 60  # for uploading, at the end of the run, what is left
 
     def __post_init__(self) -> None:
         if not self.project or set(self.project) & set("/\\#?%:"):
             raise ValueError(f"project={self.project!r} must be a name without any of /\\#?%:")
         for tag in self.tags:
-            if not 0 < len(tag) <= LONGEST_TAG:
-                raise ValueError(f"tags: {tag!r} must have 1 to {LONGEST_TAG} characters")
+            if not 0 < len(tag) <= wandb_run.LONGEST_TAG:
+                raise ValueError(f"tags: {tag!r} must have 1 to {wandb_run.LONGEST_TAG} characters")
         for name in ("init_timeout_seconds", "finish_timeout_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
@@ -105,12 +86,9 @@ class WeightsAndBiases:
     def start(self, folder: RunFolder, say: Callable[[str], None], place: Place, *, live: bool = True) -> None:
         """Begin to mirror a run; returns at once.
 
-        Args:
-            folder: the run; config.yaml, environment.json and a first summary.json are there. A resumed run truncates
-                its `metrics.jsonl` first: the lines found there are the run's past.
-            say: called, from the mirror's thread, with each line meant for people.
-            place: the run's place in its sweep.
-            live: whether this process trains the run; otherwise this machine is not described.
+        Its config.yaml, environment.json and a first summary.json are there, and `metrics.jsonl` holds its past: a
+        resumed run truncates it first. `say` is called from the mirror's thread. Unless this process trains the run
+        (`live`), this machine is not described.
         """
         assert not self._started, "one object mirrors one run"
         if choose_mode(self.mode)[0] == "disabled":
@@ -160,7 +138,7 @@ class WeightsAndBiases:
             mode, reason = choose_mode(self.mode, wandb.setup().settings.base_url)
             if reason:
                 self._say(f"W&B: {mode}; {reason}")
-            self._follow(mode)
+            self._follow(wandb, mode)
         except Exception as error:
             if not self._abandoned:  # or it was said, and another run may be using wandb by now
                 self._say(f"W&B: off from here ({_first_line(error)}); {self._later}")
@@ -169,12 +147,10 @@ class WeightsAndBiases:
         finally:
             self._done.set()
 
-    def _follow(self, mode: Mode) -> None:
+    def _follow(self, wandb: Any, mode: Mode) -> None:
         """Open the W&B run, pass rows on until the end is announced, close it."""
-        import wandb
-
         folder, online = self._folder, mode == "online"
-        description = describe(folder, self._place, self.tags)
+        description = wandb_run.describe(folder, self._place, self.tags)
         if sent_rows(folder.wandb):
             del description["notes"]  # people may have written others since
         run = wandb.init(
@@ -192,9 +168,7 @@ class WeightsAndBiases:
                 silent=True,
                 init_timeout=self.init_timeout_seconds,
                 login_timeout=self.init_timeout_seconds,
-                disable_git=not self._live,
-                x_disable_meta=not self._live,
-                x_disable_stats=not self._live,
+                **dict.fromkeys(("disable_git", "x_disable_meta", "x_disable_stats"), not self._live),
             ),
         )
         self._segment = segment = Path(run.dir).parent.name
@@ -203,7 +177,7 @@ class WeightsAndBiases:
             if other.name != segment and not is_synced(other):
                 shutil.rmtree(other)
         self._say(f"W&B: {run.url}" if online else f"W&B: offline, in {folder.wandb} ({self._later})")
-        rows, ending = Rows(folder.metrics, run, held), False
+        rows, ending = wandb_run.Rows(folder.metrics, run, held), False
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
             if shutil.disk_usage(folder.wandb).free < ROOM_BYTES:
@@ -212,13 +186,13 @@ class WeightsAndBiases:
             if rows.send():
                 note_rows(folder.wandb, segment, max(rows.number, held))
         summary = folder.read_summary()
-        run.summary.update(final_figures(summary) | _noted(folder.wandb / VERDICT))
-        code, missing = exit_code(summary), ""
-        if code == INTERRUPTED:
+        run.summary.update(wandb_run.final_figures(summary) | _noted(folder.wandb / VERDICT))
+        code, missing = wandb_run.exit_code(summary), ""
+        if code == wandb_run.INTERRUPTED:
             run.mark_preempting()  # and its artifacts come when it has ended
         elif online and self.artifacts != "none":
             try:
-                log_artifacts(run, folder, checkpoint=self.artifacts == "all")
+                wandb_run.log_artifacts(run, folder, checkpoint=self.artifacts == "all")
             except Exception as error:
                 missing = _first_line(error)
         run.finish(exit_code=code)
@@ -265,8 +239,7 @@ def stop_service() -> None:
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}".removesuffix(": ")
 
 
 def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
@@ -296,7 +269,7 @@ def has_key(base_url: str | None = None) -> bool:
 
 
 def import_wandb() -> Any:
-    """Import wandb so that it prints nothing; Any, because it may be half installed."""
+    """Import wandb so that it prints nothing."""
     # Telemetry to its makers, which holds up the end of the process for half a minute where no server answers.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     os.environ.setdefault("WANDB_SILENT", "true")

@@ -4,32 +4,27 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from atomiclm.atomic_io import from_json, to_json
 from atomiclm.tracking.record import AXES
 from atomiclm.tracking.run_folder import RunFolder, checkpoints_in
+from atomiclm.tracking.run_result import error_line, flatten
 
-LONGEST_NAME = 128
-LONGEST_TAG = 64
+LONGEST_NAME, LONGEST_TAG = 128, 64
 
+# Of `summary.json`: which run it is, at the top of W&B's configuration; what became of it, beside names with a '/'.
 IDENTITY = ("name", "run_id", "variant", "seed")
-"""Entries of `summary.json` that say which run it is; they are at the top of W&B's configuration."""
-
 RESULTS = (*AXES, "state", "error", "best", "anchors", "tokens_per_second", "decode_tokens_per_second", "cpu_seconds")
-"""Entries of `summary.json` that say what became of the run, besides those with a '/' in their names."""
 
-NOT_SENT = ("command", "variables")
-"""Entries of `environment.json` that stay on this machine: they are full of its paths."""
+NOT_SENT = ("command", "variables")  # of `environment.json`: they are full of this machine's paths
 
 INTERRUPTED = 75
 """Exit code of a run that is to be resumed. W&B shows it as preempted if it is marked so before, and a sweep's agent
 then hands the run out again (docs.wandb.ai, "Signal handling and sweep runs")."""
-
-Artifacts = Literal["none", "small", "all"]
 
 CORPUS_FACTS = ("corpus_sha256", "validation_sha256", "validation_bytes", "train_bytes", "train_tokens", "vocab_size")
 """What the data artifact says of the corpus. Its shards stay where they are: they can be made again, and checked."""
@@ -63,7 +58,8 @@ def describe(folder: RunFolder, place: Place, tags: Sequence[str]) -> dict[str, 
     study, variant = str(summary.get("name", folder.name)), str(summary["variant"])
     config |= {"study": study, "variant": variant, "run_id": folder.run_id} | ({"arm": place.arm} if place.arm else {})
     config |= {factor_key(name): level for name, level in place.factors.items()}
-    config["derived"] = {key: value for key, value in summary.items() if key not in IDENTITY and not _is_result(key)}
+    derived = [key for key in summary if key not in (*IDENTITY, *RESULTS) and "/" not in key]
+    config["derived"] = {key: summary[key] for key in derived}
     config["environment"] = {key: value for key, value in process.items() if key not in NOT_SENT}
     return {
         "id": wandb_id(folder),
@@ -101,51 +97,35 @@ def final_figures(summary: Mapping[str, Any]) -> dict[str, Any]:
 
     Final validation figures come as "final/...": a run that was cut short has the last of its rows under their own.
     """
-    results = figures({key: value for key, value in summary.items() if _is_result(key)})
-    final: dict[str, Any] = {re.sub(r"^validation/", "final/", key): value for key, value in results}
+    results = {key: value for key, value in summary.items() if key in RESULTS or "/" in key}
+    final = {re.sub(r"^validation/", "final/", key): value for key, value in figures(results).items()}
     final["state"] = str(summary.get("state", "running"))
     if error := summary.get("error"):
-        named = isinstance(error, Mapping)
-        final["error"] = f"{error.get('type')}: {error.get('message')}" if named else str(error)
+        final["error"] = error_line(error)
     return final
 
 
-def figures(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the numbers of a nested mapping under flat names joined by '/', which W&B groups its panels by."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from figures(value, f"{prefix}{key}/")
-        elif isinstance(value, int | float):
-            yield prefix + key, value
-
-
-def _is_result(key: str) -> bool:
-    return key in RESULTS or "/" in key
+def figures(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers of a nested mapping under names joined by '/', which W&B groups its panels by."""
+    return {key: value for key, value in flatten(values, "/") if isinstance(value, int | float)}
 
 
 class Rows:
-    """Passes the rows of a `metrics.jsonl` on to one W&B run, in order; those the server has already are only read.
+    """Passes the rows of a `metrics.jsonl` on to one W&B run, in order; the first `held` the server has already.
 
     Every row has all four axes, and `tokens` is the default one. Never `step=`: wandb drops rows whose step is not
     larger than the last. Samples are one table with all texts so far, in the summary, where W&B's table panel looks for
     it. Checkpoints' own rows stay out: they come by the clock, so a resumed run has them elsewhere.
-
-    Attributes:
-        number: how many rows were read.
     """
 
     def __init__(self, path: Path, run: Any, held: int) -> None:
-        """Of the record at `path`, which others append to, the server has the first `held` rows."""
         self.path, self.run, self.held = path, run, held
-        self.number = 0
-        self._offset = 0
+        self.number, self._offset = 0, 0  # rows and bytes that were read
         self._samples: list[list[Any]] = []
         run.define_metric("*", step_metric="tokens")
 
     def send(self) -> bool:
         """Pass on the complete lines that were appended since the last call; returns whether there were any rows."""
-        if not self.path.exists():
-            return False
         number, samples = self.number, len(self._samples)
         with self.path.open("rb") as file:
             file.seek(self._offset)
@@ -159,7 +139,7 @@ class Rows:
                 for sample in row.get("samples", ()):
                     self._samples.append([row["step"], row["tokens"], sample["prompt"], sample["text"]])
                 if self.number >= self.held:
-                    self.run.log(dict(figures(row)))
+                    self.run.log(figures(row))
                 self.number += 1
         if len(self._samples) > samples:
             from wandb import Table

@@ -105,6 +105,6 @@ def test_whatever_is_wrong_is_one_line_and_the_comparison_is_whole(sweep, troubl
     shown = capsys.readouterr()
     assert shown.out == plain
     assert shown.err.count("\n") == 1
-    said = {"disabled": "WANDB_MODE is disabled", "damaged": "metrics.jsonl", "broken": "TypeError"}
+    said = {"disabled": "WANDB_MODE is disabled", "damaged": "metrics.jsonl", "broken": "not callable"}
     assert shown.err.startswith("W&B: ")
     assert said[trouble] in shown.err
