@@ -85,7 +85,7 @@ def test_twice_is_the_same_run_and_a_folder_of_runs_means_all(tmp_path, server):
     before = {run.id: seen(run) for run in server.runs.values()}
     assert sorted(run.exit_code for run in server.runs.values()) == [0, 75]
     assert {run.name: run.settings.get("arm") for run in server.runs.values()} == {
-        "seed=1-aaaaaaaa": "wide",
+        "wide s1": "wide",
         "seed=2-bbbbbbbb": None,
     }
 
