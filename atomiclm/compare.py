@@ -2,16 +2,25 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from errno import EISDIR, ENOENT, ENOTDIR
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import VERSION, UserError, command, format_error
 from atomiclm.comparison.analysis import compare_runs
-from atomiclm.comparison.export import to_csv, to_csv_of_runs, to_json_text, to_markdown
+from atomiclm.comparison.export import (
+    csv_text,
+    seed_rows,
+    to_csv,
+    to_csv_of_effects,
+    to_csv_of_runs,
+    to_json_text,
+    to_markdown,
+)
 from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.terminal import print_factors, print_terminal
@@ -22,8 +31,14 @@ EXIT_CODES = """\
 Exit codes: 0 nothing is broken (runs may still be missing, running or interrupted), 1 a run failed, diverged or is
 torn, 2 the arguments are wrong or the runs cannot be compared."""
 
-_OF_FACTORS = ("effects", "heatmap", "interactions", "curves")
-_TEXTS = {"markdown": to_markdown, "csv": to_csv, "runs": to_csv_of_runs, "json": to_json_text}
+
+_TEXTS = {
+    "markdown": to_markdown,
+    "csv": to_csv,
+    "runs": to_csv_of_runs,
+    "effects": to_csv_of_effects,
+    "json": to_json_text,
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         choices=("terminal", *_TEXTS),
         default="terminal",
-        help="csv: one line an arm; runs: one line a run, every figure, as CSV (default terminal)",
+        help="csv: one line an arm; runs: one line a run, every figure, as CSV; effects: one line an effect or "
+        "interaction of a sweep over several factors, as CSV (default terminal)",
     )
     command.add_argument(
         "--details", action="store_true", help="of a sweep over several factors also every arm against the baseline"
@@ -51,13 +67,13 @@ def parser() -> argparse.ArgumentParser:
         "--figure",
         metavar="FILE",
         type=Path,
-        help="also write a picture: .svg, .png or .pdf",
+        help="also write a picture, .svg, .png or .pdf, and beside it its numbers as .csv",
     )
     command.add_argument(
         "--figure-kind",
-        choices=("arms", *_OF_FACTORS),
+        choices=("arms", "effects", "heatmap", "interactions", "curves", "cost"),
         help="of the picture: arms with their intervals; of a sweep over several factors also their effects (the "
-        "default there), a heatmap, their interactions, or learning curves by factor",
+        "default there), a heatmap, their interactions, learning curves by factor, or quality against cost",
     )
     command.add_argument(
         "--wandb", action="store_true", help="also write verdict and difference into the W&B summary of each run"
@@ -118,33 +134,27 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None,
         if figure is not None:
             from atomiclm.comparison.charts import save
 
-            save(_figure(comparison, kind), figure)
+            drawn, rows = _figure(comparison, kind or ("effects" if comparison.factors else "arms"))
+            save(drawn, figure)
+            write_atomic(figure.with_suffix(".csv"), csv_text(rows).encode())
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
             raise UserError(f"{format_error(error)}; give a file in a folder that is there") from error
         raise
 
 
-def _figure(comparison: Comparison, kind: str | None) -> Any:
+def _figure(comparison: Comparison, kind: str) -> tuple[Any, Sequence[Mapping[str, Any]]]:
+    """The chart, and its numbers."""
     from atomiclm.comparison import factor_charts
-    from atomiclm.comparison.curves import read_recorded
+    from atomiclm.comparison.charts import FIGURE
     from atomiclm.comparison.forest_charts import means
 
-    kind = kind or ("effects" if comparison.factors else "arms")
     if kind == "arms":
-        return means(comparison)
-    if kind == "curves":
-        drawn = factor_charts.curves_by_factor(comparison, read_recorded(comparison))
-    else:
-        draw = {
-            "effects": factor_charts.factor_effects,
-            "heatmap": factor_charts.heatmap,
-            "interactions": factor_charts.interactions,
-        }[kind]
-        drawn = draw(comparison)
-    if drawn is None:
+        return means(comparison), seed_rows(comparison)
+    picture = factor_charts.draw(kind, comparison, FIGURE)
+    if picture is None:
         raise UserError(f"--figure-kind: {kind} takes a sweep over at least two factors with figures; give arms")
-    return drawn
+    return factor_charts.figure(picture), picture.rows
 
 
 if __name__ == "__main__":

@@ -57,8 +57,15 @@ def compare_runs(
     runs = without_figures_diverged(runs, metric)
     cells = ledger.cells if ledger else ()
     grouped = by_plan(runs, cells) if study.is_declared else by_variant(runs, cells)
-    from atomiclm.comparison.factors import report_of  # imports numpy, which `compare --help` can do without
+    from atomiclm.comparison.factors import report_of, swept_factors  # numpy, which `compare --help` can do without
 
+    swept = None if study.is_declared else swept_factors(grouped.groups, grouped.columns, cells)
+    labels: dict[str, str] = {}
+    if swept and {group.name for group in grouped.groups} <= ({cell.arm for cell in cells} or set(swept[1])):
+        # Runs beside those of a sweep leave its arms the names that they have there.
+        labels = {arm: place.label for arm, place in swept[1].items()}
+        grouped = _renamed(grouped, labels)
+        swept = swept[0], {place.label: place for place in swept[1].values()}
     refuse_unlike([run for run in grouped.compared if run.done], metric)
     is_studys = metric == study.metric
     rules = Rules(
@@ -97,9 +104,9 @@ def compare_runs(
         anchors=anchors([run for run in grouped.compared if run.done]),
         environment=environment_differences(grouped.compared),
         total=total(everything),
-        tuned=ledger.tuned if ledger else {},
+        tuned={labels.get(arm, arm): tuned for arm, tuned in ledger.tuned.items()} if ledger else {},
         notes=[text for text in (note, *_notes(arms, base, grouped, ledger)) if text],
-        factors=None if study.is_declared else report_of(arms, grouped.columns, cells, metric, rules),
+        factors=report_of(*swept, arms, metric, rules) if swept else None,
     )
 
 
@@ -110,6 +117,12 @@ def compare_folder(folder: Path) -> Comparison:
         ValueError: there is no such folder, it is damaged, or its runs cannot be compared.
     """
     return compare_runs(read_runs([folder]), read_plan([folder]))
+
+
+def _renamed(grouped: Grouped, labels: Mapping[str, str]) -> Grouped:
+    groups = [replace(group, name=labels.get(group.name, group.name)) for group in grouped.groups]
+    unfinished = [replace(run, arm=labels.get(run.arm, run.arm)) for run in grouped.unfinished]
+    return replace(grouped, groups=groups, unfinished=unfinished)
 
 
 def _looks(ledger: StudyLedger | None) -> list[int]:

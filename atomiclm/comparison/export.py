@@ -4,11 +4,13 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from typing import Any
 
 from atomiclm.atomic_io import to_json
+from atomiclm.cli import UserError
 from atomiclm.comparison.arms import MOST_NAMED
+from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
 from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.tables import (
@@ -44,6 +46,10 @@ def to_markdown(comparison: Comparison) -> str:
         lines.append("")
     if not any(arm.runs for arm in comparison.arms):
         return "\n".join([*lines, "No finished run: nothing to compare yet.", ""])
+    if comparison.factors:
+        for said in verdict_blocks(comparison, comparison.factors):
+            lines += [_markdown_text(said), ""] if isinstance(said, str) else [*_markdown_table(said), ""]
+        lines += [*_markdown_table(arm_fields(comparison, comparison.factors)), ""]
     names = Field("arm", [arm.name for arm in comparison.arms], is_number=False)
     lines += [*_markdown_table([names, *quality(comparison), *costs(comparison)]), ""]
     if len(comparison.columns) > MOST_NAMED:
@@ -59,7 +65,8 @@ def to_csv(comparison: Comparison) -> str:
     measured = list(dict.fromkeys((comparison.metric, *_MEASURED)))
     rows = []
     for arm in comparison.arms:
-        row: dict[str, Any] = {"arm": arm.name, **arm.values}
+        levels = comparison.factors.levels_of(arm.name) if comparison.factors else {}
+        row: dict[str, Any] = {"arm": arm.name, **levels, **arm.values}
         row |= {"seeds": len(arm.runs), "diverged": len(arm.diverged), "planned": arm.planned}
         for name in measured:
             spread = arm.figures.get(name)
@@ -71,7 +78,7 @@ def to_csv(comparison: Comparison) -> str:
         row |= {"verdict": arm.verdict, "expected": arm.expected, "outcome": arm.outcome}
         row |= {name: _whole(arm.figures[name].mean) for name in COSTS if name not in measured}
         rows.append(row)
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def to_csv_of_runs(comparison: Comparison) -> str:
@@ -83,12 +90,43 @@ def to_csv_of_runs(comparison: Comparison) -> str:
     for arm in comparison.arms:
         for run in (*arm.runs, *arm.diverged):
             row = {"arm": arm.name, "seed": run.seed, "run": run.folder.run_id, "state": run.state}
-            rows.append({**row, **arm.values, **_numbers(run)})
+            levels = comparison.factors.levels_of(arm.name) if comparison.factors else {}
+            rows.append({**row, **levels, **arm.values, **_numbers(run)})
     known = {row["run"] for row in rows}
     for missing in comparison.unfinished:
         if missing.run not in known:
             rows.append({"arm": missing.arm, "seed": missing.seed, "run": missing.run, "state": missing.state})
-    return _csv(rows)
+    return csv_text(rows)
+
+
+def to_csv_of_effects(comparison: Comparison) -> str:
+    """One line an interaction of two factors, a simple effect where there is one, and a main effect.
+
+    Raises:
+        UserError: it is no sweep over several factors.
+    """
+    report = comparison.factors
+    if report is None:
+        raise UserError("--format: effects takes a sweep over at least two factors with figures; give csv or runs")
+    rows: list[dict[str, Any]] = []
+    for one in report.interactions:
+        tested = ("statistic", "numerator", "denominator", "p", "p_holm", "note")
+        row = {"kind": "interaction", "factor": one.factors[0], "with": one.factors[1], "level": "", "against": ""}
+        rows.append(row | {name: getattr(one, name) for name in tested})
+        rows += [{"kind": "simple effect", **asdict(effect)} for effect in one.effects]
+    rows += [{"kind": "main effect", **asdict(effect)} for effect in report.effects]
+    return csv_text(rows)
+
+
+def seed_rows(comparison: Comparison) -> list[dict[str, Any]]:
+    """What the figure of arms draws: the mean of each, its interval, and the figure of each seed."""
+    rows = []
+    for arm in comparison.arms:
+        if arm.runs:
+            spread = arm.figures[comparison.metric]
+            row = {"arm": arm.name, "mean": spread.mean, "half_width": spread.half_width, "verdict": arm.verdict}
+            rows.append(row | {f"seed {run.seed}": run.summary[comparison.metric] for run in arm.runs})
+    return rows
 
 
 def to_json_text(comparison: Comparison) -> str:
@@ -122,7 +160,7 @@ def _whole(value: float) -> float | int:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     rows = list(rows)
     stream = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))

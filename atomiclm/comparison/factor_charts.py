@@ -1,9 +1,15 @@
-"""Charts of a sweep over several factors: effects, two factors at once as a heatmap and as lines."""
+"""Pictures of a sweep over several factors: effects, two factors at once, curves and costs by factor.
 
+Each is drawn as panels: side by side in a figure, one below the other on a phone.
+"""
+
+import json
 import math
+import textwrap
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 import numpy as np
@@ -12,85 +18,147 @@ from numpy.typing import NDArray
 from atomiclm.comparison.charts import (
     DASHES,
     FIGURE,
+    SHAPES,
     VERDICTS,
     WIDTH,
     Rows,
     Theme,
     chart,
-    finished,
     padded,
     styled,
     text_width,
 )
-from atomiclm.comparison.curves import Curve, Recorded
+from atomiclm.comparison.curves import Curve, Recorded, read_recorded
 from atomiclm.comparison.factor_tables import effect_texts
+from atomiclm.comparison.line_charts import pareto
 from atomiclm.comparison.results import Comparison, FactorReport, Interaction
-from atomiclm.comparison.wording import SIGNS, confidence, decimals_for, heading, number
+from atomiclm.comparison.wording import (
+    QUANTITIES,
+    SIGNS,
+    confidence,
+    decimals_for,
+    heading,
+    number,
+)
 from atomiclm.sweep.factors import Factor
 
 _PANEL = 172
-MOST_PANELS = 6
-"""Pairs of factors that are drawn side by side."""
+_HEIGHT = 140
+MOST_PAIRS = 6
+"""Pairs of factors whose interaction is drawn."""
 
 
-def factor_effects(comparison: Comparison, theme: Theme = FIGURE, width: int | Literal["container"] = WIDTH) -> Any:
-    """Every level against the first of its factor, with its interval and verdict; None without an effect.
+@dataclass(frozen=True)
+class Picture:
+    """What is drawn of a sweep.
 
-    Each factor is a panel of its own rows; an interval that leaves the zero line on one side is a difference.
+    Attributes:
+        panels: each a chart without fonts and colours (`charts.styled`).
+        said: what is shown, in sentences.
+        rows: the numbers, for a csv.
+    """
+
+    panels: Sequence[Any]
+    said: str
+    rows: Rows
+
+
+def draw(
+    kind: str, comparison: Comparison, theme: Theme, recorded: Recorded | None = None, room: int = WIDTH
+) -> Picture | None:
+    """The picture of a kind; None where there is nothing to draw.
+
+    Args:
+        recorded: the runs' records, read here if curves need them and they are not given.
+        room: pixels that words beside each other may take.
+    """
+    if kind == "curves":
+        return curves_by_factor(comparison, theme, recorded or read_recorded(comparison))
+    if kind == "effects":
+        return factor_effects(comparison, theme, room)
+    kinds = {
+        "heatmap": heatmap,
+        "interactions": interactions,
+        "cost": costs_by_factor,
+    }
+    return kinds[kind](comparison, theme)
+
+
+def figure(picture: Picture, theme: Theme = FIGURE) -> Any:
+    """The panels side by side, as many in a row as a page's column has room for, over what they show."""
+    widest = max(panel.to_dict().get("width", WIDTH) for panel in picture.panels)
+    columns = max(1, min(len(picture.panels), WIDTH // (widest + 60)))
+    said = textwrap.wrap(picture.said, 115)
+    title = alt.TitleParams(said, orient="bottom", fontSize=12, offset=14)
+    drawn = alt.concat(*picture.panels, columns=columns, spacing=24, title=title)
+    return styled(drawn.resolve_scale(color="independent", shape="independent", strokeDash="independent"), theme)
+
+
+def factor_effects(comparison: Comparison, theme: Theme, room: int) -> Picture | None:
+    """Every level against the first of its factor, with its interval and verdict.
+
+    An interval that leaves the zero line on one side is a difference. Words stand above it, so that it has the whole
+    width; on two lines where they have no room on one.
     """
     report = comparison.factors
     effects = [effect for effect in report.effects if math.isfinite(effect.mean)] if report else []
     if not effects:
         return None
     rows: Rows = []
-    for effect in effects:
+    for at, effect in enumerate(effects):
         low, high = (
             (effect.mean, effect.mean) if effect.low is None or effect.high is None else (effect.low, effect.high)
         )
-        texts = effect_texts(effect)
+        star = " *" if effect.note.startswith("depends") else ""
         rows.append({
-            "row": f"{effect.factor}: {effect.level} against {effect.against}",
+            "at": at, "label": f"{effect.factor}: {effect.level} vs {effect.against}",
             "mean": effect.mean, "low": low, "high": high, "verdict": effect.verdict,
-            "text": texts[0], "interval": texts[1],
-            "said": f"{SIGNS[effect.verdict]} {effect.verdict}{' *' if effect.note.startswith('depends') else ''}",
+            "said": f"{effect_texts(effect)[0]}  {SIGNS[effect.verdict]} {effect.verdict}{star}",
         })  # fmt: skip
     margin = comparison.margin
     ends = [row[key] for row in rows for key in ("low", "high")] + [0.0] + ([margin, -margin] if margin else [])
     x = alt.Scale(domain=padded(ends, 0.06), nice=False, zero=False)
-    order = [row["row"] for row in rows]
-    y = alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=0, labelFontSize=12, labelPadding=10))
+    is_wide = any(text_width(row["label"] + row["said"], 12) > room - 20 for row in rows)
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=list(VERDICTS), range=list(theme.verdicts)), legend=None)
-    base = chart(rows).encode(y=y, color=colour)
+    base = chart(rows).encode(y=alt.Y("at:O", axis=None), color=colour)
+    axis = alt.Axis(tickCount=5, title=f"effect on {heading(comparison.metric)}, {comparison.direction} is better")
+    words = base.mark_text(align="left", x=0, fontSize=12, yOffset=-22 if is_wide else -8)
+    if is_wide:
+        verdicts = base.mark_text(align="left", x=0, fontSize=12, yOffset=-7)
+    else:
+        verdicts = base.mark_text(align="right", x=alt.expr("width"), fontSize=12, yOffset=-8)
     layers: list[alt.Chart] = []
     if margin:
         band = chart([{"from": -margin, "to": margin}])
         layers.append(band.mark_rect(fill=theme.quiet, fillOpacity=0.16).encode(x=alt.X("from:Q", scale=x), x2="to:Q"))
-    column = 14 + 0.85 * max(text_width(row["text"], 12) for row in rows)
-    axis = alt.Axis(tickCount=5, title=f"effect on {heading(comparison.metric)}, {comparison.direction} is better")
+    below = 13 if is_wide else 10
     layers += [
-        chart([{"zero": 0}]).mark_rule(stroke=theme.ink).encode(x=alt.X("zero:Q", scale=x)),
-        base.mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
-        base.mark_square(size=70, opacity=1).encode(x=alt.X("mean:Q", scale=x, axis=axis)),
-        base.mark_text(align="right", x=alt.expr(f"width + {column:.0f}"), fontSize=12).encode(
-            text="text:N", color=alt.value(theme.ink)
+        base.mark_tick(size=22, thickness=1, orient="vertical", opacity=1, yOffset=below).encode(
+            x=alt.X(datum=0, scale=x), color=alt.value(theme.ink)
         ),
-        base.mark_text(align="left", x=alt.expr(f"width + {column + 12:.0f}"), fontSize=12).encode(text="said:N"),
+        base.mark_rule(strokeWidth=1.6, yOffset=below).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
+        base.mark_square(size=70, opacity=1, yOffset=below).encode(x=alt.X("mean:Q", scale=x, axis=axis)),
+        *(
+            base.mark_tick(size=8, thickness=1.6, orient="vertical", opacity=1, yOffset=below).encode(
+                x=alt.X(f"{end}:Q", scale=x)
+            )
+            for end in ("low", "high")
+        ),
+        words.encode(text="label:N", color=alt.value(theme.ink)),
+        verdicts.encode(text="said:N"),
     ]
-    for end in ("low", "high"):
-        layers.append(
-            base.mark_tick(size=8, thickness=1.6, orient="vertical", opacity=1).encode(x=alt.X(f"{end}:Q", scale=x))
-        )
-    notes = [f"{confidence(comparison.alpha)} intervals, averaged over seeds and all other factors"]
+    said = "Squares are mean differences over seeds and all other factors, "
+    said += f"lines {confidence(comparison.alpha)} intervals."
     if any(row["said"].endswith("*") for row in rows):
-        notes.append("* depends on another factor: an average over unlike effects")
-    title = alt.TitleParams(
-        notes, orient="bottom", anchor="start", fontSize=12, fontWeight="normal", color=theme.quiet, offset=10
-    )
-    return finished(layers, theme, width, 28 * len(rows), title=title)
+        said += " * depends on another factor: an average over unlike effects."
+    if margin:
+        said += f" Band: margin of {margin:g}."
+    panel = alt.layer(*layers).properties(width=WIDTH, height=(60 if is_wide else 46) * len(rows))
+    return Picture([panel], said, [asdict(effect) for effect in effects])
 
 
-def heatmap(comparison: Comparison, theme: Theme = FIGURE) -> Any:
-    """The metric by two factors, a panel for each level of a third; None where no arm has a figure.
+def heatmap(comparison: Comparison, theme: Theme) -> Picture | None:
+    """The metric by two factors, a panel for each level of a third.
 
     The three are those whose effects are largest; over further factors the means are averaged. A combination of which
     a figure is missing stays empty.
@@ -98,119 +166,159 @@ def heatmap(comparison: Comparison, theme: Theme = FIGURE) -> Any:
     report = comparison.factors
     if report is None or not report.means:
         return None
-    chosen = _by_effect(report)[:3]
-    across, down, *panels = sorted(chosen[:2], key=lambda index: -len(report.factors[index].levels)) + chosen[2:]
-    numbers = [report.factors[index] for index in (across, down)]
-    rows: Rows = []
-    wanted = math.prod(len(factor.levels) for number_, factor in enumerate(report.factors) if number_ not in chosen)
-    shown = [range(len(report.factors[index].levels)) for index in (across, down, *panels)]
-    for places in product(*shown):
-        fixed = dict(zip((across, down, *panels), places, strict=True))
+    chosen = report.by_effect()[:3]
+    down, across = sorted(chosen[:2], key=lambda index: -len(report.factors[index].levels))
+    shown = [down, across, *chosen[2:]]
+    wanted = math.prod(len(factor.levels) for index, factor in enumerate(report.factors) if index not in shown)
+    cells: list[tuple[tuple[int, ...], float]] = []
+    for places in product(*(range(len(report.factors[index].levels)) for index in shown)):
         found = [
-            report.means[name][0]
-            for name, levels in report.levels.items()
-            if name in report.means and all(levels[index] == level for index, level in fixed.items())
+            report.means[arm][0]
+            for arm, levels in report.levels.items()
+            if arm in report.means and tuple(levels[index] for index in shown) == places
         ]
-        panel = report.factors[panels[0]] if panels else None
-        rows.append({
-            "x": numbers[0].levels[places[0]], "y": numbers[1].levels[places[1]],
-            "panel": panel.label(panel.levels[places[2]]) if panel else "",
-            "mean": sum(found) / len(found) if len(found) == wanted else None,
-        })  # fmt: skip
-    means = [row["mean"] for row in rows if row["mean"] is not None]
-    if not means:
+        if len(found) == wanted:
+            cells.append((places, sum(found) / len(found)))
+    if not cells:
         return None
-    spread = max(means) - min(means)
-    for row in rows:
-        row["text"] = "" if row["mean"] is None else number(row["mean"], decimals_for(spread / 4))
+    means = [mean for _, mean in cells]
+    decimals = decimals_for((max(means) - min(means)) / 4)
+    factors = [report.factors[index] for index in shown]
+    rows: Rows = [
+        {factor.name: factor.levels[place] for factor, place in zip(factors, places, strict=True)}
+        | {comparison.metric: mean}
+        for places, mean in cells
+    ]
+    texts = [number(mean, decimals) for mean in means]
     # A scale of one hue that prints in grey and needs no colour vision; the better end is the darker.
     lower = comparison.direction == "lower"
     scale = alt.Scale(
         domain=[min(means), max(means)], range=["#084a91", "#e4eef8"] if lower else ["#e4eef8", "#084a91"]
     )
-    middle = (min(means) + max(means)) / 2
-    is_dark = f"datum.mean {'<' if lower else '>'} {middle}"
-    width = int(26 + max(56, max(text_width(row["text"], 12) for row in rows)))
-    panel_width, panel_height = width * len(numbers[0].levels), 34 * len(numbers[1].levels)
-    charts = []
-    for name in dict.fromkeys(row["panel"] for row in rows):
-        own = [row for row in rows if row["panel"] == name]
-        base = chart(own).encode(
-            x=alt.X(
-                "x:N", sort=list(numbers[0].levels), title=numbers[0].name, axis=alt.Axis(labelAngle=0, labelLimit=0)
-            ),
-            y=alt.Y("y:N", sort=list(numbers[1].levels), title=numbers[1].name, axis=alt.Axis(labelLimit=0)),
-        )
-        filled = base.transform_filter("datum.mean !== null")
+    is_dark = f"datum.mean {'<' if lower else '>'} {(min(means) + max(means)) / 2}"
+    cell = int(12 + max(44.0, *(text_width(text, 12) for text in (*texts, *factors[1].levels))))
+    x = alt.X("x:N", sort=factors[1].levels, title=factors[1].name, axis=alt.Axis(labelAngle=0, labelLimit=0))
+    y = alt.Y("y:N", sort=factors[0].levels, title=factors[0].name, axis=alt.Axis(labelLimit=0))
+    panels = []
+    for panel in range(len(factors[2].levels) if len(factors) > 2 else 1):
+        own = [
+            {"x": factors[1].levels[places[1]], "y": factors[0].levels[places[0]], "mean": mean, "text": text}
+            for (places, mean), text in zip(cells, texts, strict=True)
+            if places[2:] in ((), (panel,))
+        ]
+        base = chart(own).encode(x=x, y=y)
+        texted = base.mark_text(fontSize=12).encode(text="text:N")
         layered = alt.layer(
-            filled.mark_rect(stroke=theme.paper, strokeWidth=2).encode(
+            base.mark_rect(stroke=theme.paper, strokeWidth=2).encode(
                 color=alt.Color("mean:Q", scale=scale, legend=None)
             ),
-            filled.transform_filter(is_dark).mark_text(fontSize=12, color="#ffffff").encode(text="text:N"),
-            filled.transform_filter(f"!({is_dark})").mark_text(fontSize=12, color="#12161b").encode(text="text:N"),
+            texted.transform_filter(is_dark).encode(color=alt.value("#ffffff")),
+            texted.transform_filter(f"!({is_dark})").encode(color=alt.value("#12161b")),
         )
-        charts.append(layered.properties(width=panel_width, height=panel_height, title=_panel_title(name, theme)))
-    return styled(_side_by_side(charts, panel_width, f"{heading(comparison.metric)}; darker is better", theme), theme)
+        size = {"width": cell * len(factors[1].levels), "height": 34 * len(factors[0].levels)}
+        title = f"{factors[2].name} {factors[2].levels[panel]}" if len(factors) > 2 else ""
+        panels.append(layered.properties(**size, title=_title(title, theme)))
+    said = f"{heading(comparison.metric)}; darker is better."
+    if wanted > 1:
+        said += " Means over all other factors."
+    return Picture(panels, said, rows)
 
 
-def interactions(comparison: Comparison, theme: Theme = FIGURE) -> Any:
+def interactions(comparison: Comparison, theme: Theme) -> Picture | None:
     """The metric over the levels of one factor, a line for each level of another; parallel lines do not interact.
 
-    Of all pairs of factors those that interact come first, then by p. None without a pair.
+    Of all pairs of factors those that interact come first, then by p.
     """
     report = comparison.factors
-    if report is None:
-        return None
-    found = [mean for one in report.interactions for row in one.means for mean in row if mean is not None]
-    if not found:
+    pairs = report.interactions if report else []
+    found = [mean for one in pairs for row in one.means for mean in row if mean is not None]
+    if report is None or not found:
         return None
     # One scale for all panels: a steep line is a large effect in each.
     ends = [mean + sign * (0.0 if math.isnan(half) else half) for mean, half in found for sign in (-1, 1)]
-    domain = padded(ends, 0.06)
-    ordered = sorted(report.interactions, key=lambda one: (not one.is_present, one.p if one.p is not None else 2.0))
-    charts = [_lines(report, one, domain, theme) for one in ordered[:MOST_PANELS]]
-    said = f"{heading(comparison.metric)}, {comparison.direction} is better; "
-    said += f"bars: {confidence(comparison.alpha)} intervals of the runs, seeds apart"
-    return styled(_side_by_side(charts, _PANEL, said, theme), theme)
+    scale = alt.Scale(domain=padded(ends, 0.06), nice=False, zero=False)
+    ordered = sorted(pairs, key=lambda one: (not one.is_present, one.p if one.p is not None else 2.0))
+    drawn = [_lines(report, one, scale, theme) for one in ordered[:MOST_PAIRS]]
+    said = (
+        f"{heading(comparison.metric)}, {comparison.direction} is better. Bars: {confidence(comparison.alpha)} "
+        "intervals of the runs, seeds apart. Parallel lines do not interact."
+    )
+    return Picture([panel for panel, _ in drawn], said, [row for _, rows in drawn for row in rows])
 
 
-def curves_by_factor(comparison: Comparison, recorded: Recorded, theme: Theme = FIGURE) -> Any:
+def _lines(report: FactorReport, one: Interaction, scale: alt.Scale, theme: Theme) -> tuple[Any, Rows]:
+    """The factor with more levels runs along x, so that there are few lines."""
+    first, second = (next(factor for factor in report.factors if factor.name == own) for own in one.factors)
+    means, levels = one.means, one.levels
+    if len(levels[1]) > len(levels[0]):
+        first, second, levels, means = second, first, (levels[1], levels[0]), list(zip(*means, strict=True))
+    data: Rows = []
+    rows: Rows = []
+    for i, own in enumerate(means):
+        for j, found in enumerate(own):
+            if found is None:
+                continue
+            half = 0.0 if math.isnan(found[1]) else found[1]
+            ends = {"mean": found[0], "low": found[0] - half, "high": found[0] + half}
+            # Beside each other, or the bars of one line would hide another's.
+            data.append({"x": i + 0.09 * (j - (len(levels[1]) - 1) / 2), "line": levels[1][j], **ends})
+            rows.append({
+                "factor": first.name, "level": levels[0][i], "by": second.name, "at": levels[1][j], **ends
+            })  # fmt: skip
+    count = len(levels[0])
+    axis = alt.Axis(
+        values=list(range(count)), labelExpr=f"{json.dumps(list(levels[0]))}[datum.value]", labelLimit=0, grid=False
+    )
+    x = alt.X("x:Q", title=first.name, axis=axis, scale=alt.Scale(domain=[-0.5, count - 0.5], nice=False, zero=False))
+    width = max(_PANEL, round(count * (10 + max(text_width(level, 11) for level in levels[0]))))
+    encodings = _level_encodings(second, levels[1], width, theme)
+    base = chart(data).encode(x=x, color=encodings["color"])
+    y = alt.Y("mean:Q", scale=scale, title=None, axis=alt.Axis(tickCount=4))
+    layered = alt.layer(
+        base.mark_line(strokeWidth=1.6).encode(y=y, strokeDash=encodings["strokeDash"]),
+        base.mark_rule(strokeWidth=1.2).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"),
+        base.mark_point(filled=True, size=45, opacity=1).encode(y=y, shape=encodings["shape"]),
+    )
+    word = "interact" if one.is_present else "no interaction found" if one.p is not None else "not tested"
+    title = _title([f"{first.name} and {second.name}:", word], theme)
+    return layered.properties(width=width, height=_HEIGHT, title=title), rows
+
+
+def curves_by_factor(comparison: Comparison, theme: Theme, recorded: Recorded) -> Picture | None:
     """Learning curves, a panel a factor and a line a level: means over seeds and over all other factors.
 
     The last four fifths of the budget, in which differences are made. None where no run recorded the metric.
     """
     report = comparison.factors
-    figure = recorded.figures[0] if recorded.figures else ""
-    if report is None or not figure:
+    metric = recorded.figures[0] if recorded.figures else ""
+    if report is None or not metric:
         return None
     curves = {
-        arm.name: rows.curves[figure]
+        arm.name: rows.curves[metric]
         for arm, rows in zip(comparison.arms, recorded.arms, strict=True)
-        if arm.runs and arm.name in report.means and figure in rows.curves
+        if arm.runs and arm.name in report.means and metric in rows.curves
     }
-    panels: list[tuple[Factor, Rows]] = []
+    rows: Rows = []
     for index, factor in enumerate(report.factors):
-        rows: Rows = []
-        for number_, level in enumerate(factor.levels):
-            own = [curve for name, curve in curves.items() if report.levels[name][index] == number_]
-            rows += [{"x": x, "y": y, "line": level} for x, y in _mean_curve(own)]
-        panels.append((factor, rows))
-    values = [row["y"] for _, rows in panels for row in rows]
-    if not values:
+        for place, level in enumerate(factor.levels):
+            own = [curve for arm, curve in curves.items() if report.levels[arm][index] == place]
+            rows += [{"factor": factor.name, "level": level, "tokens": x, metric: y} for x, y in _mean_curve(own)]
+    if not rows:
         return None
-    y = alt.Y("y:Q", scale=alt.Scale(domain=padded(values, 0.04), nice=False, zero=False), title=None)
-    charts = []
-    for factor, rows in panels:
-        lines = [level for level in factor.levels if any(row["line"] == level for row in rows)]
-        base = chart(rows).encode(
-            x=alt.X("x:Q", title="training tokens", axis=alt.Axis(format="~s", tickCount=3)),
-            y=y,
-            **_line_encodings(lines, factor.name, theme),
+    scale = alt.Scale(domain=padded([row[metric] for row in rows], 0.04), nice=False, zero=False)
+    x = alt.X("x:Q", title="training tokens", axis=alt.Axis(format="~s", tickCount=3, labelFlush=False))
+    panels = []
+    for factor in report.factors:
+        data = [
+            {"x": row["tokens"], "y": row[metric], "line": row["level"]} for row in rows if row["factor"] == factor.name
+        ]
+        encodings = _level_encodings(
+            factor, list(dict.fromkeys(row["line"] for row in data)), _PANEL, theme, symbolStrokeWidth=2
         )
-        title = _panel_title(factor.name, theme)
-        charts.append(base.mark_line(strokeWidth=1.8).properties(width=_PANEL, height=140, title=title))
-    said = f"{heading(figure)}, means over seeds and all other factors"
-    return styled(_side_by_side(charts, _PANEL, said, theme), theme)
+        y = alt.Y("y:Q", scale=scale, title=None, axis=alt.Axis(tickCount=4))
+        base = chart(data).encode(x=x, y=y, color=encodings["color"], strokeDash=encodings["strokeDash"])
+        panels.append(base.mark_line(strokeWidth=1.8).properties(width=_PANEL, height=_HEIGHT))
+    return Picture(panels, f"{heading(metric)}: means over seeds and all other factors.", rows)
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
@@ -228,84 +336,59 @@ def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     return list(zip(x[late].tolist(), y[late].tolist(), strict=True))
 
 
-def _line_encodings(lines: Sequence[str], name: str, theme: Theme) -> dict[str, Any]:
-    """Colour and dash of the levels of a factor, the first in ink, with one legend."""
-    hues = [theme.hues[index % len(theme.hues)] for index in range(len(lines))]
-    dashes = [DASHES[index % len(DASHES)] for index in range(len(lines))]
-    legend = alt.Legend(
-        title=name,
-        orient="bottom",
-        labelLimit=0,
-        columns=2,
-        symbolDash=[1, 0],
-        titleColor=theme.quiet,
-        titleFontWeight="normal",
+def costs_by_factor(comparison: Comparison, theme: Theme) -> Picture | None:
+    """Quality against each cost that differs, coloured by the factor that matters most, marked by the next."""
+    report = comparison.factors
+    if report is None:
+        return None
+    first, second = report.by_effect()[:2]
+    colours, marks = report.factors[first], report.factors[second]
+    grey = {"orient": "top", "symbolFillColor": theme.quiet}
+    encodings = {
+        "color": _level_encodings(colours, colours.levels, 230, theme, f"factor{first}")["color"],
+        "shape": _level_encodings(marks, marks.levels, 230, theme, f"factor{second}", **grey)["shape"],
+    }
+    traded = [cost for cost, quantity in QUANTITIES.items() if quantity.is_traded]
+    panels = [pareto(comparison, cost, theme, encodings) for cost in traded]
+    drawn = [panel for panel in panels if panel is not None]
+    if not drawn:
+        return None
+    rows: Rows = [
+        {"arm": arm.name}
+        | report.levels_of(arm.name)
+        | {cost: arm.figures[cost].mean for cost in (comparison.metric, *traded) if cost in arm.figures}
+        for arm in comparison.arms
+        if arm.runs
+    ]
+    said = (
+        f"{heading(comparison.metric)}, {comparison.direction} is better, with {confidence(comparison.alpha)} "
+        "intervals. The dashed line joins the arms that no other beats in both."
     )
+    return Picture(drawn, said, rows)
+
+
+def _level_encodings(
+    factor: Factor, levels: Sequence[str], width: float, theme: Theme, field: str = "line", **legend: Any
+) -> dict[str, Any]:
+    """Colour, dash and marker of levels of a factor, the first in ink, in one legend."""
+    columns = max(1, int(width // (34 + max(text_width(level, 11) for level in levels))))
+    shown = alt.Legend(
+        **{
+            "title": factor.name, "orient": "bottom", "labelLimit": 0, "columns": columns, "titleColor": theme.quiet,
+            "titleFontWeight": "normal", "symbolOpacity": 1, "symbolStrokeWidth": 0, **legend,
+        }
+    )  # fmt: skip
+
+    def scale(of: Sequence[Any]) -> alt.Scale:
+        return alt.Scale(domain=list(levels), range=[of[index % len(of)] for index in range(len(levels))])
+
+    kind, order = f"{field}:N", list(levels)
     return {
-        "color": alt.Color("line:N", sort=lines, scale=alt.Scale(domain=lines, range=hues), legend=legend),
-        "strokeDash": alt.StrokeDash("line:N", sort=lines, scale=alt.Scale(domain=lines, range=dashes), legend=None),
+        "color": alt.Color(kind, sort=order, scale=scale(theme.hues), legend=shown),
+        "strokeDash": alt.StrokeDash(kind, sort=order, scale=scale(DASHES), legend=shown),
+        "shape": alt.Shape(kind, sort=order, scale=scale(list(SHAPES.values())), legend=shown),
     }
 
 
-def _lines(report: FactorReport, one: Interaction, domain: Sequence[float], theme: Theme) -> Any:
-    first, second = (next(factor for factor in report.factors if factor.name == name) for name in one.factors)
-    rows: Rows = []
-    for i, own in enumerate(one.means):
-        for j, found in enumerate(own):
-            if found is not None:
-                half = 0.0 if math.isnan(found[1]) else found[1]
-                rows.append({
-                    "x": one.levels[0][i], "line": one.levels[1][j], "mean": found[0],
-                    "low": found[0] - half, "high": found[0] + half,
-                })  # fmt: skip
-    lines = list(one.levels[1])
-    scale = alt.Scale(domain=list(domain), nice=False, zero=False)
-    x = alt.X(
-        "x:N",
-        sort=list(one.levels[0]),
-        title=first.name,
-        scale=alt.Scale(type="band", paddingInner=0.6, paddingOuter=0.2),
-        axis=alt.Axis(labelAngle=0, labelLimit=0),
-    )
-    # Beside each other, or the bars of one line would hide another's.
-    offset = alt.XOffset("line:N", sort=lines, scale=alt.Scale(type="point", padding=0.5))
-    encodings = _line_encodings(lines, second.name, theme)
-    base = chart(rows).encode(x=x, xOffset=offset, color=encodings["color"])
-    layered = alt.layer(
-        base.mark_line(strokeWidth=1.6).encode(
-            y=alt.Y("mean:Q", scale=scale, title=None, axis=alt.Axis(tickCount=4)),
-            strokeDash=encodings["strokeDash"],
-        ),
-        base.mark_rule(strokeWidth=1.2).encode(y=alt.Y("low:Q", scale=scale), y2="high:Q"),
-        base.mark_point(filled=True, size=45, opacity=1).encode(
-            y=alt.Y("mean:Q", scale=scale), shape=alt.Shape("line:N", sort=lines, legend=None)
-        ),
-    )
-    word = "interact" if one.is_present else "no interaction found" if one.p is not None else "not tested"
-    title = _panel_title(f"{first.name} and {second.name}: {word}", theme)
-    return layered.properties(width=_PANEL, height=140, title=title)
-
-
-def _by_effect(report: FactorReport) -> list[int]:
-    """The factors, largest effect first."""
-
-    def size(index: int) -> float:
-        own = [abs(one.mean) for one in report.effects if one.factor == report.factors[index].name]
-        return max((value for value in own if math.isfinite(value)), default=-1.0)
-
-    return sorted(range(len(report.factors)), key=size, reverse=True)
-
-
-def _panel_title(text: str, theme: Theme) -> alt.TitleParams:
+def _title(text: str | list[str], theme: Theme) -> alt.TitleParams:
     return alt.TitleParams(text, anchor="start", fontSize=12, fontWeight="normal", color=theme.ink, offset=6)
-
-
-def _side_by_side(charts: Sequence[Any], panel_width: int, said: str, theme: Theme) -> Any:
-    """As many panels in a row as a page's column has room for."""
-    columns = max(1, min(len(charts), WIDTH // (panel_width + 60)))
-    title = alt.TitleParams(
-        said, orient="bottom", anchor="start", fontSize=12, fontWeight="normal", color=theme.quiet, offset=10
-    )
-    return alt.concat(*charts, columns=columns, spacing=24, title=title).resolve_scale(
-        color="independent", shape="independent", strokeDash="independent"
-    )

@@ -30,10 +30,11 @@ def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
         f"{number(mean, decimals)} ± {half:.{decimals}f}" if math.isfinite(half) else number(mean, decimals)
         for mean, half in means
     ]
-    fields.append(Field(heading(comparison.metric), figures))
+    order = [mean for mean, _ in means]
+    fields.append(Field(heading(comparison.metric), figures, values=order))
     best = report.means[report.best][0] if report.best else math.nan
     behind = ["" if arm.name == report.best else number(mean - best, decimals, True) for arm, (mean, _) in known]
-    fields.append(Field("to best", behind))
+    fields.append(Field("to best", behind, values=order))
     fields.append(Field("seeds", [seeds_of(arm) for arm in arms]))
     fields.append(Field("", [_note(arm, report) for arm in arms], is_number=False))
     return fields
@@ -45,17 +46,34 @@ def effect_fields(effects: Sequence[Effect], alpha: float) -> list[Field]:
     fields = [Field("factor", [effect.factor for effect in effects], is_number=False)]
     if simple:
         fields.append(Field("at", [effect.at for effect in effects], is_number=False))
+    p_values = [math.nan if effect.p_holm is None else effect.p_holm for effect in effects]
     return [
         *fields,
         Field("level", [f"{effect.level} vs {effect.against}" for effect in effects], is_number=False),
-        Field("effect", [effect_texts(effect)[0] for effect in effects]),
+        Field("effect", [effect_texts(effect)[0] for effect in effects], values=[effect.mean for effect in effects]),
         Field(f"{confidence(alpha)} interval", [effect_texts(effect)[1] for effect in effects]),
-        Field("p", [format_p(effect.p_holm) for effect in effects]),
+        Field("p", [format_p(effect.p_holm) for effect in effects], values=p_values),
         Field("verdict", [effect.verdict for effect in effects], is_number=False),
     ]
 
 
-def interaction_lines(report: FactorReport) -> Iterator[str]:
+def verdict_blocks(comparison: Comparison, report: FactorReport) -> Iterator[str | list[Field]]:
+    """Sentences and tables: interactions with their simple effects, then main effects, then what they rest on."""
+    yield from _interaction_lines(report)
+    for one in report.interactions:
+        if one.effects:
+            yield effect_fields(one.effects, comparison.alpha)
+    yield effect_fields(report.effects, comparison.alpha)
+    for effect in report.effects:
+        if effect.note:
+            yield f"{effect.factor} {effect.level}: {effect.note}"
+    yield from report.notes
+    if report.deviation is not None:
+        freedom = f"{report.degrees_of_freedom} degree{'s' if report.degrees_of_freedom != 1 else ''} of freedom"
+        yield f"noise of a run sd {report.deviation:.2g}, seeds apart, {freedom}; p after Holm"
+
+
+def _interaction_lines(report: FactorReport) -> Iterator[str]:
     """Which factors depend on one another; said before any main effect."""
     tested = [one for one in report.interactions if one.p_holm is not None]
     present = [one for one in tested if one.is_present]
@@ -63,20 +81,15 @@ def interaction_lines(report: FactorReport) -> Iterator[str]:
         yield f"{one.factors[0]} and {one.factors[1]} interact: {_test(one)}; the effect of one depends on the other"
     if tested and not present:
         least = min(tested, key=lambda one: one.p_holm or 0.0)
-        pairs = f"{len(tested)} pairs of factors" if len(tested) > 1 else "the two factors"
-        named = " and ".join(least.factors)
-        yield f"no interaction found between {pairs} (least p {format_p(least.p_holm)}, {named})"
+        p = format_p(least.p_holm)
+        if len(tested) > 1:
+            named = " and ".join(least.factors)
+            yield f"no interaction found between {len(tested)} pairs of factors (least p {p}, {named})"
+        else:
+            yield f"no interaction found between {least.factors[0]} and {least.factors[1]} (p {p})"
     for one in report.interactions:
         if one.note and report.degrees_of_freedom:
             yield f"{one.factors[0]} and {one.factors[1]}: interaction not tested, {one.note}"
-
-
-def basis(report: FactorReport) -> str:
-    """What the verdicts rest on."""
-    if report.deviation is None:
-        return ""
-    freedom = f"{report.degrees_of_freedom} degree{'s' if report.degrees_of_freedom != 1 else ''} of freedom"
-    return f"noise of a run sd {report.deviation:.2g}, seeds apart, {freedom}; p after Holm"
 
 
 def effect_texts(effect: Effect) -> tuple[str, str]:

@@ -4,13 +4,15 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
+from typing import Any
 
+from atomiclm.comparison.arms import Group
 from atomiclm.comparison.factorial import Factorial, Levels
 from atomiclm.comparison.results import Arm, Column, Effect, FactorReport, Interaction
 from atomiclm.comparison.statistics import Estimate, holm
 from atomiclm.comparison.verdicts import Rules, decide
 from atomiclm.comparison.wording import format_value
-from atomiclm.sweep.factors import Factor, factors_of
+from atomiclm.sweep.factors import Factor, FactorialArm, factors_of
 from atomiclm.sweep.ledger import Cell, varied_by
 
 
@@ -29,40 +31,73 @@ class ArmFigures:
     diverged: Collection[int] = ()
 
 
-def report_of(
-    arms: Sequence[Arm], columns: Sequence[Column], cells: Sequence[Cell], metric: str, rules: Rules
-) -> FactorReport | None:
-    """The factors of a sweep by what was typed, of loose runs by the keys in which they differ; None with fewer than 2.
+def swept_factors(
+    groups: Sequence[Group], columns: Sequence[Column], cells: Sequence[Cell]
+) -> tuple[list[Factor], dict[str, FactorialArm]] | None:
+    """The factors of a sweep, and by name what each arm is in them; None with fewer than two.
 
-    Args:
-        cells: of the sweep; every arm is one of theirs, or they are not gone by.
+    They are what was typed, where every arm has a cell of a sweep; of loose runs the keys in which they differ.
     """
-    typed = varied_by(cells)
-    is_planned = all(arm.name in typed for arm in arms)
-    variants = {arm.name: typed[arm.name] for arm in arms} if is_planned else _configured(arms, columns)
-    factors, places = factors_of(list(variants.values()))
-    if len({place.levels for place in places}) < len(places):
+    variants = _typed(groups, cells) or _configured(groups, columns)
+    factors, places = factors_of(variants)
+    if len(factors) < 2 or len({place.label for place in places}) < len(places):
         return None  # arms that differ in what a match solved for alone
-    known = {
-        arm.name: ArmFigures(
-            place.levels, {run.seed: float(run.summary[metric]) for run in arm.runs}, [run.seed for run in arm.diverged]
-        )
-        for arm, place in zip(arms, places, strict=True)
-    }
-    return factor_report(factors, known, rules)
+    return factors, {group.name: place for group, place in zip(groups, places, strict=True)}
 
 
-def _configured(arms: Sequence[Arm], columns: Sequence[Column]) -> dict[str, dict[str, str]]:
+def _typed(groups: Sequence[Group], cells: Sequence[Cell]) -> list[dict[str, str]]:
+    """For each arm the overrides of its cells that not all cells share; empty unless every arm has a cell."""
+    typed = varied_by(cells)
+    if not all(group.name in typed for group in groups):
+        return []
+    varied = dict.fromkeys(key for own in typed.values() for key in own)
+    found = []
+    for group in groups:
+        levels = {key: typed[group.name].get(key) or _unsaid(group, key, groups, typed) for key in varied}
+        found.append({key: level for key, level in levels.items() if level is not None})
+    return found
+
+
+def _unsaid(group: Group, key: str, groups: Sequence[Group], typed: Mapping[str, Mapping[str, str]]) -> str | None:
+    """What an arm has of a key that another sweep in the folder varied: spelled as there, or as configured."""
+    part = key.replace("/", ".")
+
+    def settings(one: Group) -> dict[str, Any]:
+        return {name: value for name, value in one.config.items() if f"{name}.".startswith(f"{part}.")}
+
+    own = settings(group)
+    alike = (typed[one.name][key] for one in groups if key in typed[one.name] and own and settings(one) == own)
+    value = own.get(part, own.get(f"{part}._target_"))
+    return next(alike, None if value is None else _spelled(value))
+
+
+def _configured(groups: Sequence[Group], columns: Sequence[Column]) -> list[dict[str, str]]:
     """For each arm the values of the keys in which the arms differ, but for what a match solved for."""
-    solved = {str(run.config.get("match.free")) for arm in arms for run in arm.runs}
-    return {
-        arm.name: {
-            column.key: format_value(arm.values[column.key])
-            for column in columns
-            if column.key not in solved and arm.values[column.key] is not None
-        }
+    solved = {str(run.config.get("match.free")) for group in groups for run in group.ended}
+    varied = [column.key for column in columns if column.key not in solved]
+    return [
+        {key: _spelled(group.config[key]) for key in varied if group.config.get(key) is not None} for group in groups
+    ]
+
+
+def _spelled(value: Any) -> str:
+    """A configured value as one types it; a float is known by its point, so that 100000.0 becomes 1e5."""
+    return repr(value) if isinstance(value, float) else format_value(value)
+
+
+def report_of(
+    factors: Sequence[Factor], places: Mapping[str, FactorialArm], arms: Sequence[Arm], metric: str, rules: Rules
+) -> FactorReport | None:
+    """What the figures of the arms say about the factors."""
+    figures = {
+        arm.name: ArmFigures(
+            places[arm.name].levels,
+            {run.seed: float(run.summary[metric]) for run in arm.runs},
+            [run.seed for run in arm.diverged],
+        )
         for arm in arms
     }
+    return factor_report(factors, figures, rules)
 
 
 def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rules: Rules) -> FactorReport | None:

@@ -47,7 +47,7 @@ def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     if not arms:
         raise UserError(f"{comparison.name}: no run has ended, so there is no figure; run the study first")
     rows: Rows = []
-    for arm, label in zip(arms, labels([arm.name for arm in arms], 13, 200), strict=True):
+    for arm, label in zip(arms, labels([arm.name for arm in arms], 13, 300), strict=True):
         spread, word = arm.figures[comparison.metric], verdict_word(arm)
         half, text = spread.half_width or 0.0, format_spread(spread)
         said = f"{SIGNS[word]} {arm.verdict}" if word else "baseline" if arm.name == comparison.baseline else ""
@@ -58,7 +58,7 @@ def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     margin = comparison.margin or 0.0
     extent = [value for row in rows for value in (row["low"], row["high"], *row["seeds"])]
     extent += [centre - margin, centre + margin] if centre is not None else []
-    y_axis = alt.Axis(labelFontSize=13, labelLimit=220, labelPadding=10)
+    y_axis = alt.Axis(labelFontSize=13, labelLimit=320, labelPadding=10)
     x_axis = alt.Axis(tickCount=4, title=None)
     layers, base = _forest(rows, centre, comparison.margin, padded(extent, 0.04), theme, x_axis, y_axis)
     column = 14 + 0.85 * max(text_width(row["text"], 12) for row in rows)

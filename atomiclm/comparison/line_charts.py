@@ -1,8 +1,8 @@
 """Lines and points of arms: the course of training, a figure over any x, quality against cost."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -22,6 +22,7 @@ from atomiclm.comparison.charts import (
     labels,
     padded,
     spread_out,
+    text_width,
     within,
 )
 from atomiclm.comparison.curves import Numbers, Recorded
@@ -31,6 +32,8 @@ from atomiclm.comparison.wording import QUANTITIES, format_cost, format_spread, 
 AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds of training", "step": "steps"}
 MOST_NAMES = 8
 """Names at the ends of lines; more would be a list beside the chart, and the legend is that list."""
+MOST_LEGEND = 270
+"""Pixels of a name in a legend: what a phone has room for."""
 MOST_MARKERS = 14
 """Points of a line that are marked one by one."""
 MOST_INTERVALS = 10
@@ -53,9 +56,9 @@ def curves(
     """
     if not recorded.figures:
         return None
-    names = labels([arm.name for arm in comparison.arms], 11, 160)
+    names = labels([arm.name for arm in comparison.arms], 11, MOST_LEGEND)
     styles = [ArmStyle.of(index) for index in range(len(names))]
-    arm = arm_encodings(names, styles, theme, alt.Legend(offset=44))
+    arm = arm_encodings(names, styles, theme, _legend(names, 44))
     rows, ends = _curve_rows(names, recorded)
     reach = {
         f"{figure}{suffix}": _reach(recorded, figure, begin)
@@ -86,7 +89,7 @@ def curves(
     if ends:
         stopped = _shown(ends).mark_text(text="\N{MULTIPLICATION SIGN}", fontSize=15, fontWeight="bold", clip=True)
         layers.append(stopped.encode(x=_x(), y="value:Q", color=arm["color"], opacity=visible))
-    if len(names) <= MOST_NAMES:
+    if _have_room_at_ends(names):
         right = [
             row | {"figure": figure, "half": half}
             for figure in recorded.figures
@@ -101,6 +104,16 @@ def curves(
     title = alt.TitleParams(text=alt.expr("figures[figure]"), frame="group", offset=10)
     params = [*_controls(recorded.figures, reach), picked]
     return finished([layers[0].add_params(*params), *layers[1:], under], theme, width, _HEIGHT, title=title)
+
+
+def _have_room_at_ends(names: Sequence[str]) -> bool:
+    return len(names) <= MOST_NAMES and max(text_width(name, 11) for name in names) <= 150
+
+
+def _legend(names: Sequence[str], offset: int) -> alt.Legend:
+    """In as many columns as the names have room for, none cut."""
+    widest = 34 + max(text_width(name, 11) for name in names)
+    return alt.Legend(offset=offset, labelLimit=0, columns=alt.expr(f"max(1, floor(width / {widest:.0f}))"))
 
 
 def _controls(figures: Sequence[str], reach: dict[str, list[float]]) -> list[alt.Parameter]:
@@ -261,7 +274,7 @@ def lines(
         own_ticks: whether only the values of x that occur are ticks, as those of a grid that was tried.
         y_domain: ends of y; a point beyond is drawn at the edge. None takes all values.
     """
-    names = labels([line.name for line in given], 11, 150)
+    names = labels([line.name for line in given], 11, MOST_LEGEND)
     drawn = [
         [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log)]
         for line in given
@@ -290,8 +303,8 @@ def lines(
     )
     x = alt.X("x:Q", title=x_title, scale=within(None, log, padding=12), axis=x_axis)
     y = alt.Y("y:Q", title=None, scale=within(domain), axis=alt.Axis(grid=True, tickCount=5))
-    is_named = len(names) <= MOST_NAMES
-    arm = arm_encodings(names, [line.style for line in given], theme, None if is_named else alt.Legend(offset=18))
+    is_named = _have_room_at_ends(names)
+    arm = arm_encodings(names, [line.style for line in given], theme, None if is_named else _legend(names, 18))
     tip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("x:Q", title=x_title, format=".4~r"),
@@ -322,14 +335,25 @@ def _log_ticks(low: float, high: float, most: int = 8) -> Any:
 # ---------------------------------------------------------------------------------------------- quality against cost
 
 
-def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT) -> alt.LayerChart | None:
-    """Quality against one cost, the arms that no other beats in both joined; None where the cost does not differ."""
+def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT, encodings: Mapping[str, Any] | None = None) -> Any:
+    """Quality against one cost, the arms that no other beats in both joined; None where the cost does not differ.
+
+    A panel without fonts and colours of the whole (`charts.styled`). Of a sweep over several factors means and
+    intervals are those of all its runs.
+
+    Args:
+        encodings: colour and shape by the levels of factors, the fields factor0, factor1, ...; None: by arm.
+    """
     rows: Rows = []
     for arm in comparison.arms:
         spread, quality = arm.figures.get(cost), arm.figures[comparison.metric]
         if spread is not None and math.isfinite(spread.mean) and math.isfinite(quality.mean):
-            half = quality.half_width or 0.0
             row = {"arm": arm.name, "cost": spread.mean, "takes": format_cost(cost, spread)}
+            if report := comparison.factors:
+                row |= {f"factor{index}": level for index, level in enumerate(report.levels_of(arm.name).values())}
+                mean, half = report.means[arm.name]
+                quality = replace(quality, mean=mean, half_width=None if math.isnan(half) else half)
+            half = quality.half_width or 0.0
             row |= {"mean": quality.mean, "low": quality.mean - half, "high": quality.mean + half}
             rows.append(row | {"quality": format_spread(quality)})
     costs, qualities = [row["cost"] for row in rows], [row["mean"] for row in rows]
@@ -343,9 +367,9 @@ def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT) -> alt.Layer
     xs = padded(costs, 0.1, log)
     ticks = _log_ticks(xs[0], xs[1]) if log else alt.Undefined
     x_axis = alt.Axis(format=".3~s", values=ticks, tickCount=3, labelOverlap=True)
-    y_axis = alt.Axis(tickCount=5, grid=True)
+    y_axis = alt.Axis(tickCount=5, grid=True, gridOpacity=0.4)
     every = [arm.name for arm in comparison.arms]
-    drawn_as = arm_encodings(every, [ArmStyle.of(index) for index in range(len(every))], theme)
+    drawn_as = encodings or arm_encodings(every, [ArmStyle.of(index) for index in range(len(every))], theme)
     tip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("quality:N", title=heading(comparison.metric)),
@@ -361,7 +385,7 @@ def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT) -> alt.Layer
         base.transform_filter("datum.interval").mark_rule(opacity=0.5, clip=True).encode(y="low:Q", y2="high:Q"),
         base.mark_point(filled=True, size=55, opacity=1).encode(shape=drawn_as["shape"]),
     ]
-    return finished(layers, theme, 270, 230, title=heading(comparison.metric), autosize="pad")
+    return alt.layer(*layers).properties(width=250, height=220)
 
 
 def frontier(costs: Sequence[float], qualities: Sequence[float], less_cost: bool, less_is_better: bool) -> list[int]:

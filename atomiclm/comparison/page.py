@@ -18,15 +18,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import jinja2
 import vl_convert
 from markupsafe import Markup
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import UserError
-from atomiclm.comparison import charts, wording
-from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle
-from atomiclm.comparison.curves import ArmRows, read_recorded
+from atomiclm.comparison import charts, factor_charts, wording
+from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, styled
+from atomiclm.comparison.curves import ArmRows, Recorded, read_recorded
+from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
 from atomiclm.comparison.forest_charts import effect_domain, effects, has_difference, interval
 from atomiclm.comparison.line_charts import MOST_INTERVALS, Line, curves, last_value, lines, pareto
 from atomiclm.comparison.results import Arm, Comparison
@@ -38,6 +40,8 @@ MOST_COLUMNS = 2
 """Settings that stand between an arm and its figures; more have a table of their own below."""
 SAMPLE_CHARACTERS = 1200
 """Of an arm's sample; all of it is in the record."""
+PHONE = 320
+"""Pixels that every screen has."""
 DIGITS = 6
 """Significant digits of the numbers in a chart: a loss to some millionths, more than any seed can tell."""
 PLACES = {"induction": "tokens back", "length_extrapolation": "windows, in multiples of the context trained on"}
@@ -73,9 +77,11 @@ def page_html(comparison: Comparison) -> str:
     metric = heading(comparison.metric)
     words = Counter(verdict_word(arm) for arm in comparison.arms if arm.contrast or arm.diverged)
     tradeoffs = [
-        draw(f"tradeoff-{at}", pareto(comparison, cost, PAGE), f"{metric} against {name(cost)}")
+        draw(f"tradeoff-{at}", styled(panel, PAGE), f"{metric} against {name(cost)}")
         for at, cost in enumerate(cost for cost, quantity in QUANTITIES.items() if quantity.is_traded)
+        if not comparison.factors and (panel := pareto(comparison, cost, PAGE)) is not None
     ]
+    factors = _factors(comparison, recorded, draw) if comparison.factors else None
     style, script = _style(), _source("page.js")
     context = {
         "comparison": comparison,
@@ -88,7 +94,10 @@ def page_html(comparison: Comparison) -> str:
         "states": ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in comparison.unfinished).items()),
         "summary": ", ".join(f"{n} {word}" for word, n in words.items()),
         "keys": "; ".join(f"{one.short}: {one.key}" for one in comparison.columns if one.short != one.key),
-        "effects": draw(
+        "factors": factors,
+        "effects": None
+        if factors
+        else draw(
             "effects",
             effects(comparison, PAGE, "container"),
             f"Differences to the baseline {comparison.baseline}, with intervals; also in the table.",
@@ -122,6 +131,43 @@ def page_html(comparison: Comparison) -> str:
 
 
 # ----------------------------------------------------------------------------------------------------------- sections
+
+
+PICTURES = {
+    "effects": "Effects",
+    "heatmap": "Two factors at once",
+    "interactions": "Interactions",
+    "curves": "Learning curves",
+    "cost": "Quality against cost",
+}
+"""Of a sweep over several factors, in the order of the page."""
+
+
+def _factors(comparison: Comparison, recorded: Recorded, draw: Draw) -> dict[str, Any]:
+    """What a sweep over several factors says: verdicts, pictures, and its arms."""
+    assert comparison.factors is not None
+    pictures = []
+    for kind, title in PICTURES.items():
+        picture = factor_charts.draw(kind, comparison, PAGE, recorded, room=PHONE)
+        if picture is None:
+            continue
+        panels = [
+            panel.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
+            if kind == "effects"
+            else panel
+            for panel in picture.panels
+        ]
+        drawn = [
+            draw(f"factor-{kind}-{at}", styled(panel, PAGE), f"{title}, {at + 1} of {len(panels)}")
+            for at, panel in enumerate(panels)
+        ]
+        pictures.append({"kind": kind, "title": title, "panels": drawn, "said": picture.said})
+    return {
+        "blocks": list(verdict_blocks(comparison, comparison.factors)),
+        "pictures": pictures,
+        "arms": arm_fields(comparison, comparison.factors),
+        "names": "; ".join(f"{one.name}: {one.key}" for one in comparison.factors.factors if one.name != one.key),
+    }
 
 
 def _effect(comparison: Comparison, arm: Arm) -> dict[str, Any]:
@@ -278,7 +324,7 @@ def _template() -> jinja2.Template:
     environment.globals |= said
     environment.globals |= {
         "effect": _effect, "has_difference": has_difference, "last_value": _last_value, "minus": _minus,
-        "sort_key": _sort_key, "style_of": ArmStyle.of, "dashes": charts.DASHES, "shapes": charts.SHAPES,
+        "sort_key": _sort_key, "zip": zip, "style_of": ArmStyle.of, "dashes": charts.DASHES, "shapes": charts.SHAPES,
         "signs": wording.SIGNS, "decimals_for": wording.decimals_for, "most_columns": MOST_COLUMNS,
         "most_intervals": MOST_INTERVALS, "sample_characters": SAMPLE_CHARACTERS,
     }  # fmt: skip

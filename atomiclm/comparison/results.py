@@ -225,6 +225,19 @@ class FactorReport:
     is_full: bool  # all interactions are in the model; else those of three factors and more count as noise
     notes: Sequence[str]  # what a reader must know
 
+    def levels_of(self, arm: str) -> dict[str, str]:
+        """The levels of an arm, by factor."""
+        return {one.name: one.levels[at] for one, at in zip(self.factors, self.levels[arm], strict=True)}
+
+    def by_effect(self) -> list[int]:
+        """The factors' indices, largest effect first."""
+
+        def size(index: int) -> float:
+            own = [abs(one.mean) for one in self.effects if one.factor == self.factors[index].name]
+            return max((value for value in own if math.isfinite(value)), default=-1.0)
+
+        return sorted(range(len(self.factors)), key=size, reverse=True)
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -21,11 +21,12 @@ from atomiclm.tracking.console import duration, printable, short_number
 
 @dataclass(frozen=True)
 class Field:
-    """One column of the table of arms; `cells` in the order of the arms."""
+    """One column of a table, a cell a row."""
 
     heading: str
     cells: Sequence[str]
     is_number: bool = True
+    values: Sequence[float] = ()  # unrounded, to sort by; empty: the cells
 
 
 def quality(comparison: Comparison) -> list[Field]:

@@ -1,7 +1,7 @@
 """A comparison in a terminal: what is missing, the table of arms, what was predicted, what to know."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atomiclm.comparison.arms import MOST_NAMED
-from atomiclm.comparison.factor_tables import arm_fields, basis, effect_fields, interaction_lines
+from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
 from atomiclm.comparison.results import Comparison, FactorReport
 from atomiclm.comparison.tables import (
     Field,
@@ -71,25 +71,16 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
     if waiting := sum(not arm.runs and not arm.diverged for arm in comparison.arms):
         console.print(Text(f"{waiting} arms have no finished run", style="dim"))
     console.print()
-    for line in interaction_lines(report):
-        console.print(Text(line))
-    for one in report.interactions:
-        if one.effects:
-            console.print(_plain_table(effect_fields(one.effects, comparison.alpha), console.width))
-    console.print(_plain_table(effect_fields(report.effects, comparison.alpha), console.width))
-    for line in (*_factor_notes(report), basis(report)):
-        if line:
-            console.print(Text(line, style="dim"))
+    style = ""
+    for block in verdict_blocks(comparison, report):
+        if isinstance(block, str):
+            console.print(Text(block, style=style))
+        else:
+            console.print(_plain_table(block, console.width))
+            style = "dim"
     if states and comparison.command:
         console.print(Text("to go on: ").append(comparison.command, style="dim"), soft_wrap=True)
     console.print(Text("--details: every arm against the baseline, costs, anchors, what is missing", style="dim"))
-
-
-def _factor_notes(report: FactorReport) -> Iterator[str]:
-    for effect in report.effects:
-        if effect.note:
-            yield f"{effect.factor} {effect.level}: {effect.note}"
-    yield from report.notes
 
 
 def _plain_table(fields: Sequence[Field], width: int) -> Table:

@@ -1,9 +1,10 @@
 """The page in a real browser, where there is one: quiet, alone, no wider than a phone, and its controls work."""
 
+import itertools
 import time
 
 import pytest
-from comparison.fake_runs import gqa_arms, many_arms, write_study
+from comparison.fake_runs import FakeArm, gqa_arms, many_arms, write_study
 from comparison.page_browser import CHROMIUM, Browser
 
 from atomiclm.comparison.analysis import compare_runs
@@ -14,12 +15,31 @@ from atomiclm.sweep.ledger import read_ledger
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; the page's script is not run")
 
 
+def four_factors():
+    """24 arms."""
+    shapes = itertools.product((1, 4), (1e3, 1e5), ("SwiGLU", "FeedForward"), (1e-3, 3e-3, 1e-2))
+    return [
+        FakeArm(
+            f"arm{number}",
+            0.01 * number,
+            {
+                "model.attention.num_kv_heads": kv,
+                "model.position.theta": theta,
+                "model.feedforward._target_": f"atomiclm.model.{network}",
+                "optim.lr": rate,
+            },
+            {"parameters": 1_000_000 * kv + 1000 * len(network), "cache_bytes_per_token": 512 * kv},
+        )
+        for number, (kv, theta, network, rate) in enumerate(shapes)
+    ]
+
+
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A page of four arms, and one of 24 with names that hold markup."""
+    """A page of four arms, one of 24, and one of 24 of four factors."""
     folder = tmp_path_factory.mktemp("pages")
     paths = {}
-    for name, arms in (("few", gqa_arms()), ("many", many_arms(24))):
+    for name, arms in (("few", gqa_arms()), ("many", many_arms(24)), ("factors", four_factors())):
         write_study(folder / name, arms, (1, 2, 3), rows=40, validations=10, ledger=name == "few")
         paths[name] = folder / f"{name}.html"
         write_page(compare_runs(read_runs([folder / name]), read_ledger(folder / name)), paths[name])
@@ -39,7 +59,7 @@ def drawn(browser):
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
-@pytest.mark.parametrize("name", ["few", "many"])
+@pytest.mark.parametrize("name", ["few", "many", "factors"])
 def test_the_page_is_quiet_loads_nothing_and_fits(browser, pages, name, width, scheme):
     browser.open(pages[name], width, scheme)
     drawn(browser)
@@ -50,11 +70,28 @@ def test_the_page_is_quiet_loads_nothing_and_fits(browser, pages, name, width, s
     assert browser.heard == [("request", pages[name].as_uri())]
     dark = browser.run("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (scheme == "dark")
-    ink = "getComputedStyle(document.querySelector('#differences .role-axis-label text')).fill"
+    ink = "getComputedStyle(document.querySelector('#curves .role-axis-label text')).fill"
     before = browser.run(ink)
     browser.run("document.querySelector('#theme').click()")
     assert dark != (browser.run("getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)")
     assert browser.run(ink) != before, "the charts follow the scheme"
+
+
+def test_no_label_of_24_arms_of_four_factors_is_cut_or_lies_over_another(browser, pages):
+    for width in (1280, 390):
+        browser.open(pages["factors"], width)
+        drawn(browser)
+        texts = browser.run("[...document.querySelectorAll('.chart svg text')].map((one) => one.textContent)")
+        assert not [text for text in texts if "…" in text]
+        assert any(set(text.split()) == {"kv4", "theta1e5", "FeedForward", "lr0.01"} for text in texts)
+        overlapping = """[...document.querySelectorAll('#pictures .chart, #curves .chart')].flatMap((chart) => {
+            const boxes = [...chart.querySelectorAll('svg text')].filter((one) => one.textContent.trim()
+                && getComputedStyle(one).opacity !== '0').map((one) => [one.textContent, one.getBoundingClientRect()]);
+            return boxes.flatMap(([text, a], at) => boxes.slice(at + 1).filter(([other, b]) =>
+                a.left + 1 < b.right && b.left + 1 < a.right && a.top + 3 < b.bottom && b.top + 3 < a.bottom
+            ).map(([other]) => [chart.id, text, other]));
+        })"""
+        assert browser.run(overlapping) == []
 
 
 def test_controls_choose_the_axes_and_the_legend_singles_out_an_arm(browser, pages):
