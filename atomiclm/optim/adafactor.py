@@ -23,17 +23,9 @@ class Adafactor(RoleOptimizer):
 
     A vector stores V whole. Without `scale_by_weight` the last line has no max(least_scale, rms(W)).
 
-    Source: Shazeer and Stern (2018), arXiv:1804.04235, algorithms 4 to 6. The relative step size there is
-    min(lr, 1 / sqrt(t)); here it is the learning rate the schedule gives (schedule=inverse_square_root falls as
-    theirs). Equal to torch.optim.Adafactor step by step while its min takes the lr (tests/reference).
-
-    Args, beside those of `RoleOptimizer`:
-        lr: peak learning rate a, relative to the size of the weights where `scale_by_weight`.
-        decay_exponent: how fast the decay rate of the second moment goes to 1.
-        eps: added to the squared gradient.
-        least_scale: size that weights are taken to have at least, so that zeros can move.
-        clip_threshold: largest root mean square of an update, before the learning rate.
-        scale_by_weight: steps in proportion to the root mean square of the weights.
+    Source: Shazeer and Stern (2018), arXiv:1804.04235, algorithms 4 to 6, with the schedule's learning rate for the
+    relative step size min(lr, 1 / sqrt(t)) (schedule=inverse_square_root falls as theirs). Equal to
+    torch.optim.Adafactor step by step while its min takes the lr (tests/reference).
     """
 
     lr: float = 1e-2
@@ -76,7 +68,6 @@ class Adafactor(RoleOptimizer):
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """Rows and columns of each matrix; all of a vector."""
         if len(shape) < 2:
             return math.prod(shape)
         return math.prod(shape[:-2]) * (shape[-2] + shape[-1])

@@ -19,17 +19,15 @@ HIDDEN_ROLES = ("matrix", "residual")
 class RoleOptimizer(torch.optim.Optimizer, ABC):
     """A rule that updates one parameter at a time, from its gradient and its own state.
 
-    State that is a tensor is saved in checkpoints as a tensor and state that is a number as a number, by the name of
-    the parameter; both come back to the last bit. Settings are attributes of the optimizer; a group of `param_groups`
-    holds only what differs between groups: `params`, `names`, `role`, `lr` (its peak, which a schedule multiplies: the
-    role's learning rate times the role's scale times the multiplier), `weight_decay`.
+    State is saved by the name of the parameter, tensors as tensors and numbers as numbers; both come back to the last
+    bit. Settings are attributes of the optimizer; a group of `param_groups` holds only what differs between groups:
+    `params`, `names`, `role`, `lr` (its peak, which a schedule multiplies: the role's learning rate times the role's
+    scale times the multiplier), `weight_decay`.
 
     A weight of more than two dimensions is a batch of matrices in its last two, each treated as if it were a parameter
-    of its own (the experts of a mixture: (experts, out, in)).
-
-    Decay is for matrices: a gain or a bias has no scale-free direction to shrink towards, and shrinking the rows of
-    rare tokens between their visits only adds noise (Loshchilov and Hutter 2017, arXiv:1711.05101, decouple the decay;
-    leaving vectors out is the custom since GPT-2).
+    of its own (the experts of a mixture: (experts, out, in)). Decay is decoupled (Loshchilov and Hutter 2017,
+    arXiv:1711.05101), and for matrices: a gain or a bias has no scale-free direction to shrink towards, and shrinking
+    the rows of rare tokens between their visits only adds noise.
 
     Args:
         named_parameters: as `model.named_parameters()` gives them.
@@ -86,32 +84,26 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
         lr_multipliers: Mapping[str, float],
     ) -> list[dict[str, Any]]:
         """One group for each role and multiplier that occur, roles in the order of `ROLES`."""
-        members: dict[tuple[int, float], list[tuple[str, nn.Parameter]]] = {}
+        members: dict[tuple[str, float], list[tuple[str, nn.Parameter]]] = {}
         unused = set(lr_multipliers)
         for name, parameter in named_parameters:
-            if roles.get(name) not in ROLES:
-                raise ValueError(
-                    f"parameter '{name}' has the role {roles.get(name)!r}; known roles: {', '.join(ROLES)}"
-                )
-            key = (ROLES.index(roles[name]), float(lr_multipliers.get(name, 1.0)))
-            members.setdefault(key, []).append((name, parameter))
+            role = roles.get(name)
+            if role not in ROLES:
+                raise ValueError(f"parameter '{name}' has the role {role!r}; known roles: {', '.join(ROLES)}")
+            members.setdefault((role, float(lr_multipliers.get(name, 1.0))), []).append((name, parameter))
             unused.discard(name)
         if unused:
             raise ValueError(f"lr_multipliers names {min(unused)!r}, which is no parameter of this model")
-        groups = []
-        for (index, multiplier), pairs in sorted(members.items(), key=lambda entry: entry[0][0]):
-            role = ROLES[index]
-            names, parameters = zip(*pairs, strict=True)
-            groups.append(
-                {
-                    "params": list(parameters),
-                    "names": list(names),
-                    "role": role,
-                    "lr": self.peak_lr(role) * (self.lr_scales or {}).get(role, 1.0) * multiplier,
-                    "weight_decay": self.weight_decay if role in self.decayed_roles else 0.0,
-                }
-            )
-        return groups
+        return [
+            {
+                "params": [parameter for _, parameter in pairs],
+                "names": [name for name, _ in pairs],
+                "role": role,
+                "lr": self.peak_lr(role) * (self.lr_scales or {}).get(role, 1.0) * multiplier,
+                "weight_decay": self.weight_decay if role in self.decayed_roles else 0.0,
+            }
+            for (role, multiplier), pairs in sorted(members.items(), key=lambda entry: ROLES.index(entry[0][0]))
+        ]
 
     # As torch has it, without the wrapper that loads torch's compiler at the first call, which takes a second.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
@@ -131,16 +123,13 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """Numbers that the tensors of one parameter's state hold.
+        """Numbers that the tensors of one parameter's state hold, by its shape and role.
 
-        Args:
-            shape, role: of the parameter.
-            settings: the optimizer's arguments by name, as its config node has them; an absent one has its default.
+        `settings` are the optimizer's arguments by name, as its config node has them; an absent one has its default.
         """
         return cls.num_moments * math.prod(shape)
 
 
-# ----------------------------------------------------------------------------------------------------------------------
 # Rules for settings. Each raises ValueError: `name=value must ...`, and a usual value.
 
 _GREATEST_FLOAT32 = (2.0 - 2.0**-23) * 2.0**127
@@ -157,6 +146,10 @@ def check(name: str, value: Any, sound: bool, rule: str) -> None:
             )
     if not sound:
         raise ValueError(f"{name}={list(value) if isinstance(value, tuple) else value} {rule}")
+
+
+def check_choice(name: str, value: str, known: Sequence[str]) -> None:
+    check(name, value, value in known, f"must be one of {', '.join(known)}")
 
 
 def check_rate(name: str, value: float) -> None:
@@ -187,10 +180,7 @@ _UNUSUAL = 30
 
 
 def unusual_rates(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield (argument, message) for each sound learning rate that is _UNUSUAL times above or below what is usual.
-
-    settings: the optimizer's arguments by name, as its config node has them.
-    """
+    """Yield (argument, message) for each sound learning rate that is _UNUSUAL times above or below what is usual."""
     rates = {name: float(settings[name]) for name in _USUAL_RATES if settings.get(name) is not None}
     doubts = {name: _unusual(name, rate) for name, rate in rates.items()}
     yield from ((name, message) for name, message in doubts.items() if message)

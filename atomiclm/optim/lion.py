@@ -13,16 +13,12 @@ from atomiclm.optim.base import RoleOptimizer, check_betas
 class Lion(RoleOptimizer):
     """Every entry of an update has the size of the learning rate; one moment is stored.
 
-    For each parameter w with gradient g, learning rate a, decay d:
+    For each parameter w with gradient g, learning rate a, decay d, betas (b1, b2):
 
         u = sign(b1 m + (1 - b1) g)      w <- w - a (u + d w)      m <- b2 m + (1 - b2) g
 
     Source: Chen et al. (2023), arXiv:2302.06675, algorithm 2. The authors advise a learning rate 3 to 10 times smaller
     than AdamW's and a decay as much larger, so that their product stays.
-
-    Args, beside those of `RoleOptimizer`:
-        lr: peak learning rate a.
-        betas: b1, how much of the update is momentum; b2, decay rate of the momentum.
     """
 
     lr: float = 1e-4

@@ -15,6 +15,7 @@ from atomiclm.optim.base import (
     RoleOptimizer,
     check,
     check_betas,
+    check_choice,
     check_eps,
     check_rate,
     check_roles,
@@ -31,29 +32,19 @@ class Muon(RoleOptimizer):
         W <- (1 - a d) W - a s O(N)     O = `orthogonalized`, five steps of a Newton-Schulz iteration
 
         s = sqrt(max(1, out / in))      adjust_lr = original
-        s = 0.2 sqrt(max(out, in))      adjust_lr = match_rms_adamw: the root mean square of an update is about AdamW's,
-                                        so that AdamW's learning rate and decay serve
+        s = 0.2 sqrt(max(out, in))      adjust_lr = match_rms_adamw: updates as large as AdamW's, for its lr and decay
 
     Source: Jordan et al. (2024), "Muon: an optimizer for hidden layers in neural networks",
-    https://kellerjordan.github.io/posts/muon; match_rms_adamw and the decay: Liu et al. (2025), arXiv:2502.16982.
-    Equal to torch.optim.Muon step by step (tests/reference). An embedding, a head, a gain or a bias is no
-    linear map between hidden features, and is left to AdamW at `adamw_lr`.
+    https://kellerjordan.github.io/posts/muon; match_rms_adamw and the decay: Liu et al. (2025), arXiv:2502.16982. Equal
+    to torch.optim.Muon step by step (tests/reference).
 
     Args, beside those of `RoleOptimizer`:
         lr: peak learning rate a of the orthogonalized matrices.
-        momentum: u.
-        nesterov: look ahead by one step of momentum.
-        newton_schulz_steps: iterations of `orthogonalized`.
-        newton_schulz_coefficients: of the odd quintic polynomial, (linear, cubic, quintic).
-        eps: least norm a matrix is divided by before the iteration.
+        momentum, nesterov: u; whether to look ahead by one step of it.
+        newton_schulz_steps, newton_schulz_coefficients, eps: of `orthogonalized`.
         adjust_lr: s above.
-        orthogonalized_roles: roles that Muon takes; every parameter of theirs has two dimensions or more.
-        adamw_lr: peak learning rate of the others; null = lr.
-        adamw_betas: decay rates of their two moments.
-        adamw_eps: added to the root of their second moment.
-
-    Raises:
-        ValueError: also for a vector in an orthogonalized role.
+        orthogonalized_roles: roles that Muon takes; ValueError where one has a vector.
+        adamw_lr, adamw_betas, adamw_eps: of AdamW for the others; adamw_lr null = lr.
     """
 
     lr: float = 0.02
@@ -76,8 +67,7 @@ class Muon(RoleOptimizer):
         rule = "must be three numbers; usual values are [3.4445, -4.775, 2.0315]"
         check("newton_schulz_coefficients", coefficients, sound, rule)
         check_eps("eps", self.eps)
-        known = ("original", "match_rms_adamw")
-        check("adjust_lr", self.adjust_lr, self.adjust_lr in known, f"must be one of {', '.join(known)}")
+        check_choice("adjust_lr", self.adjust_lr, ("original", "match_rms_adamw"))
         check_roles("orthogonalized_roles", self.orthogonalized_roles)
         if self.adamw_lr is not None:
             check_rate("adamw_lr", self.adamw_lr)
@@ -88,7 +78,6 @@ class Muon(RoleOptimizer):
         return self.lr if self.adamw_lr is None or role in self.orthogonalized_roles else self.adamw_lr
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """As in every optimizer; a vector in an orthogonalized role is refused."""
         for name, parameter in zip(param_group["names"], param_group["params"], strict=True):
             rule = f"must be roles of matrices, which alone can be made orthogonal; '{name}' is a vector"
             sound = parameter.ndim >= 2 or param_group["role"] not in self.orthogonalized_roles
@@ -98,8 +87,7 @@ class Muon(RoleOptimizer):
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """One step of AdamW, or of the momentum alone where the role is orthogonalized; `step` applies that."""
         if group["role"] not in self.orthogonalized_roles:
-            lr, weight_decay = group["lr"], group["weight_decay"]
-            adamw_update(weight, gradient, state, lr, weight_decay, self.adamw_betas, self.adamw_eps)
+            adamw_update(weight, gradient, state, group, self.adamw_betas, self.adamw_eps)
             return
         if not state:
             state["momentum"] = torch.zeros_like(weight)
@@ -129,9 +117,8 @@ class Muon(RoleOptimizer):
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """One momentum for an orthogonalized matrix, two moments for the rest."""
-        orthogonal = role in settings.get("orthogonalized_roles", HIDDEN_ROLES)
-        return (1 if orthogonal else 2) * math.prod(shape)
+        one = role in settings.get("orthogonalized_roles", HIDDEN_ROLES)
+        return (1 if one else 2) * math.prod(shape)
 
 
 def orthogonalized(matrices: Tensor, coefficients: Sequence[float], steps: int, eps: float) -> Tensor:
@@ -142,10 +129,9 @@ def orthogonalized(matrices: Tensor, coefficients: Sequence[float], steps: int, 
         A = X X^T         X <- a X + (b A + c A A) X
 
     which maps every singular value x to a x + b x^3 + c x^5. With the published coefficients five steps bring those
-    above 0.003 to between 0.68 and 1.21 and need no decomposition (Jordan et al. 2024, see `Muon`). A tall matrix is
-    transposed meanwhile, so that A is the small product. Such a target deserves no more precision than bfloat16 has, so
-    that is what it is computed in where the device multiplies it natively, else in float32; a float64 matrix stays
-    float64, for tests.
+    above 0.003 to between 0.68 and 1.21 (Jordan et al. 2024, see `Muon`). A tall matrix is transposed meanwhile, so
+    that A is the small product. Computed in bfloat16 where the device multiplies that natively, else in float32;
+    float64 stays, for tests.
     """
     work = matrices
     if matrices.dtype != torch.float64:

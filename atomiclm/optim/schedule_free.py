@@ -16,7 +16,7 @@ _LEAST_BETA1 = 0.01
 class ScheduleFreeAdamW(RoleOptimizer):
     """The model is trained at y, between the fast iterate z and the running average x; x is what is evaluated.
 
-    For each parameter at step t (from 1), with learning rate a_t (warmup included), decay d:
+    For each parameter at step t (from 1), with learning rate a_t (warmup included), decay d, betas (b1, b2):
 
         y = (1 - b1) z + b1 x                 where the gradient g is taken; the weights of the model in training
         v <- b2 v + (1 - b2) g^2              r_t = a_t sqrt(1 - b2^t)
@@ -25,11 +25,6 @@ class ScheduleFreeAdamW(RoleOptimizer):
 
     Source: Defazio et al. (2024), arXiv:2405.15682, algorithm 1; the warmup is the schedule's. Use schedule=constant:
     the averaging takes the place of the decay. Only y and z are stored, x follows from them (`averaged_weights`).
-
-    Args, beside those of `RoleOptimizer`:
-        lr: peak learning rate.
-        betas: b1, where y lies between z and x; b2, decay rate of the second moment.
-        eps: added to the root of the second moment.
     """
 
     lr: float = 2.5e-3
@@ -46,7 +41,6 @@ class ScheduleFreeAdamW(RoleOptimizer):
         check("betas", self.betas, self.betas[0] >= _LEAST_BETA1, rule)
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of schedule-free AdamW; `weight` is y."""
         if not state:
             state["step"] = 0
             state["squared_rates"] = 0.0

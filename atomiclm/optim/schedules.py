@@ -6,14 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from atomiclm.optim.base import check
+from atomiclm.optim.base import check, check_choice
 
 
 @dataclass
 class Schedule(ABC):
-    """A linear warmup, then what the kind of schedule does.
-
-    With warmup W in steps, the multiplier of step s (counted from 0) is
+    """A linear warmup of W steps, then what the kind of schedule does. The multiplier of step s (counted from 0) is
 
         (s + 1) / (W + 1)                  for s < W
         after_warmup(s, horizon)           after that
@@ -27,12 +25,10 @@ class Schedule(ABC):
         check("warmup_steps", self.warmup_steps, self.warmup_steps >= 0, "must be at least 0, for no warmup")
 
     def multiplier(self, step: int, horizon_steps: float) -> float:
-        """Return the factor on the learning rate at `step`.
+        """The factor on the learning rate after `step` steps.
 
-        Args:
-            step: optimizer steps taken so far.
-            horizon_steps: steps the whole run takes; a fraction where the budget is in seconds and it is an estimate,
-                infinite where nothing is known yet.
+        `horizon_steps` are those of the whole run: a fraction where the budget is in seconds, infinite while nothing is
+        known.
         """
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
@@ -51,16 +47,15 @@ class Schedule(ABC):
 
     @abstractmethod
     def after_warmup(self, step: int, horizon_steps: float) -> float:
-        """Return the multiplier at a step that is not before the end of the warmup."""
+        """The multiplier at a step that is not before the end of the warmup."""
 
 
 @dataclass(kw_only=True)
 class Decay(Schedule):
     """From the end of the warmup W to a horizon H: falling((s - W) / (H - W)), the share clipped to [0, 1].
 
-    final_fraction f: the multiplier at the horizon, where it stays.
-    horizon_steps: H in steps, null = the end of the run's budget. A horizon of its own keeps the early part of runs of
-    different budgets equal, and leaves a run that goes on past it at the final rate.
+    final_fraction f: the multiplier at the horizon, where it stays. horizon_steps: H in steps, null = the end of the
+    run's budget. One of its own keeps the early part of runs of different budgets equal.
     """
 
     final_fraction: float = 0.0
@@ -75,7 +70,6 @@ class Decay(Schedule):
         check("horizon_steps", horizon, horizon is None or horizon > warmup, rule)
 
     def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
-        """Those of every schedule, and a learning rate of 0 before the run has ended."""
         yield from super().cautions(steps, lr)
         if self.horizon_steps is not None and self.warmup_steps < steps and self.multiplier(steps - 1, steps) == 0:
             yield (
@@ -90,7 +84,7 @@ class Decay(Schedule):
 
     @abstractmethod
     def falling(self, progress: float) -> float:
-        """Return the multiplier at `progress` in [0, 1] of the decay."""
+        """The multiplier at `progress` in [0, 1] of the decay."""
 
 
 class Constant(Schedule):
@@ -104,8 +98,8 @@ class Constant(Schedule):
 class Cosine(Decay):
     """Half a cosine from 1 down to `final_fraction` f: falling(p) = f + (1 - f) (1 + cos(pi p)) / 2.
 
-    Source: Loshchilov and Hutter (2016), arXiv:1608.03983, equation 5, without restarts; the floor of a tenth is the
-    custom since Brown et al. (2020), arXiv:2005.14165, appendix B.
+    Source: Loshchilov and Hutter (2016), arXiv:1608.03983, equation 5, without restarts; the floor of a tenth: Brown et
+    al. (2020), arXiv:2005.14165, appendix B.
     """
 
     final_fraction: float = 0.1
@@ -117,8 +111,7 @@ class Cosine(Decay):
 class Linear(Decay):
     """A straight line from 1 down to `final_fraction` f: falling(p) = 1 - (1 - f) p.
 
-    Source: to zero, it is the schedule that the theory of the last iterate asks for, Defazio et al. (2023),
-    arXiv:2310.07831.
+    Source: to zero, Defazio et al. (2023), arXiv:2310.07831, for the last iterate.
     """
 
     def falling(self, progress: float) -> float:
@@ -126,7 +119,7 @@ class Linear(Decay):
 
 
 class InverseSquareRoot(Schedule):
-    """After a warmup of W steps, the multiplier of step s (from 0) is sqrt((W + 1) / (s + 1)); no horizon.
+    """After a warmup of W steps, sqrt((W + 1) / (s + 1)) at step s (from 0); no horizon.
 
     Source: Vaswani et al. (2017), arXiv:1706.03762, section 5.3, scaled so that the peak is 1.
     """
@@ -147,11 +140,10 @@ class WarmupStableDecay(Decay):
         f + (1 - f) (1 + cos(pi p)) / 2         decay = cosine
 
     D is `decay_steps`, or `decay_fraction` of H; one of the two is given. A decay that would begin before the end of
-    the warmup begins at its end.
+    the warmup begins at its end. Before the decay it equals `Constant` with the same warmup, so a run that decays can
+    be branched from a checkpoint of one that does not (trainer.branch_from).
 
     Source: Hu et al. (2024), arXiv:2404.06395; one_minus_sqrt: Hagele et al. (2024), arXiv:2405.18392.
-    Before the decay it equals `Constant` with the same warmup, so a run that decays can be branched from a checkpoint
-    of one that does not (trainer.branch_from), and is the same run as if it had been planned so from the start.
     """
 
     decay_fraction: float | None = 0.2
@@ -168,11 +160,9 @@ class WarmupStableDecay(Decay):
         sound = fraction is None or 0.0 < fraction <= 1.0
         check("decay_fraction", fraction, sound, "must be in (0, 1]; 0.2 decays over the last fifth")
         check("decay_steps", steps, steps is None or steps > 0, "must be at least 1, or use schedule=constant")
-        known = ("linear", "one_minus_sqrt", "cosine")
-        check("decay", self.decay, self.decay in known, f"must be one of {', '.join(known)}")
+        check_choice("decay", self.decay, ("linear", "one_minus_sqrt", "cosine"))
 
     def cautions(self, steps: int, lr: float | None) -> Iterator[tuple[str, str]]:
-        """Those of every schedule, and a decay that leaves no step at the peak."""
         yield from super().cautions(steps, lr)
         horizon = self.horizon_steps or steps
         left, length = horizon - self.warmup_steps, int(self._decay_length(horizon))

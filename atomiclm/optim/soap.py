@@ -30,14 +30,8 @@ class SOAP(RoleOptimizer):
     Source: Vyas et al. (2024), arXiv:2409.11321, algorithms 3 and 4. As in the authors' code, and not in the paper's
     listing: the first gradient only sets up L, R and their eigenbases and moves nothing; before a power iteration the
     columns of a basis are put in the order of falling eigenvalues, and the entries of V with them; a side longer than
-    `largest_side` keeps the identity as its basis. A vector, and a matrix with two such sides, gets plain AdamW.
-
-    Args, beside those of `RoleOptimizer`:
-        lr: peak learning rate a.
-        betas: decay rates of the two moments; the second also of L and R.
-        eps: added to the root of the second moment.
-        refresh_every_steps: steps between two refreshments of the bases.
-        largest_side: rows or columns up to which a side is rotated; a basis costs their square in memory.
+    `largest_side` keeps the identity as its basis (which costs its square in memory). A vector, and a matrix with two
+    such sides, gets plain AdamW.
     """
 
     lr: float = 3e-3
@@ -53,10 +47,8 @@ class SOAP(RoleOptimizer):
         check_positive("largest_side", self.largest_side, "10000")
 
     def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """One step of SOAP, or of AdamW where no side is rotated."""
-        lr, weight_decay = group["lr"], group["weight_decay"]
         if not _rotated_sides(weight.shape, self.largest_side):
-            adamw_update(weight, gradient, state, lr, weight_decay, self.betas, self.eps)
+            adamw_update(weight, gradient, state, group, self.betas, self.eps)
             return
         if not state:
             self._begin(weight, gradient, state)
@@ -68,9 +60,9 @@ class SOAP(RoleOptimizer):
         first.lerp_(gradient, 1.0 - beta1)
         second.mul_(beta2).addcmul_(rotated, rotated, value=1.0 - beta2)
         denominator = second.sqrt().div_((1.0 - beta2**step) ** 0.5).add_(self.eps)
-        change = _rotate_back(_rotate(first, state) / denominator, state)
-        weight.mul_(1.0 - lr * weight_decay)
-        weight.add_(change, alpha=-lr / (1.0 - beta1**step))
+        change = _rotate(_rotate(first, state) / denominator, state, back=True)
+        weight.mul_(1.0 - group["lr"] * group["weight_decay"])
+        weight.add_(change, alpha=-group["lr"] / (1.0 - beta1**step))
         self._gather(gradient, state)
         if step % self.refresh_every_steps == 0:
             _refresh(state)
@@ -83,10 +75,9 @@ class SOAP(RoleOptimizer):
             length = weight.shape[_SIDES[side]]
             state[side] = weight.new_zeros(*weight.shape[:-2], length, length)
         self._gather(gradient, state)
-        for side in _SIDES:
-            if side in state:
-                # eigh sorts eigenvalues upwards.
-                state[f"{side}_basis"] = torch.linalg.eigh(state[side]).eigenvectors.flip(-1).contiguous()
+        for side in _rotated_sides(weight.shape, self.largest_side):
+            # eigh sorts eigenvalues upwards.
+            state[f"{side}_basis"] = torch.linalg.eigh(state[side]).eigenvectors.flip(-1).contiguous()
 
     def _gather(self, gradient: Tensor, state: dict[str, Any]) -> None:
         share = 1.0 - self.betas[1]
@@ -97,7 +88,6 @@ class SOAP(RoleOptimizer):
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
-        """Two moments, and a preconditioner and a basis for each rotated side of each matrix."""
         sides = _rotated_sides(shape, settings.get("largest_side", 10_000))
         squares = sum(shape[_SIDES[side]] ** 2 for side in sides)
         return 2 * math.prod(shape) + 2 * math.prod(shape[:-2]) * squares
@@ -107,18 +97,13 @@ def _rotated_sides(shape: Sequence[int], largest_side: int) -> tuple[str, ...]:
     return tuple(side for side, dim in _SIDES.items() if len(shape) >= 2 and shape[dim] <= largest_side)
 
 
-def _rotate(matrix: Tensor, state: dict[str, Any]) -> Tensor:
-    """P^T matrix Q, the identity for a side without a basis."""
+def _rotate(matrix: Tensor, state: dict[str, Any], back: bool = False) -> Tensor:
+    """P^T matrix Q, or back: P matrix Q^T; the identity for a side without a basis."""
     if "left" in state:
-        matrix = state["left_basis"].mT @ matrix
-    return matrix @ state["right_basis"] if "right" in state else matrix
-
-
-def _rotate_back(matrix: Tensor, state: dict[str, Any]) -> Tensor:
-    """P matrix Q^T."""
-    if "left" in state:
-        matrix = state["left_basis"] @ matrix
-    return matrix @ state["right_basis"].mT if "right" in state else matrix
+        matrix = (state["left_basis"] if back else state["left_basis"].mT) @ matrix
+    if "right" in state:
+        matrix = matrix @ (state["right_basis"].mT if back else state["right_basis"])
+    return matrix
 
 
 def _refresh(state: dict[str, Any]) -> None:
