@@ -17,24 +17,8 @@ from atomiclm.model.cache import KVCache, LayerCache, WindowCache
 from atomiclm.model.components import LayerPattern, PartError, ResidualLinear, parameter_roles, supply
 from atomiclm.model.decoder import Decoder
 from atomiclm.model.embedding import Embedding, Head, SoftcapHead
-from atomiclm.model.feedforward import (
-    GEGLU,
-    GLU,
-    Bilinear,
-    ClampedSwiGLU,
-    FeedForward,
-    GatedFeedForward,
-    ReGLU,
-    SwiGLU,
-)
-from atomiclm.model.init import (
-    FanInInit,
-    Initialisation,
-    Initialiser,
-    NormalInit,
-    TruncatedNormalInit,
-    ZeroOutputInit,
-)
+from atomiclm.model.feedforward import GEGLU, GLU, Bilinear, ClampedSwiGLU, FeedForward, GatedFeedForward, ReGLU, SwiGLU
+from atomiclm.model.init import FanInInit, Initialisation, Initialiser, NormalInit, TruncatedNormalInit, ZeroOutputInit
 from atomiclm.model.latent_attention import LatentAttention
 from atomiclm.model.loss import cross_entropy
 from atomiclm.model.moe import Experts, MixtureOfExperts

@@ -185,11 +185,7 @@ class OutputGate(Accounted):
     """
 
     def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        head_dim: int,
-        granularity: Literal["elementwise", "headwise"] = "elementwise",
+        self, dim: int, num_heads: int, head_dim: int, granularity: Literal["elementwise", "headwise"] = "elementwise"
     ) -> None:
         super().__init__()
         check_choice(("elementwise", "headwise"), granularity=granularity)

@@ -190,9 +190,7 @@ GRANITE = LLAMA.variant(
             "embedding.scale", 1.0, to_theirs=lambda scale, model: model.dim**0.5 if scale == "sqrt_dim" else scale
         ),
         "residual_multiplier": Setting(
-            "block.residual_scale",
-            1.0,
-            to_theirs=lambda _, model: getattr(model.layers[0], "branch_scale", 1.0),
+            "block.residual_scale", 1.0, to_theirs=lambda _, model: getattr(model.layers[0], "branch_scale", 1.0)
         ),
         "logits_scaling": Setting(
             "head.scale", 1.0, to_ours=lambda divisor, _: 1 / divisor, to_theirs=lambda scale, _: 1 / scale
@@ -272,11 +270,7 @@ NANOCHAT = LLAMA.variant(
         "embedding.norm": ours.RMSNorm,
         "embedding.norm.gain": False,
     },
-    keys={
-        "hidden_act": ActivationName("relu2"),
-        "mlp_bias": NEVER,
-        "final_logit_softcapping": final_cap(15.0),
-    },
+    keys={"hidden_act": ActivationName("relu2"), "mlp_bias": NEVER, "final_logit_softcapping": final_cap(15.0)},
     inside={"feedforward.up": "mlp.fc1", "feedforward.down": "mlp.fc2"},
     rotary_layout="half_reversed",
 )

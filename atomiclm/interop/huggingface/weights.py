@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from atomiclm.cli import UserError
-from atomiclm.model import Decoder, LatentAttention, MultiHeadAttention, RotaryEmbedding
+from atomiclm.model import Decoder, LatentAttention, RotaryEmbedding
 
 if TYPE_CHECKING:
     from atomiclm.interop.huggingface.architecture import Architecture
@@ -53,74 +53,45 @@ class Weight:
 
 def our_tensors(model: Decoder) -> dict[str, Tensor]:
     """Parameters and persistent buffers by name, a tied one once; what multi-token prediction adds is left out."""
-    persistent = set(model.state_dict())
-    buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
-    tensors = {**dict(model.named_parameters()), **buffers}
-    return {name: tensor for name, tensor in tensors.items() if not name.startswith("lookahead.")}
+    return {
+        name: tensor for name, tensor in model.state_dict(keep_vars=True).items() if not name.startswith("lookahead.")
+    }
 
 
-def _positions(layout: Layout, rotated: int) -> list[int]:
+def _positions(layout: Layout, rotated: int) -> Tensor:
     """Where the two features of pair 0, of pair 1, ... lie."""
-    half = rotated // 2
+    features = torch.arange(rotated)
     if layout == "adjacent":
-        return list(range(rotated))
-    pairs = [(pair, pair + half) if layout == "half" else (pair + half, pair) for pair in range(half)]
-    return [position for pair in pairs for position in pair]
+        return features
+    halves = features.view(2, -1)
+    return (halves if layout == "half" else halves.flip(0)).mT.flatten()
 
 
-def head_rows(ours: Layout, theirs: Layout, rotated: int, width: int, first: int = 0) -> Tensor:
-    """(width,) which feature of ours each feature of theirs is; features `first` to `first + rotated` are rotated."""
-    rows = torch.arange(width)
-    rows[first + torch.tensor(_positions(theirs, rotated))] = first + torch.tensor(_positions(ours, rotated))
-    return rows
-
-
-def rotary_rows(model: Decoder, layout: Layout) -> dict[str, Tensor]:
+def _rotary_rows(model: Decoder, layout: Layout) -> dict[str, Tensor]:
     """For each tensor of ours that makes rotated features: our row of each of their rows, where they differ."""
     found: dict[str, Tensor] = {}
     for layer, block in enumerate(model.layers):
         scheme, attention = model.position.of_layer(layer), block.attention
         if not isinstance(scheme, RotaryEmbedding) or scheme.layout == layout:
             continue
-        if isinstance(attention, MultiHeadAttention):
-            rows = head_rows(scheme.layout, layout, scheme.rotated, attention.head_dim)
-            of_layer = _multi_head(attention, rows)
-        else:
-            assert isinstance(attention, LatentAttention), type(attention)
-            of_layer = _latent(attention, scheme, layout)
-        found |= {f"blocks.{layer}.attention.{name}": rows for name, rows in of_layer.items()}
-    own = dict(model.named_parameters())
-    return {name: rows for name, rows in found.items() if name in own}
-
-
-def _repeat(rows: Tensor, heads: int) -> Tensor:
-    return (torch.arange(heads)[:, None] * rows.shape[0] + rows).flatten()
-
-
-def _multi_head(attention: MultiHeadAttention, rows: Tensor) -> dict[str, Tensor]:
-    query, key = _repeat(rows, attention.num_heads), _repeat(rows, attention.num_kv_heads)
-    found = {"query.weight": query, "query.bias": query, "key.weight": key, "key.bias": key}
-    gains = {f"query_key_norm.{name}": every for name, every in (("query", query), ("key", key))}
-    for name, gain in attention.named_parameters():
-        if name in gains:  # one gain a feature of a head, shared by heads, or one for each
-            found[name] = rows if gain.shape[0] == rows.shape[0] else gains[name]
+        # The parts that make rotated features, or have a gain for each, and how many others a head has before them.
+        before = {"query": 0, "key": 0, "query_key_norm": 0}
+        if isinstance(attention, LatentAttention):
+            before = {"query": attention.content_dim, "squeeze": attention.latent_dim}
+        for name, parameter in attention.named_parameters():
+            if (part := name.partition(".")[0]) not in before:
+                continue
+            first, width = before[part], before[part] + attention.head_dim
+            rows = torch.arange(width)
+            rows[first + _positions(layout, scheme.rotated)] = first + _positions(scheme.layout, scheme.rotated)
+            heads = torch.arange(parameter.shape[0] // width)
+            found[f"blocks.{layer}.attention.{name}"] = (heads[:, None] * width + rows).flatten()
     return found
-
-
-def _latent(attention: LatentAttention, scheme: RotaryEmbedding, layout: Layout) -> dict[str, Tensor]:
-    content, rotary, latent = attention.content_dim, attention.rotary_dim, attention.latent_dim
-    of_head = head_rows(scheme.layout, layout, scheme.rotated, content + rotary, first=content)
-    of_squeeze = head_rows(scheme.layout, layout, scheme.rotated, latent + rotary, first=latent)
-    return {
-        "query.weight": _repeat(of_head, attention.num_heads),
-        "squeeze.weight": of_squeeze,
-        "squeeze.bias": of_squeeze,
-    }
 
 
 def to_theirs(architecture: "Architecture", model: Decoder, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors by their names, of tensors by our names (the parameters of ``model``, or their gradients)."""
-    rows = rotary_rows(model, architecture.rotary_layout)
+    rows = _rotary_rows(model, architecture.rotary_layout)
     theirs: dict[str, Tensor] = {}
     for weight in architecture.weights(model):
         ours = [tensors[name][rows[name]] if name in rows else tensors[name] for name in weight.ours]
@@ -140,7 +111,7 @@ def to_ours(architecture: "Architecture", model: Decoder, tensors: Mapping[str, 
             f"the weights hold {len(left)} tensors that {architecture.class_name} as config.json describes it has not, "
             f"such as {min(left)}"
         )
-    rows = rotary_rows(model, architecture.rotary_layout)
+    rows = _rotary_rows(model, architecture.rotary_layout)
     shapes = {name: tensor.shape for name, tensor in our_tensors(model).items()}
     ours: dict[str, Tensor] = {}
     for weight in weights:
