@@ -73,10 +73,9 @@ class Architecture:
         read_fields(self.keys, config, settings)
         arguments = _arguments(settings, "")
         if experts := arguments.pop("experts", None):
+            pattern = ["dense" if dense else "experts" for dense in arguments.pop("is_dense", [False])]
             networks = {"experts": experts, "dense": arguments.pop("dense", None)}
-            is_dense = arguments.pop("is_dense", [False])
-            pattern = ["dense" if dense else "experts" for dense in is_dense]
-            arguments["feedforward"] = LayerPattern(networks, pattern) if any(is_dense) else experts
+            arguments["feedforward"] = LayerPattern(networks, pattern) if "dense" in pattern else experts
         return arguments
 
     def write(self, model: Decoder) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class Architecture:
         return [
             Weight(
                 tuple(ours),
-                _numbered(theirs, len(tensors[ours[0]])),
+                tuple(theirs.replace("*", str(n)) for n in range(len(tensors[ours[0]]) if "*" in theirs else 1)),
                 self.transposed and ours[0].startswith("blocks."),
                 heads,
                 stacked="*" in theirs,
@@ -144,10 +143,6 @@ def _arguments(settings: Settings, prefix: str) -> dict[str, Any]:
         if path.startswith(prefix) and "." not in name:
             found[name] = partial(value, **_arguments(settings, f"{path}.")) if isinstance(value, type) else value
     return found
-
-
-def _numbered(name: str, count: int) -> tuple[str, ...]:
-    return tuple(name.replace("*", str(number)) for number in range(count)) if "*" in name else (name,)
 
 
 def _lookup(names: Names, name: str) -> str:

@@ -5,6 +5,9 @@ from typing import Any
 
 from atomiclm.cli import UserError
 
+NEEDED = object()
+"""The default of a key that must be there."""
+
 MAX_SIZE = 1 << 24
 """A width, a vocabulary or a context is smaller (sixteen million; the longest context in use has ten)."""
 
@@ -43,10 +46,12 @@ class ConfigJson:
     def get(self, key: str, default: Any = None, kind: type = int, null: bool = False, most: int = MAX_SIZE) -> Any:
         """The value; `default`, transformers' own, where it is absent, or null unless `null` says something.
 
-        Raises UserError where it is not of this kind, or an integer below 0 or above `most`.
+        Raises UserError where it is `NEEDED` and absent, not of this kind, or an integer below 0 or above `most`.
         """
         self._read.add(key)
         value = self.config.get(key)
+        if value is None and default is NEEDED:
+            raise UserError(f"{self.where}: {key} is missing; without it the model cannot be built")
         if value is None:
             return None if null and key in self.config else default
         right_kind = type(value) in ((int, float) if kind is float else (kind,))
@@ -56,13 +61,6 @@ class ConfigJson:
         if not right_kind or too_large:
             rule = _KINDS.get(kind, f"an integer from 0 to {most}")
             raise UserError(f"{self.where}: {key}={value!r:.80} cannot be read; it must be {rule}")
-        return value
-
-    def need(self, key: str, kind: type = int, most: int = MAX_SIZE) -> Any:
-        """The value. Raises UserError where it is absent too."""
-        value = self.get(key, None, kind, most=most)
-        if value is None:
-            raise UserError(f"{self.where}: {key} is missing; without it the model cannot be built")
         return value
 
     def only(self, key: str, *allowed: Any) -> None:

@@ -12,14 +12,11 @@ from typing import Any
 
 from atomiclm.cli import UserError
 from atomiclm.interop.describe import window_of
-from atomiclm.interop.huggingface.config_json import MAX_SIZE, ConfigJson
+from atomiclm.interop.huggingface.config_json import MAX_SIZE, NEEDED, ConfigJson
 from atomiclm.model import Decoder, MixtureOfExperts
 
 type Settings = dict[str, Any]
 type Fields = Mapping[str, "Field"]
-
-NEEDED = object()
-"""The default of a key that must be there."""
 
 # Of several names for one function the first is written.
 _ACTIVATIONS = {
@@ -79,11 +76,8 @@ class Setting(Field):
         for other in self.also:
             config.ignore(other)
         kind = self.kind or (type(self.default) if isinstance(self.default, (bool, float, str)) else int)
-        if self.default is NEEDED:
-            value = config.need(name, kind, self.most)
-        else:
-            default = self.default(settings) if callable(self.default) else self.default
-            value = config.get(name, default, kind, self.null, self.most)
+        default = self.default(settings) if callable(self.default) else self.default
+        value = config.get(name, default, kind, self.null, self.most)
         if self.chooses is None:
             settings[self.path] = self.to_ours(value, settings)
         elif value is not None:
@@ -199,9 +193,8 @@ class LayerWindows(Field):
                 raise UserError(f"{config.where}: layer_types names {kind!r:.100}, which is not supported")
         if window is None and SLIDING in types:
             raise UserError(f"{config.where}: layer_types has {SLIDING}, but {key} is not set")
-        settings["attention.window"] = (
-            [window if kind == SLIDING else None for kind in types] if window is not None else None
-        )
+        windows = [window if kind == SLIDING else None for kind in types]
+        settings["attention.window"] = None if window is None else windows
 
     def write(self, key: str, model: Decoder) -> dict[str, Any]:
         windows = windows_of(model)
