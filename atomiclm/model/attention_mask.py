@@ -38,23 +38,35 @@ class CausalMask:
         keys = torch.arange(self.num_keys, device=self.device)
         return keys[self.offset :, None] - keys
 
-    def allowed(self, window: int | None = None, slots: Tensor | None = None) -> Tensor:
-        """Boolean (queries, keys), or (batch, 1, queries, keys) with documents: True where a query may look.
+    def sees(self, window: int | None = None, slots: Tensor | None = None) -> Callable[..., Tensor]:
+        """Whether a query sees a key, as a function of (batch, head, query, key), what FlexAttention asks for.
 
         A query sees itself and what came before it in its own document.
 
         window   a query sees ``0 <= distance < window`` slots back (Mistral, arXiv 2310.06825; Gemma 2)
         slots    (keys,) int64 slots of the keys in question; None is all of them in order
         """
-        keys = torch.arange(self.num_keys, device=self.device)
-        queries = keys[self.offset :]
-        slots = keys if slots is None else slots
-        distances = queries[:, None] - slots
-        near = distances >= 0 if window is None else (distances >= 0) & (distances < window)
-        if self.documents is None:
-            return near
-        same = self.documents[:, self.offset :, None] == self.documents[:, slots][:, None, :]
-        return (near & same)[:, None]
+        offset, documents = self.offset, self.documents
+
+        def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            query_slot = query + offset
+            key_slot = key if slots is None else slots[key]
+            seen = query_slot >= key_slot
+            if window is not None:
+                seen = seen & (query_slot - key_slot < window)
+            if documents is not None:
+                seen = seen & (documents[batch, query_slot] == documents[batch, key_slot])
+            return seen
+
+        return sees
+
+    def allowed(self, window: int | None = None, slots: Tensor | None = None) -> Tensor:
+        """Boolean (queries, keys), or (batch, 1, queries, keys) with documents: True where a query sees a key."""
+        rows = 1 if self.documents is None else len(self.documents)
+        batch = torch.arange(rows, device=self.device)[:, None, None, None]
+        queries = torch.arange(self.num_queries, device=self.device)[:, None]
+        keys = torch.arange(self.num_keys if slots is None else len(slots), device=self.device)
+        return self.sees(window, slots)(batch, batch, queries, keys)
 
 
 class Visible:
@@ -105,7 +117,7 @@ class Visible:
                 *_ordered(some & ~every),
                 *_ordered(every),
                 BLOCK_SIZE=FLEX_BLOCK,
-                mask_mod=self._sees(),
+                mask_mod=self.mask.sees(self.window, self.slots),
                 seq_lengths=(self.mask.num_queries, self.num_keys),
             )
         return self._blocks
@@ -127,22 +139,6 @@ class Visible:
         some = some & (low_query <= high_key) & (low_key <= high_query)
         every = every & (low_query == high_key) & (low_key == high_query)
         return some[:, None], every[:, None]
-
-    def _sees(self) -> Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]:
-        """``CausalMask.allowed``, asked of one query and one key; FlexAttention takes functions, not methods."""
-        offset, window, slots, documents = self.mask.offset, self.window, self.slots, self.mask.documents
-
-        def sees(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            query_slot = query + offset
-            key_slot = key if slots is None else slots[key]
-            seen = query_slot >= key_slot
-            if window is not None:
-                seen = seen & (query_slot - key_slot < window)
-            if documents is not None:
-                seen = seen & (documents[batch, query_slot] == documents[batch, key_slot])
-            return seen
-
-        return sees
 
 
 def _bounds(values: Tensor) -> tuple[Tensor, Tensor]:
