@@ -78,19 +78,19 @@ def parameter_roles(model: nn.Module) -> dict[str, Role]:
 
     A module may state roles of its own parameters in a class attribute ``roles: dict[str, Role]``.
     """
-    return {name: _role(model.get_submodule(name.rpartition(".")[0]), name, p) for name, p in model.named_parameters()}
-
-
-def _role(module: nn.Module, path: str, parameter: nn.Parameter) -> Role:
-    name = path.rpartition(".")[2]
-    stated: Mapping[str, Role] = getattr(module, "roles", {})
-    if name in stated:
-        return stated[name]
-    if isinstance(module, nn.Embedding):
-        return "embedding"
-    if name == "bias":
-        return "bias"
-    return "matrix" if parameter.ndim >= 2 else "gain"
+    roles: dict[str, Role] = {}
+    for name, parameter in model.named_parameters():
+        path, _, own = name.rpartition(".")
+        module = model.get_submodule(path)
+        if own in (stated := getattr(module, "roles", {})):
+            roles[name] = stated[own]
+        elif isinstance(module, nn.Embedding):
+            roles[name] = "embedding"
+        elif own == "bias":
+            roles[name] = "bias"
+        else:
+            roles[name] = "matrix" if parameter.ndim >= 2 else "gain"
+    return roles
 
 
 # How a component gets the sizes that its constructor names, and no others: a new attention may ask for ``layer`` or

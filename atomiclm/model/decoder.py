@@ -87,7 +87,8 @@ class Decoder(DecoderCosts):
             return _supply_builders("block", block, Block, layer=layer, **sizes, **builders)
 
         # Modules of torch draw their first weights from the global random state; init replaces them all.
-        with torch.random.fork_rng(devices=_random_devices()):
+        device = torch.get_default_device()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self.embedding = supply_part("embedding", embedding, **sizes)
             self.blocks = nn.ModuleList(build_block(layer) for layer in range(num_layers))
             first = self.layers[0].attention
@@ -278,9 +279,3 @@ def _check_positions_fit(position: Position, layers: list[Block]) -> None:
                     f"PositionPattern and {name} stated"
                 )
                 raise PartError("position", ValueError(reason))
-
-
-def _random_devices() -> list[torch.device]:
-    """Where modules built now would draw random numbers, the CPU aside."""
-    device = torch.get_default_device()
-    return [device] if device.type == "cuda" else []

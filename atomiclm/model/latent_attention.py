@@ -98,7 +98,9 @@ class LatentAttention(Attention):
         scale = self.scores.factor(self.query_width) * context.position.score_scale
         dropout = self.dropout if self.training else 0.0
         if cache is not None and hidden.shape[1] == 1:
-            to_keys, to_values = self._by_head(self.expand.weight.to(memory.dtype))
+            # U and V: (num_heads, content_dim, latent_dim) and (num_heads, value_dim, latent_dim).
+            expand = self.expand.weight.to(memory.dtype).unflatten(0, (self.num_heads, -1))
+            to_keys, to_values = expand.split([self.content_dim, self.value_dim], 1)
             query = torch.cat([content @ to_keys, rotated], -1)
             read = attend(query, memory, memory[..., : self.latent_dim], visible, self.scores, dropout, scale)
             mixed = read @ to_values.mT
@@ -125,11 +127,6 @@ class LatentAttention(Attention):
         key = torch.cat([content, shared_key.expand(-1, self.num_heads, -1, -1)], -1)
         return key, value
 
-    def _by_head(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """U and V: (num_heads, content_dim, latent_dim) and (num_heads, value_dim, latent_dim)."""
-        to_keys, to_values = weight.unflatten(0, (self.num_heads, -1)).split([self.content_dim, self.value_dim], 1)
-        return to_keys, to_values
-
     def _normed(self, latent: Tensor, gain: Tensor) -> Tensor:
         """In the wider of the two dtypes; returned in the latent's own, which is what the cache stores."""
         return rms_norm(latent, gain, self.eps).to(latent.dtype)
@@ -143,8 +140,7 @@ class LatentAttention(Attention):
         return (self.latent_dim + self.rotary_dim) * length
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """Input, both latents before and after their norms, queries, keys, values, their mean; as in
-        ``MultiHeadAttention``.
+        """As in ``MultiHeadAttention``, with both latents before and after their norms.
 
         Values of another width than keys are filled up with zeros on the CPU.
         """

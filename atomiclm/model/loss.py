@@ -31,21 +31,16 @@ def cross_entropy(
     return nats.view(targets.shape) if reduction == "none" else nats
 
 
-def squared_log_partition(logits: Tensor, mask: Tensor | None = None) -> Tensor:
-    """``(log sum_v exp(logit_v))^2``, in float32 or wider, summed over the positions that count.
-
-    logits (..., vocab_size), mask (...) bool. Source: the z-loss of Chowdhery et al. 2022 (PaLM), arXiv 2204.02311,
-    section 5, there with weight 1e-4.
-    """
-    squares = _wide(logits).logsumexp(-1).square()
-    return (squares if mask is None else squares.masked_fill(~mask, 0)).sum()
-
-
 def summed_loss(logits: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float) -> tuple[Tensor, Tensor]:
-    """Total to differentiate, and its cross-entropy in nats, detached: both summed over the targets that count."""
+    """Total to differentiate, and its cross-entropy in nats, detached: both summed over the targets that count.
+
+    z_loss is the weight of ``(log sum_v exp(logit_v))^2`` (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 5).
+    """
     nats = cross_entropy(logits, targets, mask)
-    total = nats + z_loss * squared_log_partition(logits, mask) if z_loss else nats
-    return total, nats.detach()
+    if not z_loss:
+        return nats, nats.detach()
+    squares = _wide(logits).logsumexp(-1).square()
+    return nats + z_loss * (squares if mask is None else squares.masked_fill(~mask, 0)).sum(), nats.detach()
 
 
 def _wide(logits: Tensor) -> Tensor:

@@ -84,8 +84,12 @@ class MixtureOfExperts(Accounted):
     def forward(self, hidden: Tensor) -> Tensor:
         tokens = hidden.flatten(0, -2)
         routing = self.router(tokens)
-        # Outside training there is none, so that an evaluation cannot add the loss of an older batch.
-        self.auxiliary = self._losses(routing) if self.training else {}
+        # Outside training there are none, so that an evaluation cannot add the loss of an older batch.
+        self.auxiliary = {}
+        if self.training and self.balance_weight:
+            self.auxiliary["load_balance"] = self.balance_weight * load_balance_loss(routing, self.router.batch_load)
+        if self.training and self.router_z_weight:
+            self.auxiliary["router_z"] = self.router_z_weight * router_z_loss(routing)
         output = self.experts(tokens, routing)
         if self.shared is not None:
             output = output + self.shared(tokens)
@@ -96,20 +100,11 @@ class MixtureOfExperts(Accounted):
         """Whether the load of a whole step must be known before its first micro-batch."""
         return self.balance_weight > 0
 
-    def _losses(self, routing: Routing) -> dict[str, Tensor]:
-        losses = {}
-        if self.balance_weight:
-            losses["load_balance"] = self.balance_weight * load_balance_loss(routing, self.router.batch_load)
-        if self.router_z_weight:
-            losses["router_z"] = self.router_z_weight * router_z_loss(routing)
-        return losses
-
     def after_step(self) -> None:
         """Drop the losses of the last pass, and with them its graph."""
         self.auxiliary = {}
 
-    def discard_step(self) -> None:
-        self.after_step()
+    discard_step = after_step
 
     @property
     def load(self) -> Tensor:

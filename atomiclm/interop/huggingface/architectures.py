@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from atomiclm.cli import UserError, from_user
-from atomiclm.interop.describe import Description, describe_decoder, differences
+from atomiclm.interop.describe import describe_decoder, differences
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.experts import DEEPSEEK_V2, DEEPSEEK_V3, MIXTRAL, OLMOE, QWEN3_MOE
@@ -53,9 +53,12 @@ def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
     for architecture in ARCHITECTURES:
         try:
             config = architecture.write(model)
-            faults, limits = _faults(architecture, config, ours), list(architecture.limits(model))
+            with torch.device("meta"), from_user():
+                back = build(architecture, config, "config.json")
+            limits = list(architecture.limits(model))
         except UserError:
             continue  # the sizes of this model are beyond this architecture, which is farther than any option
+        faults = [f"{path}: {text}" for path, text in differences(ours, describe_decoder(back)).items()]
         if not faults and not limits:
             return architecture, config
         refusals.append((len(faults) or 0.5, architecture, faults or limits))
@@ -64,9 +67,3 @@ def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
         "no architecture of transformers computes what this model computes. The nearest is "
         f"{nearest.class_name}, which cannot say:\n  " + "\n  ".join(faults)
     )
-
-
-def _faults(architecture: Architecture, config: Mapping[str, Any], ours: Description) -> list[str]:
-    with torch.device("meta"), from_user():
-        back = build(architecture, config, "config.json")
-    return [f"{path}: {text}" for path, text in differences(ours, describe_decoder(back)).items()]
