@@ -1,20 +1,18 @@
 r"""Which split patterns mean the same in our engine and in theirs.
 
-Three engines read split patterns: `regex` (ours), fancy_regex (tiktoken) and Oniguruma (Hugging Face). One expression
-can mean three things. `\p{N}{1,3}+` is "up to three digits, and no giving back" in two of them and "one to three
-digits, many times" in Oniguruma; `$`, `\w`, `\b`, `[a&&b]` and `(?i:ss)` differ as well. So we go only by what we know:
-
-- the named patterns and the spellings of them that are in use (`patterns.py`), and
-- expressions made of nothing but pieces on which all three agree (`one_meaning`).
+Three engines read split patterns: `regex` (ours), fancy_regex (tiktoken) and Oniguruma (Hugging Face). `\p{N}{1,3}+` is
+"up to three digits, and no giving back" in two of them and "one to three digits, many times" in Oniguruma; `$`, `\w`,
+`\b`, `[a&&b]` and `(?i:ss)` differ as well. So we accept the named patterns, the spellings of them that are in use
+(`patterns.py`), and expressions made of nothing but pieces on which all three agree (`one_meaning`).
 """
 
 import regex
 
 from atomiclm.tokenizer.patterns import PATTERNS, SPELLINGS, split_pattern
 
-_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"(?i:[sdmt]|ll|ve|re)"
 # The only expressions for which upper and lower case may be taken as one: Oniguruma also folds several letters into
 # one (`(?i:st)` finds the ligature "ﬆ" there), and these are known to be safe.
+_CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)", r"(?i:[sdmt]|ll|ve|re)"
 
 _GRAMMAR = regex.compile(
     r"""
@@ -59,27 +57,24 @@ def one_meaning(expression: str) -> bool:
     return _GRAMMAR.fullmatch(expression) is not None and regex.compile(expression).match("") is None
 
 
+def tiktoken_reads_alike(expression: str) -> bool:
+    """Whether an expression that is none of ours has one meaning and tiktoken drops no text at it."""
+    return one_meaning(expression) and matches_everything(expression)
+
+
 def matches_everything(expression: str) -> bool:
     r"""Whether no character can be left over between two matches: tiktoken drops such characters.
 
     For an expression of `one_meaning` it is enough that each character alone is matched by an alternative that does
     not look ahead, for then a match begins wherever none is running. May say False without need, never True.
     """
-    alone = [branch for branch in _alternatives(expression) if "(?!" not in branch]
-    if not alone:
-        return False
-    match = regex.compile("|".join(alone)).fullmatch
-    return all(match(chr(code)) for code in range(0x110000) if not 0xD800 <= code < 0xE000)
-
-
-def _alternatives(expression: str) -> list[str]:
-    """The parts between the `|` that are in no group and no set."""
-    parts = [""]
+    branches = [""]  # the parts between the `|` that are in no group and no set
     depth = 0
     for piece in regex.findall(r"\\.|\[\^?(?:\\.|[^\]\\])+\]|.", expression, regex.DOTALL):
         depth += (piece == "(") - (piece == ")")
         if piece == "|" and depth == 0:
-            parts.append("")
+            branches.append("")
         else:
-            parts[-1] += piece
-    return parts
+            branches[-1] += piece
+    match = regex.compile("|".join(branch for branch in branches if "(?!" not in branch) or "(?!)").fullmatch
+    return all(match(chr(code)) for code in range(0x110000) if not 0xD800 <= code < 0xE000)

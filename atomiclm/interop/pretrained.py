@@ -73,9 +73,9 @@ def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None
         if pattern is None:
             raise UserError(f"pattern: {path} does not say how text is split; set gpt2, cl100k or o200k")
         return from_ranks(read_ranks(path), pattern, special_tokens or {}).state()
-    for name, given in (("pattern", pattern), ("special_tokens", special_tokens)):
-        if given is not None:
-            raise UserError(f"{name}: {path} says it itself; leave it out (null)")
+    if pattern is not None or special_tokens is not None:
+        name = "special_tokens" if pattern is None else "pattern"
+        raise UserError(f"{name}: {path} says it itself; leave it out (null)")
     fields = read_json(path, MAX_FILE_BYTES)
     if isinstance(fields, dict) and fields.get("format") == FORMAT:
         return read_tokenizer_file(path)

@@ -1,16 +1,16 @@
 """tiktoken's formats: `tiktoken.Encoding`, and the `.tiktoken` file of ranks. tiktoken itself may be missing.
 
 Both sides give the same ids for every string that has a UTF-8 form. Two habits differ: tiktoken raises at the spelling
-of a special token that was not allowed (pass `disallowed_special=()`), and a lone surrogate, which here can stand for a
-byte, is U+FFFD there.
+of a special token that was not allowed (pass `disallowed_special=()`), and has U+FFFD for a lone surrogate.
 
-A rank is the id of a token and at the same time its position in the order of merging. The file (`cl100k_base.tiktoken`)
-has a line for each token: its bytes in base64, a blank, its rank.
+A rank is the id of a token and its position in the order of merging. The file has a line for each token: its bytes in
+base64, a blank, its rank.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from atomiclm.atomic_io import new_folder, read_file, write_atomic
 from atomiclm.cli import UserError
-from atomiclm.interop.expressions import matches_everything, name_of, one_meaning
+from atomiclm.interop.expressions import name_of, tiktoken_reads_alike
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_FILE_BYTES, MAX_VOCAB_SIZE, TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.encode import encode_heap
@@ -39,12 +39,7 @@ _LINE = re.compile(rb"([A-Za-z0-9+/]+={0,2}) ([0-9]{1,9})")
 
 
 def to_tiktoken(tokenizer: BasicTokenizer, name: str = NAME) -> tiktoken.Encoding:
-    """An encoding of that name with our ids.
-
-    Raises:
-        ImportError: tiktoken is not installed.
-        ValueError: tiktoken cannot say the vocabulary (see `ranks_of`), the split pattern or the special tokens.
-    """
+    """An encoding of that name with our ids; a ValueError where tiktoken cannot say the tokenizer."""
     try:
         import tiktoken
     except ImportError as error:
@@ -56,13 +51,12 @@ def from_tiktoken(encoding: tiktoken.Encoding) -> BasicTokenizer:
     """The tokenizer with the ids of an encoding; its merges are recovered from the ranks.
 
     Raises:
-        ValueError: the split pattern could mean something else in our engine, or the vocabulary is not of byte-pair
-            encoding (see `from_ranks`).
+        ValueError: the split pattern could mean something else in our engine; or see `from_ranks`.
     """
     # The constructor's arguments; tiktoken has no public names for them, and pickles an encoding by these.
     expression = encoding._pat_str
     name = name_of(expression)
-    if name is None and not (one_meaning(expression) and matches_everything(expression)):
+    if name is None and not tiktoken_reads_alike(expression):
         raise UserError(
             f"encoding._pat_str: {expression!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something else "
             "in another engine, or leave out text; only patterns for which neither can happen are imported"
@@ -74,10 +68,6 @@ def write_tiktoken(tokenizer: BasicTokenizer, folder: Path) -> tuple[Path, Path]
     """Write `atomiclm.tiktoken` (the ranks) and `encoding.json` (`name`, `pat_str`, `special_tokens`); return both.
 
     The folder does not exist yet, or is empty; it appears complete or not at all.
-
-    Raises:
-        ValueError: the folder is not empty, or tiktoken cannot say the tokenizer; see `to_tiktoken`.
-        OSError: the folder cannot be written to.
     """
     rest = {"name": NAME, **_but_for_ranks(tokenizer)}
     ranks = ranks_of(tokenizer)
@@ -88,14 +78,9 @@ def write_tiktoken(tokenizer: BasicTokenizer, folder: Path) -> tuple[Path, Path]
 
 
 def _but_for_ranks(tokenizer: BasicTokenizer) -> dict[str, Any]:
-    """The other arguments of an encoding.
-
-    Raises:
-        ValueError: tiktoken's engine may read the split pattern with another meaning; or two special tokens begin
-            alike, of which we take the longer and tiktoken either, by the chance of a hash.
-    """
+    """The other arguments of an encoding."""
     pattern = tokenizer.pattern
-    if pattern not in PATTERNS and not (one_meaning(pattern) and matches_everything(pattern)):
+    if pattern not in PATTERNS and not tiktoken_reads_alike(pattern):
         raise UserError(
             f"tokenizer.pattern: {pattern!r:.80} is none of {', '.join(PATTERNS)}, and it may mean something else in "
             "tiktoken's engine, or leave out text, which tiktoken drops; train with one of these"
@@ -110,12 +95,7 @@ def _but_for_ranks(tokenizer: BasicTokenizer) -> dict[str, Any]:
 
 
 def read_ranks(path: str | Path) -> dict[bytes, int]:
-    """Read a `.tiktoken` file.
-
-    Raises:
-        ValueError: a line is not a token and its rank, or gives a token or a rank twice; names the file and the line.
-        OSError: the file cannot be read.
-    """
+    """Read a `.tiktoken` file; a ValueError names file and line where it is none."""
     path = Path(path)
     ranks: dict[bytes, int] = {}
     used: set[int] = set()
@@ -123,10 +103,9 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
         if not line:
             continue
         match = _LINE.fullmatch(line)
-        try:
+        token = b""
+        with contextlib.suppress(ValueError):
             token = base64.b64decode(match[1]) if match else b""
-        except ValueError:
-            token = b""
         # Compared as it is written, since base64 can have bits after its end.
         if match is None or base64.b64encode(token) != match[1]:
             rule = "is not a token in base64, a blank and its rank"
@@ -143,11 +122,7 @@ def read_ranks(path: str | Path) -> dict[bytes, int]:
 
 
 def write_ranks(ranks: Mapping[bytes, int], path: str | Path) -> None:
-    """Write a `.tiktoken` file, by rank, the way `tiktoken.load.dump_tiktoken_bpe` does.
-
-    Raises:
-        OSError: the folder does not exist or cannot be written to.
-    """
+    """Write a `.tiktoken` file, by rank, the way `tiktoken.load.dump_tiktoken_bpe` does."""
     lines = [b"%b %d\n" % (base64.b64encode(token), rank) for token, rank in sorted(ranks.items(), key=lambda r: r[1])]
     write_atomic(Path(path), b"".join(lines))
 
@@ -156,9 +131,8 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
     """The tokenizer that gives tiktoken's ids.
 
     Args:
-        ranks: of all tokens, as from `read_ranks`. All 256 bytes must be among them.
-        pattern: the name of a pattern, or a regular expression; the file of ranks does not say it. cl100k_base has
-            "cl100k", o200k_base "o200k", the older ones "gpt2".
+        ranks: of all tokens, as from `read_ranks`, the 256 bytes included.
+        pattern: a name or a regular expression: cl100k_base has "cl100k", o200k_base "o200k", the older ones "gpt2".
         special_tokens: spelling and id of each.
 
     Raises:
@@ -190,18 +164,8 @@ def from_ranks(ranks: Mapping[bytes, int], pattern: str, special_tokens: Mapping
 
 
 def ranks_of(tokenizer: BasicTokenizer) -> dict[bytes, int]:
-    """The tokenizer's vocabulary as ranks.
-
-    Raises:
-        ValueError: ranks cannot say it: two tokens have the same bytes; an earlier merge has a higher id than a later
-            one, while a rank is both; or joining by ranks would come to other tokens.
-    """
-    if twice := repeated_token(tokenizer.merges):
-        first, second = (tokenizer.merge_ids[number - TOKENIZER_BASE_LENGTH] for number in twice)
-        raise UserError(
-            f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
-            "different merges; tiktoken has one id for the bytes of a token, so train with another vocab_size"
-        )
+    """The tokenizer's vocabulary as ranks; a ValueError where ranks cannot say it."""
+    refuse_repeated_token(tokenizer, "tiktoken")
     if list(tokenizer.merge_ids) != sorted(tokenizer.merge_ids):
         raise UserError(
             "tokenizer: its merges do not have ascending ids; in tiktoken the id of a token is also its place in the "
@@ -220,23 +184,27 @@ def ranks_of(tokenizer: BasicTokenizer) -> dict[bytes, int]:
     return dict(zip(spelled, (*tokenizer.byte_ids, *tokenizer.merge_ids), strict=True))
 
 
+def refuse_repeated_token(tokenizer: BasicTokenizer, format_name: str) -> None:
+    """Two ids of the same bytes, which byte-pair encoding can learn though it hardly ever does, cannot be said."""
+    if twice := repeated_token(tokenizer.merges):
+        first, second = (tokenizer.merge_ids[number - TOKENIZER_BASE_LENGTH] for number in twice)
+        raise UserError(
+            f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
+            f"different merges; {format_name} has one id for the bytes of a token, so train with another vocab_size"
+        )
+
+
 def recover_merges(tokens: Iterable[bytes]) -> list[Pair]:
     """The pair of token numbers that makes each token.
 
-    tiktoken saves no merges. Its rule is: join the two neighbours whose bytes together are the token of the lowest
-    rank. Hence the last merge that makes a token is found by encoding its bytes with the tokens of lower rank only.
-    Exactly two parts must remain, and they are the pair.
+    tiktoken joins the two neighbours whose bytes together are the token of the lowest rank. Hence the last merge that
+    makes a token is found by encoding its bytes with the tokens of lower rank only: two parts must remain, the pair.
 
     Joining pairs then gives tiktoken's ids for every text, although tiktoken would join any two parts that spell the
-    token, not only this pair. For take two neighbours P, Q in some text that spell a token T: nothing has been joined
-    across their outer edges, so between the edges the same has happened as when T's bytes are encoded alone. That ends
-    in T by way of the pair found here, so P, Q is that pair.
+    token. For take two neighbours P, Q that spell a token T: nothing has been joined across their outer edges, so
+    between the edges the same has happened as when T's bytes are encoded alone, and P, Q is the pair found here.
 
-    Args:
-        tokens: all tokens of two bytes or more, in order of rank.
-
-    Raises:
-        ValueError: a token is not made by joining two earlier ones, so this is no vocabulary of byte-pair encoding.
+    `tokens` are all of two bytes or more, in order of rank; a ValueError names one that is not made of two others.
     """
     ranks: dict[Pair, int] = {}
     for rank, token in enumerate(tokens):
@@ -248,5 +216,4 @@ def recover_merges(tokens: Iterable[bytes]) -> list[Pair]:
                 f"the token {token!r:.80} is no merge of two: tokens of lower rank make {len(parts)} parts of it"
             )
         ranks[parts[0], parts[1]] = rank
-    assert all(max(pair) < TOKENIZER_BASE_LENGTH + rank for pair, rank in ranks.items())
     return list(ranks)

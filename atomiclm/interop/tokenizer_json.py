@@ -1,16 +1,12 @@
 r"""Our tokenizer as Hugging Face's `tokenizer.json`, and theirs as ours where it says nothing that ours cannot do.
 
 The file says: cut the text at the special tokens, then by the split pattern, write each byte as a printable character
-(`CHARACTERS`), and merge neighbours by rank. `tokenizers` then gives our ids for every text, with one
-difference of habit: it always recognises special tokens in a text, which here is `encode(text, allowed_special="all")`.
-
-A vocabulary there is a map from spellings to ids, so two ids of one spelling cannot be said. Byte-pair encoding can
-learn such a pair (`ab c` and `a bc`), though it hardly ever does; export refuses then.
+(`CHARACTERS`), and merge neighbours by rank. `tokenizers` then gives our ids for every text; it always recognises
+special tokens, which here is `encode(text, allowed_special="all")`.
 
 Byte-level BPE comes in a few shapes: our own, that of GPT-2 (the split is inside `ByteLevel`), that of models converted
 from tiktoken (`ignore_merges`, several merges a token), and what the trainers of `tokenizers` write (special tokens
-first). All of these are read, with their ids. Anything else (a normalizer, a post-processor that adds tokens, a byte
-without a token) would give other ids than the file means, so it is refused by the field that says it.
+first). All are read, with their ids. Anything else (a normalizer, a byte without a token) is refused by its field.
 """
 
 import re
@@ -21,61 +17,39 @@ from typing import Any
 from atomiclm.atomic_io import read_file, read_json
 from atomiclm.cli import UserError
 from atomiclm.interop.expressions import name_in_huggingface, one_meaning
-from atomiclm.interop.tiktoken import recover_merges
+from atomiclm.interop.tiktoken import recover_merges, refuse_repeated_token
 from atomiclm.tokenizer import END_OF_TEXT, PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.constants import MAX_FILE_BYTES, TOKENIZER_BASE_LENGTH
-from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse, repeated_token, spell_tokens
+from atomiclm.tokenizer.tokenizer_state import TokenizerState, is_int, refuse, spell_tokens
 from atomiclm.tokenizer.train_basic import PRINTABLE, Pair, byte_order
 
 CHARACTERS = [
     chr(byte if byte in PRINTABLE else 0x100 + position - len(PRINTABLE))
     for byte, position in enumerate(byte_order("huggingface"))
 ]
-"""The character of each byte: its own in Latin-1 where that is printable, else the next from U+0100 on.
-
-Source: Radford et al. (2019), "GPT-2", `bytes_to_unicode` in its encoder; Hugging Face's `ByteLevel` does the same.
-"""
+"""The character of each byte (Radford et al., 2019, "GPT-2", `bytes_to_unicode`): its own where that is printable."""
 
 UNSET = ("dropout", "unk_token", "continuing_subword_prefix", "end_of_word_suffix", "fuse_unk", "byte_fallback")
 """Options of the model that change ids; unset is null, false, "" or 0."""
 
-_FIELDS = {
-    "pattern": "pre_tokenizer",
-    "special_tokens": "added_tokens",
-    "byte_ids": "model.vocab",
-    "merges": "model.merges",
+_FIELDS = {  # what the fields of a `TokenizerState` are called in the file
+    "pattern": "pre_tokenizer", "special_tokens": "added_tokens", "byte_ids": "model.vocab", "merges": "model.merges",
     "whole_pretokens": "model.ignore_merges",
-}
-"""What the fields of a `TokenizerState` are called in the file."""
+}  # fmt: skip
 
 _BYTES = {character: byte for byte, character in enumerate(CHARACTERS)}
 
 
-def spell(token: bytes) -> str:
-    """The bytes as the printable characters that stand for them."""
-    return "".join(CHARACTERS[byte] for byte in token)
-
-
 def read(spelling: str) -> bytes:
-    """The bytes that these characters stand for; the inverse of `spell`."""
+    """The bytes that these characters stand for."""
     return bytes(_BYTES[character] for character in spelling)
 
 
 def tokenizer_json(tokenizer: BasicTokenizer) -> dict[str, Any]:
-    """The content of `tokenizer.json`.
-
-    Raises:
-        ValueError: the split pattern may mean something else in the other engine; two ids have one spelling; or a
-            special token is spelled like an ordinary token, or like bytes.
-    """
+    """The content of `tokenizer.json`; a ValueError where it cannot say the tokenizer."""
     ids = (*tokenizer.byte_ids, *tokenizer.merge_ids)
-    if twice := repeated_token(tokenizer.merges):
-        first, second = (ids[number] for number in twice)
-        raise UserError(
-            f"tokenizer: ids {first} and {second} both stand for {tokenizer.decode_bytes([first])!r}, learned by "
-            "different merges; tokenizer.json has one id a spelling, so train the tokenizer with another vocab_size"
-        )
-    spellings = [spell(token) for token in spell_tokens(tokenizer.merges)]
+    refuse_repeated_token(tokenizer, "tokenizer.json")
+    spellings = [token.decode("latin-1").translate(CHARACTERS) for token in spell_tokens(tokenizer.merges)]
     vocabulary = dict(sorted(zip(spellings, ids, strict=True), key=lambda entry: entry[1]))
     for token in tokenizer.special_tokens:
         if token in vocabulary:
@@ -122,13 +96,12 @@ def _pre_tokenizer(tokenizer: BasicTokenizer) -> dict[str, Any]:
     if pattern == "gpt2":
         return _byte_level(use_regex=True)
     if pattern == "none" or (not tokenizer.merges and pattern not in PATTERNS):
-        # Without merges every byte is a token, however the text is cut. It is a sequence of one, because gigatoken 0.10
-        # takes `ByteLevel` alone for GPT-2's split whatever it says.
+        # A sequence of one, because gigatoken 0.10 takes `ByteLevel` alone for GPT-2's split whatever it says.
         return {"type": "Sequence", "pretokenizers": [_byte_level(use_regex=False)]}
     if pattern not in PATTERNS and not one_meaning(pattern):
         raise UserError(
             f"tokenizer.pattern: {pattern!r:.80} is not one of {', '.join(PATTERNS)}, and another engine may read it "
-            "with another meaning (see interop/expressions.py); train with one of these"
+            "with another meaning; train with one of these"
         )
     expression = {"Regex": PATTERNS.get(pattern, pattern)}
     split = {"type": "Split", "pattern": expression, "behavior": "Isolated", "invert": False}
@@ -137,34 +110,24 @@ def _pre_tokenizer(tokenizer: BasicTokenizer) -> dict[str, Any]:
 
 def tokenizer_config(tokenizer: BasicTokenizer, max_length: int) -> dict[str, Any]:
     """The content of `tokenizer_config.json`, which `AutoTokenizer` reads; the end of text also begins one."""
-    config: dict[str, Any] = {
+    ends = {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT} if END_OF_TEXT in tokenizer.special_tokens else {}
+    return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
         "clean_up_tokenization_spaces": False,
+        **ends,
     }
-    if END_OF_TEXT in tokenizer.special_tokens:
-        config |= {"bos_token": END_OF_TEXT, "eos_token": END_OF_TEXT}
-    return config
 
 
 def read_tokenizer(path: Path) -> BasicTokenizer:
-    """Read a `tokenizer.json`; see `tokenizer_of`.
-
-    Raises:
-        ValueError: the file is not JSON, or not a tokenizer like ours; names the file and the field.
-        OSError: the file cannot be read.
-    """
+    """Read a `tokenizer.json`; a ValueError names file and field where it is not a tokenizer like ours."""
     return tokenizer_of(read_json(path, MAX_FILE_BYTES), str(path))
 
 
 def read_gpt2_files(vocab: Path, merges: Path, special_tokens: Sequence[str] = ()) -> BasicTokenizer:
     """Read the older pair of files, `vocab.json` (spelling to id) and `merges.txt` (two spellings a line).
 
-    They do not say how text is split: it is GPT-2's way. Nor which entries of the vocabulary are special tokens.
-
-    Raises:
-        ValueError: a file is damaged, they do not fit together, or a special token is not in the vocabulary.
-        OSError: a file cannot be read.
+    They do not say how text is split, which is GPT-2's way, nor which entries of the vocabulary are special tokens.
     """
     ids = read_json(vocab, MAX_FILE_BYTES)
     try:
@@ -184,11 +147,7 @@ def read_gpt2_files(vocab: Path, merges: Path, special_tokens: Sequence[str] = (
 
 
 def tokenizer_of(content: Any, where: str) -> BasicTokenizer:
-    """The tokenizer that the content of a `tokenizer.json` describes; ``where`` names it in messages.
-
-    Raises:
-        ValueError: it normalises, splits or numbers in a way that `BasicTokenizer` has not; the message says which.
-    """
+    """The tokenizer that the content of a `tokenizer.json` describes; `where` names it in messages."""
     try:
         return BasicTokenizer.from_state(_state(content))
     except ValueError as error:
@@ -210,7 +169,8 @@ def _state(content: Any) -> TokenizerState:
             refuse(field, "must be null")
     if not _adds_nothing(content.get("post_processor")):
         refuse("post_processor", "must add no tokens")
-    if content.get("decoder") is not None and _type_of(content["decoder"]) != "ByteLevel":
+    decoder = content.get("decoder")
+    if decoder is not None and (not isinstance(decoder, dict) or decoder.get("type") != "ByteLevel"):
         refuse("decoder", "must be ByteLevel")
     for option in UNSET:
         if model.get(option):
@@ -230,10 +190,6 @@ def _state(content: Any) -> TokenizerState:
     )
 
 
-def _type_of(part: Any) -> Any:
-    return part.get("type") if isinstance(part, dict) else None
-
-
 def _adds_nothing(post_processor: Any) -> bool:
     """Whether it leaves ids alone: `ByteLevel` touches offsets only, and transformers writes a template of nothing."""
     match post_processor:
@@ -243,8 +199,15 @@ def _adds_nothing(post_processor: Any) -> bool:
             pass
         case part:
             parts = [part]
-    empty = [_type_of(part) == "TemplateProcessing" and part.get("special_tokens") == {} for part in parts]
-    return all(_type_of(part) == "ByteLevel" or nothing for part, nothing in zip(parts, empty, strict=True))
+    for part in parts:
+        match part:
+            case {"type": "ByteLevel"}:
+                pass
+            case {"type": "TemplateProcessing", "special_tokens": dict(special_tokens)} if not special_tokens:
+                pass
+            case _:
+                return False
+    return True
 
 
 def _pattern(pre_tokenizer: Any) -> str:
@@ -305,22 +268,16 @@ def _special_tokens(added_tokens: Any) -> dict[str, int]:
 def _vocabulary(vocab: Any, merges: Any, special_tokens: dict[str, int]) -> tuple[list[Pair], list[int]]:
     """Merges as pairs of token numbers, and the id of each token number.
 
-    Args:
-        vocab: spelling to id, in any order; it may list special tokens too.
-        merges: pairs of spellings in order of rank, as `["a", "b"]` or `"a b"`.
-        special_tokens: spelling and id of each.
-
-    Raises:
-        ValueError: an entry of the vocabulary is neither a byte, nor the result of a merge, nor a special token, or
-            the other way round; the message names the field.
+    `vocab` has spelling to id, in any order and perhaps of special tokens too; `merges` are pairs of spellings in order
+    of rank, as `["a", "b"]` or `"a b"`.
     """
     if not isinstance(vocab, dict) or not all(map(is_int, vocab.values())):
         refuse("model.vocab", "must be an object of spellings and integers")
     pairs, spellings = _pairs(merges)
-    if missing := [spelling for spelling in CHARACTERS if spelling not in vocab]:
-        refuse("model.vocab", f"must have all 256 bytes, has no {missing[0]!r} (byte {_BYTES[missing[0]]})")
-    if missing := [spelling for spelling in spellings if spelling not in vocab]:
-        refuse("model.merges", f"make {missing[0]!r:.80}, which is not in the vocabulary")
+    if missing := next((spelling for spelling in spellings if spelling not in vocab), None):
+        if missing in _BYTES:
+            refuse("model.vocab", f"must have all 256 bytes, has no {missing!r} (byte {_BYTES[missing]})")
+        refuse("model.merges", f"make {missing!r:.80}, which is not in the vocabulary")
     for spelling in vocab.keys() - set(spellings):
         if spelling not in special_tokens:
             refuse("model.vocab", f"{spelling!r:.80} is neither a byte, nor made by a merge, nor an added token")
@@ -349,8 +306,8 @@ def _pairs(merges: Any) -> tuple[list[Pair], list[str]]:
         pairs.append((number_of[left], number_of[right]))
     if len(spellings) == TOKENIZER_BASE_LENGTH + len(pairs):
         return pairs, list(spellings)
-    # More merges than tokens: converters from tiktoken list all the ways to halve each token, token by token, since
-    # they have only ranks to go by. Which way text ever takes follows from the ranks.
+    # More merges than tokens: converters from tiktoken list all the ways to halve each token, token by token. Which way
+    # text ever takes follows from the ranks.
     made = [number_of[left + right] for left, right in halves]
     try:
         recovered = recover_merges(map(read, [*spellings][TOKENIZER_BASE_LENGTH:]))

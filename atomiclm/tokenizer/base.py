@@ -49,20 +49,15 @@ class Tokenizer(ABC):
         """Learn the vocabulary from a stream, replacing what was learned before.
 
         Args:
-            chunks: pieces of ONE stream, in order. Nothing is put between them and where they are cut changes
-                nothing, so documents have to be separated by a special token. A pair (document, weight) is a whole
-                document apart from what comes before and after, and counts as if it occurred `weight` times.
+            chunks: pieces of ONE stream, in order. Where they are cut changes nothing, so documents have to be
+                separated by a special token. A pair (document, weight) is a whole document apart from what comes
+                before and after, and counts as if it occurred `weight` times.
             num_bytes: about how much text comes; changes how fast, and never what is learned. None: not known.
         """
 
     @abstractmethod
     def encode(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
-        """Text to ids.
-
-        Args:
-            text: any string, or any bytes.
-            allowed_special: special tokens that become their id where their spelling occurs; "all" for all of them. The
-                spelling of every other special token is ordinary text.
+        """Text to ids. Special tokens in `allowed_special` ("all" for all) become their id, others are ordinary text.
 
         Raises:
             ValueError: `text` is neither str nor bytes, or `allowed_special` names an unknown token.
@@ -76,7 +71,7 @@ class Tokenizer(ABC):
     def encode_batch(
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial = frozenset(), threads: int = 1
     ) -> list[list[int]]:
-        """The ids of each text, as `encode` gives them; `threads` work at the same time, which changes no id."""
+        """The ids of each text, as `encode` gives them, by so many threads."""
 
     @abstractmethod
     def encode_arrays(
@@ -100,11 +95,7 @@ class Tokenizer(ABC):
 
     @abstractmethod
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Ids to the exact bytes they stand for; a special token stands for its spelling.
-
-        Raises:
-            ValueError: an id is not in the vocabulary.
-        """
+        """Ids to the exact bytes they stand for (a special token: its spelling); ValueError for an unknown id."""
 
     @abstractmethod
     def token_bytes(self) -> list[int]:
@@ -122,12 +113,7 @@ class Tokenizer(ABC):
     @classmethod
     @abstractmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a file written by `save`.
-
-        Raises:
-            ValueError: the file is not what `save` writes; the message names the file and the field.
-            OSError: the file cannot be read.
-        """
+        """Read a file written by `save`; a ValueError that names file and field where it is none."""
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -142,9 +128,6 @@ class IncrementalDecoder:
     """Turns ids into text one by one, holding back bytes that may be the beginning of a character.
 
     Law: the joined results of `push` and one final `finish` are `tokenizer.decode` of all the ids.
-
-    Args:
-        tokenizer: whose ids they are.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -152,11 +135,7 @@ class IncrementalDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
 
     def push(self, token: int) -> str:
-        """The text that is certain after one more id; often empty within a character of several bytes.
-
-        Raises:
-            ValueError: the id is not in the vocabulary.
-        """
+        """The text that is certain after one more id; often empty within a character of several bytes."""
         return self._utf8.decode(self.tokenizer.decode_bytes((token,)))
 
     def finish(self) -> str:

@@ -1,11 +1,7 @@
-"""Bytes to ids in plain Python: cut text into pretokens, look each up, and apply the merges to one that is new.
-
-Merging stands here twice: `encode_basic` as one would explain it, `encode_heap` as one would run it.
-"""
+"""Bytes to ids in plain Python: cut text into pretokens, look each up, and apply the merges to one that is new."""
 
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
@@ -30,10 +26,9 @@ def encode_basic(pretoken: bytes, ranks: Mapping[Pair, int]) -> list[int]:
 
 
 def encode_heap(pretoken: bytes, ranks: Mapping[Pair, int]) -> list[int]:
-    """The same ids in O(bytes x log bytes): a heap of (rank, position) over a doubly linked list.
+    """The same ids in O(bytes x log bytes): a heap of (rank, position), some outdated, over a doubly linked list.
 
-    Entries are never removed when a merge outdates them; they are recognised when they come up. It is right to merge
-    one position after another, since a pair that contains a merge has a higher rank than the merge itself
+    Merging one position after another is right, since a pair that contains a merge has a higher rank than the merge
     (`tokenizer_state.py` refuses others).
     """
     ids = list(pretoken)
@@ -61,11 +56,7 @@ def encode_heap(pretoken: bytes, ranks: Mapping[Pair, int]) -> list[int]:
 
 
 class PretokenCache(dict[bytes, tuple[int, ...]]):
-    """A dictionary from pretoken to ids that fills itself: looking up a missing pretoken encodes it.
-
-    Bounded in entries and in the length of an entry, and emptied when full. What it forgets is computed again, to the
-    same ids.
-    """
+    """A dictionary from pretoken to ids that fills itself; bounded in entries and their length, emptied when full."""
 
     def __init__(self, encode: Callable[[bytes], Sequence[int]]) -> None:
         super().__init__()
@@ -93,24 +84,19 @@ class PlainEncoder:
     """
 
     def __init__(
-        self,
-        vocabulary: Sequence[bytes],
-        ranks: Mapping[Pair, int],
-        ids: Sequence[int],
-        whole_pretokens: bool,
-        pattern: SplitPattern,
-        basic: bool = False,
-    ) -> None:
+        self, vocabulary: Sequence[bytes], ranks: Mapping[Pair, int], ids: Sequence[int], whole_pretokens: bool,
+        pattern: SplitPattern, basic: bool = False,
+    ) -> None:  # fmt: skip
         self._splitter = RegexSplitter(pattern)
         self._numbers = {token: number for number, token in enumerate(vocabulary)} if whole_pretokens else {}
         self._ids = ids
         self._ranks = ranks
-        self._merge = partial(encode_basic if basic else encode_heap, ranks=ranks)
+        self._merge = encode_basic if basic else encode_heap
         self._ids_of = PretokenCache(self._encode_pretoken)
 
     def _encode_pretoken(self, pretoken: bytes) -> list[int]:
         whole = self._numbers.get(pretoken)
-        numbers = self._merge(pretoken) if whole is None else [whole]
+        numbers = self._merge(pretoken, self._ranks) if whole is None else [whole]
         return [self._ids[number] for number in numbers]
 
     def encode(self, data: bytes) -> list[int]:
@@ -121,6 +107,5 @@ class PlainEncoder:
         """The ids of pretokens that are cut already, the first of which begins with the text."""
         if not self._ranks:  # every byte is a token
             return list(map(self._ids.__getitem__, data[: ends[-1]] if len(ends) else b""))
-        starts = chain((0,), ends)
-        pretokens = (data[start:end] for start, end in zip(starts, ends, strict=False))
+        pretokens = (data[start:end] for start, end in pairwise((0, *ends)))
         return list(chain.from_iterable(map(self._ids_of.__getitem__, pretokens)))

@@ -10,18 +10,15 @@ Without it the most frequent pairs would be glued across words (`dog.`, `dog!`, 
 | `gpt2` | a word with the one blank before it; a whole number | Radford et al. (2019) |
 | `none` | the whole text between two special tokens | |
 
-There are two GPT-4 patterns in the world and they are not equal. The tail of the classic one is
-`\s*[\r\n]+|\s+(?!\S)|\s+`, that of tiktoken 0.14 is `\s++$|\s*[\r\n]|\s+(?!\S)|\s`: of "foo\n  " the classic pattern
-makes "foo", "\n", "  " and the other "foo", "\n  ". That is the only difference; it shows at the end of a text alone.
+The two GPT-4 patterns differ at the end of a text alone: of "foo\n  " the classic one makes "foo", "\n", "  " and that
+of tiktoken 0.14 "foo", "\n  ".
 
 Each is written so that `regex`, tiktoken's engine and Oniguruma (Hugging Face) read it with one meaning. So cl100k's
 `\p{N}{1,3}+` became `\p{N}{1,3}`: Oniguruma takes the plus for a repetition of the group, not for "possessive". And its
 `\s++$` has to stay possessive, since Oniguruma's `$` also matches before a line break, which `\s++` leaves nowhere.
-`gpt2` and `o200k` are the letters of their authors (tiktoken 0.14 writes gpt2 as an equal expression that runs faster).
 
-What is a letter, a number, a mark or a blank comes from our own Unicode table (`unicode_table.py`), although the engine
-has its own: `on_the_pinned_table` says how. This file is the oracle of the splitters in `fast/`, which do without
-a regex engine, and the path for custom patterns.
+What is a letter, a number, a mark or a blank comes from our own Unicode table (see `on_the_pinned_table`). This file is
+the oracle of the splitters in `fast/`, which do without a regex engine, and the path for custom patterns.
 """
 
 import functools
@@ -86,41 +83,30 @@ SLOW_SECONDS = 10.0
 """Of computing, for one piece, after which a custom pattern is said to be slow."""
 
 CUSTOM = "custom"
-"""The name of every pattern that is not in `PATTERNS`."""
 
 WHOLE, GPT4, CL100K, GPT2, O200K = range(5)
 _CODES = {"none": WHOLE, "gpt4": GPT4, "cl100k": CL100K, "gpt2": GPT2, "o200k": O200K}
 """The numbers by which the splitting kernel knows the patterns."""
 
 _PIECES_IN_DOUBT = {"gpt4": 2, "cl100k": 1, "gpt2": 2, "o200k": 2}
-# These patterns look back at nothing and ahead at most one character past a run. So when text breaks off and may go on,
-# only the run it broke off in can still be cut otherwise. Which pieces can that run be?
-#   gpt4    one, or blanks in two pieces: "\n", "  " is a single piece once "\n" follows.
-#   cl100k  one. Its `$` takes the end of a chunk for the end of the text, but then the blanks there are the last piece,
-#           which is held back and cut again when more is known.
+# These patterns look back at nothing and ahead at most one character past a run. So when text breaks off, only the run
+# it broke off in can still be cut otherwise:
+#   gpt4    one piece, or blanks in two: "\n", "  " is a single piece once "\n" follows.
+#   cl100k  one: where its `$` took the end of a chunk for the end of the text, the blanks there are the last piece.
 #   gpt2    blanks are one piece; but "'", "l" are two, and "'ll" is one.
-#   o200k   blanks as in gpt4; "a", "'" become "a's"; and of "日", "AB", where a letter without case is the last that
-#           could end a word, "c" makes the single word "日ABc".
+#   o200k   blanks as in gpt4; "a", "'" become "a's"; "日", "AB" become the single word "日ABc".
 
 
 @dataclass(frozen=True)
 class SplitPattern:
-    """A compiled split pattern.
+    """A compiled split pattern."""
 
-    Attributes:
-        name: a key of `PATTERNS`, or "custom".
-        text: the regular expression; this, not the name, is what defines the split.
-        split: text to its pretokens, in order and losing nothing: `"".join(split(text)) == text`.
-        pieces_in_doubt: how many pretokens at the end of a text could be cut otherwise if the text went on; None
-            when nothing is known about the pattern, so that only the end of the text settles it.
-        code: the number by which the splitting kernel knows the pattern; None for custom patterns.
-    """
-
-    name: str
-    text: str
-    split: Callable[[str], list[str]]
+    name: str  # a key of `PATTERNS`, or "custom"
+    text: str  # the regular expression; this, not the name, is what defines the split
+    split: Callable[[str], list[str]]  # text to its pretokens, in order: `"".join(split(text)) == text`
+    # How many pretokens at the end of a text could be cut otherwise if it went on; None: only the end settles it.
     pieces_in_doubt: int | None
-    code: int | None = None
+    code: int | None = None  # the number by which the splitting kernel knows it; None for custom patterns
 
 
 # One character of each category of the table, of an age at which nobody disputes it. U+FDD0 will never be a character.
@@ -150,18 +136,13 @@ def _disputed() -> dict[int, str]:
 def on_the_pinned_table(text: str) -> str:
     r"""Text of the same length that the installed `regex` splits as ours would be split on the pinned Unicode table.
 
-    A character that `regex` and the table put into different categories (say, a letter that a later Unicode added, and
-    that is none to us) is replaced by one of its category in the table, about which they agree. So whatever a pattern
-    asks with `\p{L} \p{Lu} \p{Ll} \p{Lt} \p{Lm} \p{Lo} \p{M} \p{N} \s`, the answer is the table's.
+    A character that `regex` and the table put into different categories (a letter that a later Unicode added) becomes
+    one of its category in the table, about which they agree. So whatever a pattern asks with
+    `\p{L} \p{Lu} \p{Ll} \p{Lt} \p{Lm} \p{Lo} \p{M} \p{N} \s`, the answer is the table's.
     """
     if text.isascii() or _disputed().keys().isdisjoint(map(ord, set(text))):
         return text
     return text.translate(_disputed())
-
-
-def _repeat_bounds(expression: str) -> list[list[str]]:
-    """The numbers in each of its counted repeats: `a{2,3}b{4}` gives [["2", "3"], ["4"]]."""
-    return [re.findall(r"\d+", repeat) for repeat in re.findall(r"\{\d*,?\d+\}|\{\d+,\}", expression)]
 
 
 def _say_slow(pattern: str, text: str, position: int) -> None:
@@ -177,10 +158,10 @@ def _say_slow(pattern: str, text: str, position: int) -> None:
 def split_pattern(pattern: str) -> SplitPattern:
     r"""Compile a pattern given by its name or as a regular expression (in the syntax of the `regex` package).
 
-    Text that a custom pattern does not match is not lost: each gap between two matches is a pretoken too. A custom
-    pattern sees the pinned Unicode table through the properties that `on_the_pinned_table` lists. The rest is still up
-    to the installed `regex`: other properties (`\w \d \b \X`, `\p{P}`, `\p{Nd}`, scripts) and matching without regard
-    to case. Characters about which the table and `regex` differ match no literal or range.
+    Text that a custom pattern does not match is not lost: each gap between two matches is a pretoken too. Of the pinned
+    Unicode table it sees the properties that `on_the_pinned_table` lists; others (`\w \d \b \X`, `\p{P}`, `\p{Nd}`,
+    scripts) and matching without regard to case are up to the installed `regex`. Characters about which the two differ
+    match no literal or range.
 
     Raises:
         ValueError: the expression does not compile, holds a capturing group, is a plain word that is no
@@ -189,7 +170,8 @@ def split_pattern(pattern: str) -> SplitPattern:
     if pattern not in PATTERNS and re.fullmatch(r"[\w-]*", pattern):
         # Valid as an expression, but one that matches only itself: a misspelt name, which must not pass in silence.
         raise ValueError(f"pattern: {pattern!r} is unknown; use {', '.join(PATTERNS)}, or a regular expression")
-    repeats = math.prod(max(1, *map(int, bounds)) for bounds in _repeat_bounds(pattern))
+    counted = re.findall(r"\{(\d*),?(\d*)\}", pattern)  # the repeats {2} {2,} {,3} {2,3}
+    repeats = math.prod(max(1, int(least or 1), int(most or 1)) for least, most in counted)
     if len(pattern) > MAX_PATTERN_CHARACTERS or repeats > MAX_PATTERN_REPEATS:
         raise ValueError(
             f"pattern: {pattern!r:.80} could exhaust the memory: it is longer than {MAX_PATTERN_CHARACTERS} characters "

@@ -10,12 +10,9 @@ Special tokens stand for no text, only for an event such as the end of a documen
 looks at the text: training never learns from their spelling, and encoding gives their id only to callers who allow it,
 so a document that happens to contain "<|endoftext|>" cannot end itself.
 
-A Python string can hold code points that UTF-8 cannot: the surrogates U+D800 to U+DFFF. `to_bytes` never raises:
-
-- U+DC80 to U+DCFF stand for one byte each, 0x80 to 0xFF. This is Python's own spelling (PEP 383, "surrogateescape")
-  of bytes that are not UTF-8, so arbitrary bytes survive as text: for every `data`, well-formed or not,
-  `decode_bytes(encode(data.decode("utf-8", "surrogateescape"))) == data`.
-- Any other surrogate has no bytes it could stand for and becomes U+FFFD, the replacement character, as in tiktoken.
+A Python string can hold surrogates, which UTF-8 cannot. U+DC80 to U+DCFF stand for one byte each, 0x80 to 0xFF: that
+is how Python spells bytes that are not UTF-8 (PEP 383, "surrogateescape"), so arbitrary bytes survive as text. Any
+other becomes U+FFFD, the replacement character, as in tiktoken.
 """
 
 import codecs
@@ -49,11 +46,7 @@ def to_bytes(text: str) -> bytes:
 
 
 def as_bytes(text: str | bytes, argument: str, fix: str) -> bytes:
-    """Text or bytes as bytes.
-
-    Raises:
-        ValueError: `text` is neither; the message names the argument and the fix.
-    """
+    """Text or bytes as bytes; a ValueError that names the argument and the fix where it is neither."""
     if isinstance(text, str):
         return to_bytes(text)
     if isinstance(text, bytes):
@@ -81,8 +74,7 @@ class Segment(NamedTuple):
 def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterator[Segment]:
     """Cut a stream at its special tokens, also where one lies across the border of two blocks.
 
-    The end of a block that could be the beginning of a special token, or of a longer one, is held back until more is
-    known.
+    The end of a block that could begin a special token, or a longer one, is held back until more is known.
     """
     finder = special_finder(special_tokens)
     longest = max(map(len, special_tokens), default=1)
@@ -100,24 +92,19 @@ def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterat
     for block, last in chain(((block, False) for block in blocks), [(b"", True)]):
         data = held + block
         position = 0
-        while True:
-            # Again after each match, which may have used up what looked like the beginning of another token.
-            undecided = len(data) if last else first_undecided(data, position)
-            match = finder.search(data, position) if finder else None
-            if match is None or match.start() >= undecided:
+        while match := finder.search(data, position) if finder else None:
+            near_the_end = not last and match.start() > len(data) - longest
+            if near_the_end and match.start() >= first_undecided(data, position):
                 break
             yield Segment(data[position : match.start()], True, match.group())
             position = match.end()
+        undecided = len(data) if last else first_undecided(data, position)
         yield Segment(data[position:undecided], last)
         held = data[undecided:]
 
 
 def join_chunks(chunks: Iterable[str | bytes], block_bytes: int) -> Iterator[bytes]:
-    """Read chunks as one stream, in blocks of at least `block_bytes` (the last may be shorter, even empty).
-
-    Raises:
-        ValueError: a chunk is neither str nor bytes.
-    """
+    """Read chunks as one stream, in blocks of at least `block_bytes` (the last may be shorter, even empty)."""
     block: list[bytes] = []
     size = 0
     for chunk in chunks:
@@ -131,11 +118,7 @@ def join_chunks(chunks: Iterable[str | bytes], block_bytes: int) -> Iterator[byt
 
 
 def cut_character(data: bytes) -> int:
-    """How many bytes at the end of `data` are the beginning of a character whose rest may still come: 0 to 3.
-
-    >>> cut_character("日".encode()[:2]), cut_character("日".encode())
-    (2, 0)
-    """
+    """How many bytes at the end of `data` are the beginning of a character whose rest may still come: 0 to 3."""
     decoder = codecs.getincrementaldecoder("utf-8")(_ESCAPE)
     decoder.decode(data[-4:])
     return len(decoder.getstate()[0])
@@ -159,11 +142,7 @@ class RegexSplitter:
 def weighted_segments(
     chunks: Iterable[Chunk], special_tokens: Sequence[bytes], block_bytes: int = BLOCK_BYTES
 ) -> Iterator[tuple[Segment, int]]:
-    """The segments of a stream in which whole documents may have weights, and how often each counts.
-
-    Raises:
-        ValueError: a chunk is neither str nor bytes nor a pair of one of them and a positive integer.
-    """
+    """The segments of a stream in which whole documents may have weights, and how often each counts."""
     for weighted, group in groupby(map(_with_weight, chunks), key=lambda pair: pair[1] > 0):
         if weighted:
             for document, weight in group:
@@ -221,17 +200,18 @@ def split_stream(
         ready = max(block_bytes, 2 * size)
 
 
-def beginning(stream: Iterator[Chunk], size: int) -> tuple[list[Chunk], int]:
-    """Chunks from the stream until they have `size` characters or bytes together, and how many they have."""
-    chunks: list[Chunk] = []
+def beginning(chunks: Iterable[Chunk], size: int) -> tuple[Iterator[Chunk], int]:
+    """The same stream, read on until it has `size` characters or bytes, and how many it has at least."""
+    stream = iter(chunks)
+    first: list[Chunk] = []
     found = 0
     for chunk in stream:
-        chunks.append(chunk)
+        first.append(chunk)
         text = chunk[0] if isinstance(chunk, tuple) and chunk else chunk
         found += len(text) if isinstance(text, str | bytes) else 0  # what is neither will be refused where it is read
         if found >= size:
             break
-    return chunks, found
+    return chain(first, stream), found
 
 
 def count_pretokens(
@@ -240,13 +220,7 @@ def count_pretokens(
     special_tokens: Sequence[bytes] = (),
     block_bytes: int = BLOCK_BYTES,
 ) -> dict[bytes, int]:
-    """Count the pretokens of a stream; special tokens divide it first and are counted nowhere.
-
-    `block_bytes` of text are split at a time, which changes memory and speed, never the result.
-
-    Raises:
-        ValueError: a chunk is of another kind.
-    """
+    """Count the pretokens of a stream; special tokens divide it first and are counted nowhere."""
     counts: dict[bytes, int] = {}
     parts = weighted_segments(chunks, special_tokens, block_bytes)
     for data, ends, weight, _ in split_stream(parts, RegexSplitter(pattern), block_bytes):

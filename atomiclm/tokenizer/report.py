@@ -1,9 +1,8 @@
 """What a tokenizer learned, in figures: its longest tokens, what each size of vocabulary buys, and for whom.
 
-Bytes per token is the compression that a model's context and compute are spent on. An average hides two things. Most of
-the gain comes from the first few thousand merges, so a smaller vocabulary may do. And a vocabulary learned from mostly
-English text spells other scripts byte by byte, so the same model reads and pays several times as much for them
-(Petrov et al., 2023, "Language Model Tokenizers Introduce Unfairness Between Languages", arXiv 2305.15425).
+Bytes per token hides two things. Most of the gain comes from the first few thousand merges, so a smaller vocabulary may
+do. And a vocabulary learned from mostly English text spells other scripts byte by byte, so the same model pays several
+times as much for them (Petrov et al., 2023, arXiv 2305.15425).
 """
 
 from collections.abc import Iterator
@@ -60,23 +59,18 @@ def show(token: bytes, width: int = 40) -> str:
 
 
 def compression_by_size(tokenizer: BasicTokenizer, data: bytes) -> dict[int, float]:
-    """Bytes per token of `data` if training had stopped at a smaller `vocab_size`: at powers of two, and as it is.
-
-    Merges are learned one after the other, so the first of them are what a smaller vocabulary would have been.
-    """
+    """Bytes per token of `data` if training had stopped at a smaller `vocab_size`: at powers of two, and as it is."""
     state = tokenizer.state()
     smallest = TOKENIZER_BASE_LENGTH + len(state.special_tokens)
     largest = smallest + len(state.merges)
+    powers = [1 << bits for bits in range(9, 64) if smallest < 1 << bits < largest]
     rates = {}
-    vocab_size = smallest
-    while True:
+    for vocab_size in dict.fromkeys((smallest, *powers, largest)):
         merges = vocab_size - smallest
         smaller = replace(state, merges=state.merges[:merges], merge_ids=state.merge_ids[:merges])
         ids = BasicTokenizer.from_state(smaller, tokenizer.algorithm).encode_array(data)
         rates[vocab_size] = len(data) / max(1, len(ids))
-        if vocab_size == largest:
-            return rates
-        vocab_size = min(1 << vocab_size.bit_length(), largest)
+    return rates
 
 
 class ScriptRow(NamedTuple):
@@ -89,11 +83,7 @@ class ScriptRow(NamedTuple):
 
 
 def fertility_by_script(tokenizer: BasicTokenizer, data: bytes) -> list[ScriptRow]:
-    """How many tokens each script needs, the most common script first.
-
-    A token that stands for b bytes counts 1/b in each of them, so one that holds a letter and the blank before it
-    counts for both, and the rows add up to all tokens.
-    """
+    """How many tokens each script needs, the most common first; of a token of b bytes 1/b counts in each of them."""
     ids = tokenizer.encode_array(data)
     lengths = np.asarray(tokenizer.token_bytes(), np.int64)[ids]
     tokens = np.concatenate([[0.0], np.cumsum(np.repeat(1 / lengths, lengths))])

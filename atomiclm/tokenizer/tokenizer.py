@@ -40,7 +40,7 @@ from atomiclm.tokenizer.tokenizer_state import (
     spell_tokens,
     write_tokenizer_file,
 )
-from atomiclm.tokenizer.train_basic import Pair, TieBreak, train_basic
+from atomiclm.tokenizer.train_basic import Pair, TieBreak, byte_order, train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 
@@ -56,11 +56,8 @@ class BasicTokenizer(Tokenizer):
 
     Ids: 0 .. 255 are the bytes, then come the merges in the order learned, then the special tokens. (A tokenizer
     imported from elsewhere keeps its own ids.) Text is cut at the special tokens, then by the pattern into pretokens;
-    within a pretoken, neighbouring tokens are merged as was learned.
-
-    Training merges, again and again, the pair of neighbours that occurs most often; among pairs of equal count the
-    smallest by the rule `tie_break`. It ends early when no pair is left, so `vocab_size` can stay below
-    `target_vocab_size`; compare the two to notice.
+    within a pretoken, neighbouring tokens are merged as was learned. Training ends early when no pair is left, so
+    `vocab_size` can stay below `target_vocab_size`.
 
     Args:
         vocab_size: ids to end up with: 256 bytes + merges + special tokens. With 256 + len(special_tokens) there are
@@ -105,8 +102,7 @@ class BasicTokenizer(Tokenizer):
             raise ValueError(f"vocab_size: {vocab_size} is more than {MAX_VOCAB_SIZE}, the most there can be")
         if algorithm not in ("compiled", "heap", "basic"):
             raise ValueError(f"algorithm: {algorithm!r} is unknown; use 'compiled', 'heap', 'basic'")
-        if tie_break not in ("bytes", "huggingface"):
-            raise ValueError(f"tie_break: {tie_break!r} is unknown; use 'bytes' or 'huggingface'")
+        byte_order(tie_break)  # raises where there is no such rule
         self.algorithm = algorithm
         self._use(TokenizerState.learned(split_pattern(pattern).text, vocab_size, special, [], tie_break, None))
 
@@ -164,16 +160,10 @@ class BasicTokenizer(Tokenizer):
     def special_tokens(self) -> dict[str, int]:
         return dict(self._special_ids)
 
-    # ------------------------------------------------------------------------------------------------------- training
-
     def train_from_iterator(self, chunks: Iterable[Chunk], num_bytes: int | None = None) -> None:
-        """Learn the merges from a stream of text or bytes; see `Tokenizer.train_from_iterator`.
+        """See `Tokenizer.train_from_iterator`. Special tokens in the stream divide it and are not learned from.
 
-        Special tokens in the stream divide it and are not learned from. Bytes need not be UTF-8 (see `pretokenize.py`).
         Only the counts of different pretokens are held in memory.
-
-        Raises:
-            ValueError: a chunk is neither str, bytes, nor a pair of one of them and a positive integer.
         """
         num_merges = self.target_vocab_size - TOKENIZER_BASE_LENGTH - len(self._special_ids)
         if not num_merges:
@@ -183,22 +173,18 @@ class BasicTokenizer(Tokenizer):
                 "tie_break: this tokenizer was imported and its rule is not known; train a new BasicTokenizer"
             )
         special = [to_bytes(token) for token in self._special_ids]
-        stream = iter(chunks)
-        first: list[Chunk] = []
         if num_bytes is None and self.algorithm == "compiled":
-            first, num_bytes = beginning(stream, COMPILED_FROM_BYTES)
+            chunks, num_bytes = beginning(chunks, COMPILED_FROM_BYTES)
             if num_bytes >= COMPILED_FROM_BYTES:  # only then look for compiled kernels, which imports numba
-                more, num_more = beginning(stream, fast.worth_from("train") - num_bytes)
-                first, num_bytes = [*first, *more], num_bytes + num_more
+                chunks, num_bytes = beginning(chunks, fast.worth_from("train"))
         if self._compiles(num_bytes or 0, "train"):
             from atomiclm.tokenizer.fast.split import CompiledSplitter
             from atomiclm.tokenizer.fast.train import train_stream
 
-            parts = weighted_segments(chain(first, stream), special)
-            blocks = split_stream(parts, CompiledSplitter(self._split))
+            blocks = split_stream(weighted_segments(chunks, special), CompiledSplitter(self._split))
             merges, trained_on = train_stream(blocks, num_merges, self.tie_break)
         else:
-            pretokens = count_pretokens(chain(first, stream), self._split, special)
+            pretokens = count_pretokens(chunks, self._split, special)
             learn = self._train_basic if self.algorithm == "basic" else self._train_heap
             merges = learn(pretokens, num_merges, self.tie_break)
             trained_on = {
@@ -206,11 +192,8 @@ class BasicTokenizer(Tokenizer):
                 "pretokens": sum(pretokens.values()),
                 "distinct_pretokens": len(pretokens),
             }
-        self._use(
-            TokenizerState.learned(
-                self._split.text, self.target_vocab_size, tuple(self._special_ids), merges, self.tie_break, trained_on
-            )
-        )
+        settings = self._split.text, self.target_vocab_size, tuple(self._special_ids)
+        self._use(TokenizerState.learned(*settings, merges, self.tie_break, trained_on))
 
     _train_basic = staticmethod(train_basic)
     _train_heap = staticmethod(train_heap)
@@ -222,10 +205,8 @@ class BasicTokenizer(Tokenizer):
             return False
         return self._bytes_seen >= fast.worth_from(task) and fast.available()
 
-    # ------------------------------------------------------------------------------------------- encoding and decoding
-
     def encode(self, text: str | bytes, allowed_special: AllowedSpecial = frozenset()) -> list[int]:
-        """Text to ids; see `Tokenizer.encode`. Where several special tokens begin, the longest is taken."""
+        """See `Tokenizer.encode`. Where several special tokens begin, the longest is taken."""
         return self.encode_batch([text], allowed_special)[0]
 
     def encode_batch(
@@ -245,7 +226,8 @@ class BasicTokenizer(Tokenizer):
         self, texts: Sequence[str | bytes], allowed_special: AllowedSpecial, threads: int
     ) -> "list[Ids] | list[list[int]]":
         """The ids of each text: in arrays from kernels, in lists from plain Python."""
-        finder = self._finder(allowed_special)
+        every = allowed_special == "all"
+        finder = self._state.special_finder if every else special_finder(map(to_bytes, self._allowed(allowed_special)))
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise ValueError(f"threads: {threads!r} must be an integer of at least 1")
         data = [as_bytes(text, "text", "encode one text at a time") for text in texts]
@@ -272,13 +254,10 @@ class BasicTokenizer(Tokenizer):
         yield encoder.encode(data[position:] if position else data)
 
     def encode_stream(
-        self,
-        chunks: Iterable[str | bytes],
-        allowed_special: AllowedSpecial = frozenset(),
+        self, chunks: Iterable[str | bytes], allowed_special: AllowedSpecial = frozenset(),
         block_bytes: int = BLOCK_BYTES,
-    ) -> Iterator["Ids"]:
-        """See `Tokenizer.encode_stream`; `block_bytes` of text are encoded at a time."""
-        # A stream is taken to be a long text.
+    ) -> Iterator["Ids"]:  # fmt: skip
+        """See `Tokenizer.encode_stream`; `block_bytes` of text, which is taken to be long, are encoded at a time."""
         return self._encode_blocks(chunks, COMPILING_FROM_BYTES, allowed_special, block_bytes)
 
     def encode_file(
@@ -299,14 +278,13 @@ class BasicTokenizer(Tokenizer):
         ids_of = {to_bytes(token): token_id for token, token_id in self._special_ids.items()}
         if block_bytes < 1:
             raise ValueError(f"block_bytes: {block_bytes} must be at least 1")
-        parts = weighted_segments(chunks, allowed, block_bytes)
+        splitter = RegexSplitter(self._split)
         if compiled := self._compiles(num_bytes):
             from atomiclm.tokenizer.fast.split import CompiledSplitter
 
-            blocks = split_stream(parts, CompiledSplitter(self._split), block_bytes)
-        else:
-            blocks = split_stream(parts, RegexSplitter(self._split), block_bytes)
-        for data, ends, _, token in blocks:
+            splitter = CompiledSplitter(self._split)
+        parts = weighted_segments(chunks, allowed, block_bytes)
+        for data, ends, _, token in split_stream(parts, splitter, block_bytes):
             if len(ends) and compiled:
                 with self._pool().borrow() as encoder:
                     ids = encoder.encode_cut(data, np.asarray(ends, np.int64))
@@ -331,19 +309,13 @@ class BasicTokenizer(Tokenizer):
             raise ValueError(
                 f"allowed_special: expected a set of tokens or 'all', got {allowed_special!r}; write a set"
             )
-        allowed_special = set(allowed_special)
+        allowed_special = set(allowed_special)  # it may be an iterator
         if unknown := sorted(allowed_special - self._special_ids.keys()):
             raise ValueError(
                 f"allowed_special: {unknown} are not special tokens of this tokenizer; "
                 f"name some of {list(self._special_ids)}, or build the tokenizer with more special_tokens"
             )
         return allowed_special
-
-    def _finder(self, allowed_special: AllowedSpecial) -> Finder:
-        """What finds the allowed ones in a text."""
-        if allowed_special == "all":
-            return self._state.special_finder
-        return special_finder(map(to_bytes, self._allowed(allowed_special)))
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         if hasattr(ids, "tolist"):
@@ -362,8 +334,6 @@ class BasicTokenizer(Tokenizer):
             lengths[token_id] = len(token)
         return lengths
 
-    # ---------------------------------------------------------------------------------------------- file and identity
-
     def save(self, path: str | Path) -> None:
         """Write one JSON file (see `tokenizer_state.py`), atomically."""
         write_tokenizer_file(Path(path), self._state)
@@ -375,24 +345,15 @@ class BasicTokenizer(Tokenizer):
     def settings(self) -> dict[str, Any]:
         """What decides training, beside the corpus: not `algorithm`, which changes only its speed."""
         return {
-            "class": type(self).__name__,
-            "format_version": FORMAT_VERSION,
-            "vocab_size": self.target_vocab_size,
-            "pattern": self._split.text,
-            "unicode": UNICODE_SHA256,
-            "tie_break": self.tie_break,
+            "class": type(self).__name__, "format_version": FORMAT_VERSION, "vocab_size": self.target_vocab_size,
+            "pattern": self._split.text, "unicode": UNICODE_SHA256, "tie_break": self.tie_break,
             "special_tokens": list(self._special_ids),
-        }
+        }  # fmt: skip
 
     def digest(self) -> str:
-        return sha256_of(
-            {
-                "format_version": FORMAT_VERSION,
-                "pattern": self._split.text,
-                "unicode": UNICODE_SHA256,
-                "merges": self.merges,
-                "ids": self._ids,
-                "whole_pretokens": self.whole_pretokens,
-                "special_tokens": self._special_ids,
-            }
-        )
+        decisive = {
+            "format_version": FORMAT_VERSION, "pattern": self._split.text, "unicode": UNICODE_SHA256,
+            "merges": self.merges, "ids": self._ids, "whole_pretokens": self.whole_pretokens,
+            "special_tokens": self._special_ids,
+        }  # fmt: skip
+        return sha256_of(decisive)

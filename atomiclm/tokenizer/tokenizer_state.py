@@ -70,33 +70,19 @@ TRAINED_ON = {"bytes", "pretokens", "distinct_pretokens"}
 
 @dataclass(frozen=True)
 class TokenizerState:
-    """All that a tokenizer file says. One that breaks a rule cannot be made.
+    """All that a tokenizer file says. One that breaks a rule cannot be made: a ValueError names the file's field."""
 
-    Attributes:
-        pattern: the regular expression that splits text.
-        target_vocab_size: the vocabulary size that training was asked for, at least `vocab_size`.
-        special_tokens: spelling and id of each.
-        merges: pairs of token numbers in order of rank; each joins tokens made before it, and no two are equal.
-        byte_ids: the id of each of the 256 bytes.
-        merge_ids: the id of each merge. All ids are distinct and below `MAX_VOCAB_SIZE`; there may be gaps.
-        tie_break: by which rule pairs of equal count were ordered (see `train_basic.py`); None where nobody knows.
-        whole_pretokens: a pretoken that is a token becomes it without merging, as in tiktoken and with Hugging Face's
-            `ignore_merges`. No two tokens can then have the same bytes.
-        trained_on: bytes, pretokens and distinct pretokens of the corpus; None where nobody knows.
-
-    Raises:
-        ValueError: a rule is broken; the message names the field as the file calls it.
-    """
-
-    pattern: str
-    target_vocab_size: int
-    special_tokens: dict[str, int]
-    merges: list[Pair]
-    byte_ids: tuple[int, ...]
-    merge_ids: tuple[int, ...]
-    tie_break: TieBreak | None
+    pattern: str  # the regular expression that splits text
+    target_vocab_size: int  # what training was asked for, at least `vocab_size`
+    special_tokens: dict[str, int]  # spelling and id of each
+    merges: list[Pair]  # of token numbers, in order of rank; each joins tokens made before it, and no two are equal
+    byte_ids: tuple[int, ...]  # the id of each of the 256 bytes
+    merge_ids: tuple[int, ...]  # of each merge; all ids are distinct and below `MAX_VOCAB_SIZE`, there may be gaps
+    tie_break: TieBreak | None  # how pairs of equal count were ordered (see `train_basic.py`); None: nobody knows
+    # A pretoken that is a token becomes it without merging, as in tiktoken and with Hugging Face's `ignore_merges`. No
+    # two tokens can then have the same bytes.
     whole_pretokens: bool
-    trained_on: Mapping[str, int] | None
+    trained_on: Mapping[str, int] | None  # bytes, pretokens, distinct pretokens of the corpus; None: nobody knows
 
     @classmethod
     def learned(
@@ -129,7 +115,7 @@ class TokenizerState:
 
     @cached_property
     def special_finder(self) -> Finder:
-        """What finds any of the special tokens in a text; made when first wanted, for there may be thousands."""
+        """What finds any of the special tokens in a text, of which there may be thousands."""
         return special_finder(map(to_bytes, self.special_tokens))
 
     def __post_init__(self) -> None:
@@ -152,7 +138,7 @@ class TokenizerState:
         if type(self.whole_pretokens) is not bool:
             refuse("whole_pretokens", f"must be true or false, is {self.whole_pretokens!r:.80}")
         if self.whole_pretokens and (twice := repeated_token(self.merges)):
-            first, second = (_merge_name(number) for number in twice)
+            first, second = (_name(number) for number in twice)
             refuse("whole_pretokens", f"must be false, since {first} and {second} make the same bytes")
         if self.tie_break not in ("bytes", "huggingface", None):
             refuse("tie_break", f"must be 'bytes', 'huggingface' or null, is {self.tie_break!r:.80}")
@@ -169,40 +155,35 @@ class TokenizerState:
         if len(self.merge_ids) != len(self.merges):
             refuse("merges", f"must have an id each: {len(self.merges)} merges, {len(self.merge_ids)} ids")
         seen: set[int] = set()
-        named = [(f"byte_ids[{index}]", token) for index, token in enumerate(self.byte_ids)]
-        named += [(f"merges[{index}]", token) for index, token in enumerate(self.merge_ids)]
-        named += [("special_tokens", token) for token in self.special_tokens.values()]
-        for field, token in named:
-            if not is_int(token) or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
+        for number, token in enumerate((*self.byte_ids, *self.merge_ids, *self.special_tokens.values())):
+            if type(token) is not int or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
+                learned = number < TOKENIZER_BASE_LENGTH + len(self.merges)
                 taken = ", the id of another token" if is_int(token) and token in seen else ""
                 rule = f"must have an id of its own, an integer from 0 to {MAX_VOCAB_SIZE - 1}"
-                refuse(field, f"{rule}, is {token!r:.80}{taken}")
+                refuse(_name(number) if learned else "special_tokens", f"{rule}, is {token!r:.80}{taken}")
             seen.add(token)
 
     def _check_merges(self) -> None:
         seen: set[Pair] = set()
         lengths = [1] * TOKENIZER_BASE_LENGTH
         total = TOKENIZER_BASE_LENGTH
-        for number, (left, right) in enumerate(self.merges, start=TOKENIZER_BASE_LENGTH):
+        for number, pair in enumerate(self.merges, start=TOKENIZER_BASE_LENGTH):
+            left, right = pair
             if not (0 <= left < number and 0 <= right < number):
-                refuse(_merge_name(number), "must join two tokens made before it")
-            if (left, right) in seen:
-                refuse(_merge_name(number), "joins the same two tokens as an earlier merge")
-            seen.add((left, right))
-            lengths.append(lengths[left] + lengths[right])
-            total += lengths[-1]
+                refuse(_name(number), "must join two tokens made before it")
+            if pair in seen:
+                refuse(_name(number), "joins the same two tokens as an earlier merge")
+            seen.add(pair)
+            length = lengths[left] + lengths[right]
+            lengths.append(length)
+            total += length
             # At once, and not at the end: forty merges can double a token forty times.
             if total > MAX_VOCABULARY_BYTES:
-                refuse(_merge_name(number), f"brings the tokens to more than {MAX_VOCABULARY_BYTES} bytes together")
+                refuse(_name(number), f"brings the tokens to more than {MAX_VOCABULARY_BYTES} bytes together")
 
 
 def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
-    """Return the tokens as a tuple, or say what is wrong with them.
-
-    Raises:
-        ValueError: one string instead of a list, an element that is not a string, is empty, has no UTF-8, or comes
-            twice.
-    """
+    """Return the tokens as a tuple, or say what is wrong with them in a ValueError."""
     if isinstance(special_tokens, str):
         raise ValueError(f"special_tokens: expected a list of strings; write [{special_tokens!r}]")
     seen: dict[str, None] = {}
@@ -232,9 +213,10 @@ def refuse(field: str, rule: str) -> NoReturn:
     raise UserError(f"field {field!r:.80}: {rule}")
 
 
-def _merge_name(number: int) -> str:
-    """What the file calls the merge that makes this token number."""
-    return f"merges[{number - TOKENIZER_BASE_LENGTH}]"
+def _name(number: int) -> str:
+    """What the file calls the byte, or the merge, of this token number."""
+    merge = number - TOKENIZER_BASE_LENGTH
+    return f"byte_ids[{number}]" if merge < 0 else f"merges[{merge}]"
 
 
 def spell_tokens(merges: list[Pair]) -> list[bytes]:
@@ -260,11 +242,7 @@ def sha256_of(fields: Any) -> str:
 
 
 def write_tokenizer_file(path: Path, state: TokenizerState) -> None:
-    """Write the file, all of it or nothing, with one line a field and one line a merge, so that `diff` compares two.
-
-    Raises:
-        OSError: the folder does not exist or cannot be written to.
-    """
+    """Write the file, all of it or nothing, with one line a field and one line a merge, so that `diff` compares two."""
     ids = (*state.byte_ids, *state.merge_ids)
     fields = {
         "format": FORMAT,
@@ -291,12 +269,7 @@ def write_tokenizer_file(path: Path, state: TokenizerState) -> None:
 
 
 def read_tokenizer_file(path: Path) -> TokenizerState:
-    """Read and check a file.
-
-    Raises:
-        ValueError: anything about the file is not as this module's docstring describes; names the file and the field.
-        OSError: the file cannot be read.
-    """
+    """Read and check a file; a ValueError names file and field where it is not as this module's docstring says."""
     fields = read_json(path, MAX_FILE_BYTES)
     try:
         return _state(fields)
@@ -332,19 +305,16 @@ def _state(fields: Any) -> TokenizerState:
     merges: list[Pair] = []
     for number, row in enumerate(fields["merges"], start=TOKENIZER_BASE_LENGTH):
         if not isinstance(row, list) or len(row) != 3 or not all(map(is_int, row)):
-            refuse(_merge_name(number), f"must be three integers [left, right, id], is {row!r:.80}")
+            refuse(_name(number), f"must be three integers [left, right, id], is {row!r:.80}")
         merges.append((number_of.get(row[0], -1), number_of.get(row[1], -1)))
         number_of.setdefault(row[2], number)
+    others = ("target_vocab_size", "special_tokens", "tie_break", "whole_pretokens", "trained_on")
     state = TokenizerState(
         pattern=pattern["text"],
-        target_vocab_size=fields["target_vocab_size"],
-        special_tokens=fields["special_tokens"],
         merges=merges,
         byte_ids=tuple(fields["byte_ids"]),
         merge_ids=tuple(row[2] for row in fields["merges"]),
-        tie_break=fields["tie_break"],
-        whole_pretokens=fields["whole_pretokens"],
-        trained_on=fields["trained_on"],
+        **{key: fields[key] for key in others},
     )
     if pattern != {"name": (name := split_pattern(state.pattern).name), "text": state.pattern}:
         refuse("pattern", f"must have 'text' and the 'name' {name!r} that belongs to it, is {pattern!r:.80}")

@@ -1,21 +1,19 @@
 """Byte-pair training in its simplest form: count everything, join the best pair, start over.
 
-Two operations are all it needs: count the neighbours, merge a pair of them (Sennrich, Haddow and Birch, 2016, arXiv
-1508.07909, section 3.2; on bytes: Radford et al., 2019, "GPT-2"). It is slow (each round reads every pretoken again)
-and obviously right, which makes it the oracle of `train_heap.py` and `fast/train.py`.
+Sennrich, Haddow and Birch (2016, arXiv 1508.07909, section 3.2), on bytes as Radford et al. (2019, "GPT-2"). Slow (each
+round reads every pretoken again) and obviously right: the oracle of `train_heap.py` and `fast/train.py`.
 
-Ties are common: on a corpus of one megabyte the two rules below put one merge in ten elsewhere. Both say "the smaller
-pair of token numbers wins, left before right". They differ in how the bytes are ordered; merges are numbered from 256
-on in the order learned, by both.
+Ties are common: on one megabyte the two rules below put one merge in ten elsewhere. Both say "the smaller pair of token
+numbers wins, left before right", with merges numbered from 256 on. They differ in how the bytes are ordered:
 
 | rule | the 256 bytes are ordered | who learns the same merges |
 |---|---|---|
 | `bytes` | by value | rustbpe, bpeasy |
 | `huggingface` | by the character that GPT-2 prints for a byte | BpeTrainer of `tokenizers` |
 
-GPT-2 writes a vocabulary as text and so needs a visible character for every byte: the 188 printable ones of Latin-1
-stand for themselves, and U+0100 and those after it for the others, in order (Radford et al., 2019, `encoder.py`). A
-trainer whose alphabet is sorted by these characters has the blank and the line break after all letters.
+GPT-2 has a visible character for every byte: the 188 printable ones of Latin-1 stand for themselves, and U+0100 and
+those after it for the others, in order (Radford et al., 2019, `encoder.py`). Sorted by these characters, the blank and
+the line break come after all letters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,19 +32,10 @@ PRINTABLE = frozenset({*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬
 
 
 def get_stats(ids: Sequence[int], counts: dict[Pair, int] | None = None, weight: int = 1) -> dict[Pair, int]:
-    """Count how often each pair of ids stands side by side.
+    """Count how often each pair of ids stands side by side, `weight` times each; adds to `counts` and returns it.
 
-    Every adjacency counts: `a a a` holds the pair (a, a) twice although only one of the two can be merged. That is how
-    every trainer we compare with counts (Hugging Face `tokenizers`, rustbpe, bpeasy), and changing it would change
-    merges.
-
-    Args:
-        ids: the sequence.
-        counts: counts to add to; a new dictionary when None.
-        weight: how many times `ids` occurs in the corpus.
-
-    Returns:
-        `counts`, in the order in which the pairs were first seen.
+    Every adjacency counts, as in Hugging Face `tokenizers`, rustbpe and bpeasy: `a a a` holds the pair (a, a) twice
+    although only one of the two can be merged.
 
     >>> get_stats([1, 2, 3, 1, 2])
     {(1, 2): 2, (2, 3): 1, (3, 1): 1}
@@ -58,11 +47,7 @@ def get_stats(ids: Sequence[int], counts: dict[Pair, int] | None = None, weight:
 
 
 def merge(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
-    """Replace each occurrence of `pair` by `new_id`, from left to right and without overlaps: `a a a` becomes `X a`.
-
-    >>> merge([1, 2, 3, 1, 2], (1, 2), 4)
-    [4, 3, 4]
-    """
+    """Replace each occurrence of `pair` by `new_id`, from left to right and without overlaps: `a a a` becomes `X a`."""
     merged = []
     position = 0
     while position < len(ids):
@@ -78,8 +63,6 @@ def merge(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
 def byte_order(tie_break: TieBreak) -> bytes:
     """The position of each byte among the 256, so that `data.translate(byte_order(rule))` numbers bytes by the rule.
 
-    >>> byte_order("bytes")[:4]
-    b'\\x00\\x01\\x02\\x03'
     >>> byte_order("huggingface")[ord("!")], byte_order("huggingface")[0]
     (0, 188)
 
@@ -97,6 +80,8 @@ def byte_order(tie_break: TieBreak) -> bytes:
 
 def with_byte_values(merges: list[Pair], order: bytes) -> list[Pair]:
     """Merges learned from bytes numbered by `order`, with the values of the bytes again."""
+    if order == byte_order("bytes"):
+        return merges
     value_of = [*map(order.index, range(TOKENIZER_BASE_LENGTH))]
     value_of += range(TOKENIZER_BASE_LENGTH, TOKENIZER_BASE_LENGTH + len(merges))
     return [(value_of[left], value_of[right]) for left, right in merges]
@@ -105,16 +90,12 @@ def with_byte_values(merges: list[Pair], order: bytes) -> list[Pair]:
 def train_basic(pretokens: Mapping[bytes, int], num_merges: int, tie_break: TieBreak = "bytes") -> list[Pair]:
     """Learn up to `num_merges` merges from pretokens and their counts.
 
-    Each round merges the pair with the highest count; among pairs of equal count the one whose left token comes first,
-    and among those the one whose right token does, in the order of `tie_break`. Counts are those of `get_stats`. The
-    rule depends on nothing but the counts: not on the order of the pretokens, not on hashing.
+    Each round merges the pair of the highest count; among equal counts the one whose left, then whose right token comes
+    first in the order of `tie_break`. Nothing else matters: not the order of the pretokens, not hashing.
 
     Returns:
         The pairs in the order learned; the i-th becomes the token number 256 + i. Fewer than asked when no pair is
         left.
-
-    Raises:
-        ValueError: `tie_break` is no rule.
     """
     order = [*byte_order(tie_break), *range(TOKENIZER_BASE_LENGTH, TOKENIZER_BASE_LENGTH + num_merges)]
     words = [(list(pretoken), count) for pretoken, count in pretokens.items()]

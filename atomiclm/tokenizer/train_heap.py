@@ -1,12 +1,10 @@
 """The same merges as `train_basic`, without ever reading the corpus twice.
 
-Three observations carry it:
-
-1. A merge changes counts only next to where it happens. So we remember, for every pair, its positions, go only there,
-   and move the counts of the neighbouring pairs.
+1. A merge changes counts only next to where it happens. So every pair has its positions; we go only there, and move the
+   counts of the neighbouring pairs.
 2. A pair that contains the token `new` is born in the round that makes `new`, and from then on its count can only fall.
-   So the best pair is found with a heap whose entries may be out of date: an entry never promises too little, and one
-   that promises too much is put back with its true count when it comes up ("lazy invalidation").
+   So the best pair comes from a heap whose entries may be out of date: one that promises too much is put back with its
+   true count when it comes up.
 3. All pretokens lie one behind the other in one flat list. A token has as many positions as bytes and stands written in
    its first and its last one, so both neighbours are one step away and nothing is ever moved.
 
@@ -15,8 +13,7 @@ Three observations carry it:
         (l, l) becomes X     .  h  e  X  X  o  .
         (e, X) becomes Y     .  h  Y  .  Y  o  .
 
-The time is proportional to the bytes of the different pretokens plus the number of positions merged; one pretoken of a
-million bytes is no worse than many short ones.
+The time is proportional to the bytes of the different pretokens plus the number of positions merged.
 """
 
 import heapq

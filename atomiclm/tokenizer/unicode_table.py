@@ -1,11 +1,8 @@
 """What is a letter, a number, a mark or a blank: one Unicode table, ours, pinned.
 
-Python, the `regex` package, tiktoken and Hugging Face each bring their own Unicode table, and each new release may call
-more characters letters. A tokenizer that asked the installed ones would give other ids after an upgrade. So the table
-is a file beside this one, and its hash goes into every tokenizer.
-
-It is that of Unicode 16.0.0 (2024), the same as in tiktoken 0.14 and Hugging Face `tokenizers` 0.23; tests compare all
-1,114,112 code points with the former.
+Python, the `regex` package, tiktoken and Hugging Face each bring their own table, and a new release may call more
+characters letters and so give other ids. So the table is a file beside this one, and its hash goes into every
+tokenizer. It is that of Unicode 16.0.0 (2024), the same as in tiktoken 0.14 and Hugging Face `tokenizers` 0.23.
 """
 
 import functools
@@ -13,20 +10,15 @@ import hashlib
 from pathlib import Path
 
 UNICODE_VERSION = "16.0.0"
-"""The version of Unicode whose categories decide how text is split."""
-
 UNICODE_SHA256 = "402591aa3e3f3a187164fbef7d17ab693cd2c2372fc144a722334cdf66983953"
 """SHA-256 of `categories()`."""
 
 CODE_POINTS = 0x110000
-"""How many code points Unicode has, surrogates included."""
 
 CATEGORIES = ("other", "M", "space", "newline", "N", "Lu", "Lt", "Ll", "Lm", "Lo")
 """The categories that patterns can tell apart; `categories()` holds indices into this tuple."""
 
-# Classes, which is what splitters tell apart: the categories, without what no pattern asks for. They are ordered so
-# that every question is one comparison: letters are the last three, blanks are two neighbours that differ in the lowest
-# bit, and what a sign may be are the first two.
+# Classes, which is what splitters tell apart: the categories, without what no pattern asks for.
 OTHER = 0  # signs, controls, unassigned code points, and every byte that is not UTF-8
 MARK = 1  # combining marks (M): signs for most patterns, parts of words for o200k
 SPACE = 2  # blanks other than line breaks
@@ -44,11 +36,7 @@ _CLASS_OF = bytes([OTHER, MARK, SPACE, NEWLINE, NUMBER, UPPER, UPPER, LOWER, LET
 
 @functools.cache
 def categories() -> bytes:
-    """The category of each code point, an index into `CATEGORIES`; read once.
-
-    Raises:
-        ValueError: the file of the table is not the one this version was released with.
-    """
+    """The category of each code point, an index into `CATEGORIES`; ValueError where the file is not ours."""
     table = bytearray(CODE_POINTS)
     index = {name: number for number, name in enumerate(CATEGORIES)}
     try:

@@ -1,14 +1,8 @@
 """The same algorithms as in the plain files beside this folder, compiled by numba, and when that is worth it.
 
-| file | its one idea |
-|---|---|
-| `kernel` | the words kernels are written in, and their way to machine code that later processes load |
-| `pretoken_end`, `split` | where a pretoken ends, character by character; text cut, sixty-four bytes at once |
-| `pretoken_keys`, `count` | a pretoken as two numbers; how often each occurs |
-| `scan` | the different pretokens as one array, and which pairs there are |
-| `merge_loop`, `train` | merge the best pair, and see what that changes; counting and merging put together |
-| `merge_pretoken` | the merges of one pretoken, lowest rank first |
-| `encode_kernels`, `encoder` | look pretokens up, merge those that are new; encoders for several threads |
+`kernel` has the words that kernels are written in. `split` and `pretoken_end` cut text, `pretoken_keys` and `count`
+count pretokens, `scan`, `merge_loop` and `train` learn merges, `merge_pretoken`, `encode_kernels` and `encoder` apply
+them.
 
 Importing this module imports no numba; importing the others does, which costs a process half a second.
 """

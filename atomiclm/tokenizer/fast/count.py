@@ -1,9 +1,8 @@
 """How often each pretoken occurs: a hash table that is made for nothing else.
 
-The different pretokens, here called words, are numbered in the order in which they appear: `keys` and `counts` are
-arrays in that order, so the frequent words, which come early in any text, stand close together. The table itself holds
-for each word only 32 bits of its hash and its number + 1 (0 is an empty slot). A word is looked for from the slot that
-its hash names onwards; the table is never more than half full, so that is a step or two.
+The different pretokens, here called words, are numbered in the order in which they appear, so frequent ones stand close
+together in `keys` and `counts`. The table itself holds for each word only 32 bits of its hash and its number + 1 (0 is
+an empty slot). A word is looked for from the slot that its hash names onwards; the table is at most half full.
 
 A short word is its own key (see `pretoken_keys.py`). The second number of a long one's key is LONG plus the offset in
 `long_words` at which its length and its bytes are stored.
@@ -20,8 +19,7 @@ from atomiclm.tokenizer.constants import MAX_COUNT
 from atomiclm.tokenizer.fast.kernel import Int64s, Kernel, UInt8s, UInt64s, flat, inline, int64, load64, uint64
 from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, key_of, mix, same_bytes
 
-FIRST_WORDS = 1 << 14
-FIRST_LONG_BYTES = 1 << 16
+FIRST_WORDS, FIRST_LONG_BYTES = 1 << 14, 1 << 16
 """Room that a counter begins with; it doubles when it runs out."""
 
 LENGTH_BYTES = 8  # a long word is stored as its length, in so many bytes, and its bytes
@@ -55,18 +53,6 @@ def hash_of(low: uint64, high: uint64) -> uint64:
 
 
 @inline
-def store_long(data: UInt8s, start: int64, length: int64, table: Table) -> uint64:
-    """Store a long word; returns the second number of its key."""
-    offset = table.state[LONG_USED]
-    for index in range(LENGTH_BYTES):
-        table.long_words[offset + index] = (length >> 8 * index) & 255
-    for index in range(length):
-        table.long_words[offset + LENGTH_BYTES + index] = data[start + index]
-    table.state[LONG_USED] = offset + LENGTH_BYTES + length
-    return uint64(LONG) | uint64(offset)
-
-
-@inline
 def same_long(data: UInt8s, start: int64, length: int64, high: uint64, long_words: UInt8s) -> int64:
     """Whether a key's second number belongs to a long word and that is the one at hand."""
     if high < uint64(LONG):
@@ -81,19 +67,10 @@ def same_long(data: UInt8s, start: int64, length: int64, high: uint64, long_word
 def count(
     data: UInt8s, size: int64, ends: Int64s, num_pretokens: int64, first: int64, weight: int64, table: Table
 ) -> int64:
-    """Count pretokens that stand one behind the other.
+    """Count pretokens that stand one behind the other, from number `first` on, which begins at `table.state[BEGIN]`.
 
-    Args:
-        data: the text.
-        size: how many bytes of it may be read.
-        ends: where each pretoken ends; empty ones are skipped.
-        num_pretokens: how many ends there are.
-        first: which of them is the first to be counted; it begins at `table.state[BEGIN]`.
-        weight: how often each of them counts.
-        table: the words so far.
-
-    Returns:
-        The first pretoken that is not counted: `num_pretokens`, or one for which there was no room.
+    `size` bytes of `data` may be read; empty pretokens are skipped. Returns the first pretoken that is not counted:
+    `num_pretokens`, or one for which there was no room.
     """
     slots, keys, counts, state = table.slots, table.keys, table.counts, table.state
     mask = uint64(table.num_slots - 1)
@@ -118,7 +95,13 @@ def count(
                     state[BEGIN] = start
                     return index
                 if is_long:
-                    high = store_long(data, start, length, table)
+                    offset = state[LONG_USED]
+                    high = uint64(LONG) | uint64(offset)
+                    for byte in range(LENGTH_BYTES):
+                        table.long_words[offset + byte] = (length >> 8 * byte) & 255
+                    for byte in range(length):
+                        table.long_words[offset + LENGTH_BYTES + byte] = data[start + byte]
+                    state[LONG_USED] = offset + needed
                 keys[2 * word] = low
                 keys[2 * word + 1] = high
                 counts[word] = weight
@@ -157,11 +140,7 @@ def refill(keys: UInt64s, num_words: int64, slots: UInt64s, num_slots: int64) ->
 def write_words(
     keys: UInt64s, order: Int64s, num_words: int64, long_words: UInt8s, data: UInt8s, ends: Int64s
 ) -> int64:
-    """Write the words one behind the other: word `order[0]` first, its bytes to `data`, where they end to `ends[0]`.
-
-    Returns:
-        How many bytes were written.
-    """
+    """Write the words one behind the other, `order[0]` first: their bytes to `data`, where each ends to `ends`."""
     written = int64(0)
     for word in range(num_words):
         low = keys[2 * order[word]]
@@ -184,19 +163,12 @@ def write_words(
 
 @dataclass(frozen=True)
 class Words:
-    """Different pretokens and how often each occurs, the most frequent first; of equally frequent ones, in any order.
+    """Different pretokens and how often each occurs, the most frequent first."""
 
-    Attributes:
-        data: their bytes, one behind the other.
-        ends: where each of them ends in `data`.
-        counts: how often each occurs, at least once.
-        total_bytes: the bytes of all, each as often as it occurs.
-    """
-
-    data: NDArray[np.uint8]
-    ends: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    total_bytes: int
+    data: NDArray[np.uint8]  # their bytes, one behind the other
+    ends: NDArray[np.int64]  # where each of them ends in `data`
+    counts: NDArray[np.int64]  # how often each occurs, at least once
+    total_bytes: int  # of all, each as often as it occurs
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -207,7 +179,6 @@ class PretokenCounter:
 
     def __init__(self) -> None:
         self.total_bytes = 0
-        """The bytes of all that was counted, each as often as it counts."""
         self._table = Table(
             slots=np.zeros(2 * FIRST_WORDS, np.uint64),
             num_slots=2 * FIRST_WORDS,
@@ -225,12 +196,7 @@ class PretokenCounter:
         return int(self._table.state[NUM_WORDS])
 
     def add(self, data: bytes | NDArray[np.uint8], ends: NDArray[np.int64], weight: int = 1) -> None:
-        """Count pretokens that stand one behind the other in `data`.
-
-        Args:
-            data: the text; the first pretoken begins with it.
-            ends: where each pretoken ends; ascending, none beyond `data`.
-            weight: how many times the text occurs in the corpus.
+        """Count pretokens that stand one behind the other in `data`, from its beginning, `weight` times each.
 
         Raises:
             ValueError: `weight` is less than 1, or the bytes counted come to more than 2^63 - 1.
@@ -240,7 +206,8 @@ class PretokenCounter:
         if weight < 1:
             raise ValueError(f"weight: {weight} must be at least 1; leave out text that is not to be counted")
         assert 0 <= ends[-1] <= len(data)
-        assert ends.dtype == np.int64 and ends.flags.c_contiguous, "a kernel gets the bare address"
+        assert ends.dtype == np.int64, "a kernel gets the bare address"
+        assert ends.flags.c_contiguous
         total = self.total_bytes + int(ends[-1]) * weight
         if total > MAX_COUNT:
             raise UserError(
@@ -249,21 +216,18 @@ class PretokenCounter:
         state = self._table.state
         state[BEGIN] = done = 0
         while (done := count(data, len(data), ends, len(ends), done, weight, *self._addresses)) < len(ends):
-            if len(self) == self._table.words_room:
-                self._make_room_for_words()
+            table = self._table
+            if len(self) == table.words_room:
+                room = 2 * table.words_room
+                slots, keys = np.zeros(2 * room, np.uint64), _longer(table.keys, 2 * room)
+                counts = _longer(table.counts, room)
+                refill(keys, len(self), slots, 2 * room)
+                self._table = table._replace(slots=slots, num_slots=2 * room, keys=keys, counts=counts, words_room=room)
             else:
-                needed = int(state[LONG_USED] + ends[done] - state[BEGIN]) + LENGTH_BYTES
-                room = max(2 * self._table.long_room, needed)
-                self._table = self._table._replace(long_words=_longer(self._table.long_words, room), long_room=room)
+                room = max(2 * table.long_room, int(state[LONG_USED] + ends[done] - state[BEGIN]) + LENGTH_BYTES)
+                self._table = table._replace(long_words=_longer(table.long_words, room), long_room=room)
             self._addresses = flat(self._table)
         self.total_bytes = total
-
-    def _make_room_for_words(self) -> None:
-        room = 2 * self._table.words_room
-        slots, keys = np.zeros(2 * room, np.uint64), _longer(self._table.keys, 2 * room)
-        refill(keys, len(self), slots, len(slots))
-        counts = _longer(self._table.counts, room)
-        self._table = self._table._replace(slots=slots, num_slots=len(slots), keys=keys, counts=counts, words_room=room)
 
     def words(self) -> Words:
         """All pretokens counted, with their counts."""

@@ -4,13 +4,11 @@ The cache is a table with open addressing. A row is four uint64, so two rows sha
 
     [ key, key, ids, ids ]
 
-A pretoken of at most 15 bytes is its own key (see `pretoken_keys.py`), and nothing more is compared. A longer one has a
-hash, its length and an offset in `stored_bytes`, and its bytes are compared. Up to three ids stand in the row with
-their number, more in `stored_ids`. Three ids are written whatever their number: writing too much and stepping back is
-cheaper than deciding.
+A pretoken of at most 15 bytes is its own key (see `pretoken_keys.py`). A longer one has a hash, its length and an
+offset in `stored_bytes`, and its bytes are compared. Up to three ids stand in the row with their number, more in
+`stored_ids`. Three ids are written whatever their number, which is cheaper than deciding.
 
-A new encoder's cache holds every token that is encoded as itself. So text made of known words needs no merging from the
-first byte on; only rarer words do, once.
+A new encoder's cache holds every token that is encoded as itself, so only rarer words need merging, once.
 """
 
 from typing import NamedTuple
@@ -51,12 +49,6 @@ class Cache(NamedTuple):
 
 
 @inline
-def row_of(key: uint64, other: uint64, row_bits: int64) -> int64:
-    """The row where the search for a pretoken begins."""
-    return int64(mix(key, other) >> uint64(64 - row_bits))
-
-
-@inline
 def cache_key(data: UInt8s, start: int64, length: int64, size: int64) -> tuple[uint64, uint64]:
     """The key of a pretoken, which holds the length of a long one and has room for its offset."""
     key, other = key_of(data, start, length, size)
@@ -70,7 +62,7 @@ def find(data: UInt8s, start: int64, length: int64, key: uint64, other: uint64, 
     """The row of a pretoken, or -1."""
     rows = cache.rows
     last = (int64(1) << cache.row_bits) - 1
-    row = row_of(key, other, cache.row_bits)
+    row = int64(mix(key, other) >> uint64(64 - cache.row_bits))
     for _ in range(PROBES):
         known = rows[4 * row + 1]
         same = known == other
@@ -101,7 +93,7 @@ def remember(
         for index in range(3):
             used[index] = cache.seeded_used[index]
     last = (int64(1) << cache.row_bits) - 1
-    row = row_of(key, other, cache.row_bits)
+    row = int64(mix(key, other) >> uint64(64 - cache.row_bits))
     probes = int64(0)
     while rows[4 * row + 1] != uint64(0):
         row = (row + 1) & last
@@ -146,20 +138,9 @@ def encode(
     data: UInt8s, size: int64, begin: int64, ends: Int64s, num_pretokens: int64, out: UInt32s, merger: Merger,
     cache: Cache,
 ) -> int64:  # fmt: skip
-    """Encode consecutive pretokens.
+    """Encode consecutive pretokens, the first of which begins at `begin`; returns how many ids were written to `out`.
 
-    Args:
-        data: the text.
-        size: how many bytes of it may be read.
-        begin: where the first pretoken begins.
-        ends: where each of them ends.
-        num_pretokens: how many there are.
-        out: room for as many ids as the pretokens have bytes, and two more.
-        merger: the merges.
-        cache: what is known.
-
-    Returns:
-        How many ids were written.
+    `size` bytes of `data` may be read; `out` has room for as many ids as the pretokens have bytes, and two more.
     """
     rows = cache.rows
     start = begin
@@ -215,28 +196,16 @@ def seed(
 ) -> int64:
     """Take tokens into a new encoder's cache: those that are encoded as themselves, or all if `whole_pretokens`.
 
-    Args:
-        data: the bytes of all tokens, one after the other.
-        ends: where each ends.
-        num_tokens: how many there are; no two of them have the same bytes.
-        whole_pretokens: whether a pretoken that is a token becomes it without any merging.
-        out: room for as many ids as the longest token has bytes.
-        merger: the merges.
-        cache: is empty.
-
-    Returns:
-        How many tokens are encoded as themselves.
+    `data` has the bytes of all tokens one after the other, and `out` room for the ids of the longest.
     """
     start = int64(0)
-    themselves = int64(0)
     for token in range(num_tokens):
         length = ends[token] - start
         count = merge_new(data, start, length, out, 0, merger)
         itself = count == 1 and out[0] == merger.ids[token]
-        themselves += int64(itself)
         if (itself and length <= CACHE_PRETOKEN_BYTES) or (whole_pretokens and length <= cache.longest):
             out[0] = merger.ids[token]
             key, other = cache_key(data, start, length, ends[num_tokens - 1])
             remember(data, start, length, key, other, out, 0, 1, cache)
         start = ends[token]
-    return themselves
+    return num_tokens

@@ -1,12 +1,9 @@
-"""Bytes to ids by kernels, block by block, and encoders for several threads.
-
-What the kernels do is explained in `encode_kernels.py` and `merge_pretoken.py`. This driver owns the tables.
-"""
+"""Bytes to ids by the kernels of `encode_kernels.py`, block by block, and encoders for several threads."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import accumulate, chain
+from itertools import accumulate, batched, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,30 +19,20 @@ from atomiclm.tokenizer.train_basic import Pair
 KERNELS = (split, encode, rank_pairs, seed)
 """What encoding always calls."""
 
-CACHE_BYTES = 1 << 22
-CACHE_IDS = 1 << 20
+CACHE_BYTES, CACHE_IDS = 1 << 22, 1 << 20
 """Room for pretokens, and for the ids of pretokens, that do not fit into a row of the cache."""
 
 
 class CompiledEncoder:
     """Bytes to ids, for one thread; about 10 MB for a vocabulary of 32,768, 30 MB for 100,000.
 
-    Args:
-        vocabulary: the bytes of each token number: 256 bytes, then the merges.
-        merges: pairs of token numbers, in order of rank.
-        ids: the id of each token number.
-        whole_pretokens: whether a pretoken that is a token becomes it without merging.
-        pattern: what cuts the text.
+    The arguments are those of `encode.PlainEncoder`, with merges in order of rank.
     """
 
     def __init__(
-        self,
-        vocabulary: Sequence[bytes],
-        merges: Sequence[Pair],
-        ids: Sequence[int],
-        whole_pretokens: bool,
+        self, vocabulary: Sequence[bytes], merges: Sequence[Pair], ids: Sequence[int], whole_pretokens: bool,
         pattern: SplitPattern,
-    ) -> None:
+    ) -> None:  # fmt: skip
         assert len(vocabulary) == 256 + len(merges) == len(ids) <= MAX_VOCAB_SIZE
         self._splitter = CompiledSplitter(pattern)
         pair_bits = max(8, (2 * len(merges)).bit_length())
@@ -99,7 +86,7 @@ class CompiledEncoder:
         if num_bytes + 2 > len(self._out):
             self._out = np.empty(num_bytes + 2, np.uint32)
             tokens, before, after = (np.empty(num_bytes, np.int32) for _ in range(3))
-            keys = np.empty(num_bytes + num_bytes // 32 + 256, np.uint32)
+            keys = np.empty(2 * num_bytes + num_bytes // 32 + 256, np.uint32)
             self._merger = self._merger._replace(tokens=tokens, before=before, after=after, keys=keys)
             self._addresses = tuple(flat((self._merger, self._cache)))  # once, for they are many
 
@@ -110,11 +97,7 @@ def joined(blocks: Sequence[NDArray[np.uint32]]) -> NDArray[np.uint32]:
 
 
 class EncoderPool:
-    """As many encoders as threads have used at once.
-
-    Args:
-        make: a new encoder.
-    """
+    """As many encoders as threads have used at once."""
 
     def __init__(self, make: Callable[[], CompiledEncoder]) -> None:
         self._make = make
@@ -141,20 +124,6 @@ class EncoderPool:
 
         if threads == 1 or len(texts) < 2:
             return encode_some(texts)
+        shares = batched(texts, -(-len(texts) // (4 * threads)))  # small enough that all threads end about together
         with ThreadPoolExecutor(threads) as pool:
-            return list(chain.from_iterable(pool.map(encode_some, _shares(texts, 4 * threads))))
-
-
-def _shares(texts: Sequence[bytes], count: int) -> Iterator[Sequence[bytes]]:
-    """Consecutive texts in about `count` shares of about equal size."""
-    target = sum(map(len, texts)) / count
-    share: list[bytes] = []
-    size = 0
-    for text in texts:
-        share.append(text)
-        size += len(text)
-        if size >= target:
-            yield share
-            share, size = [], 0
-    if share:
-        yield share
+            return list(chain.from_iterable(pool.map(encode_some, shares)))

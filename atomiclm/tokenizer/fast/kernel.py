@@ -1,20 +1,18 @@
 # ruff: noqa: ANN001, ANN201, ANN202
 """The language that kernels are written in, and their way to machine code that later processes load.
 
-A kernel is a function on bare addresses and 64-bit integers, as one would write it in C, in Python with a few more
-words:
+A kernel is a function on bare addresses and 64-bit integers, as one would write it in C:
 
-- `UInt8s`, `UInt32s`, `Int32s`, `UInt64s`, `Int64s` are addresses of arrays. `p[i]` reads and writes. There is no
-  length, no slice, no bounds check and no negative index, so sizes are arguments of their own.
+- `UInt8s`, `UInt32s`, `Int32s`, `UInt64s`, `Int64s` are addresses of arrays: `p[i]` reads and writes, without length,
+  slice, bounds check or negative index.
 - `uint8`, `int32`, `uint32`, `int64` and `uint64` are types and conversions. int64 and uint64 must never meet in one
   operation without a conversion: numba would make a float of it.
-- Arguments that belong together are a `NamedTuple` of these. It costs nothing: its fields become arguments.
+- Arguments that belong together are a `NamedTuple` of these, whose fields become arguments.
 - Nothing is allocated, nothing is raised. A kernel that needs more room returns, and its driver calls it again.
 
 A kernel is compiled at its first call on a machine (seconds) and loaded from the cache folder afterwards
-(milliseconds). numba notices that a kernel's own file has changed, but not a file that it imports. So the name of our
-folder holds a hash of everything that decides the machine code: all sources here, the compiler, Python and the
-processor. A change anywhere makes a new folder, and machines that share a home directory do not share machine code.
+(milliseconds). The folder's name holds a hash of all that decides the machine code: all sources here (numba itself
+notices no change in a file that a kernel's file imports), the compiler, Python and the processor.
 """
 
 import contextlib
@@ -90,19 +88,17 @@ else:
 
         return types.uint64(data, types.int64), generate
 
-    @intrinsic
-    def trailing_zeros(typing_context, value):
-        def generate(context, builder, signature, arguments):
-            return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
+    def _zeros(instruction):
+        @intrinsic
+        def zeros(typing_context, value):
+            def generate(context, builder, signature, arguments):
+                return getattr(builder, instruction)(arguments[0], ir.Constant(ir.IntType(1), 0))
 
-        return types.int64(types.uint64), generate
+            return types.int64(types.uint64), generate
 
-    @intrinsic
-    def leading_zeros(typing_context, value):
-        def generate(context, builder, signature, arguments):
-            return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
+        return zeros
 
-        return types.int64(types.uint64), generate
+    trailing_zeros, leading_zeros = _zeros("cttz"), _zeros("ctlz")
 
     @intrinsic
     def bytes_between(typing_context, data, position, low, high):
@@ -142,7 +138,9 @@ def flat(arguments: Iterable[Any]) -> list[Any]:
     """Ints, bytes and addresses: those of arrays, and the fields of tuples."""
     values: list[Any] = []
     for given in arguments:
-        if isinstance(given, tuple):
+        if type(given) is int:  # first, for most are
+            values.append(given)
+        elif isinstance(given, tuple):
             values += flat(given)
         else:
             values.append(given.ctypes.data if isinstance(given, np.ndarray) else given)
@@ -150,11 +148,9 @@ def flat(arguments: Iterable[Any]) -> list[Any]:
 
 
 class Kernel:
-    """An entry point, compiled or loaded when first called.
+    """An entry point, compiled or loaded when first called, that returns an int64 and gives up the GIL.
 
-    All parameters are annotated with the types above or a `NamedTuple` of them; the result is an int64. Arguments are
-    ints, bytes or contiguous arrays, of which the kernel gets the address. The caller keeps arrays alive during the
-    call. Other threads run meanwhile: the call gives up the GIL.
+    Arguments are ints, bytes or contiguous arrays, of which the kernel gets the address; the caller keeps them alive.
     """
 
     def __init__(self, function: Callable[..., int]) -> None:
@@ -203,10 +199,7 @@ class Kernel:
 
 @functools.cache
 def cache_folder() -> Path | None:
-    """Where machine code is saved; None, which is reported, where nothing can be saved or others could write.
-
-    Machine code is trusted as a program is trusted, so the folder must be this user's.
-    """
+    """Where machine code is saved; None, which is reported, where nothing can be saved or another user could write."""
     digest = hashlib.sha256()
     processor = binding.get_host_cpu_name(), binding.get_host_cpu_features().flatten(), platform.machine()
     user = os.getuid() if os.name == "posix" else ""

@@ -1,18 +1,13 @@
 """The loop of `train_heap.py`, compiled: take the best pair, join it wherever it stands, move the counts next to it.
 
-What is different, and why it is fast:
-
-1. A border remembers which pair meets at it (`rows`, see `scan.py`). So an occurrence is one number, and one that is
-   out of date recognises itself: another pair stands there now.
-2. A pair that contains the token `new` is born in the round that makes `new`, so it is found by its other token.
-3. Pairs rarer than `threshold` have no number, and where such a pair meets, nothing that comes of it needs to be looked
-   at: a born pair occurs only where an older one, which is at least as frequent, did.
-
-So memory is touched in few positions, and in ascending order.
+A border remembers which pair meets at it (`rows`, see `scan.py`), so an occurrence is one number, and one that is out
+of date recognises itself. Pairs rarer than `threshold` have no number, and what comes of them need not be looked at: a
+pair is born only where an older one, which is at least as frequent, was. So memory is touched in few positions, and in
+ascending order.
 
 The best pair is the most frequent, and of equally frequent ones that with the smallest key. A heap gives it, whose
-entries are two int64: a count and the number of a pair. The count is the one that the pair had when the entry was
-written; it may have fallen since, never risen.
+entries are two int64: the number of a pair, and before it the count that it had when the entry was written, which may
+have fallen since, never risen.
 """
 
 from atomiclm.tokenizer.fast.kernel import Int32s, Int64s, Kernel, UInt64s, inline, int64, uint64
@@ -31,12 +26,8 @@ from atomiclm.tokenizer.fast.scan import (
     number_pair,
 )
 
-(
-    FINISHED,  # all merges asked for are made
-    ONLY_RARE_PAIRS,  # no pair is left that is frequent enough to have a number
-    NO_ROOM,  # the next merge might need more room than there is
-) = range(3)
-"""What `merge_loop` returns."""
+FINISHED, ONLY_RARE_PAIRS, NO_ROOM = range(3)
+"""What `merge_loop` returns: all merges are made, none is left but of rare pairs, or the next might need more room."""
 
 LOW_HALF = 0xFFFFFFFF
 
@@ -111,11 +102,8 @@ def join(
 
     From left to right, so that overlaps fall as in `train_basic.merge`. What is to the right of a joined pair is known
     only when the next one is: in `abab` it is not `a` but `new`. So that side is done one step late, and `new new` is
-    counted once, by its left half.
-
-    Returns:
-        Where the borders joined end, which come to stand in front among the pair's occurrences, and how many slots of
-        the tally are touched.
+    counted once, by its left half. The borders joined come to stand in front among the pair's occurrences. Returns
+    where they end, and how many slots of the tally are touched.
     """
     rows = corpus.rows
     num_touched = int64(0)
@@ -151,46 +139,17 @@ def join(
     return joined, num_touched
 
 
-@inline
-def note_born(
-    begin: int64, end: int64, new: int64, left_length: int64, right_length: int64, rows: Int32s, occurrences: Int32s,
-    tally: Tally,
-) -> int64:  # fmt: skip
-    """Go over the borders joined in this round again and note at their neighbours which pairs stand there now."""
-    for index in range(begin, end):
-        left_border = int64(occurrences[index]) - left_length
-        neighbour = int64(rows[2 * left_border - 2])
-        if neighbour != EMPTY and neighbour != new and rows[2 * left_border + 1] != RARE:
-            note_border(left_border, 2 * neighbour, tally, rows, occurrences)
-        right_border = int64(occurrences[index]) + right_length
-        neighbour = int64(rows[2 * right_border])
-        if neighbour != EMPTY and rows[2 * right_border + 1] != RARE:
-            note_border(right_border, 2 * neighbour + 1, tally, rows, occurrences)
-    return end - begin
-
-
 @Kernel
 def merge_loop(
     corpus: Corpus, threshold: int64, tally: Tally, pairs: Pairs, num_pairs: int64, heap: Int64s, merges: Int32s,
     num_merges: int64, made: Int64s,
 ) -> int64:  # fmt: skip
-    """Merge until `num_merges` merges are made, or no frequent pair is left, or room runs out.
+    """Merge until `made[0]` is `num_merges`, or no frequent pair is left, or room runs out.
 
-    Args:
-        corpus: the words; room for the lengths of 256 + `num_merges` tokens.
-        threshold: how often a pair must occur to have a number.
-        tally: four zeros and room for two slots for each token; they are zeros again afterwards.
-        pairs: what `scan` found.
-        num_pairs: how many it found.
-        heap: room for two entries for each pair.
-        merges: two entries for each merge: its left and its right token.
-        num_merges: how many are wanted.
-        made: how many are made, one number.
-
-    Returns:
-        FINISHED, ONLY_RARE_PAIRS or NO_ROOM.
+    `corpus`, `threshold` and `tally` are as for `scan`, which has found `num_pairs` pairs. `heap` has room for two
+    entries for each pair; `merges` has two for each merge, its left and its right token.
     """
-    keys = pairs.keys
+    keys, rows = pairs.keys, corpus.rows
     size = num_pairs
     for pair in range(size):
         heap[2 * pair], heap[2 * pair + 1] = pairs.counts[pair], pair
@@ -232,6 +191,14 @@ def merge_loop(
             num_pairs = number_pair(left, right, threshold, slot, tally, pairs, num_pairs)
             if num_pairs > known:
                 size = push(heap, size, pairs.counts[known], known, keys)
-        note_born(begin, joined, new, left_length, right_length, corpus.rows, pairs.occurrences, tally)
+        for index in range(begin, joined):  # once more, to note which pairs stand beside the borders joined now
+            left_border = int64(pairs.occurrences[index]) - left_length
+            neighbour = int64(rows[2 * left_border - 2])
+            if neighbour != EMPTY and neighbour != new and rows[2 * left_border + 1] != RARE:
+                note_border(left_border, 2 * neighbour, tally, rows, pairs.occurrences)
+            right_border = int64(pairs.occurrences[index]) + right_length
+            neighbour = int64(rows[2 * right_border])
+            if neighbour != EMPTY and rows[2 * right_border + 1] != RARE:
+                note_border(right_border, 2 * neighbour + 1, tally, rows, pairs.occurrences)
         clear(tally, num_touched)
     return FINISHED

@@ -1,14 +1,14 @@
 """The merges of one pretoken, lowest rank first: `encode.encode_heap`, compiled.
 
-Instead of a heap there is a tournament. Every position where a token begins holds a key, the rank of the pair that
-begins there with the position's number in the lowest six bits; sixty-four keys make a block, whose smallest key goes up
-to the next level with the block's number in its lowest six bits, and so on to a single winner. A processor finds the
-smallest of sixty-four numbers in a few instructions, so the usual pretoken (at most sixty-four bytes) needs no levels
-at all, and one of a million bytes needs three.
+Instead of a heap there is a tournament among blocks of sixty-four keys, of which a processor finds the smallest in a
+few instructions. Every position where a token begins has a slot in the last level, with the rank of the pair that
+begins there and the slot's number in its block in the lowest six bits. The smallest key of block b goes up to slot
+b - 1, with that slot's number, and so on up to block 0, where the winner is. So the usual pretoken (at most sixty-four
+bytes) is one block, and one of a million bytes has four levels.
 
-    level 0     keys of positions 0..63      keys of positions 64..127     ...
-    level 1     smallest of block 0, smallest of block 1, ...
-    level 2     ...
+    block 0           slots 0..63: the smallest keys of the blocks 1..64
+    blocks 1..64      slots 64..4159: those of the blocks 65..4160; or the positions, if they are at most 4,096
+    ...
 
 Ties cannot be: of equal ranks the leftmost position has the smallest key.
 """
@@ -35,7 +35,7 @@ class Merger(NamedTuple):
     tokens: Int32s  # as many as the pretoken has bytes, and so the next two
     before: Int32s  # the position of the token to the left
     after: Int32s  # the position of the token to the right
-    keys: UInt32s  # all levels of the tournament; size + size / 32 + 256 positions are enough
+    keys: UInt32s  # the tournament; 2 * size + size / 32 + 256 slots are enough
 
 
 @inline
@@ -63,117 +63,85 @@ def rank_of(left: int64, right: int64, merger: Merger) -> int64:
 
 
 @inline
-def smallest(keys: UInt32s, first: int64, past: int64) -> int64:
-    """The smallest of `keys[first:past]`; a plain loop, which LLVM turns into vector instructions."""
+def key_at(rank: int64, slot: int64) -> uint32:
+    """The key of a slot; NO_KEY where there is no rank."""
+    return uint32(NO_KEY) if rank == NO_TOKEN else uint32(rank << 6 | (slot & 63))
+
+
+@inline
+def smallest(keys: UInt32s, block: int64) -> int64:
+    """The smallest key of a block; a plain loop, which LLVM turns into vector instructions."""
     best = uint32(NO_KEY)
-    for position in range(first, past):
-        best = min(best, keys[position])
+    for slot in range(block << 6, (block << 6) + 64):
+        best = min(best, keys[slot])
     return int64(best)
 
 
 @inline
-def key_at(rank: int64, position: int64) -> uint32:
-    """A rank and the last six bits of a position; NO_KEY where there is no rank."""
-    return uint32(NO_KEY) if rank == NO_TOKEN else uint32(rank << 6 | (position & 63))
+def raise_smallest(keys: UInt32s, block: int64) -> int64:
+    """Bring the smallest key of a block up to its slot; whether that changed anything."""
+    best = smallest(keys, block)
+    key = uint32(NO_KEY) if best == NO_KEY else uint32(best >> 6 << 6 | ((block - 1) & 63))
+    changed = keys[block - 1] != key
+    keys[block - 1] = key
+    return int64(changed)
 
 
 @inline
-def raised(keys: UInt32s, first: int64, block: int64) -> uint32:
-    """The smallest key of a block of the level that begins at `first`, as it stands in the next level."""
-    best = smallest(keys, first + (block << 6), first + (block << 6) + 64)
-    return uint32(NO_KEY) if best == NO_KEY else uint32(best >> 6 << 6 | (block & 63))
-
-
-@inline
-def raise_smallest(position: int64, size: int64, keys: UInt32s) -> int64:
-    """After a change at `position`: bring the smallest key of its block up, as far as it changes anything.
-
-    Levels lie one behind the other in `keys`, each filled up to a multiple of 64.
-    """
-    first = int64(0)
-    while size > 64:
-        position >>= 6
-        key = raised(keys, first, position)
-        first += (size + 63) >> 6 << 6
-        if keys[first + position] == key:
-            break
-        keys[first + position] = key
-        size = (size + 63) >> 6
-    return 0
-
-
-@inline
-def winner(size: int64, keys: UInt32s) -> int64:
-    """The position of the smallest key with its rank: `rank << 32 | position`; -1 when no pair is left."""
-    first = int64(0)
-    level_size = size
-    levels = int64(0)
-    while level_size > 64:
-        first += (level_size + 63) >> 6 << 6
-        level_size = (level_size + 63) >> 6
-        levels += 1
-    best = smallest(keys, first, first + level_size)
-    if best == NO_KEY:
-        return int64(-1)
-    position = best & 63
-    for level in range(levels - 1, -1, -1):  # down again: the winner of each block knows its position in it
-        first = int64(0)
-        level_size = size
-        for _ in range(level):
-            first += (level_size + 63) >> 6 << 6
-            level_size = (level_size + 63) >> 6
-        best = smallest(keys, first + (position << 6), first + (position << 6) + 64)
-        position = position << 6 | (best & 63)
-    return best >> 6 << 32 | position
+def set_key(keys: UInt32s, slot: int64, key: uint32) -> int64:
+    """Give a slot another key, and bring up what it changes."""
+    keys[slot] = key
+    block = slot >> 6
+    while block > 0 and raise_smallest(keys, block):
+        block = (block - 1) >> 6
+    return block
 
 
 @inline
 def apply_merges(size: int64, merger: Merger) -> int64:
     """Merge `tokens[:size]`, the bytes of a pretoken (at least one); returns how many are left, at the front."""
     tokens, before, after, keys = merger.tokens, merger.before, merger.after, merger.keys
+    first = int64(0)  # the slot of position 0
+    room = int64(64)
+    while room < size:
+        first += room
+        room <<= 6
+    blocks = (first + size + 63) >> 6
+    for slot in range(blocks << 6):
+        keys[slot] = uint32(NO_KEY)
     for position in range(size):
         before[position] = int32(position - 1)
         after[position] = int32(position + 1)
     for position in range(size - 1):
         rank = int64(merger.byte_ranks[int64(tokens[position]) << 8 | int64(tokens[position + 1])])
-        keys[position] = key_at(rank, position)
-    keys[size - 1] = uint32(NO_KEY)
-    first = int64(0)
-    level_size = size
-    while level_size > 64:
-        blocks = (level_size + 63) >> 6
-        for position in range(first + level_size, first + (blocks << 6)):
-            keys[position] = uint32(NO_KEY)
-        for block in range(blocks):
-            keys[first + (blocks << 6) + block] = raised(keys, first, block)
-        first += blocks << 6
-        level_size = blocks
+        keys[first + position] = key_at(rank, position)
+    for block in range(blocks - 1, 0, -1):
+        raise_smallest(keys, block)
     left_over = size
     while True:
-        found = winner(size, keys)
-        if found < 0:
+        best = smallest(keys, int64(0))
+        if best == NO_KEY:
             break
-        position = found & 0xFFFFFFFF
+        slot = best & 63
+        while slot < first:
+            best = smallest(keys, slot + 1)
+            slot = (slot + 1) << 6 | (best & 63)
+        position = slot - first
         right = int64(after[position])
-        new = 256 + (found >> 32)
+        new = 256 + (best >> 6)
         tokens[position] = int32(new)
         left_over -= 1
         beyond = int64(after[right])
         after[position] = int32(beyond)
-        keys[right] = uint32(NO_KEY)
+        set_key(keys, first + right, uint32(NO_KEY))
         rank = int64(NO_TOKEN)
         if beyond < size:
             before[beyond] = int32(position)
             rank = rank_of(new, int64(tokens[beyond]), merger)
-        keys[position] = key_at(rank, position)
+        set_key(keys, slot, key_at(rank, slot))
         ahead = int64(before[position])
         if ahead >= 0:
-            keys[ahead] = key_at(rank_of(int64(tokens[ahead]), new, merger), ahead)
-        if size > 64:
-            raise_smallest(right, size, keys)
-            raise_smallest(position, size, keys)
-            if ahead >= 0:
-                raise_smallest(ahead, size, keys)
+            set_key(keys, first + ahead, key_at(rank_of(int64(tokens[ahead]), new, merger), ahead))
     position = int64(0)
     for index in range(left_over):
         tokens[index] = tokens[position]

@@ -1,7 +1,5 @@
 r"""Where one pretoken ends, character by character and alternative by alternative: the meaning of the splitters.
 
-`split.py` says the same for sixty-four bytes of ASCII at once. This file takes over wherever that does not help.
-
 A byte that belongs to no well-formed character is a character of its own, of class OTHER. That is how Python's decoder
 with "surrogateescape" reads bytes, so a splitter on bytes and one on text see the same characters.
 """
@@ -23,8 +21,7 @@ from atomiclm.tokenizer.unicode_table import (
     UPPER,
 )
 
-CLASS = (1 << CLASS_BITS) - 1
-"""`character(...) & CLASS` is the class of a character, `character(...) >> CLASS_BITS` its width in bytes."""
+CLASS = (1 << CLASS_BITS) - 1  # `character(...) & CLASS` is a class, `character(...) >> CLASS_BITS` a width in bytes
 
 # Sets of classes, one bit a class.
 LETTERS = 1 << UPPER | 1 << LOWER | 1 << LETTER  # \p{L}
@@ -53,10 +50,7 @@ def class_of(code: int64, text: Text) -> int64:
 
 @inline
 def character(text: Text, position: int64) -> int64:
-    """The character at `position` < `size`: its class, and its width in bytes above that.
-
-    The well-formed forms are those of Unicode 16.0, table 3-7.
-    """
+    """The character at `position` < `size`: its class, and its width in bytes above that (Unicode 16.0, table 3-7)."""
     data = text.data
     first = int64(data[position])
     if first < 0x80:
@@ -96,17 +90,6 @@ def run_end(text: Text, position: int64, classes: int64) -> int64:
 
 
 @inline
-def line_breaks_end(text: Text, position: int64, and_slashes: int64) -> int64:
-    r"""The end of `[\r\n]*`, or of `[\r\n/]*`, at `position`."""
-    while position < text.size:
-        byte = int64(text.data[position])
-        if byte != 0x0A and byte != 0x0D and not (and_slashes and byte == 0x2F):
-            break
-        position += 1
-    return position
-
-
-@inline
 def blanks_end(text: Text, start: int64, to_the_end: int64, by_line: int64) -> int64:
     r"""The end of the piece that begins with the blank at `start`, by the alternatives that stand last in each pattern.
 
@@ -132,10 +115,7 @@ def blanks_end(text: Text, start: int64, to_the_end: int64, by_line: int64) -> i
 
 @inline
 def contraction_end(data: UInt8s, start: int64, size: int64, any_case: int64) -> int64:
-    """The end of `'s|'t|'re|'ve|'m|'ll|'d` at `start`, or `start` where there is none.
-
-    In any case `'S` counts too, and so does U+017F, the long s, whose upper case is S as well.
-    """
+    """The end of `'s|'t|'re|'ve|'m|'ll|'d` at `start`, or `start`; in any case U+017F, the long s, counts too."""
     if start + 1 >= size or data[start] != 0x27:
         return start
     fold = 0x20 if any_case else 0
@@ -144,11 +124,8 @@ def contraction_end(data: UInt8s, start: int64, size: int64, any_case: int64) ->
         return start + 2
     if start + 2 < size:
         two = int64(data[start + 2]) | fold
-        if (one == ord("r") or one == ord("v")) and two == ord("e"):
-            return start + 3
-        if one == ord("l") and two == ord("l"):
-            return start + 3
-        if any_case and data[start + 1] == 0xC5 and data[start + 2] == 0xBF:
+        long_s = any_case and data[start + 1] == 0xC5 and data[start + 2] == 0xBF
+        if ((one == ord("r") or one == ord("v")) and two == ord("e")) or (one == two == ord("l")) or long_s:
             return start + 3
     return start
 
@@ -158,17 +135,15 @@ def word_end(text: Text, start: int64, mark: int64) -> int64:
     """The end of head and tail of a word of `o200k` at `start`; `start` if there is neither.
 
     Letters without case and marks stand in both sets of the first two alternatives, so a regex engine goes back and
-    forth there. What comes out can be said directly. Let the *head* be the run of characters that are not lower case
-    (upper, title, without case, marks) and the *tail* the run behind it of characters that are not upper case:
+    forth there. Let the *head* be the run of characters that are not lower case (upper, title, without case, marks) and
+    the *tail* the run behind it of characters that are not upper case:
 
     - The tail begins with a lower-case letter: the word is head and tail (first alternative).
-    - There is no tail, but the head holds a character without case: the second set needs one character, and gets the
-      last without case that the head can give. The word ends behind it, in front of the upper case that follows it.
+    - There is no tail, but the head holds a character without case: the word ends behind the last such.
     - There is no tail and all of the head is upper case: the word is the head (second alternative).
 
-    A mark may also be the sign in front of the word, as `mark` says. Where the word then fails under the first
-    alternative, the engine tries again with the mark as its first letter, before it comes to the second alternative:
-    the mark is a word of its own.
+    Where the sign in front of the word is a `mark` and the word fails under the first alternative, the engine tries
+    again with the mark as its first letter, before the second alternative: the mark is a word of its own.
     """
     position = start
     without_case = int64(-1)
@@ -247,6 +222,11 @@ def pretoken_end(pattern: int64, text: Text, start: int64) -> int64:
     signs = second if text.data[start] == 0x20 else start
     end = run_end(text, signs, SIGNS)
     if end > signs:
-        return line_breaks_end(text, end, int64(pattern == O200K))
+        while end < text.size:
+            byte = int64(text.data[end])
+            if byte != 0x0A and byte != 0x0D and not (pattern == O200K and byte == 0x2F):
+                break
+            end += 1
+        return end
 
     return blanks_end(text, start, int64(pattern == CL100K), 1)

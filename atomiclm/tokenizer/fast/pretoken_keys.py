@@ -1,10 +1,8 @@
 """A pretoken as two numbers that can be compared at once.
 
-    at most 15 bytes    the bytes themselves, filled up with zeros, and the length in the top byte: equal keys are equal
-                        pretokens, and nothing more is compared
-    more                a hash, and LONG: only pretokens with the same hash are compared byte by byte
-
-Nine of ten different pretokens, and nearly all that occur, are of the first kind.
+at most 15 bytes    the bytes themselves, filled up with zeros, and the length in the top byte: equal keys are equal
+                    pretokens, and nothing more is compared
+more                a hash, and LONG: only pretokens with the same hash are compared byte by byte
 """
 
 from atomiclm.tokenizer.fast.kernel import UInt8s, inline, int64, load64, uint64
@@ -39,19 +37,13 @@ def mix(low: uint64, high: uint64) -> uint64:
 
 
 @inline
-def hash_bytes(data: UInt8s, start: int64, length: int64, size: int64) -> uint64:
-    """A hash of any number of bytes, eight at a time."""
-    value = uint64(length)
-    for done in range(0, length, 8):
-        value = mix(value, bytes_at(data, start + done, min(length - done, int64(8)), size))
-    return value
-
-
-@inline
 def key_of(data: UInt8s, start: int64, length: int64, size: int64) -> tuple[uint64, uint64]:
     """The two numbers, as above; that of a long one is LONG and whatever the table adds."""
     if length > LONGEST_SHORT:
-        return hash_bytes(data, start, length, size), uint64(LONG)
+        hashed = uint64(length)
+        for done in range(0, length, 8):
+            hashed = mix(hashed, bytes_at(data, start + done, min(length - done, int64(8)), size))
+        return hashed, uint64(LONG)
     in_low = min(length, int64(8))
     if start + 16 <= size:  # without a branch on the length, which no processor could foresee
         low = load64(data, start) & (uint64(ALL_BITS) >> uint64(64 - 8 * in_low))

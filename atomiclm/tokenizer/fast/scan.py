@@ -3,22 +3,21 @@
     position     0  1  2  3  4  5  6  7  8
     token     .  h  e  l  l  o  .  h  i  .      ( . is EMPTY, between two words)
 
-A token of n bytes has n positions and is written in its first and its last, so both neighbours of a token are one step
-away and nothing is ever moved. Two neighbours meet at a border, which is the position where the right one begins. A
-position is a row of two int32:
+A token of n bytes has n positions and is written in its first and its last, so both neighbours are one step away and
+nothing is ever moved. Two neighbours meet at a border, the position where the right one begins. A position is a row of
+two int32:
 
     rows[2 * position]        the token
     rows[2 * position + 1]    at a border: the number of the pair that meets there, or RARE, or OVERLAPPED
 
-Words stand in order of how often they occur, so that words of equal count are a group, and the count of a position is
-that of its group. Short groups are in front, where few positions are; `first_groups` says where to begin looking.
+Words stand in order of how often they occur, so words of equal count are a group, which has the count of its positions;
+`first_groups` says where to begin looking for the group of a position.
 
-A pair gets a number only if it occurs at least `threshold` times. Most different pairs are rarer than anything that
-will ever be merged, so this saves most of the memory and some of the time. Should frequent pairs run out, the corpus is
-scanned again with a lower threshold; the merges are the same for any sequence of thresholds.
+A pair gets a number only if it occurs at least `threshold` times, since most are rarer than anything that will ever be
+merged. Should frequent pairs run out, the corpus is scanned again with a lower threshold; the merges are the same.
 
-There is no dictionary of pairs. All that are counted at a time share a token, which is known (`scan` takes one left
-token after the other, a merge makes one new token), so the other token and its side are the pair's slot in an array:
+There is no dictionary of pairs. All that are counted at a time share a token (`scan` takes one left token after the
+other, a merge makes one new token), so the other token and its side are the pair's slot in an array:
 
     slot = 2 * neighbour        the pair (neighbour, token)
     slot = 2 * neighbour + 1    the pair (token, neighbour)
@@ -70,22 +69,16 @@ class Tally(NamedTuple):
 
 @Kernel
 def lay_out(data: UInt8s, ends: Int64s, num_words: int64, numbers: UInt8s, rows: Int32s) -> int64:
-    """Write words, of which word i ends at `ends[i]` in `data`, into rows; `numbers` has the token of each byte.
-
-    There is room for all bytes, one EMPTY behind each word and one in front. Returns how many positions there are.
-    """
-    rows[0] = EMPTY
-    rows[1] = RARE
+    """Write words, of which word i ends at `ends[i]` in `data`, into rows; `numbers` has the token of each byte."""
+    rows[0], rows[1] = EMPTY, RARE
     position = int64(1)
     byte = int64(0)
     for word in range(num_words):
         while byte < ends[word]:
-            rows[2 * position] = int64(numbers[data[byte]])
-            rows[2 * position + 1] = RARE
+            rows[2 * position], rows[2 * position + 1] = int64(numbers[data[byte]]), RARE
             position += 1
             byte += 1
-        rows[2 * position] = EMPTY
-        rows[2 * position + 1] = RARE
+        rows[2 * position], rows[2 * position + 1] = EMPTY, RARE
         position += 1
     return position
 
@@ -144,8 +137,7 @@ def clear(tally: Tally, num_touched: int64) -> int64:
     """All zeros again."""
     for index in range(num_touched):
         slot = int64(tally.touched[index])
-        tally.sums[2 * slot] = 0
-        tally.sums[2 * slot + 1] = 0
+        tally.sums[2 * slot], tally.sums[2 * slot + 1] = 0, 0
     return num_touched
 
 
@@ -200,20 +192,10 @@ def gather_borders(corpus: Corpus, num_tokens: int64, ends: Int64s, borders: Int
 def scan(
     corpus: Corpus, threshold: int64, num_tokens: int64, tally: Tally, pairs: Pairs, ends: Int64s, borders: Int32s
 ) -> int64:
-    """Find the pairs.
+    """Find the pairs that occur at least `threshold` times, write them to `pairs`, and return how many there are.
 
-    Args:
-        corpus: the words, with any tokens.
-        threshold: how often a pair must occur to have a number.
-        num_tokens: how many tokens there are.
-        tally: as many zeros as four for each token or two for each pair of bytes, and they are zeros again afterwards;
-            room for two slots for each token.
-        pairs: where to write them.
-        ends: room for `num_tokens` + 1.
-        borders: room for as many borders as there are.
-
-    Returns:
-        The number of pairs.
+    `tally` has four zeros for each token, and two for each pair of bytes, which are zeros again afterwards, and room
+    for two slots for each token; `ends` has room for `num_tokens` + 1, `borders` for all borders.
     """
     pairs.starts[0] = 0
     if num_tokens == NUM_BYTES:

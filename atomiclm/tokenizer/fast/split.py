@@ -1,20 +1,17 @@
 r"""Text cut into pretokens: what `SplitPattern.split` does, on bytes; where the text is ASCII, sixty-four at once.
 
-A splitter that asks character after character what it is spends its time waiting for the answers. So the window is
-turned into sets of positions, 64-bit numbers in which bit i speaks of byte i: the letters, the digits, the blanks. On
-sets, questions about neighbours are shifts and masks, for all positions together:
+The window becomes sets of positions, 64-bit numbers in which bit i speaks of byte i: the letters, the digits, the
+blanks. Questions about neighbours are shifts and masks, for all positions together:
 
     a letter, and before it none                letters & ~(letters << 1)
     the runs that have their beginning in `x`   runs & ~(runs + x)          the addition carries through the run
 
 (Langdale and Lemire, 2019, arXiv 1902.08318, section 3.1, find the strings of a JSON text this way.)
 
-A window begins where a pretoken begins, so nothing before it matters. It ends at the first byte that is not ASCII. What
-a splitter says about the window must hold however the text goes on: so it says nothing about what lies in blanks that
-reach the end of the window, and the pretoken that reaches it is left for the next window.
-
-What must be said of each pattern is in `pretoken_end.py`, which takes over wherever a window does not help: non-ASCII
-text, pretokens longer than a window, the end of the text.
+A window begins where a pretoken begins and ends at the first byte that is not ASCII. What is said about it must hold
+however the text goes on: so nothing is said about what lies in blanks that reach its end, and the pretoken that reaches
+it is left for the next window. `pretoken_end.py`, where the patterns are explained, takes over wherever a window does
+not help: non-ASCII text, pretokens longer than a window, the end of the text.
 """
 
 from collections.abc import Iterator
@@ -42,11 +39,8 @@ from atomiclm.tokenizer.unicode_table import two_stages
 
 type Ends = NDArray[np.int64]
 
-BLOCK_PRETOKENS = 1 << 14
-"""Pretokens that are cut at a time: few calls, and all of a block is still in the processor's cache when it is used."""
-
-NOT_ASCII = 0x8080808080808080
-"""The bit of each of eight bytes that is zero in ASCII."""
+BLOCK_PRETOKENS = 1 << 14  # cut at a time, so that a block is still in the processor's cache when it is used
+NOT_ASCII = 0x8080808080808080  # the bit of each of eight bytes that is zero in ASCII
 
 
 @inline
@@ -87,12 +81,7 @@ def every_third(digits: uint64) -> uint64:
 
 @inline
 def blanks_begin(blanks: uint64, breaks: uint64) -> uint64:
-    r"""Where the pieces of `\s*[\r\n]+|\s+(?!\S)|\s+` begin.
-
-    Args:
-        blanks: those that are no line break.
-        breaks: the line breaks that no piece of signs has taken.
-    """
+    r"""Where the pieces of `\s*[\r\n]+|\s+(?!\S)|\s+` begin; `breaks` are those that no piece of signs has taken."""
     white = blanks | breaks
     begins = white & ~behind(white)
     # The last blank of a run goes with what follows, or is a piece alone: in any case it is a beginning.
@@ -173,30 +162,12 @@ def pretokens_begin(pattern: int64, data: UInt8s, position: int64, size: int64) 
     return begins & inside & ((uint64(4) << uint64(last_position(solid))) - uint64(1))
 
 
-@inline
-def write_ends(begins: uint64, position: int64, ends: Int64s, count: int64) -> int64:
-    """Write where pretokens end, which is where the next begin; returns how many there are now."""
-    begins &= ~uint64(1)
-    while begins:
-        ends[count] = position + trailing_zeros(begins)
-        count += 1
-        begins &= begins - uint64(1)
-    return count
-
-
 @Kernel
 def split(text: Text, start: int64, pattern: int64, ends: Int64s, capacity: int64) -> int64:
-    """Cut `text` from `start` on, where a pretoken begins, into pretokens.
+    """Cut `text` from `start` on, where a pretoken begins, and write to `ends` where each pretoken ends.
 
-    Args:
-        text: all of it is looked at, so where this call begins and stops moves no cut.
-        start: where the first pretoken begins.
-        pattern: a code of `patterns.py`.
-        ends: filled with the offset at which each pretoken ends.
-        capacity: how many ends there is room for.
-
-    Returns:
-        How many ends were written; the last of them is `size` if and only if the text is done.
+    All of the text is looked at, so where a call begins and stops moves no cut. `pattern` is a code of `patterns.py`,
+    and `capacity` the room in `ends`. Returns how many were written; the last is `size` only if the text is done.
     """
     data, size = text.data, text.size
     count = int64(0)
@@ -204,9 +175,12 @@ def split(text: Text, start: int64, pattern: int64, ends: Int64s, capacity: int6
     while position < size and count < capacity:
         # A window pays off when it holds a few pretokens, so not where other scripts are written.
         if position + WINDOW <= size and count + WINDOW <= capacity and not load64(data, position) & uint64(NOT_ASCII):
-            known = count
-            count = write_ends(pretokens_begin(pattern, data, position, size), position, ends, count)
-            if count > known:
+            begins = pretokens_begin(pattern, data, position, size) & ~uint64(1)  # where one begins, another ends
+            if begins:
+                while begins:
+                    ends[count] = position + trailing_zeros(begins)
+                    count += 1
+                    begins &= begins - uint64(1)
                 position = ends[count - 1]
                 continue
         position = pretoken_end(pattern, text, position)

@@ -1,8 +1,4 @@
-"""The merges of `train_basic`, at the speed of a compiled language: count a stream, then learn from the counts.
-
-How merges are found is explained in `scan.py` and `merge_loop.py`, in this order. This driver owns the arrays, chooses
-the threshold and makes room.
-"""
+"""The merges of `train_basic`, compiled: count a stream, then learn from the counts (`scan.py`, `merge_loop.py`)."""
 
 from collections.abc import Iterable
 
@@ -18,37 +14,25 @@ from atomiclm.tokenizer.pretokenize import Block
 from atomiclm.tokenizer.train_basic import Pair, TieBreak, byte_order, with_byte_values
 
 KERNELS = (split, count, write_words, lay_out, scan, merge_loop)
-"""What training always calls. Others, which only some texts need, are compiled when the first of those comes."""
+"""What training always calls."""
 
-MAX_POSITIONS = 2**31 - 1
-"""A position is an int32."""
-
-LOWER = 8
-"""When frequent pairs run out, the threshold is divided by this."""
+MAX_POSITIONS = 2**31 - 1  # a position is an int32
+LOWER = 8  # when frequent pairs run out, the threshold is divided by this
 
 OCCURRENCES_PER_POSITION = 3
 """Room for a border at each position, and for the two that a merge can put next to each of them."""
 
 BIRTHS_PER_MERGE = 8
-"""Room for so many frequent pairs to be born in a merge, on average. It was two to five in English, code and many
-languages; more cost another scan."""
+"""Room for so many frequent pairs to be born in a merge, on average (it was two to five); more cost another scan."""
 
 BYTES_PER_MERGE = 256
-"""The first threshold is not below the corpus's bytes divided by this and by the number of merges, so that few long
-pretokens do not mean few frequent pairs."""
+"""The first threshold is not below the corpus's bytes divided by this and by the number of merges."""
 
 
 def train_stream(
     blocks: Iterable[Block], num_merges: int, tie_break: TieBreak = "bytes"
 ) -> tuple[list[Pair], dict[str, int]]:
-    """Learn up to `num_merges` merges from a stream.
-
-    Returns:
-        The merges, and the bytes, pretokens and distinct pretokens of the stream.
-
-    Raises:
-        ValueError: the stream, weights included, counts more than 2^63 - 1 bytes.
-    """
+    """Learn up to `num_merges` merges from a stream; also its bytes, pretokens and distinct pretokens."""
     counter = PretokenCounter()
     num_pretokens = 0
     for data, ends, weight, _ in blocks:
@@ -66,17 +50,8 @@ def train_compiled(
     """Learn up to `num_merges` merges; arguments, tie rule and result are those of `train_basic`.
 
     The time is proportional to the bytes of the different pretokens plus the number of positions merged, the memory to
-    the former: 20 to 30 bytes for each.
-
-    Args:
-        words: the different pretokens and their counts.
-        num_merges: how many merges to learn.
-        tie_break: see `train_basic.py`.
-        thresholds: pairs rarer than the first of them are left out until no other is left, then those rarer than the
-            next, and so on; then all are taken. They change the time and never the result; None chooses well.
-
-    Raises:
-        ValueError: the pretokens are longer than 31 bits can number, or `tie_break` is no rule.
+    the former: 20 to 30 bytes for each. Pairs rarer than the first of `thresholds` are left out until no other is left,
+    then those rarer than the next, and so on; they change the time and never the result.
     """
     order = byte_order(tie_break)
     num_merges = min(num_merges, len(words.data))  # more there cannot be
@@ -95,7 +70,15 @@ def train_compiled(
         # used is not taken: the system gives pages out when they are first written.
         most = min(corpus.num_positions, words.total_bytes // threshold if made[0] else BYTE_PAIRS)
         pairs_room = most + 2 * num_tokens + room * BIRTHS_PER_MERGE * num_merges
-        pairs = _pairs(pairs_room, room * OCCURRENCES_PER_POSITION * corpus.num_positions)
+        occurrences_room = room * OCCURRENCES_PER_POSITION * corpus.num_positions
+        pairs = Pairs(
+            keys=np.empty(pairs_room, np.uint64),
+            counts=np.empty(pairs_room, np.int64),
+            starts=np.empty(pairs_room + 1, np.int64),
+            room=pairs_room,
+            occurrences=np.empty(occurrences_room, np.int32),
+            occurrences_room=occurrences_room,
+        )
         ends, borders = np.empty(known_tokens + 1, np.int64), np.empty(corpus.num_positions, np.int32)
         num_pairs = scan(corpus, threshold, known_tokens, tally, pairs, ends, borders)
         del borders
@@ -135,23 +118,8 @@ def _lay_out(words: Words, order: bytes, num_tokens: int) -> Corpus:
     )
 
 
-def _pairs(room: int, occurrences_room: int) -> Pairs:
-    return Pairs(
-        keys=np.empty(room, np.uint64),
-        counts=np.empty(room, np.int64),
-        starts=np.empty(room + 1, np.int64),
-        room=room,
-        occurrences=np.empty(occurrences_room, np.int32),
-        occurrences_room=occurrences_room,
-    )
-
-
 def _thresholds(words: Words, num_merges: int) -> Iterable[int]:
-    """What to try, in turn.
-
-    A frequent word becomes a token, so the last merge is about as frequent as the `num_merges`-th word, or more. That
-    was low enough, but not much too low, for English, code and many languages, and for 1,000 to 100,000 merges.
-    """
+    """What to try, in turn: frequent words become tokens, so the last merge is about as frequent as that many words."""
     threshold = words.total_bytes // (BYTES_PER_MERGE * num_merges)
     if num_merges < len(words):
         threshold = max(threshold, int(words.counts[num_merges]))
