@@ -15,11 +15,12 @@ from omegaconf import DictConfig
 
 from atomiclm.cli import UserError
 from atomiclm.config.app import run_app, while_read
-from atomiclm.config.compose import compose, override_key, override_value, value_of
+from atomiclm.config.command_line import composing
+from atomiclm.config.compose import override_key, override_value, value_of
 from atomiclm.config.expand_overrides import expand_overrides, study_of
 from atomiclm.config.plugins import job_overrides
-from atomiclm.config.rules import cautions
-from atomiclm.config.run import ArmConfig, RunConfig, read_arm, read_config
+from atomiclm.config.run import RunConfig, read_cell, read_config
+from atomiclm.config.validate import cautions
 from atomiclm.machine import default_cache_dir
 from atomiclm.sweep import Study
 from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
@@ -29,15 +30,16 @@ from atomiclm.sweep.ledger import LEDGER_FILE
 def main() -> None:
     """Run the command."""
     gc.disable()  # a short life with many small objects: collecting them is a tenth of it
-    planned: dict[str, tuple[list[str], ArmConfig]] = {}
+    planned: dict[str, tuple[list[str], RunConfig]] = {}
 
     def plan(config: DictConfig) -> None:
         """Note one configuration, the arms of its experiment, or a cell of a sweep."""
         overrides = job_overrides()
-        arms = arms_of_experiment(overrides, study_of(config))
-        for arm in arms:
-            read = read_config(config) if arms == [overrides] else read_arm(compose(arm), arm)
-            planned.setdefault(read.variant, (arm, read))
+        with composing(overrides):
+            arms = arms_of_experiment(overrides, study_of(config))
+            for arm in arms:
+                read = read_config(config) if arms == [overrides] else read_cell(arm)
+                planned.setdefault(read.variant, (arm, read))
 
     run_app(plan, works=False)
     if not planned:
@@ -67,14 +69,14 @@ def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str
     return [{key: arm.get(key, "") for key in differing} for arm in settings]
 
 
-def _print(overrides: Sequence[Sequence[str]], runs: Sequence[ArmConfig]) -> None:
+def _print(overrides: Sequence[Sequence[str]], runs: Sequence[RunConfig]) -> None:
     from atomiclm.config.match import cost_of
 
     values: dict[str, Any] = runs[0].values
     costs = [cost_of(run.values) for run in runs]
     rate = machine_rate(values)
     if len(runs) == 1:
-        print(f"{values['name']}/{runs[0].folder.name}" if isinstance(runs[0], RunConfig) else values["name"])
+        print(f"{values['name']}/{runs[0].folder.name}")
         for label, text in describe_cost(costs[0], rate):
             print(f"  {label:22} {text}")
     else:

@@ -42,8 +42,8 @@ def train(config: DictConfig) -> float:
     """
     # Only now, and torch with them: --help, --cfg and what does not compose are answered without.
     from atomiclm.config.plugins import beside_others
-    from atomiclm.config.rules import cautions
     from atomiclm.config.run import read_config
+    from atomiclm.config.validate import cautions
     from atomiclm.sweep.run_status import ended, refuse_other_texts
     from atomiclm.tracking import Console, RunFolder
 

@@ -1,14 +1,14 @@
 """Run a command under Hydra: compose its configuration, run it once or for every cell of a sweep, report how it ends.
 
-A run is composed with Hydra's compose API (https://hydra.cc/docs/advanced/compose_api), once; a sweep is handed to the
-sweeper that is configured, with the launcher that is configured; `hydra.main` answers --help, --cfg and their like. A
-user's mistake is one message with the rule and the nearest valid name, exit status 2; a failure of the program keeps
-its traceback, exit status 1. By default a signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) ends the command where it stands,
-with an exit status that says whether to start it again; inside `deferred`, around training, the first one is noted.
+A sweep is handed to the sweeper that is configured, with the launcher that is configured; `hydra.main` answers --help,
+--cfg and their like. A user's mistake is one message, exit status 2; a failure of the program keeps its traceback, exit
+status 1. A signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) ends the command where it stands, with an exit status that says
+whether to start it again; inside `deferred`, around training, the first one is noted.
 """
 
 import contextlib
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,15 +29,14 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from atomiclm.cli import VERSION, Lasting, UserError, discard, format_error, mend_streams
-from atomiclm.config.build import TARGET, TRUST, is_trusted
+from atomiclm.config.build import TARGET, TRUST, is_trusted, walk
 from atomiclm.config.command_line import CommandLine, composing, read_command_line
 from atomiclm.config.compose import compose_all, initialized, override_key, value_of, without_null
-from atomiclm.config.errors import ConfigError, Fault, RunFailed, Stopped, walk
+from atomiclm.config.errors import ConfigError, Fault, RunFailed, Stopped
 from atomiclm.config.expand_overrides import expand_overrides, expand_sweep
 from atomiclm.config.plugins import CONF, StudySweeper, job_overrides
 
-SWEEPER = "hydra_plugins.atomiclm.StudySweeper"
-"""What conf/hydra/sweeper/study.yaml names: `StudySweeper`."""
+SWEEPER = "hydra_plugins.atomiclm.StudySweeper"  # as conf/hydra/sweeper/study.yaml names it
 
 type Task = Callable[[DictConfig], Any]
 
@@ -46,7 +45,7 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
     """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell.
 
     A command that works, and does not only print, goes on when nobody reads what it prints; each cell of a sweep is
-    announced. A sweep of a command that trains keeps a ledger, and skips what has ended.
+    announced. A sweep of a command that trains has a ledger, and skips what has ended.
     """
     mend_streams()
     if "--version" in sys.argv[1:]:  # Hydra would print its own
@@ -57,20 +56,20 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
             rule = f"WORLD_SIZE={size}: a run is trained by one process, several are not supported yet"
             raise UserError(f"{rule}; start the command without torchrun, or unset WORLD_SIZE")
         with stoppable():
-            typed = read_command_line(sys.argv[1:])
-            with composing(typed.overrides):
-                if typed.questions:
-                    _answer(typed, task)
-                    sys.stdout.flush()  # here, where it may be that nobody reads it
-                    return
-                if works:
-                    sys.stdout = Lasting(sys.stdout)
-                    print("checking the configuration", flush=True)
-                with initialized(typed.config_dir) as loader:
-                    if typed.multirun:
-                        _sweep(typed.overrides, task, loader, trains, works)
-                    else:
-                        _run(typed.overrides, task, works)
+            with composing([]):
+                typed = read_command_line(sys.argv[1:])
+            if typed.questions:
+                _answer(typed, task)
+                sys.stdout.flush()  # here, where it may be that nobody reads it
+                return
+            if works:
+                sys.stdout = Lasting(sys.stdout)
+                print("checking the configuration", flush=True)
+            with initialized(typed.config_dir) as loader:
+                if typed.multirun:
+                    _sweep(typed.overrides, task, loader, trains, works)
+                else:
+                    _run(typed.overrides, task, works)
     except UserError as error:
         _exit(str(error), 2)
     except BrokenPipeError:
@@ -90,24 +89,26 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
 def _answer(typed: CommandLine, task: Task) -> None:
     """Have Hydra print what was asked for."""
     overrides = typed.overrides
-    with initialized(typed.config_dir):
-        if not {"--help", "--hydra-help", "--shell-completion"} & set(typed.questions):
-            overrides = without_null(expand_overrides(overrides))
-    sys.argv[1:] = [*typed.questions, *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print what it raises itself, and exit
-    hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+    with composing(overrides):
+        with initialized(typed.config_dir):
+            if not {"--help", "--hydra-help", "--shell-completion"} & set(typed.questions):
+                overrides = without_null(expand_overrides(overrides))
+        sys.argv[1:] = [*typed.questions, *overrides]
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print what it raises itself, and exit
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
 
 
 def _run(overrides: list[str], task: Task, works: bool) -> None:
-    for key in map(override_key, overrides):
-        if key.startswith("hydra.") and not key.startswith(("hydra.launcher.", "hydra.sweeper.", "hydra.searchpath")):
-            raise ConfigError([Fault(key, "nothing of Hydra's acts in a single run; leave it out, or add -m")])
-    config = compose_hydra(expand_overrides(overrides), RunMode.RUN)
-    arms = OmegaConf.select(config, "study.arms") or {}
-    if works and arms and value_of("arm", overrides) is None:
-        print(f"note: this experiment has {len(arms)} arms; add -m to run them all, or arm=NAME", flush=True)
-    with open_dict(config):
-        del config["hydra"]
+    with composing(overrides):
+        for key in map(override_key, overrides):
+            if re.match(r"hydra\.(?!launcher\.|sweeper\.|searchpath)", key):
+                raise ConfigError([Fault(key, "nothing of Hydra's acts in a single run; leave it out, or add -m")])
+        config = compose_hydra(expand_overrides(overrides), RunMode.RUN)
+        arms = OmegaConf.select(config, "study.arms") or {}
+        if works and arms and value_of("arm", overrides) is None:
+            print(f"note: this experiment has {len(arms)} arms; add -m to run them all, or arm=NAME", flush=True)
+        with open_dict(config):
+            del config["hydra"]
     task(config)
 
 
@@ -124,22 +125,22 @@ def _sweep(overrides: list[str], task: Task, loader: ConfigLoader, trains: bool,
     # Hydra makes sweepers of the namespace package hydra_plugins only. A folder of that name would be scanned by every
     # Hydra application in the environment, so only the name is given.
     Plugins.instance().class_name_to_class[SWEEPER] = StudySweeper
-    # Cells of ours choose their arms themselves; another sweeper knows of none.
-    is_ours = value_of("hydra/sweeper", overrides) in (None, "study")
-    expanded = expand_sweep(overrides) if is_ours else expand_overrides(overrides)
-    config = compose_hydra([*expanded, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
-    # Callbacks are refused, so a context has none: the base class does nothing.
-    context = HydraContext(config_loader=loader, callbacks=cast(Any, Callback()))
-    sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=run_cell, config=config)
-    sweeper.sweep(overrides if is_ours else expanded)
+    with composing(overrides):
+        # Cells of ours choose their arms themselves; another sweeper knows of none.
+        is_ours = value_of("hydra/sweeper", overrides) in (None, "study")
+        expanded = expand_sweep(overrides) if is_ours else expand_overrides(overrides)
+        config = compose_hydra([*expanded, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        # Callbacks are refused, so a context has none: the base class does nothing.
+        context = HydraContext(config_loader=loader, callbacks=cast(Any, Callback()))
+        sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=run_cell, config=config)
+        if not is_ours:
+            sweeper.sweep(expanded)
+            return
+    sweeper.sweep(overrides)
 
 
 def compose_hydra(overrides: list[str], mode: RunMode) -> DictConfig:
-    """Compose the command's configuration with its node `hydra`, which HydraConfig is set to, and check that node.
-
-    Raises:
-        ConfigError: callbacks, which are not called; a class that is no plugin's.
-    """
+    """Compose the command's configuration with its node `hydra`, which HydraConfig is set to, and check that node."""
     config = compose_all(overrides, mode)
     if config.hydra.callbacks:
         raise ConfigError([Fault("hydra.callbacks", "Hydra's callbacks are not called by atomiclm; leave them out")])
@@ -179,7 +180,7 @@ _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR
 
 @dataclass
 class Request:
-    """What has been asked for: the signal's number, and when (`time.monotonic`); None until then."""
+    """The signal's number, and when it came (`time.monotonic`); None until then."""
 
     signal: int | None = None
     at: float | None = None

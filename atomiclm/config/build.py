@@ -1,13 +1,11 @@
 """From a node with a `_target_` to an object: which classes may be named, what they take, and the call itself.
 
-A configuration may come from a stranger, and a `_target_` is a call. Hydra's `instantiate` refuses a list of known
-dangers, and what is not on the list passes: `torch.load`, `builtins.open`. Here what may be named is listed, and all
-else is refused before anything of it is imported:
+A configuration may come from a stranger, and a `_target_` is a call: Hydra's `instantiate` refuses a list of known
+dangers and lets `torch.load` pass. Here all is refused, before anything of it is imported, but:
 
 - a class that a package of atomiclm's components exports: making one runs nobody else's code and writes nothing;
 - a module of `torch.nn`, an optimizer of `torch.optim`: those that are defined there;
-- whatever lies in a package that the user names in the environment variable `ATOMICLM_TRUST`, a list with commas. No
-  configuration can add to it.
+- what lies in a package that the environment variable `ATOMICLM_TRUST` names, a list with commas.
 """
 
 import functools
@@ -15,7 +13,7 @@ import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -35,6 +33,18 @@ _COMPONENTS: Mapping[str, str | None] = {
     "tracking": "WeightsAndBiases",
 }
 """Packages of atomiclm whose exported classes are harmless to make, or the one class of them that is."""
+
+
+def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the value of every entry of nested mappings and lists: `model.attention.window[2]`."""
+    entries: Iterable[tuple[str, Any]] = ()
+    if isinstance(node, Mapping):
+        entries = ((f"{path}.{key}" if path else str(key), value) for key, value in node.items())
+    elif isinstance(node, list):
+        entries = ((f"{path}[{index}]", value) for index, value in enumerate(node))
+    for at, value in entries:
+        yield at, value
+        yield from walk(value, at)
 
 
 def build(node: Any) -> Any:
@@ -70,15 +80,11 @@ class TargetError(UserError):
 
 
 def component(target: str) -> Callable[..., Any]:
-    """Import what `target` names, if a configuration may name it.
-
-    Raises:
-        TargetError: with the rule and the nearest name, or what to do if the code is the user's own.
-    """
+    """Import what `target` names; TargetError if a configuration may not name it, or it is not there."""
     module_name, _, name = target.rpartition(".")
     trusted = is_trusted(target)
-    allowed = [*(f"atomiclm.{package}." for package in _COMPONENTS), "torch.nn.", "torch.optim."]
-    if not trusted and not (_is_name(target) and f"{module_name}.".startswith(tuple(allowed))):
+    allowed = (*(f"atomiclm.{package}." for package in _COMPONENTS), "torch.nn.", "torch.optim.")
+    if not trusted and not (_is_name(target) and f"{module_name}.".startswith(allowed)):
         raise TargetError(_refusal(target))
     try:
         module = import_module(module_name)
@@ -96,7 +102,6 @@ def component(target: str) -> Callable[..., Any]:
 
 
 def is_trusted(target: str) -> bool:
-    """Whether `target` lies in a package that the environment names as trusted."""
     named = [name.strip() for name in os.environ.get(TRUST, "").split(",")]
     return _is_name(target) and any(target.startswith(f"{name}.") for name in named if name)
 
@@ -140,20 +145,26 @@ def _refusal(target: str) -> str:
 
 @dataclass(frozen=True)
 class Argument:
-    """One argument. annotation: Any where there is none."""
+    """One argument. annotation: Any where there is none; default: inspect.Parameter.empty where it is required."""
 
     annotation: Any
-    required: bool = False
+    default: Any = inspect.Parameter.empty
 
     def fit(self, path: str, value: Any) -> tuple[Any, list[Fault]]:
         """`value`, of a number the int or float that is annotated; and why it does not fit, at the entry at fault."""
         from pydantic import ValidationError
 
         try:
-            found = _adapter(self.annotation).validate_python(value)
+            found = self._adapter.validate_python(value)
         except ValidationError as error:
             return value, _faults(path, value, error.errors(include_url=False))
         return found if type(value) in (int, float) else value, []
+
+    @functools.cached_property
+    def _adapter(self) -> Any:
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(self.annotation)
 
 
 @dataclass(frozen=True)
@@ -166,13 +177,11 @@ class Constructor:
 
     @property
     def name(self) -> str:
-        """Of the class."""
         return getattr(self.function, "__name__", repr(self.function))
 
 
 @lru_cache
 def read_constructor(function: Callable[..., Any]) -> Constructor:
-    """Inspect the class that a node names."""
     called = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
     if getattr(called, "__module__", "") == "torch.nn.modules.module":  # takes anything, only to refuse it
         return Constructor(function, {}, open_ended=False)
@@ -185,15 +194,15 @@ def read_constructor(function: Callable[..., Any]) -> Constructor:
     except NameError:  # of a user's class: a name that is imported for type checkers alone
         hints = {}
     arguments = {
-        each.name: Argument(plain(hints.get(each.name, Any)), each.default is inspect.Parameter.empty)
+        each.name: Argument(plain(hints.get(each.name, Any)), each.default)
         for each in parameters
-        if each.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)
     }
-    return Constructor(function, arguments, any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters))
+    return Constructor(function, arguments, any(each.kind is each.VAR_KEYWORD for each in parameters))
 
 
 def takes_text(target: str, name: str) -> bool:
-    """Whether the argument `name` of what `target` names takes any text but not a number."""
+    """Whether the argument `name` of what `target` names takes any text but no number."""
     try:
         argument = read_constructor(component(target)).arguments.get(name)
     except TargetError:
@@ -232,8 +241,7 @@ def plain(annotation: Any) -> Any:
     return Annotated[str, Strict()] if annotation is Path else Annotated[Any, AfterValidator(_node)]
 
 
-def _whole(value: Any) -> Any:
-    """1e6 is how people write a million."""
+def _whole(value: Any) -> Any:  # 1e6 is how people write a million
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
 
 
@@ -243,13 +251,6 @@ def _node(value: Any) -> Any:
     if isinstance(value, dict) and TARGET in value:
         return value
     raise PydanticCustomError("component", "")  # worded below
-
-
-@lru_cache(maxsize=512)
-def _adapter(annotation: Any) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(annotation)
 
 
 _WANTED = {
@@ -262,8 +263,7 @@ _WANTED = {
     "tuple": "a list",
     "dict": "a mapping",
     "component": "a component: choose an option of the group (model/attention=mqa), or give a _target_ node",
-}
-"""By the first word of pydantic's type of an error."""
+}  # by the first word of pydantic's type of an error
 
 
 def _faults(path: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[Fault]:
@@ -281,10 +281,7 @@ def _faults(path: str, value: Any, errors: Sequence[Mapping[str, Any]]) -> list[
         shown, kind = repr(entry), error["type"].partition("_")[0]
         shown = shown if len(shown) <= 60 else f"{shown[:60]}..."
         wanted = f"one of: {error['ctx']['expected']}" if kind == "literal" else _WANTED.get(kind)
-        if kind == "value":  # a ValueError of ours
-            message = str(error["ctx"]["error"])
-        else:
-            message = f"{shown} is not {wanted}" if wanted else f"{shown} does not fit: {error['msg']}"
+        message = f"{shown} is not {wanted}" if wanted else f"{shown} does not fit: {error['msg']}"
         found.setdefault((depth, at), {})[message] = None
     deepest = max(depth for depth, _ in found)
     return [

@@ -1,7 +1,4 @@
-"""What was typed: flags and overrides, told apart; and in our words why Hydra and OmegaConf cannot compose them.
-
-Hydra advises `+key=value` for an unknown key, which then passes unread; here the nearest name is reported.
-"""
+"""What was typed: flags and overrides, told apart; and in our words why Hydra and OmegaConf cannot compose them."""
 
 import argparse
 import re
@@ -20,8 +17,9 @@ from hydra.errors import (
 )
 from omegaconf.errors import OmegaConfBaseException
 
-from atomiclm.config.compose import PRESETS, chooses, compose, parsed, root_keys, unresolved
-from atomiclm.config.errors import ConfigError, Fault, Stopped, nearest, walk
+from atomiclm.config.build import walk
+from atomiclm.config.compose import PRESETS, chooses, compose, options_of, parsed, root_keys, unresolved
+from atomiclm.config.errors import ConfigError, Fault, Stopped, nearest
 
 
 @dataclass(frozen=True)
@@ -31,8 +29,6 @@ class CommandLine:
     Attributes:
         questions: the flags that Hydra answers: --help, --cfg and their like, with their values.
         overrides: `key=value` and the like; texts that Hydra reads in quotes only are quoted.
-        multirun: whether -m was among them.
-        config_dir: of --config-dir.
     """
 
     questions: list[str]
@@ -117,22 +113,23 @@ def quoted(argument: str) -> str:
 
 @contextmanager
 def composing(overrides: Sequence[str]) -> Iterator[None]:
-    """Raise ConfigError for what keeps `overrides` from being composed inside.
+    """Raise ConfigError for what keeps `overrides` from being composed inside, and Stopped where a signal did.
 
     A signal can leave OmegaConf with a node that is half set, over which it then trips while it cleans up: what is
-    raised is its error, and the signal is only what it came of.
+    raised is that error, of whatever type, and the signal is only what it came of.
     """
     try:
         yield
-    except (CompactHydraException, OmegaConfBaseException, ConfigError) as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, Stopped):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise cause from None
-        if isinstance(error, ConfigError):
-            raise
-        raise ConfigError([explain(error, overrides)]) from error
+    except Exception as error:
+        causes: list[BaseException | None] = [error]
+        for cause in causes:  # which grows
+            if isinstance(cause, Stopped):
+                raise cause from None
+            if cause is not None:
+                causes += [each for each in (cause.__cause__, cause.__context__) if each not in causes]
+        if isinstance(error, CompactHydraException | OmegaConfBaseException):
+            raise ConfigError([explain(error, overrides)]) from error
+        raise
 
 
 def explain(error: CompactHydraException | OmegaConfBaseException, overrides: Sequence[str]) -> Fault:
@@ -141,6 +138,8 @@ def explain(error: CompactHydraException | OmegaConfBaseException, overrides: Se
         return Fault(getattr(error, "full_key", None) or "config", str(error).splitlines()[0])
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, option = error.missing_cfg_file.rpartition("/")
+        if group.startswith("experiments/"):  # where an experiment's own defaults are looked for
+            return _chosen_by_a_file(group.removeprefix("experiments/"), option)
         return Fault(group or "config", f"no option '{option}'{nearest(option, list(error.options or []))}")
     if isinstance(error, OverrideParseException):
         reason = error.message.splitlines()[0]
@@ -156,7 +155,11 @@ def explain(error: CompactHydraException | OmegaConfBaseException, overrides: Se
         key, _, value = swept[1].partition("=")
         hint = f"add -m for a run of each, or give one; a list stands in [], a text in quotes: '{key}=\"...\"'"
         return Fault(key, f"{value} lists several values; {hint}")
-    if part := re.match(r"Could not (?:override|delete) '([^']+)'\. No match", text):
+    if twice := re.search(r"Multiple values for \S+ To override a value use 'override ([^':]+): ([^']+)'", text):
+        return _chosen_by_a_file(twice[1], twice[2])
+    if part := re.search(r"Could not (?:override|delete) '([^'@]+)[^']*'\. No match", text):
+        if part[1].startswith("experiments/"):
+            return _chosen_by_a_file(part[1].removeprefix("experiments/"), "NAME")
         parent = part[1].rpartition("/")[0]
         return Fault(part[1], f"the {parent or 'configuration'} that is chosen has no such part")
     key = getattr(error.__cause__, "full_key", None)
@@ -167,8 +170,18 @@ def explain(error: CompactHydraException | OmegaConfBaseException, overrides: Se
     return Fault("config", text)
 
 
+def _chosen_by_a_file(group: str, option: str) -> Fault:
+    """The fault of a file whose defaults choose an option of a group in words that do not."""
+    options = options_of(group)
+    if not options:
+        return Fault(group, f"no such group{nearest(group, root_keys())}")
+    unknown = "" if option in (*options, "NAME") else f"; no option '{option}'{nearest(option, options)}"
+    name = "NAME" if unknown else option
+    return Fault(group, f"the defaults of a file choose an option by 'override /{group}: {name}'{unknown}")
+
+
 def settings_called(name: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Return the paths of the settings of that name below the top level, with the options chosen by `overrides`."""
+    """The paths of the settings of that name below the top level, with the options chosen by `overrides`."""
     return [path for path, _ in walk(_with_options(overrides)) if path.endswith(f".{name}")]
 
 

@@ -1,7 +1,7 @@
 """Compose a configuration with Hydra, follow its references, and take the overrides apart that it is composed from.
 
-Overrides are the words of a command: `key=value`, `group=option`, `~group`. Inside a command Hydra is initialized with
-that command's search path, and what is composed there follows it; elsewhere with the shipped one.
+Inside a command Hydra is initialized with that command's search path, and what is composed there follows it; elsewhere
+with the shipped one.
 """
 
 import copy
@@ -23,11 +23,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError
 
-from atomiclm.config.errors import ConfigError, Fault, walk
+from atomiclm.config.build import walk
+from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.plugins import CONF, ExperimentsSource, SearchPath
 
 APP = "atomiclm"
-"""What Hydra calls the job, unless it is a cell of ours: that is called as its run."""
+"""What Hydra calls the job, unless it is a cell of ours: that has its run's name."""
 
 PRESETS = ("experiments", "debug")
 """Groups whose options set values of other groups, and are no settings themselves."""
@@ -37,11 +38,7 @@ PRESETS = ("experiments", "debug")
 def initialized(config_dir: str | None = None) -> Iterator[ConfigLoader]:
     """Hydra's loader of configurations: that of the running command, or one for as long as the context is open.
 
-    Args:
-        config_dir: a folder of the user's to look for options in after the shipped ones.
-
-    Raises:
-        ConfigError: there is no such folder.
+    config_dir is a folder of the user's to look for options in after the shipped ones.
     """
     hydra = GlobalHydra.instance()
     if hydra.is_initialized():
@@ -57,10 +54,7 @@ def initialized(config_dir: str | None = None) -> Iterator[ConfigLoader]:
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
-    """Return the job configuration for `overrides`, as a command with these overrides would see it.
-
-    Within a command, cells that differ in their seed alone are composed once.
-    """
+    """Return the job configuration for `overrides`; of those that differ in their seed alone it is composed once."""
     seeds = [override for override in overrides if re.fullmatch(r"seed=\d+", override)]
     with initialized() as loader:
         config = copy.deepcopy(_composed(loader, tuple(one for one in overrides if one not in seeds)))
@@ -71,7 +65,6 @@ def compose(overrides: Sequence[str]) -> DictConfig:
 
 @lru_cache(maxsize=64)
 def _composed(loader: ConfigLoader, overrides: tuple[str, ...]) -> DictConfig:
-    """A command has one loader."""
     config = compose_all(overrides, RunMode.RUN)
     with open_dict(config):
         del config["hydra"]
@@ -85,10 +78,9 @@ def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
         ConfigError: `null` for a group of which one option must be chosen, or a file cannot be composed.
         HydraException: see `composing`.
     """
-    loader = GlobalHydra.instance().config_loader()
     words = without_null(overrides)
     try:
-        return loader.load_configuration("config", words, run_mode=mode)
+        return GlobalHydra.instance().config_loader().load_configuration("config", words, run_mode=mode)
     except (RecursionError, AssertionError, KeyError, TypeError) as error:  # what Hydra trips over in a file
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
@@ -96,8 +88,7 @@ def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
 
 def unresolved(config: DictConfig) -> dict[str, Any]:
     """Return plain containers with interpolations as they are written."""
-    container = OmegaConf.to_container(config, resolve=False)
-    assert isinstance(container, dict)
+    container: Any = OmegaConf.to_container(config, resolve=False)
     return {str(key): value for key, value in container.items()}
 
 
@@ -134,10 +125,9 @@ def resolved(config: DictConfig) -> dict[str, Any]:
     if faults := interpolation_faults(unresolved(config)):
         raise ConfigError(faults)
     try:
-        container = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+        container: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     except InterpolationResolutionError as error:
         raise ConfigError([Fault(error.full_key or "config", str(error).splitlines()[0])]) from error
-    assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
 
 
@@ -182,7 +172,7 @@ def parsed(overrides: Sequence[str]) -> list[Override]:
 
 def chooses(override: Override) -> bool:
     """Whether an override chooses an option of a group, rather than setting a value."""
-    return override.package is not None or bool(_options(override.key_or_group))
+    return override.package is not None or bool(options_of(override.key_or_group))
 
 
 def without_null(overrides: Sequence[str]) -> list[str]:
@@ -194,15 +184,14 @@ def without_null(overrides: Sequence[str]) -> list[str]:
     words = []
     for override in overrides:
         group, _, option = override.partition("=")
-        options = _options(group) if option == "null" else []
+        options = options_of(group) if option == "null" else []
         if options and not _takes_null(group):
-            rule = f"null is none of its options; choose one of {', '.join(options)}"
-            raise ConfigError([Fault(group, rule)])
+            raise ConfigError([Fault(group, f"null is none of its options; choose one of {', '.join(options)}")])
         words.append(f"~{group}" if options else override)
     return words
 
 
-def _options(group: str) -> list[str]:
+def options_of(group: str) -> list[str]:
     """The options of a group; none of what is no group."""
     if "." in group:  # quickly: most overrides set a value
         return []

@@ -1,10 +1,9 @@
 """What a user got wrong, collected before anything runs, and how a run ends that is not done."""
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
 
 from atomiclm.cli import UserError
 
@@ -42,10 +41,8 @@ class RunFailed(RuntimeError):
 class Stopped(KeyboardInterrupt):
     """A signal asked the command to stop. Not an Exception: it stops a whole sweep.
 
-    Attributes:
-        number: of the signal.
-        status: the command's exit status: 130 after Ctrl-C, as in a shell; 75 (EX_TEMPFAIL of sysexits.h: try again)
-            after a signal by which a machine is taken away, so that a scheduler or a loop knows to start it again.
+    `status` is the command's exit status: 130 after Ctrl-C, as in a shell; 75 (EX_TEMPFAIL of sysexits.h: try again)
+    after a signal by which a machine is taken away, so that a scheduler or a loop knows to start it again.
     """
 
     def __init__(self, number: int) -> None:
@@ -63,15 +60,3 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     if close := get_close_matches(name, options, n=1, cutoff=0.6):
         return f"; did you mean '{close[0]}'?"
     return f"; valid names: {', '.join(options)}" if options else ""
-
-
-def walk(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the path and the value of every entry of nested mappings and lists: `model.attention.window[2]`."""
-    entries: Iterable[tuple[str, Any]] = ()
-    if isinstance(node, Mapping):
-        entries = ((f"{path}.{key}" if path else str(key), value) for key, value in node.items())
-    elif isinstance(node, list):
-        entries = ((f"{path}[{index}]", value) for index, value in enumerate(node))
-    for at, value in entries:
-        yield at, value
-        yield from walk(value, at)

@@ -1,9 +1,8 @@
 """From what a person typed to the overrides of every run of a study or a sweep.
 
 A study's file says what is true of all its runs; then, each able to change what came before: the profile, the arm,
-what was tuned for the arm, and last what was typed. `expand_overrides` writes that order out, so that everything after
-it (composition, names, identities, Hydra itself) sees plain overrides, the same whether a cell runs alone or in a
-sweep. It reads the study's own file and composes nothing. `product` lists the cells of a sweep.
+what was tuned for the arm, and last what was typed. `expand_overrides` writes that order out as plain overrides, the
+same whether a cell runs alone or in a sweep. It reads the study's own file and composes nothing.
 """
 
 import itertools
@@ -32,7 +31,7 @@ FILE_PROFILE = "cpu"
 """The profile that is the experiment's file itself."""
 
 MAX_CELLS = 10_000
-"""Of a sweep. Each is composed and validated before the first is trained, which takes about 0.1 s."""
+"""Of a sweep, all composed and validated before the first is trained."""
 
 
 def expand_overrides(overrides: Sequence[str], tuned: Mapping[str, float] | None = None) -> list[str]:
@@ -59,11 +58,7 @@ def expand_sweep(overrides: Sequence[str]) -> list[str]:
 
 
 def declared_overrides(overrides: Sequence[str]) -> list[str]:
-    """Return what the study's file itself says of the chosen profile and arm.
-
-    Raises:
-        ConfigError: there is no such arm or profile.
-    """
+    """Return what the study's file itself says of the chosen profile and arm."""
     profile, arm = value_of("profile", overrides) or FILE_PROFILE, value_of("arm", overrides)
     declared: list[str] = []
     if profile != FILE_PROFILE:
@@ -76,11 +71,12 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
         declared = overridden([f"name={name}-{profile}"], profiles[profile])
     if arm is not None:
         arms = _listed("arms", overrides)
+        if not arms:
+            raise ConfigError([Fault("arm", f"'{arm}': no experiment that has arms was chosen")])
         if arm not in arms:
             several = all(name in arms for name in arm.split(","))
             advice = "; add -m for a run of each" if several else nearest(arm, arms)
-            rule = f"'{arm}' is no arm of this study{advice}"
-            raise ConfigError([Fault("arm", rule if arms else f"'{arm}': no experiment that has arms was chosen")])
+            raise ConfigError([Fault("arm", f"'{arm}' is no arm of this study{advice}")])
         declared = overridden(declared, arms[arm])
     return declared
 
@@ -115,19 +111,15 @@ def _tuned_key(overrides: Sequence[str]) -> str | None:
 
 
 def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
-    """The arms or profiles of the chosen experiment, under what was typed.
-
-    Those that are not written as such, composition reports.
-    """
+    """The arms or profiles of the chosen experiment, under what was typed; composition reports those that are none."""
     node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
     for one in parsed([override for override in overrides if override_key(override).startswith(f"study.{name}")]):
         with suppress(OmegaConfBaseException):
             if not one.is_sweep_override() and not one.is_delete():
                 OmegaConf.update(node, one.key_or_group, one.value(), force_add=True)
-    study = unresolved(node)["study"]
-    listed = study.get(name) if isinstance(study, dict) else None
-    lists = listed.items() if isinstance(listed, dict) else ()
-    return {str(key): list(map(str, words)) for key, words in lists if isinstance(words, list)}
+    listed = OmegaConf.select(node, f"study.{name}")
+    lists = unresolved(listed) if isinstance(listed, DictConfig) else {}
+    return {key: list(map(str, words)) for key, words in lists.items() if isinstance(words, list)}
 
 
 def _setting(key: str, overrides: Sequence[str]) -> str:
@@ -141,19 +133,17 @@ def _setting(key: str, overrides: Sequence[str]) -> str:
 
 def _experiment(overrides: Sequence[str]) -> dict[str, Any]:
     """The file of the chosen experiment; empty where there is none, which composition reports."""
-    name = value_of("experiments", overrides)
-    file = find_experiment(name) if name else None
+    file = find_experiment(value_of("experiments", overrides) or "")
     return _content(file, file.stat().st_mtime_ns) if file else {}
 
 
 @lru_cache(maxsize=8)
 def _content(file: Path, changed: int) -> dict[str, Any]:
-    """An experiment's file, read again when it was changed."""
     return unresolved(read_experiment(file))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# The study of a configuration, and what its arms and profiles may set: told before the first of them is composed.
+# The study of a configuration, and what its arms and profiles may set: refused before the first of them is composed.
 
 _OF_NEITHER: Mapping[str, str] = {
     "seed": "study.seeds lists the seeds, the same for every arm",
@@ -173,25 +163,16 @@ _OF_NO_ARM: Mapping[str, str] = {
 
 
 def study_of(config: DictConfig) -> "Study":
-    """Return the study of a composed configuration.
-
-    Raises:
-        ConfigError: the study's own faults.
-    """
-    from atomiclm.config.build import build
-    from atomiclm.config.validate import node_faults
+    """Return the study of a composed configuration; ConfigError: the study's own faults."""
+    from atomiclm.config.validate import Check
     from atomiclm.sweep.study import Study
 
-    node = resolved(config).get("study")
+    node, check = resolved(config).get("study"), Check()
     if not isinstance(node, dict):
         rule = f"{node!r} is not a mapping; leave it out, or fill in question, arms, seeds"
         raise ConfigError([Fault("study", rule)])
-    if faults := node_faults("study", node):
-        raise ConfigError(faults)
-    try:
-        study = build(node)
-    except ValueError as error:
-        raise ConfigError([Fault("study", str(error))]) from error
+    study = check.node("study", node)
+    check.end()
     assert isinstance(study, Study)
     faults = [
         fault
@@ -209,7 +190,7 @@ def study_of(config: DictConfig) -> "Study":
 
 
 def _listed_faults(path: str, overrides: Sequence[str], reserved: Mapping[str, str]) -> Iterator[Fault]:
-    """What is wrong with the overrides of an arm or a profile, as far as it shows without composing them."""
+    """What is wrong with the overrides of an arm or a profile, as far as it shows without composing."""
     for override in overrides:
         try:
             (one,) = OverridesParser.create().parse_overrides([override])

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from atomiclm import data
 from atomiclm.cli import UserError
-from atomiclm.config.build import build
-from atomiclm.config.errors import Fault, walk
+from atomiclm.config.build import build, walk
+from atomiclm.config.errors import Fault
 from atomiclm.config.validate import node_faults
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress

@@ -1,27 +1,25 @@
 """What a run costs, asked of its decoder before anything is allocated; and an arm made to cost what a baseline does.
 
-A comparison of two components means little when one of them also has more parameters. Which quantity is to be equal is
-the researcher's choice, and can turn the conclusion around; so it is a value of the configuration, the size that pays
-for it is written into the run, and what was not matched is printed.
+Which quantity two components are to have in common is the researcher's choice, and can turn the conclusion around; so
+it is a value of the configuration, the size that pays for it is written into the run, and the other costs are printed.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.cli import UserError
-from atomiclm.config.build import build, component
+from atomiclm.config.build import component
 from atomiclm.config.compose import compose, overridden, override_key, resolved
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.validate import Check, node_faults
+from atomiclm.config.validate import Check
 
 Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_bytes"]
-COUNTED: tuple[Quantity, ...] = ("parameters", "non_embedding_parameters", "flops", "cache_bytes")
-
+COUNTED: tuple[Quantity, ...] = get_args(Quantity)
 
 _BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 """Of an activation; for precision=auto the most, which it is depends on the machine that trains."""
@@ -32,14 +30,14 @@ class Cost:
     """The figures of one configuration.
 
     Attributes:
-        parameters_by_role: number of parameters of each role (`atomiclm.model.components`).
+        parameters_by_role: number of parameters of each role (`atomiclm.roles`).
         active_parameters: those that take part in the prediction of one token: all, less the experts not chosen.
         forward_flops_per_token: of matrix products, for one token of a full context, as executed (the whole rectangle
             of attention scores, PaLM's convention).
         training_flops_per_token: the same with the backward pass, and with what only training computes.
         needed_flops_per_token: training, with no attention score counted that a mask throws away.
         cache_bytes: of one sequence of context_length tokens, in CACHE_DTYPE.
-        activation_bytes: kept for the backward pass of one micro-batch, estimated.
+        activation_bytes: saved for the backward pass of one micro-batch, estimated.
         optimizer_bytes: state of the optimizer in float32; None when its class does not say.
         steps, tokens: of the whole run; None when its budget is in seconds.
     """
@@ -58,12 +56,11 @@ class Cost:
 
     @property
     def parameters(self) -> int:
-        """All parameters; a tied head has none of its own."""
         return sum(self.parameters_by_role.values())
 
     @property
     def non_embedding_parameters(self) -> int:
-        """All but the token and position tables and an untied head."""
+        """All but the token and position tables and an untied head; a tied one has none of its own."""
         return self.parameters - self.parameters_by_role["embedding"] - self.parameters_by_role["head"]
 
     @property
@@ -83,7 +80,7 @@ class Cost:
 
     @property
     def cache_bytes_per_token(self) -> int:
-        """Averaged over a full context, of which windowed layers do not keep all; rounded down."""
+        """Averaged over a full context, of which windowed layers do not cache all; rounded down."""
         return self.cache_bytes // self.context_length
 
     def quantity(self, name: Quantity) -> int:
@@ -92,17 +89,13 @@ class Cost:
 
 
 def residuals(cost: Cost, baseline: Cost) -> dict[Quantity, float]:
-    """By how much each counted quantity differs from the baseline's, as a fraction of it: 0.01 is one per cent more."""
+    """By how much each quantity differs from the baseline's, as a fraction of it: 0.01 is one per cent more."""
     pairs = {name: (cost.quantity(name), baseline.quantity(name)) for name in COUNTED}
     return {name: ours / theirs - 1.0 if theirs else float(ours != theirs) for name, (ours, theirs) in pairs.items()}
 
 
 def cost_of(values: Mapping[str, Any]) -> Cost:
-    """Count the run of a configuration whose interpolations are resolved.
-
-    Raises:
-        UserError: what a constructor of the model refused.
-    """
+    """Count the run of a configuration whose interpolations are resolved; UserError: what its model refused."""
     from atomiclm.config.load import decoder_of_shapes
     from atomiclm.model import parameter_roles
     from atomiclm.training import Budget
@@ -110,14 +103,14 @@ def cost_of(values: Mapping[str, Any]) -> Cost:
     trainer, model, optim = values["trainer"], values["model"], values["optim"]
     length: int = model["context_length"]
     decoder = decoder_of_shapes(model)
-    budget = Budget(*(trainer.get(name) for name in ("max_steps", "max_tokens", "max_seconds")))
+    budget = Budget(trainer.get("max_steps"), trainer.get("max_tokens"), trainer.get("max_seconds"))
     steps = budget.steps(trainer["batch_size"] * length)
     micro_batch_size = values["runtime"].get("micro_batch_size") or trainer["batch_size"]
     optimizer_bytes = None
     if elements := getattr(component(optim["_target_"]), "state_elements", None):
         roles = parameter_roles(decoder)
-        sizes = (elements(tuple(each.shape), roles[name], optim) for name, each in decoder.named_parameters())
-        optimizer_bytes = 4 * sum(sizes)
+        parameters = decoder.named_parameters()
+        optimizer_bytes = 4 * sum(elements(tuple(each.shape), roles[name], optim) for name, each in parameters)
     return Cost(
         context_length=length,
         parameters_by_role={str(role): count for role, count in decoder.num_parameters_by_role().items()},
@@ -148,9 +141,6 @@ class Match:
         free: path of the whole number that is solved for, model.feedforward.hidden_dim for example.
         multiple_of: the solution is a multiple of this.
         tolerance: largest difference accepted, as a fraction of the baseline's figure.
-
-    Raises:
-        ValueError: a setting out of range, or no baseline or no free size for a quantity.
     """
 
     quantity: Quantity | None
@@ -183,7 +173,6 @@ class Matched:
 
     @property
     def solution(self) -> str:
-        """The setting that was solved for, by the last part of its path."""
         return f"{str(self.match.free).rpartition('.')[2]}={self.value}"
 
     def __str__(self) -> str:
@@ -196,8 +185,7 @@ class Unmatched(ValueError):
 
 
 _LARGEST = 2**40
-_PLATEAU = 2**22
-"""A quantity that is the same up to here does not depend on the size; tokens are rounded up to steps of fewer."""
+_PLATEAU = 2**22  # what is the same up to here does not depend on the size; tokens are rounded up to steps of fewer
 _NO_INFLUENCE = "it does not depend on this size, or too little (choose another match.free)"
 
 
@@ -205,10 +193,8 @@ def solve(measure: Callable[[int], float], target: float, multiple_of: int = 1) 
     """Return the positive multiple of `multiple_of` at which an increasing `measure` comes nearest to `target`.
 
     False position on the whole numbers (most quantities are linear in the size, so it takes about four calls), with
-    halving whenever that would not shrink the interval by much. Each call counts a model, some ten milliseconds.
-
-    Raises:
-        Unmatched: `measure` is above `target` at the smallest size already, or does not reach it.
+    halving whenever that would not shrink the interval by much. Unmatched: `measure` is above `target` at the smallest
+    size already, or does not reach it.
     """
 
     @cache
@@ -244,19 +230,14 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
         overrides: what it was composed from: the baseline is these and then `match.baseline`.
 
     Raises:
-        ConfigError: faults of the configuration, of the baseline, or no solution within the tolerance.
+        ConfigError: faults of the match or its baseline, or no solution within the tolerance.
     """
-    if OmegaConf.select(config, "match.quantity") is None:
-        return None
     given = resolved(config)
-    if _uncountable(given):
+    if _countable(given).faults:
         return None  # validation, which follows, reports these faults with all others
-    if faults := node_faults("match", given["match"]):
-        raise ConfigError(faults)
-    try:
-        match: Match = build(given["match"])
-    except ValueError as error:
-        raise ConfigError([Fault("match", str(error))]) from error
+    check = Check()
+    match: Match = check.node("match", given["match"])
+    check.end()
     quantity, free, baseline = match.quantity, str(match.free), " ".join(match.baseline)
     assert quantity is not None
     if not isinstance(OmegaConf.select(config, free, default="absent"), int | None):
@@ -284,15 +265,15 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     return Matched(match, value, found)
 
 
-def _uncountable(values: dict[str, Any]) -> list[Fault]:
-    """The faults of the groups that decide a cost; their numbers become what their arguments are annotated with."""
+def _countable(values: dict[str, Any]) -> Check:
+    """Check the groups that decide a cost; their numbers become what their arguments are annotated with."""
     check = Check()
     for group in ("model", "optim", "trainer"):
         if isinstance(values.get(group), dict):
             check.node(group, values[group])
         else:
             check.refuse(group, "is missing")
-    return check.faults
+    return check
 
 
 @lru_cache(maxsize=64)
@@ -302,6 +283,6 @@ def _baseline_cost(overrides: tuple[str, ...]) -> Cost:
         values = resolved(compose(overrides))
     except Exception as error:
         raise ConfigError([Fault("match.baseline", f"does not compose: {str(error).splitlines()[0]}")]) from error
-    if faults := _uncountable(values):
+    if faults := _countable(values).faults:
         raise ConfigError([Fault("match.baseline", f"cannot be counted: {faults[0]}")])
     return cost_of(values)

@@ -1,8 +1,7 @@
 """What Hydra is given to work with: the files of `conf/` and `experiments/`, and the sweeper that -m calls.
 
-A study's record lies in a folder of its name beside its file, which Hydra would take for a group of options, and the
-folder that holds `experiments/` is a checkout, all of which Hydra would search. So `ExperimentsSource` shows it the
-YAML files and nothing else (https://hydra.cc/docs/advanced/plugins/overview).
+A study's record lies in a folder of its name beside its file, which Hydra would take for a group of options; so
+`ExperimentsSource` shows it the YAML files and nothing else (https://hydra.cc/docs/advanced/plugins/overview).
 """
 
 import contextlib
@@ -37,14 +36,9 @@ _IN_CHECKOUT = (_CHECKOUT / "conf" / "config.yaml").is_file() and (_CHECKOUT / "
 
 CONF = _CHECKOUT / "conf" if _IN_CHECKOUT else _PACKAGE / "_conf"
 """The folder of the primary config and its groups; in an installed wheel it lies inside the package."""
-
 EXPERIMENTS = _CHECKOUT / "experiments" if _IN_CHECKOUT else _PACKAGE / "_experiments"
-"""The folder of the shipped experiments."""
-
 GROUP = "experiments"
-
-BASIC = "BasicLauncher"
-"""Hydra's launcher that runs jobs in this process, one after the other."""
+BASIC = "BasicLauncher"  # Hydra's launcher that runs jobs in this process, one after the other
 
 
 class ExperimentsSource(ConfigSource):
@@ -108,11 +102,7 @@ def find_experiment(name: str) -> Path | None:
 
 
 def read_experiment(file: Path) -> DictConfig:
-    """Return what the file of an experiment sets.
-
-    Raises:
-        ConfigError: it is not a YAML mapping of the whole configuration; or sets what Hydra does, not what is run.
-    """
+    """Return what an experiment's file sets; ConfigError where that is no whole configuration, or Hydra's to set."""
     try:
         text = read_yaml_text(file)
         content = OmegaConf.create(text)
@@ -152,7 +142,7 @@ def _hydra_faults(content: Any) -> Iterator[Fault]:
 
 
 def job_overrides() -> list[str]:
-    """Return the overrides of the running job, those of its cell of a sweep included."""
+    """The overrides of the running job, those of its cell of a sweep included."""
     if not HydraConfig.initialized():
         return []
     # Not by iteration, which would follow what an override refers to.
@@ -161,7 +151,6 @@ def job_overrides() -> list[str]:
 
 
 def in_sweep() -> bool:
-    """Whether the running job is a cell of a sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
@@ -181,6 +170,7 @@ class StudySweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run every cell. Raises ConfigError before the first, RunFailed after the last, or what a cell raised."""
+        from atomiclm.config.command_line import composing
         from atomiclm.config.expand_overrides import study_of
         from atomiclm.sweep.plan import plan_sweep
         from atomiclm.sweep.runner import CellLauncher, run_sweep
@@ -188,14 +178,19 @@ class StudySweeper(Sweeper):
         if self.params:
             rule = "an experiment declares study.arms and study.seeds; other axes are given on the command line"
             raise ConfigError([Fault("hydra.sweeper.params", rule)])
-        study = study_of(DictConfig(self.config))
+        with composing(arguments):
+            study = study_of(DictConfig(self.config))
         if not self.trains:
-            for job in self.launcher.launch([one.job for one in plan_sweep(arguments, study)], initial_job_idx=0):
+            cells = [one.job for one in plan_sweep(arguments, study)]
+            with composing([]):
+                jobs = self.launcher.launch(cells, initial_job_idx=0)
+            for job in jobs:
                 _ = job.return_value  # raises what the job did
             return
 
         def launch(cells: Any, first: int) -> "list[BaseException | None]":
-            jobs = self.launcher.launch([one.job for one in cells], initial_job_idx=first)
+            with composing([]):
+                jobs = self.launcher.launch([one.job for one in cells], initial_job_idx=first)
             return [job._return_value if job.status is JobStatus.FAILED else None for job in jobs]
 
         def look(folder: Path, study: Any, seeds: int) -> tuple[int, str]:

@@ -18,9 +18,9 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.config import IDENTITY
-from atomiclm.config.build import TARGET, takes_text
+from atomiclm.config.build import TARGET, component, read_constructor, takes_text, walk
+from atomiclm.config.command_line import composing
 from atomiclm.config.compose import APP, PRESETS, chooses, compose, parsed, resolved, root_keys, unresolved
-from atomiclm.config.errors import walk
 from atomiclm.config.expand_overrides import declared_overrides
 from atomiclm.config.plugins import in_sweep, job_overrides
 from atomiclm.config.validate import validate
@@ -32,25 +32,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ArmConfig:
-    """What to run, whatever it is called.
+class RunConfig:
+    """What to run.
 
     Attributes:
         values: the validated configuration, interpolations resolved.
+        run_id: a readable slug and the digest of the identity.
         variant: what it has in common with its repetitions under other seeds.
         matched: what its `match` was solved to; None when nothing had to be.
     """
 
     values: dict[str, Any]
+    run_id: str
     variant: str
     matched: "Matched | None"
-
-
-@dataclass(frozen=True)
-class RunConfig(ArmConfig):
-    """The same with a name: `run_id` is a readable slug and the digest of the identity."""
-
-    run_id: str
 
     @property
     def folder(self) -> Path:
@@ -74,9 +69,10 @@ def read_config(config: DictConfig) -> RunConfig:
         ConfigError: with every fault found.
     """
     overrides = job_overrides()
-    if in_sweep() and HydraConfig.get().job.name != APP:  # which a sweeper other than ours leaves as it is
-        return RunConfig(**vars(read_arm(config, overrides)), run_id=HydraConfig.get().job.name)
-    return _named(config, overrides)
+    # A sweeper other than ours leaves the name as it is.
+    is_named = in_sweep() and HydraConfig.get().job.name != APP
+    with composing(overrides):
+        return _read(config, overrides, run_id=HydraConfig.get().job.name if is_named else None)
 
 
 def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
@@ -85,25 +81,26 @@ def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
     Raises:
         ConfigError: with every fault found.
     """
-    return _named(compose(overrides), overrides, swept)
+    return _read(compose(overrides), overrides, swept)
 
 
-def read_arm(config: DictConfig, overrides: Sequence[str]) -> ArmConfig:
-    """Validate a configuration composed from `overrides`, its match and dev split written into `config`.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
-    from atomiclm.config.match import apply_match  # imports torch, which a composition fault is not worth
-
+def _read(
+    config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = (), run_id: str | None = None
+) -> RunConfig:
+    options, base = ({}, {}) if run_id else _without_typed(config, overrides)
     restore_texts(config, overrides)
-    matched = apply_match(config, overrides)
+    matched = None
+    if OmegaConf.select(config, "match.quantity") is not None:
+        from atomiclm.config.match import apply_match
+
+        matched = apply_match(config, overrides)
     apply_held_out(config)
     values = validate(resolved(config), root_keys())
     # Of the variant the seed is taken out wherever interpolation carried it. It has as many digits as of earlier runs:
     # seeds that are added to them are of the same arm.
-    seedless = DictConfig(OmegaConf.merge(config, {"seed": 0}))
-    return ArmConfig(values, digest(resolved(seedless))[:EARLIER_DIGITS], matched)
+    variant = digest(resolved(DictConfig(OmegaConf.merge(config, {"seed": 0}))))[:EARLIER_DIGITS]
+    run_id = run_id or f"{slug(options, unresolved(config), base, swept)}-{digest(values)}"
+    return RunConfig(values, run_id, variant, matched)
 
 
 def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -112,32 +109,28 @@ def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
     So name=1e5 is the folder 1e5, and trainer.branch_from=12e45678 a hash.
     """
     for one in parsed([override for override in overrides if "=" in override]):
-        text = (one.input_line or "").partition("=")[2]
-        is_number = not one.is_sweep_override() and isinstance(one.value(), int | float) and not chooses(one)
+        if one.is_sweep_override() or one.is_delete() or not isinstance(one.value(), int | float) or chooses(one):
+            continue
         parent, _, name = one.key_or_group.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else None
         target = node.get(TARGET) if isinstance(node, DictConfig) else None
         is_name = one.key_or_group in ("name", "output_dir", "cache_dir")
-        if is_number and (is_name or (isinstance(target, str) and takes_text(target, name))):
-            OmegaConf.update(config, one.key_or_group, text)
-
-
-_DEV_SPLIT = "atomiclm.data.DevSplit"
+        if is_name or (isinstance(target, str) and takes_text(target, name)):
+            OmegaConf.update(config, one.key_or_group, (one.input_line or "").partition("=")[2])
 
 
 def apply_held_out(config: DictConfig) -> None:
     """Wrap the corpus of `config` in a DevSplit where the dev split is asked for; each source of a mixture."""
     if config.get("held_out") == "dev" and isinstance(config.get("data"), DictConfig):
-        data = OmegaConf.to_container(config.data, resolve=False)
-        OmegaConf.update(config, "data", _wrapped(data), merge=False)
+        OmegaConf.update(config, "data", _on_dev_split(unresolved(config.data)), merge=False)
 
 
-def _wrapped(node: Any) -> Any:
-    if not isinstance(node, dict) or node.get(TARGET) == _DEV_SPLIT:
-        return node
-    if node.get(TARGET) == "atomiclm.data.Mixture" and isinstance(node.get("sources"), dict):
-        return {**node, "sources": {name: _wrapped(source) for name, source in node["sources"].items()}}
-    return {TARGET: _DEV_SPLIT, "source": node}
+def _on_dev_split(node: Any) -> Any:
+    target = node.get(TARGET) if isinstance(node, dict) else None
+    if target == "atomiclm.data.Mixture" and isinstance(node.get("sources"), dict):
+        return {**node, "sources": {name: _on_dev_split(source) for name, source in node["sources"].items()}}
+    is_source = isinstance(node, dict) and target != "atomiclm.data.DevSplit"
+    return {TARGET: "atomiclm.data.DevSplit", "source": node} if is_source else node
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -181,13 +174,6 @@ _SLUG_CHARACTERS = 80
 _BUDGETS = ("trainer.max_steps", "trainer.max_tokens", "trainer.max_seconds")
 """Of what a name tells the least: runs that are compared have one budget."""
 _TYPED = "\0"  # no value is that
-
-
-def _named(config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
-    options, base = _without_typed(config, overrides)
-    arm = read_arm(config, overrides)
-    name = slug(options, unresolved(config), base, swept)
-    return RunConfig(**vars(arm), run_id=f"{name}-{digest(arm.values)}")
 
 
 def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
@@ -262,20 +248,29 @@ def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, An
 
 
 def _differences(path: str, value: Any, base: Any) -> dict[str, Any]:
-    """Return the leaves that differ, by their full path; a node of another class as a whole, "default" of none."""
+    """Return the leaves that differ, by their full path; a node of another class as a whole."""
     if isinstance(value, dict) and isinstance(base, dict):
         target = value.get(TARGET)
         if target != base.get(TARGET) and isinstance(target, str):
             return {path: target.rpartition(".")[2]}
         found: dict[str, Any] = {}
         for key in {**value, **base}:
-            found |= _differences(f"{path}.{key}", value.get(key, "default"), base.get(key))
+            own = value[key] if key in value else _taken_away(value, key, base[key])
+            found |= _differences(f"{path}.{key}", own, base.get(key))
         return found
     if value == base:
         return {}
     if isinstance(value, dict):
         value = str(value.get(TARGET, "")).rpartition(".")[2]
     return {path: str([_short(entry) for entry in value] if isinstance(value, list) else _short(value))}
+
+
+def _taken_away(node: dict[str, Any], key: str, base: Any) -> Any:
+    """What takes the place of a setting that `~key` took away: its class's own value; `base` where it takes none."""
+    if TARGET not in node:
+        return None
+    argument = read_constructor(component(node[TARGET])).arguments.get(key)
+    return base if argument is None else argument.default
 
 
 def _short(value: Any) -> Any:

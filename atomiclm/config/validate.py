@@ -1,22 +1,31 @@
 """Check a whole configuration before any file exists: every node against its class, then by making what it describes.
 
-Hydra refuses an unknown key on the command line, but merges the same typo in silence when it comes from an experiment
-file or behind a `+`. Here every node that names a `_target_` is held against that class's arguments and their
-annotations, wherever the key came from, and the class is called, children first: a constructor states each of its rules
-once, in a ValueError that begins with the argument's name. The decoder is made of shapes alone, on torch's meta device.
-Last come the rules that tie several groups together (`rules.py`). All faults are raised at once.
+Every node that names a `_target_` is held against that class's arguments and their annotations, and the class is
+called, children first: a constructor states each of its rules once, in a ValueError that begins with the argument's
+name. The decoder is made of shapes alone, on torch's meta device.
+Last come the rules that tie several groups together. All faults are raised at once.
 """
 
 import copy
 import functools
+import inspect
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from atomiclm.config.build import PARTIAL, TARGET, Argument, Constructor, TargetError, component, read_constructor
+from atomiclm.config.build import (
+    PARTIAL,
+    TARGET,
+    Argument,
+    Constructor,
+    TargetError,
+    build,
+    component,
+    read_constructor,
+)
 from atomiclm.config.errors import ConfigError, Fault, nearest
 
 _MISSING = "???"
@@ -34,12 +43,12 @@ _METHODS = {
     "trainer.weight_average": "update",
     "tracking": "start",
 }
-"""A method by which a component of the group is known, whatever its class: one of another group lacks it."""
+"""A method by which a component of the group is known, whatever its class."""
 
 
 @dataclass(frozen=True)
 class RootSettings:
-    """The settings of the primary config that are no component: checked as one component's arguments are."""
+    """The settings of the primary config that are no component, checked as the arguments of one."""
 
     name: str | None = "runs"
     seed: int = 0
@@ -73,13 +82,11 @@ def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]
 
     Args:
         config: the composed configuration as plain containers, interpolations resolved, without the `hydra` node.
-        root_keys: the top-level keys of the primary config; any other is a typo, and none may be missing.
+        root_keys: the top-level keys of the primary config; none may be missing.
 
     Raises:
-        ConfigError: every fault found, each with its path, the rule and the nearest valid name.
+        ConfigError: every fault found.
     """
-    from atomiclm.config.rules import broken_rules
-
     known, own = set(root_keys), {field.name for field in fields(RootSettings)}
     values, check = copy.deepcopy(config), Check()
     made: dict[str, Any] = {}
@@ -114,7 +121,6 @@ def node_faults(path: str, node: dict[str, Any]) -> list[Fault]:
 class Check:
     """A pass over nodes, which are changed in place: numbers become what their arguments are annotated with.
 
-    faults   what was found so far
     makes    whether the components are made, or only held against their constructors
     """
 
@@ -123,7 +129,6 @@ class Check:
         self.makes = makes
 
     def refuse(self, path: str, rule: str) -> None:
-        """Note a fault."""
         self.faults.append(Fault(path, rule))
 
     def end(self) -> None:
@@ -162,30 +167,26 @@ class Check:
 
     def arguments(self, path: str, node: dict[str, Any], constructor: Constructor) -> Any:
         """The same of the arguments in a node, where the class is known."""
-        is_sound, partial = True, node.get(PARTIAL, False)
+        partial, own = node.get(PARTIAL, False), []
         arguments: dict[str, Any] = {}
         refused = []
         for key, value in node.items():
             at = _within(path, key)
             if reason := _misplaced(path, key, value, partial is True, constructor):
-                self.refuse(at, reason)
-                is_sound = False
+                own.append(Fault(at, reason))
             elif key not in (TARGET, PARTIAL):
                 node[key], faults = constructor.arguments.get(key, Argument(Any)).fit(at, value)
-                if faults:
-                    self.faults += faults
-                    is_sound = False
-                    continue
+                own += faults
                 before = len(self.faults)
-                arguments[key] = self.value(at, node[key])
+                arguments[key] = None if faults else self.value(at, node[key])
                 if len(self.faults) > before:
                     refused.append(key)
                     arguments[key] = None
         for name, argument in constructor.arguments.items():
-            if argument.required and name not in node and not partial:
-                self.refuse(_within(path, name), f"{constructor.name} needs this argument")
-                is_sound = False
-        if not is_sound or not self.makes:
+            if argument.default is inspect.Parameter.empty and name not in node and not partial:
+                own.append(Fault(_within(path, name), f"{constructor.name} needs this argument"))
+        self.faults += own
+        if own or not self.makes:
             return None
         if partial:
             return None if refused else functools.partial(constructor.function, **arguments)
@@ -285,3 +286,90 @@ def _refusal(path: str, node: dict[str, Any], error: Exception) -> tuple[str, Fa
         return "", Fault(path, reason)
     rest = reason[named.end() :] if named["sign"] == ": " else reason
     return "" if part else named["argument"], Fault(_within(path, named["argument"]) + named["within"], rest)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Rules that tie several groups together; those of one component stand in its constructor.
+
+
+def broken_rules(values: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator[Fault]:
+    """Yield what is wrong between groups, of those components that could be made."""
+    from atomiclm.data import check_separator
+
+    if "tokenizer" in made:
+        yield from _refused("tokenizer", check_separator, made["tokenizer"])
+    if "data" in made:
+        yield from (Fault(f"data.{argument}", message) for argument, message in made["data"].faults())
+    if {"tokenizer", "model"} <= made.keys():
+        needed, available = values["tokenizer"].get("vocab_size"), values["model"].get("vocab_size")
+        if needed and available and available < needed:
+            rule = f"{available} is less than tokenizer.vocab_size={needed}; give at least {needed}"
+            yield Fault("model.vocab_size", rule)
+    if {"trainer", "runtime"} <= made.keys():
+        micro, batch_size = values["runtime"].get("micro_batch_size"), values["trainer"]["batch_size"]
+        if micro and batch_size % micro:
+            yield Fault("runtime.micro_batch_size", f"{micro} does not divide trainer.batch_size={batch_size}")
+    if {"trainer", "optim"} <= made.keys():
+        yield from _refused("trainer", made["trainer"].refuse_two_averages, made["optim"])
+    if {"model", "optim"} <= made.keys():
+        optimizer, init = _class_name(values["optim"]), _class_name(values["model"].get("init"))
+        if init == "MaximalUpdateInit" and optimizer not in ("AdamW", "ScheduleFreeAdamW"):
+            rule = f"muP's learning rates are those of Adam (table 8 of arXiv 2203.03466) and {optimizer} needs others"
+            yield Fault("model.init", f"{rule}; use optim=adamw, or another init")
+    if "model" in made:
+        depth, length = (values["model"].get("lookahead") or {}).get("depth"), values["model"]["context_length"]
+        if isinstance(depth, int) and depth >= length:
+            rule = f"{depth} tokens ahead do not fit model.context_length={length}; give fewer"
+            yield Fault("model.lookahead.depth", rule)
+
+
+def _refused(group: str, check: Callable[..., None], *arguments: Any) -> Iterator[Fault]:
+    """What a check says in a ValueError that begins with the name of the group's setting."""
+    try:
+        check(*arguments)
+    except ValueError as error:
+        name, _, message = str(error).partition(": ")
+        yield Fault(f"{group}.{name}", message)
+
+
+def _class_name(node: Any) -> str:
+    return str(node.get(TARGET, "")).rpartition(".")[2] if isinstance(node, dict) else ""
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What a configuration may say and its author probably did not mean: printed before the run, which goes on.
+
+
+def cautions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    """Yield a line for each setting that is doubtful, once for all runs, which are given by name and configuration."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for name, values in runs:
+        for path, message in _doubts(values):
+            found.setdefault(path, []).append((name, message))
+    for path, told in found.items():
+        names = list(dict.fromkeys(name for name, _ in told))
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        where = f"  [{len(told)} of {len(runs)} runs: {shown}]" if len(runs) > 1 else ""
+        yield f"warning: {path}: {told[0][1]}{where}"
+
+
+def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    from atomiclm.optim import Schedule, unusual_rates
+    from atomiclm.training import Budget, ExponentialAverage, SpikeDetector
+
+    for argument, message in unusual_rates(values["optim"]):
+        yield f"optim.{argument}", message
+    trainer = values["trainer"]
+    budget = Budget(*(trainer[limit] for limit in ("max_steps", "max_tokens", "max_seconds")))
+    steps = budget.steps(trainer["batch_size"] * values["model"]["context_length"])
+    if steps is None:  # a budget in seconds; how many steps that is, training will show
+        return
+    schedule = build(values["schedule"])
+    if isinstance(schedule, Schedule):
+        for argument, message in schedule.cautions(steps, values["optim"].get("lr")):
+            yield f"schedule.{argument}", message
+    for part in ("weight_average", "spikes"):
+        made = build(trainer[part]) if trainer.get(part) else None
+        if isinstance(made, ExponentialAverage | SpikeDetector):
+            for argument, message in made.cautions(steps):
+                yield f"trainer.{part}.{argument}", message

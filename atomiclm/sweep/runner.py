@@ -20,7 +20,7 @@ from atomiclm.cli import UserError
 from atomiclm.config.compose import override_key, value_of
 from atomiclm.config.errors import RunFailed
 from atomiclm.config.expand_overrides import FILE_PROFILE
-from atomiclm.config.rules import cautions
+from atomiclm.config.validate import cautions
 from atomiclm.sweep.board import Board
 from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
 from atomiclm.sweep.plan import PlannedCell, pending_tuning, plan_cells, plan_sweep

@@ -15,6 +15,7 @@ from cli import environment, run
 from config.sketched import plan
 from omegaconf import OmegaConf
 
+from atomiclm.config.command_line import composing
 from atomiclm.config.compose import compose, resolved, root_keys
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.validate import validate
@@ -25,6 +26,19 @@ optim: {lrr: 1e-3}
 trianer: {max_steps: 5}
 model: {attention: {num_kv_head: 2}}
 """
+
+DEFAULTS = {
+    "model: nosuch": ["model: ", "'override /model: NAME'", "no option 'nosuch'; valid names: bloom, ", "tiny"],
+    "model: smal": ["model: ", "'override /model: NAME'", "no option 'smal'; did you mean 'small'?"],
+    "model: small": ["model: ", "'override /model: small'"],
+    "/model: small": ["model: ", "'override /model: small'"],
+    "override model: small": ["model: ", "'override /model: NAME'"],
+    "model/norm: layernrm": ["model/norm: ", "'override /model/norm: NAME'", "did you mean 'layernorm'?"],
+    "modle: small": ["modle: no such group; did you mean 'model'?"],
+    "override /model: smal": ["model: no option 'smal'; did you mean 'small'?"],
+    "override /modle: small": ["modle: the configuration that is chosen has no such part"],
+}
+"""An entry of the defaults of an experiment's file, and what the message for it says."""
 
 CASES = {
     "typo on the command line": (["optim.lrr=1e-3"], ["optim.lrr", "'lr'"]),
@@ -132,6 +146,17 @@ def test_is_told_and_leaves_nothing(case, tmp_path):
     assert "Traceback" not in done.stdout + done.stderr
     assert not (tmp_path / "outputs").exists()
     assert not (tmp_path / "multirun.yaml").exists()
+
+
+@pytest.mark.parametrize("entry", DEFAULTS)
+def test_the_defaults_of_an_experiment_are_told_how_an_option_is_chosen(entry, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "mine.yaml").write_text(f"# @package _global_\ndefaults:\n  - {entry}\n")
+    with pytest.raises(ConfigError, match="1 fault") as caught, composing(["experiments=mine"]):
+        compose(["experiments=mine"])
+    for part in DEFAULTS[entry]:
+        assert part in str(caught.value)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import pytest
 from cli import TINY, corpus, run
 
 from atomiclm.config.compose import compose, resolved
-from atomiclm.config.rules import cautions
+from atomiclm.config.validate import cautions
 
 SHORT = "trainer.max_steps=20"
 

@@ -42,12 +42,12 @@ DOES_NOT_FIT = [
 
 @pytest.mark.parametrize(("annotation", "value"), FITS)
 def test_fits(annotation, value):
-    assert Argument(plain(annotation), required=True).fit("x", value)[1] == []
+    assert Argument(plain(annotation)).fit("x", value)[1] == []
 
 
 @pytest.mark.parametrize(("annotation", "value", "told"), DOES_NOT_FIT)
 def test_does_not_fit_and_says_where_and_what_was_given(annotation, value, told):
-    (fault,) = Argument(plain(annotation), required=True).fit("x", value)[1]
+    (fault,) = Argument(plain(annotation)).fit("x", value)[1]
     assert str(fault).startswith(told)
 
 
@@ -56,7 +56,7 @@ def test_does_not_fit_and_says_where_and_what_was_given(annotation, value, told)
     [(float, 1, 1.0), (int, 1e6, 1_000_000), (int | None, 2.0, 2), (float | None, 3, 3.0), (bool, True, True)],
 )
 def test_a_number_becomes_what_is_annotated(annotation, value, kept):
-    found = Argument(plain(annotation), required=True).fit("x", value)[0]
+    found = Argument(plain(annotation)).fit("x", value)[0]
     assert (found, type(found)) == (kept, type(kept))
 
 

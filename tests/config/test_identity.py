@@ -1,10 +1,12 @@
 """A run's name is a function of what defines the run, and of nothing else."""
 
 import copy
+import inspect
 
 import pytest
 
-from atomiclm.config.run import digest, slug
+from atomiclm.config.run import digest, read_cell, slug
+from atomiclm.optim import AdamW
 
 CONFIG = {
     "tokenizer": {"_target_": "a.T", "vocab_size": 300},
@@ -133,3 +135,22 @@ def test_the_slug_is_a_bounded_safe_file_name_cut_between_its_parts():
     assert set(text) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.=+-")
     assert text.endswith("-seed=1")
     assert all("=" in part for part in text.split("-"))
+
+
+def test_a_setting_that_is_taken_away_is_named_by_what_its_class_uses_instead():
+    plain = read_cell(["tokenizer=bytes"])
+    taken = read_cell(["tokenizer=bytes", "~optim.lr"])
+    assert inspect.signature(AdamW).parameters["lr"].default == 1e-3 != plain.values["optim"]["lr"]
+    assert taken.run_id.startswith("tokenizer=bytes-lr=0.001-seed=1-")
+    assert taken.run_id != plain.run_id
+    assert read_cell(["~optim.lr_scales.head"]).run_id.startswith("head=None-seed=1-"), "of a mapping there is no other"
+
+
+def test_what_the_chosen_class_does_not_take_is_taken_away_without_a_word(tmp_path, monkeypatch):
+    """As the message for such a setting of an experiment's advises."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    text = "# @package _global_\nname: mine\nmodel: {attention: {num_kv_heads: 2}}\n"
+    (tmp_path / "experiments" / "mine.yaml").write_text(text)
+    typed = ["experiments=mine", "model/attention=mla", "~model.attention.num_kv_heads"]
+    assert read_cell(typed).run_id.startswith("attention=mla-seed=1-")

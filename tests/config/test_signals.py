@@ -10,9 +10,11 @@ import time
 
 import pytest
 from cli import heed_signals
+from omegaconf.errors import ConfigKeyError
 
-from atomiclm.config.app import deferred, stoppable
-from atomiclm.config.errors import Stopped
+from atomiclm.config.app import deferred, run_app, stoppable
+from atomiclm.config.command_line import composing
+from atomiclm.config.errors import ConfigError, Fault, Stopped
 
 ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
 
@@ -158,3 +160,55 @@ def test_a_thread_that_cannot_take_signals_goes_without():
 def test_it_survives_the_way_between_processes():
     again = pickle.loads(pickle.dumps(Stopped(signal.SIGUSR1)))
     assert (again.number, again.status) == (signal.SIGUSR1, 75)
+
+
+def _trip(how):
+    """What OmegaConf leaves when a signal comes while it sets a node."""
+    try:
+        raise Stopped(signal.SIGTERM)
+    except Stopped as stopped:
+        if how == "cause":
+            raise ConfigError([Fault("config", "cannot be composed")]) from KeyError(stopped)
+        if how == "wrapped":
+            try:
+                raise AttributeError("half set")
+            except AttributeError as error:
+                raise ConfigKeyError("half set") from error
+        raise AssertionError("half set") from None
+
+
+@pytest.mark.parametrize("how", ["cause", "wrapped", "bare"])
+def test_a_signal_that_omegaconf_trips_over_while_it_merges_is_told_as_one(how):
+    with pytest.raises(Stopped) as stopped, composing([]):
+        _trip(how)
+    assert stopped.value.number == signal.SIGTERM
+
+
+def test_what_fails_while_it_composes_for_another_reason_stays_what_it_is():
+    with pytest.raises(AssertionError, match="alone"), composing([]):
+        raise AssertionError("alone")
+
+
+def _ended(monkeypatch, capsys, task):
+    monkeypatch.setattr(sys, "argv", ["train", "tokenizer=bytes"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(task, works=False)
+    return ended.value.code, capsys.readouterr().err
+
+
+def test_the_command_reports_a_signal_that_comes_while_it_merges(monkeypatch, capsys):
+    monkeypatch.setattr("atomiclm.config.app.compose_all", lambda *_: _trip("bare"))
+    told = (75, "stopped by SIGTERM; the same command resumes\n")
+    assert _ended(monkeypatch, capsys, lambda config: None) == told
+
+
+def test_what_fails_while_a_run_stops_is_not_taken_for_the_signal(monkeypatch, capsys):
+    def task(config):
+        try:
+            raise Stopped(signal.SIGTERM)
+        finally:
+            raise OSError(28, "No space left on device", "checkpoint")
+
+    status, told = _ended(monkeypatch, capsys, task)
+    assert status == 1
+    assert "No space left on device" in told
