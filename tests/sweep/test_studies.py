@@ -314,9 +314,9 @@ BAD = {
     ),
     "a tuning that was not chosen": (({"tuning": {"values": [1, 2, 4]}},), (), ["study.tuning", "_target_"]),
     "a grid that does not grow by one factor": (
-        ({"tuning": {"values": [0.01, 0.02, 0.03]}}, {"defaults": TUNED}), (), ["study.tuning.values: values", "by one factor"],
+        ({"tuning": {"values": [0.01, 0.02, 0.03]}}, {"defaults": TUNED}), (), ["tuning.values", "by one factor"],
     ),
-    "a grid of two": (({"tuning": {"values": [1, 2]}}, {"defaults": TUNED}), (), ["study.tuning.values: values", "at least three"]),
+    "a grid of two": (({"tuning": {"values": [1, 2]}}, {"defaults": TUNED}), (), ["tuning.values", "at least three"]),
     "unequal trials": (
         ({"tuning": {"grids": {"wide": [1, 2, 4, 8]}}}, {"defaults": TUNED}), (), ["grids.wide", "equal trials"],
     ),
