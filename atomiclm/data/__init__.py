@@ -21,7 +21,7 @@ from atomiclm.data.shards import CorpusPart, PreparedCorpus, TokenShard
 from atomiclm.data.source import Document, SourceError, TextSource
 from atomiclm.data.synthetic import AssociativeRecall, Copy, Passkey
 from atomiclm.data.text_files import TextFiles
-from atomiclm.data.validation import ValidationWindows, answer_batches, validation_batches
+from atomiclm.data.validation import ValidationWindows, answer_batches
 
 __all__ = [
     "END_OF_TEXT",
@@ -57,5 +57,4 @@ __all__ = [
     "corpus_sha256",
     "prepare",
     "training_batches",
-    "validation_batches",
 ]

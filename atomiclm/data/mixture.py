@@ -5,8 +5,15 @@ from collections.abc import Iterator
 from itertools import chain, islice
 
 from atomiclm.data.order import BLOCK_SAMPLES
-from atomiclm.data.source import CorpusSource, Document, SourcePart, TextSource
-from atomiclm.data.split import document_bytes, hash_number
+from atomiclm.data.source import (
+    CorpusSource,
+    Document,
+    SourcePart,
+    TextSource,
+    document_bytes,
+    hash_number,
+    training_characters,
+)
 
 
 class Mixture(CorpusSource):
@@ -16,10 +23,9 @@ class Mixture(CorpusSource):
     weights: by the same names, positive; a source's share of the training tokens is its weight over their sum
 
     Each source is split by its own rule and gone through in epochs of its own, in its own order: one with much text
-    and little weight may not be seen whole while another is repeated. Which source a sample is from depends on the
-    seed and its number alone (`MixedDataset`). Every sample is of one source. The tokenizer is trained on text
-    of all, see `tokenizer_text`. Validation gives bits per byte of each source, and of the whole: all bits over all
-    bytes, so sources count by their validation bytes there, not by their weights.
+    and little weight may not be seen whole while another is repeated. Every sample is of one source (`MixedDataset`).
+    The tokenizer is trained on text of all, see `tokenizer_text`. Validation gives bits per byte of each source, and
+    of the whole: all bits over all bytes, so sources count by their validation bytes there, not by their weights.
     """
 
     def __init__(self, sources: dict[str, CorpusSource], weights: dict[str, float]) -> None:
@@ -27,9 +33,8 @@ class Mixture(CorpusSource):
             raise ValueError("sources: is empty; name at least one, e.g. data.sources.mine._target_=...")
         for name, source in sources.items():
             if not isinstance(source, CorpusSource):
-                raise ValueError(
-                    f"sources.{name}: is not a source of text; give a node with a _target_ of atomiclm.data"
-                )
+                rule = "is not a source of text; give a node with a _target_ of atomiclm.data"
+                raise ValueError(f"sources.{name}: {rule}")
         if set(weights) != set(sources):
             raise ValueError(
                 f"weights: names {', '.join(sorted(weights)) or 'nothing'}, the sources are "
@@ -37,11 +42,10 @@ class Mixture(CorpusSource):
             )
         for name, weight in weights.items():
             if not (0.0 < weight < math.inf):
-                raise ValueError(
-                    f"weights.{name}: {weight} is not positive and finite; remove the source to leave it out"
-                )
+                rule = "is not positive and finite; remove the source to leave it out"
+                raise ValueError(f"weights.{name}: {weight} {rule}")
         self.sources = sources
-        self.weights = weights
+        self.shares = {name: weights[name] / sum(weights.values()) for name in sources}
         for part in self.parts():
             if part.weight * BLOCK_SAMPLES < 2:
                 raise ValueError(
@@ -50,9 +54,8 @@ class Mixture(CorpusSource):
                 )
 
     def describe(self) -> str:
-        total = sum(self.weights.values())
         return "; ".join(
-            f"{self.weights[name] / total:.1%} {name}: {source.describe()}" for name, source in self.sources.items()
+            f"{self.shares[name]:.1%} {name}: {source.describe()}" for name, source in self.sources.items()
         )
 
     def faults(self) -> list[tuple[str, str]]:
@@ -64,11 +67,10 @@ class Mixture(CorpusSource):
 
     def parts(self) -> tuple[SourcePart, ...]:
         """The sources of all, those of a mixture inside this one as name/name."""
-        total = sum(self.weights.values())
         return tuple(
             SourcePart(
                 f"{name}/{part.name}" if part.name else name,
-                self.weights[name] / total * part.weight,
+                self.shares[name] * part.weight,
                 part.source,
                 f"sources.{name}.{part.prefix}",
             )
@@ -81,10 +83,10 @@ class DevSplit(TextSource):
     """Another source without its validation text, and with some of its training text held out in its place.
 
     A learning rate chosen by the validation loss flatters the arm it is chosen for. Trials therefore see the corpus
-    through this: what `source` holds out is not there at all, neither to train on nor to be scored on, and of the rest
-    `fraction` is held out. Documents are chosen by their hash number h as ever, with v = source.validation_fraction:
-    h < v is gone, v <= h < v + fraction (1 - v) is the dev split. Of a single document, the training part is the
-    document, and the last v + fraction (1 - v) of that is held out.
+    through this: what `source` holds out is not there at all, and of the rest `fraction` is held out. Documents are
+    chosen by their hash number h, with v = source.validation_fraction: h < v is gone, v <= h < v + fraction (1 - v)
+    is the dev split. Of a single document, the training part is the document, and the last v + fraction (1 - v) of
+    that is held out.
 
     source: the corpus that the study reports on; not a mixture, whose sources are each wrapped by themselves
     fraction: share of its training documents held out, strictly between 0 and 1
@@ -92,7 +94,7 @@ class DevSplit(TextSource):
 
     def __init__(self, source: TextSource, fraction: float = 0.04) -> None:
         if not 0.0 < fraction < 1.0:
-            raise ValueError(f"fraction={fraction} must lie strictly between 0 and 1")
+            raise ValueError(f"fraction={fraction} must lie strictly between 0 and 1; 0.04 holds out 4 % of the rest")
         taken = source.validation_fraction
         super().__init__(taken + fraction * (1 - taken))
         self.source = source
@@ -119,7 +121,7 @@ class DevSplit(TextSource):
         first = list(islice(documents, 2))
         if len(first) == 1:
             text = first[0].text
-            yield Document(first[0].name, text[: int(len(text) * (1 - taken))])
+            yield Document(first[0].name, text[: training_characters(len(text), taken)])
         else:
             for document in chain(first, documents):
                 if hash_number(document_bytes(document)) >= taken:

@@ -6,7 +6,7 @@ with another batch size and a run on several machines see the same samples in th
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,10 +51,7 @@ class Dataset(ABC):
         return {}
 
     def batch(self, step: int, batch_size: int) -> Batch:
-        """Samples step * batch_size and following. Steps count from 0.
-
-        The samples of step s at batch size 2 B are those of steps 2 s and 2 s + 1 at B.
-        """
+        """Samples step * batch_size and following, steps from 0: step s at 2 B is steps 2 s and 2 s + 1 at B."""
         return self.samples(step * batch_size, batch_size)
 
 
@@ -65,9 +62,7 @@ class Order(ABC):
     seed: int
 
     @abstractmethod
-    def dataset(
-        self, shard: TokenShard, context_length: int, *, separate_documents: bool, answers_only: bool
-    ) -> Dataset:
+    def dataset(self, shard: TokenShard, context_length: int, separate_documents: bool, answers_only: bool) -> Dataset:
         """The samples of `shard` in this order.
 
         separate_documents: attention and positions stay within documents
@@ -84,13 +79,21 @@ def training_batches(
 
     Where a source counts answers only, `Batch.mask` says so. Raises ValueError when a source is too short for a row.
     """
-    datasets = [
-        order.dataset(part.train, context_length, separate_documents=separate_documents, answers_only=part.answers_only)
-        for part in corpus.parts
-    ]
+    parts = corpus.parts
+    datasets = [order.dataset(part.train, context_length, separate_documents, part.answers_only) for part in parts]
     if len(datasets) == 1:
         return datasets[0]
-    return MixedDataset(datasets, [p.weight for p in corpus.parts], order.seed, [p.name for p in corpus.parts])
+    return MixedDataset(datasets, [part.weight for part in parts], order.seed, [part.name for part in parts])
+
+
+def stretches(first_index: int, count: int, size: int) -> Iterator[tuple[int, slice, Ids]]:
+    """Samples first_index and following, cut at multiples of `size`: (multiple, which of the samples, place in it)."""
+    done = 0
+    while done < count:
+        multiple, skipped = divmod(first_index + done, size)
+        taken = min(size - skipped, count - done)
+        yield multiple, slice(done, done + taken), np.arange(skipped, skipped + taken)
+        done += taken
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -100,16 +103,9 @@ def training_batches(
 class WindowOrder(Order):
     """Base of the orders whose samples are windows of the stream."""
 
-    def dataset(
-        self, shard: TokenShard, context_length: int, *, separate_documents: bool, answers_only: bool
-    ) -> Dataset:
-        return TextDataset(
-            shard.tokens,
-            context_length,
-            self,
-            separator=shard.separator if separate_documents else None,
-            counted=shard.answers if answers_only else None,
-        )
+    def dataset(self, shard: TokenShard, context_length: int, separate_documents: bool, answers_only: bool) -> Dataset:
+        separator = shard.separator if separate_documents else None
+        return TextDataset(shard.tokens, context_length, self, separator, shard.answers if answers_only else None)
 
     @abstractmethod
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
@@ -135,14 +131,11 @@ class ShuffledWindows(WindowOrder):
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
         size = self.windows_per_epoch(num_tokens, context_length)
-        num_offsets = num_tokens - size * context_length
-        indices = np.arange(first_index, first_index + count, dtype=np.int64)
         starts = np.empty(count, dtype=np.int64)
-        for epoch in range(first_index // size, (first_index + count - 1) // size + 1):
-            here = indices // size == epoch
+        for epoch, here, windows in stretches(first_index, count, size):
             draws = derived_uint64(NUM_ROUNDS + 1, "shuffled", self.seed, epoch)
-            offset = int(draws[-1] % np.uint64(num_offsets))
-            starts[here] = offset + context_length * permuted(indices[here] - epoch * size, size, draws[:-1])
+            offset = int(draws[-1] % np.uint64(num_tokens - size * context_length))
+            starts[here] = offset + context_length * permuted(windows, size, draws[:-1])
         return starts
 
 
@@ -173,8 +166,8 @@ class RepeatedWindows(WindowOrder):
     def __post_init__(self) -> None:
         if not 1 <= self.num_windows <= 1 << 20:
             raise ValueError(
-                f"num_windows: {self.num_windows} is not between 1 and {1 << 20:,}; all are drawn for every batch, "
-                "and trainer/order=random repeats none"
+                f"num_windows: {self.num_windows} is not between 1 and {1 << 20:,}; give fewer, as all are drawn for "
+                "every batch, or take trainer/order=random, which repeats none"
             )
 
     def starts(self, first_index: int, count: int, num_tokens: int, context_length: int) -> Ids:
@@ -206,24 +199,20 @@ class TextDataset(Dataset):
         starts = self.order.starts(first_index, count, len(self.tokens), self.context_length)
         positions = starts[:, None] + np.arange(self.context_length + 1)
         windows = self.tokens[positions].astype(np.int64)
-        inputs = np.ascontiguousarray(windows[:, :-1])
-        return Batch(
-            inputs=inputs,
-            targets=np.ascontiguousarray(windows[:, 1:]),
-            mask=None if self.counted is None else np.asarray(self.counted[positions[:, 1:]]),
-            documents=None if self.separator is None else document_ids(inputs, self.separator),
-        )
+        inputs, targets = np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
+        mask = None if self.counted is None else np.asarray(self.counted[positions[:, 1:]])
+        return Batch(inputs, targets, mask, document_ids(inputs, self.separator))
 
 
-def document_ids(inputs: Ids, separator: int) -> Ids:
-    """(batch, time) which document of its row each input lies in, counted at the separators that begin documents."""
-    return np.cumsum(inputs == separator, axis=1, dtype=np.int64)
+def document_ids(inputs: Ids, separator: int | None) -> Ids | None:
+    """(batch, time) which document of its row each input lies in, counted at the separators; None without one."""
+    return None if separator is None else np.cumsum(inputs == separator, axis=1, dtype=np.int64)
 
 
 def check_stream(num_tokens: int, context_length: int) -> None:
     """Raise ValueError when not even one sample fits."""
     if context_length < 1:
-        raise ValueError(f"context_length must be at least 1, it is {context_length}")
+        raise ValueError(f"context_length must be at least 1, it is {context_length}; 256 suits most small models")
     if num_tokens < context_length + 1:
         raise UserError(
             f"context_length={context_length} needs {context_length + 1} tokens, the corpus has {num_tokens}; "
@@ -248,9 +237,9 @@ class MixedDataset(Dataset):
 
     Samples are dealt in blocks of B = 4096. With W_s the sum of the weights before source s (of a total of 1), source s
     gets n_s(b) = (floor((b + 1) B W_{s+1}) - floor(b B W_{s+1})) - (floor((b + 1) B W_s) - floor(b B W_s)) samples of
-    block b, in an order drawn from (seed, b). So after any number of blocks its count is within 1 of its share, which
-    sample i is depends on (seed, i) alone, and finding it costs one block, however large i is. (Independent draws
-    would have the same shares on average, with a spread that adds noise to a comparison, and a memory of all before.)
+    block b, in an order drawn from (seed, b). So after any number of blocks its count is within 1 of its share, and
+    finding sample i costs one block, however large i is. (Independent draws would have the same shares on average,
+    with a spread that adds noise to a comparison, and a memory of all before.)
     """
 
     def __init__(
@@ -264,11 +253,8 @@ class MixedDataset(Dataset):
         self._borders = np.concatenate([[0.0], np.cumsum(shares)[:-1], [1.0]])
 
     def facts(self) -> dict[str, float]:
-        return {
-            f"{key}/{name}": value
-            for name, dataset in zip(self.names, self.datasets, strict=True)
-            for key, value in dataset.facts().items()
-        }
+        named = zip(self.names, self.datasets, strict=True)
+        return {f"{key}/{name}": value for name, dataset in named for key, value in dataset.facts().items()}
 
     def samples(self, first_index: int, count: int) -> Batch:
         sources, ranks = self.dealt(first_index, count)
@@ -293,22 +279,16 @@ class MixedDataset(Dataset):
     def dealt(self, first_index: int, count: int) -> tuple[Ids, Ids]:
         """(source, rank among that source's samples) of samples first_index and following, (count,) each."""
         sources, ranks = np.empty((2, count), dtype=np.int64)
-        done = 0
-        while done < count:
-            block, skipped = divmod(first_index + done, BLOCK_SAMPLES)
-            taken = min(BLOCK_SAMPLES - skipped, count - done)
+        for block, here, places in stretches(first_index, count, BLOCK_SAMPLES):
             before, after = (np.floor(edge * BLOCK_SAMPLES * self._borders) for edge in (block, block + 1))
             ends = (after - before).astype(np.int64)  # where in the block, before shuffling, each source ends
             keys = derived_uint64(NUM_ROUNDS, "mixture", self.seed, block)
             dealt = np.searchsorted(ends[1:], permuted(np.arange(BLOCK_SAMPLES), BLOCK_SAMPLES, keys), side="right")
+            rank = np.empty(BLOCK_SAMPLES, dtype=np.int64)
             for source in range(len(self.datasets)):
-                here = np.flatnonzero(dealt == source)
-                first_rank = int(before[source + 1] - before[source])
-                within = (here >= skipped) & (here < skipped + taken)
-                positions = here[within] - skipped + done
-                sources[positions] = source
-                ranks[positions] = first_rank + np.flatnonzero(within)
-            done += taken
+                own = dealt == source
+                rank[own] = int(before[source + 1] - before[source]) + np.arange(own.sum())
+            sources[here], ranks[here] = dealt[places], rank[places]
         return sources, ranks
 
 
@@ -316,8 +296,8 @@ class MixedDataset(Dataset):
 # A pseudo-random permutation of range(size) that is computed, not stored. A Feistel network permutes the numbers of 2h
 # bits whatever its round function is; those that fall outside range(size) are sent through again until they fall
 # inside ("cycle walking": Black and Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002). The domain is less
-# than four times `size`, so an index walks less than four steps on average. (Not every permutation is equally likely: a
-# Feistel network's are even. Where each number lands is uniform, which is what a sampling order needs.)
+# than four times `size`, so an index walks less than four steps on average. (A Feistel network's permutations are even,
+# so not each is equally likely; where each number lands is uniform, which is what a sampling order needs.)
 
 NUM_ROUNDS = 8  # 4 are enough in theory (Luby and Rackoff 1988); small domains want more
 
@@ -332,22 +312,20 @@ def permuted(indices: Ids, size: int, keys: npt.NDArray[np.uint64]) -> Ids:
     """The images (count,) of `indices` (count,) under the permutation of range(size) that `keys` (rounds,) pick."""
     assert len(indices) == 0 or (indices.min() >= 0 and indices.max() < size)
     half_bits = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    values = _feistel(indices.astype(np.uint64), half_bits, keys)
+    mask = (np.uint64(1) << half_bits) - np.uint64(1)
+
+    def feistel(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+        left, right = values >> half_bits, values & mask
+        for key in keys:
+            left, right = right, left ^ (_mixed(right ^ key) & mask)
+        return (left << half_bits) | right
+
+    values = feistel(indices.astype(np.uint64))
     outside = np.flatnonzero(values >= size)
     while len(outside):
-        values[outside] = _feistel(values[outside], half_bits, keys)
+        values[outside] = feistel(values[outside])
         outside = outside[values[outside] >= size]
     return values.astype(np.int64)
-
-
-def _feistel(
-    values: npt.NDArray[np.uint64], half_bits: np.uint64, keys: npt.NDArray[np.uint64]
-) -> npt.NDArray[np.uint64]:
-    mask = (np.uint64(1) << half_bits) - np.uint64(1)
-    left, right = values >> half_bits, values & mask
-    for key in keys:
-        left, right = right, left ^ (_mixed(right ^ key) & mask)
-    return (left << half_bits) | right
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atomiclm.data.order import NUM_ROUNDS, Batch, Dataset, Order, derived_uint64, permuted
+from atomiclm.data.order import NUM_ROUNDS, Batch, Dataset, Order, derived_uint64, permuted, stretches
 from atomiclm.data.shards import Flags, Ids, Tokens, TokenShard
 
 
@@ -13,10 +13,10 @@ def best_fit(lengths: Ids, capacity: int) -> Ids:
 
     Pieces go in from the longest to the shortest (equally long ones in their order), each into the row with the least
     space left that still holds it, or into a new row. lengths: 1 to capacity each.
+    Source: Ding et al. (2024), arXiv 2404.10830, section 3.
 
     Bits of one integer say which amounts of space some row has left, so that the best fit is its lowest bit at or
     above the length: O(n capacity / 64) with a small constant, in place of a segment tree's O(n log capacity).
-    Source: Ding et al. (2024), arXiv 2404.10830, section 3.
     """
     rows = np.empty(len(lengths), dtype=np.int64)
     left: list[list[int]] = [[] for _ in range(capacity + 1)]  # rows by the space they have left
@@ -55,11 +55,9 @@ class PackedDataset(Dataset):
     A document is one input for each of its tokens, its separator among them, and as many targets: the tokens that
     follow, and at the last of them the separator that would begin the next document. One longer than T is cut into
     pieces of T and a rest; a piece's last target is the first token of the next piece. So every token is an input
-    exactly once an epoch, and a target exactly once (separators as the ends of documents), cut or not; what a cut
-    costs is context, and only of documents longer than a row. Rows are filled by `best_fit`, pieces in a row are in
-    the order of the stream, and what is left is filled up with the separator, where the mask is False.
-
-    Memory is three numbers a piece. Which documents share a row does not depend on seed or epoch.
+    exactly once an epoch, and a target exactly once (separators as the ends of documents). Rows are filled by
+    `best_fit` whatever the seed and the epoch, pieces in a row are in the order of the stream, and what is left is
+    filled up with the separator, where the mask is False.
     """
 
     tokens: Tokens
@@ -93,34 +91,28 @@ class PackedDataset(Dataset):
         return {"padding_share": padding_share, "rows_per_epoch": self.rows_per_epoch}
 
     def samples(self, first_index: int, count: int) -> Batch:
-        size = self.rows_per_epoch
-        indices = np.arange(first_index, first_index + count, dtype=np.int64)
-        rows = np.empty(count, dtype=np.int64)
-        for epoch in range(first_index // size, (first_index + count - 1) // size + 1):
-            here = indices // size == epoch
-            keys = derived_uint64(NUM_ROUNDS, "packed", self.seed, epoch)
-            rows[here] = permuted(indices[here] - epoch * size, size, keys)
+        size, rows = self.rows_per_epoch, np.empty(count, dtype=np.int64)
+        for epoch, here, numbers in stretches(first_index, count, size):
+            rows[here] = permuted(numbers, size, derived_uint64(NUM_ROUNDS, "packed", self.seed, epoch))
         return self.rows(rows)
 
     def rows(self, rows: Ids) -> Batch:
         """The rows of those numbers (count,), 0 to rows_per_epoch - 1."""
         shape = (len(rows), self.context_length)
-        inputs = np.full(shape, self.separator, dtype=np.int64)
-        targets = np.full(shape, self.separator, dtype=np.int64)
+        inputs, targets = np.full((2, *shape), self.separator, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.bool_)
         documents = np.full(shape, -1, dtype=np.int64)  # of the filling: a document of its own
         for index, row in enumerate(rows.tolist()):
             column = 0
             for number, piece in enumerate(range(self._first_piece[row], self._first_piece[row + 1])):
                 start, length = int(self._starts[piece]), int(self._lengths[piece])
-                to = slice(column, column + length)
-                following = self.tokens[start + 1 : start + length + 1]  # one short at the end of the stream
+                to, following = slice(column, column + length), slice(start + 1, start + length + 1)
+                known = slice(column, column + len(self.tokens[following]))  # one short at the end of the stream
                 inputs[index, to] = self.tokens[start : start + length]
-                targets[index, column : column + len(following)] = following
-                if self.counted is None:
-                    mask[index, to] = True
-                else:
-                    mask[index, column : column + len(following)] = self.counted[start + 1 : start + length + 1]
+                targets[index, known] = self.tokens[following]
+                mask[index, to] = self.counted is None
+                if self.counted is not None:
+                    mask[index, known] = self.counted[following]
                 documents[index, to] = number
                 column += length
         return Batch(inputs, targets, mask, documents if self.separate_documents else None)
@@ -129,19 +121,9 @@ class PackedDataset(Dataset):
 class BestFit(Order):
     """Rows of whole documents, each row once an epoch, in a new order every epoch; see `PackedDataset`.
 
-    seed: which of the equally likely orders
-
     Source: Ding et al. (2024), Fewer Truncations Improve Language Modeling, arXiv 2404.10830.
     """
 
-    def dataset(
-        self, shard: TokenShard, context_length: int, *, separate_documents: bool, answers_only: bool
-    ) -> Dataset:
-        return PackedDataset(
-            shard.tokens,
-            context_length,
-            self.seed,
-            shard.separator,
-            separate_documents,
-            counted=shard.answers if answers_only else None,
-        )
+    def dataset(self, shard: TokenShard, context_length: int, separate_documents: bool, answers_only: bool) -> Dataset:
+        counted = shard.answers if answers_only else None
+        return PackedDataset(shard.tokens, context_length, self.seed, shard.separator, separate_documents, counted)

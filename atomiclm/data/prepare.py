@@ -16,14 +16,12 @@ from atomiclm.data.shards import (
     Flags,
     PreparedCorpus,
     ShardWriter,
-    Split,
     TrainableTokenizer,
     Written,
     open_shards,
     token_dtype,
 )
-from atomiclm.data.source import CorpusSource
-from atomiclm.data.split import FORMAT, SourceText, hash_number, split_document
+from atomiclm.data.source import FORMAT, CorpusSource, SourceText, Split, hash_number, split_document
 from atomiclm.machine import default_cache_dir
 
 END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents

@@ -4,14 +4,13 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from atomiclm.data.source import SourceError
+from atomiclm.data.source import SourceError, Split
 
-Split = Literal["train", "validation"]
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -20,7 +20,7 @@ class TextFiles(TextSource):
     path: a file, a folder (searched through, hidden files and folders left out, links to folders not followed, links
         that lead out of it refused) or a glob (the same; `**` goes through folders); `~` is the home folder
     validation_fraction: share of the corpus held out, strictly between 0 and 1. Several documents are split by a hash
-        of their content, a single one is cut by position (`split.py`)
+        of their content, a single one is cut by position (`source.py`)
     text_key: the key of a .jsonl row, or the column of a .parquet file, that holds the text
 
     A text file is one document, and so is each row of .jsonl and .parquet. Files are taken in the order of their names.

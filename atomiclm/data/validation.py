@@ -1,15 +1,13 @@
 """Validation: one full pass in order, in which every token but the first is a target exactly once.
 
-Protocol. Windows of context_length lie end to end from the first token of each source, so token j is predicted from
-the (j - 1) % context_length + 1 tokens before it. With documents kept apart (`separator`), from those of them that
-belong to its own document: attention and positions do not reach over a separator, as in training with
-`trainer.separate_documents`. The targets are the same either way, so bits per byte stays exact; but the two figures
-answer different questions, and are not to be mixed in one comparison.
+Windows of context_length lie end to end from the first token of each source, so token j is predicted from the
+(j - 1) % context_length + 1 tokens before it; with documents kept apart (`separator`), from those of them that belong
+to its own document. The targets are the same either way, so bits per byte stays exact; but the two figures answer
+different questions, and are not to be mixed in one comparison.
 
 With a `stride` below context_length the windows overlap: each begins `stride` tokens after the one before, and only the
 targets that the one before did not have count. So past the first window every token is predicted from at least
-context_length - stride + 1 tokens. That is a protocol of its own, whose figures are lower; stride = context_length is
-end to end again.
+context_length - stride + 1 tokens. That is a protocol of its own, whose figures are lower.
 """
 
 from collections.abc import Iterator
@@ -20,7 +18,7 @@ import numpy as np
 from atomiclm.cli import UserError
 from atomiclm.data.order import Batch, document_ids
 from atomiclm.data.packing import PackedDataset
-from atomiclm.data.shards import CorpusPart, PreparedCorpus, Tokens
+from atomiclm.data.shards import CorpusPart, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,16 +42,14 @@ class ValidationWindows:
     stride: int | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        tokens, context_length, batch_size = self.tokens, self.context_length, self.batch_size
-        stride = context_length if self.stride is None else self.stride
+        tokens, context_length, stride = self.tokens, self.context_length, self._stride
         num_targets = len(tokens) - 1
         if num_targets < 1:
             raise UserError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
         assert 1 <= stride <= context_length, "with a longer stride tokens would be left out"
-        num_windows = self.num_windows
         columns = np.arange(context_length)
-        for first in range(0, num_windows, batch_size):
-            windows = np.arange(first, min(first + batch_size, num_windows))[:, None]
+        for first in range(0, self.num_windows, self.batch_size):
+            windows = np.arange(first, min(first + self.batch_size, self.num_windows))[:, None]
             positions = windows * stride + columns
             in_text = positions < num_targets
             # All of the first window is new; of the others what lies beyond the window before.
@@ -61,32 +57,19 @@ class ValidationWindows:
             positions = np.minimum(positions, num_targets)
             inputs = np.where(in_text, tokens[positions], 0).astype(np.int64)
             targets = np.where(in_text, tokens[np.minimum(positions + 1, num_targets)], 0).astype(np.int64)
-            documents = None if self.separator is None else document_ids(inputs, self.separator)
-            yield Batch(inputs, targets, mask, documents)
+            yield Batch(inputs, targets, mask, document_ids(inputs, self.separator))
+
+    @property
+    def _stride(self) -> int:
+        return self.context_length if self.stride is None else self.stride
 
     @property
     def num_windows(self) -> int:
         """Windows until the last token has been a target."""
-        stride = self.context_length if self.stride is None else self.stride
-        return 1 + -(-max(0, len(self.tokens) - 1 - self.context_length) // stride)
+        return 1 + -(-max(0, len(self.tokens) - 1 - self.context_length) // self._stride)
 
     def __len__(self) -> int:
         return -(-self.num_windows // self.batch_size)
-
-
-def validation_batches(
-    corpus: PreparedCorpus, context_length: int, batch_size: int, separate_documents: bool = False
-) -> dict[str, ValidationWindows]:
-    """The validation pass of each source of a corpus, by its name; a corpus of one source has one, named ""."""
-    return {
-        part.name: ValidationWindows(
-            part.validation.tokens,
-            context_length,
-            batch_size,
-            part.validation.separator if separate_documents else None,
-        )
-        for part in corpus.parts
-    }
 
 
 def answer_batches(

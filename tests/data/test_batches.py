@@ -13,13 +13,15 @@ from atomiclm.data import (
     ValidationWindows,
     prepare,
     training_batches,
-    validation_batches,
 )
 
 
 def test_batches_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder, byte_tokenizer, tmp_path):
     corpus = prepare(TextFiles(str(corpus_folder), 0.3), byte_tokenizer(), tmp_path / "cache")
-    train, validation = training_batches(corpus, 32, ShuffledWindows(1)), validation_batches(corpus, 32, 4)
+    train, validation = (
+        training_batches(corpus, 32, ShuffledWindows(1)),
+        ValidationWindows(corpus.validation.tokens, 32, 4),
+    )
     batches = [train.batch(step, 4) for step in range(6)]
     for step in (4, 5):
         late = training_batches(corpus, 32, ShuffledWindows(1)).batch(step, 4)
@@ -28,9 +30,8 @@ def test_batches_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder
     assert batches[0].inputs.flags.writeable
     assert batches[0].mask is None
     assert batches[0].documents is None
-    assert list(validation) == [""]
-    first, second = list(validation[""]), list(validation[""])
-    assert len(first) == len(second) == len(validation[""])
+    first, second = list(validation), list(validation)
+    assert len(first) == len(second) == len(validation)
     for left, right in zip(first, second, strict=True):
         for name in ("inputs", "targets", "mask"):
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
@@ -40,7 +41,7 @@ def test_batches_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder
 def test_documents_are_told_apart_where_that_is_wanted(corpus_folder, byte_tokenizer, tmp_path):
     corpus = prepare(TextFiles(str(corpus_folder), 0.3), byte_tokenizer(), tmp_path / "cache")
     train = training_batches(corpus, 64, ShuffledWindows(1), separate_documents=True).batch(0, 4)
-    validation = validation_batches(corpus, 64, 4, separate_documents=True)[""]
+    validation = ValidationWindows(corpus.validation.tokens, 64, 4, separator=256)
     for batch in (train, *validation):
         for inputs, documents in zip(batch.inputs, batch.documents, strict=True):
             expected = np.array([(inputs[: place + 1] == 256).sum() for place in range(64)])

@@ -5,7 +5,7 @@ import pytest
 from atomiclm.data import AssociativeRecall, DevSplit, Document, Mixture, TextFiles, TextSource, prepare
 from atomiclm.data.cache import Meter, silent
 from atomiclm.data.prepare import corpus_sha256
-from atomiclm.data.split import document_bytes, split_document, survey
+from atomiclm.data.source import document_bytes, split_document, survey
 
 TEXTS = [f"text {number} " + "word " * (number % 7) for number in range(300)]
 

@@ -13,9 +13,9 @@ from atomiclm.data import (
     Mixture,
     ShuffledWindows,
     TextFiles,
+    ValidationWindows,
     prepare,
     training_batches,
-    validation_batches,
 )
 
 
@@ -105,10 +105,10 @@ def test_training_mixes_and_validation_keeps_apart(sources, byte_tokenizer, tmp_
     else:
         assert {key.partition("/")[2] for key in dataset.facts()} == set(sources)
         assert 0 <= dataset.facts()["padding_share/copy"] < 1
-    windows = validation_batches(corpus, 64, 16)
-    assert list(windows) == list(sources)
+    assert [part.name for part in corpus.parts] == list(sources)
     for part in corpus.parts:
-        targets = np.concatenate([batch.targets[batch.mask] for batch in windows[part.name]])
+        windows = ValidationWindows(part.validation.tokens, 64, 16)
+        targets = np.concatenate([batch.targets[batch.mask] for batch in windows])
         np.testing.assert_array_equal(targets, part.validation.tokens[1:])
 
 

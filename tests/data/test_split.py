@@ -7,7 +7,7 @@ import pytest
 
 from atomiclm.data import Document, SourceError, TextSource
 from atomiclm.data.cache import Meter, silent
-from atomiclm.data.split import check_split, document_bytes, hash_number, split_document, survey
+from atomiclm.data.source import check_split, document_bytes, hash_number, split_document, survey
 
 
 class Texts(TextSource):

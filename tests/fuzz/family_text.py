@@ -15,7 +15,7 @@ from fuzz.hostile import CONTENTS
 from fuzz.mutate import VALUES, mutated_bytes, spelled
 
 from atomiclm.data import TextFiles, file_formats
-from atomiclm.data.split import document_bytes
+from atomiclm.data.source import document_bytes
 
 # The law is 1 GiB of memory; text takes a multiple of its size in it.
 file_formats.MAX_DOCUMENT_BYTES = 1 << 27
