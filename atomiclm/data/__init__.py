@@ -2,7 +2,6 @@
 
 from atomiclm.data.builtin_corpora import PythonStandardLibrary, Shakespeare
 from atomiclm.data.cache import Progress
-from atomiclm.data.markov import Markov
 from atomiclm.data.mixture import DevSplit, Mixture
 from atomiclm.data.order import (
     Batch,
@@ -19,7 +18,7 @@ from atomiclm.data.packing import BestFit, PackedDataset
 from atomiclm.data.prepare import END_OF_TEXT, check_separator, corpus_sha256, prepare
 from atomiclm.data.shards import CorpusPart, PreparedCorpus, TokenShard
 from atomiclm.data.source import Document, SourceError, TextSource
-from atomiclm.data.synthetic import AssociativeRecall, Copy, Passkey
+from atomiclm.data.synthetic import AssociativeRecall, Copy, Markov, Passkey
 from atomiclm.data.text_files import TextFiles
 from atomiclm.data.validation import ValidationWindows, answer_batches
 
