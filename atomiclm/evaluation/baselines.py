@@ -112,12 +112,10 @@ def _keys(stream: npt.NDArray[np.uint8], order: int) -> Keys:
     return keys
 
 
-def _summed(keys: Keys, counts: Keys) -> tuple[Keys, Keys]:
+def _summed(keys: Keys, counts: npt.NDArray[Any]) -> tuple[Keys, npt.NDArray[np.float64]]:
     """Distinct keys, sorted, and for each the sum of its counts."""
     distinct, at = np.unique(keys, return_inverse=True)
-    sums = np.zeros_like(distinct)
-    np.add.at(sums, at, counts)
-    return distinct, sums
+    return distinct, np.bincount(at, counts)
 
 
 def _interpolated(train: bytes, order: int, keys: Keys, shorter: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -127,22 +125,20 @@ def _interpolated(train: bytes, order: int, keys: Keys, shorter: npt.NDArray[np.
         np.unique(_keys(stream[first : first + COUNT_CHUNK_BYTES + order - 1], order), return_counts=True)
         for first in range(0, max(1, len(stream)), COUNT_CHUNK_BYTES)
     ]
-    grams, gram_counts = _summed(*map(np.concatenate, zip(*parts, strict=True)))
-    contexts, context_counts = _summed(grams >> 8, gram_counts)
-    _, context_distinct = _summed(grams >> 8, np.ones_like(gram_counts))
-    gram = _looked_up(grams, gram_counts, keys)
-    total = _looked_up(contexts, context_counts, keys >> 8)
-    distinct = _looked_up(contexts, context_distinct, keys >> 8)
+    grams, counts = _summed(*map(np.concatenate, zip(*parts, strict=True)))
+    gram = _looked_up(grams, counts, keys)
+    total = _looked_up(*_summed(grams >> 8, counts), keys >> 8)
+    distinct = _looked_up(*_summed(grams >> 8, np.ones_like(counts)), keys >> 8)
     seen = total > 0
     probability = shorter.copy()
     probability[seen] = (gram[seen] + distinct[seen] * shorter[seen]) / (total[seen] + distinct[seen])
     return probability
 
 
-def _looked_up(table: Keys, values: Keys, keys: Keys) -> Keys:
+def _looked_up(table: Keys, values: npt.NDArray[np.float64], keys: Keys) -> npt.NDArray[np.float64]:
     """values[i] where table[i] == key, 0 where no entry does."""
     if len(table) == 0:
-        return np.zeros_like(keys)
+        return np.zeros(len(keys))
     indices = np.searchsorted(table, keys)
     indices[indices == len(table)] = 0
     return np.where(table[indices] == keys, values[indices], 0)

@@ -8,9 +8,9 @@ says how it came about (`Described`), and unlike figures are never put side by s
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -42,9 +42,8 @@ class Evaluation:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: {getattr(self, name)} is not positive; give at least 1")
         if self.sample_temperature < 0:
-            raise ValueError(
-                f"sample_temperature: {self.sample_temperature} is negative; give 0 for the likeliest token"
-            )
+            rule = "is negative; give 0 for the likeliest token"
+            raise ValueError(f"sample_temperature: {self.sample_temperature} {rule}")
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Described:
         """`name-hash` over what is compared: figures meet when theirs are equal. A run's `validation/protocol`."""
         return f"{self.name}-{content_hash({'protocol': self.name, **self.compared})}"
 
-    @property
-    def fingerprint(self) -> str:
-        """`name-hash` over both halves: equal figures of one model are to be expected when theirs are equal."""
-        return f"{self.name}-{content_hash(self.facts())}"
-
     def facts(self) -> dict[str, Any]:
         """As a JSON object; `from_facts` is the inverse."""
         return {"protocol": self.name, "compared": dict(self.compared), "recorded": dict(self.recorded)}
@@ -84,9 +78,8 @@ class Described:
         match facts:
             case {"protocol": str() as name, "compared": Mapping() as compared, "recorded": Mapping() as recorded}:
                 return cls(name, compared, recorded)
-        raise ValueError(
-            f"not the description of a protocol: it needs protocol, compared and recorded, it has {[*facts]}"
-        )
+        needed = "it needs protocol, compared and recorded"
+        raise ValueError(f"not the description of a protocol: {needed}, it has {[*facts]}")
 
 
 def content_hash(value: Any) -> str:
@@ -135,21 +128,12 @@ class Conditions:
         return sum(part.validation.num_bytes for part in self.parts)
 
 
-class Forward(Protocol):
-    """The model, or what stands for it (compiled, in another precision).
-
-    (batch, time) tokens, and documents of the same shape where they are kept apart, to logits.
-    """
-
-    def __call__(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Scored:
     """What each target of a batch cost.
 
     nats: (batch, time) float32, -log p of the target
-    bytes: (batch, time) int64, what the target stands for; 0 where it does not count: special tokens are not text
+    bytes: (batch, time) int64, what it stands for; 0 where it does not count: special tokens are not text
     """
 
     batch: Batch
@@ -161,13 +145,14 @@ class Scored:
 class Subject:
     """A model to measure. Nothing in here decides a figure but its weights and `Conditions`.
 
-    forward: the model, or what stands for it
+    forward: the model, or what stands for it (compiled, in another precision): (batch, time) tokens, and `documents` of
+        the same shape where they are kept apart, to logits
     tokens_per_batch: inputs of one forward pass; windows of any length are put together to about so many, so that long
         ones need no more memory for logits than short ones
     """
 
     model: Decoder
-    forward: Forward
+    forward: Callable[..., Tensor]
     device: torch.device
     tokens_per_batch: int
 
@@ -245,11 +230,7 @@ class EvaluationProtocol(ABC):
     independent_of: ClassVar[str] = ""
 
     def settings(self, conditions: Conditions) -> dict[str, Any]:
-        """What is set, with defaults that depend on the conditions worked out (JSON values).
-
-        Raises:
-            ValueError: a setting does not fit the conditions.
-        """
+        """What is set, as JSON values, with defaults worked out. ValueError: a setting does not fit the conditions."""
         return {}
 
     def describe(self, conditions: Conditions) -> Described:
@@ -270,8 +251,4 @@ class EvaluationProtocol(ABC):
 
     @abstractmethod
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
-        """Measure. Dropout is off, the model's mode is restored, and no random number of torch or NumPy is drawn.
-
-        Raises:
-            ValueError: the text does not allow it; what the model does not allow is a note in the result.
-        """
+        """Raises ValueError where the text does not allow it; what the model does not allow is a note in the result."""

@@ -49,19 +49,19 @@ def other_corpus(tmp_path_factory):
 )
 def test_every_setting_is_in_the_fingerprint_and_must_agree(corpus, one, other, setting):
     here, there = one.describe(conditions(corpus)), other.describe(conditions(corpus))
-    assert here.fingerprint != there.fingerprint
+    assert here.facts() != there.facts()
     assert here.comparability != there.comparability
     (difference,) = differences(here.facts(), there.facts())
     assert difference.startswith(f"{setting}: ")
     again = type(one)(**vars(one)).describe(conditions(corpus))
-    assert (again.fingerprint, again.comparability) == (here.fingerprint, here.comparability)
+    assert (again.facts(), again.comparability) == (here.facts(), here.comparability)
     assert differences(here.facts(), again.facts()) == []
 
 
 @pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.name)
 def test_the_text_is_in_every_fingerprint_and_must_agree(corpus, other_corpus, protocol):
     here, there = (protocol.describe(conditions(each)) for each in (corpus, other_corpus))
-    assert here.fingerprint != there.fingerprint
+    assert here.facts() != there.facts()
     shas = [each.manifest["validation_sha256"][:12] for each in (corpus, other_corpus)]
     assert f"validation bytes: {shas[0]} against {shas[1]}" in differences(here.facts(), there.facts())
 
@@ -71,7 +71,7 @@ def test_documents_apart_must_agree_but_where_none_are_ever_apart(corpus, protoc
     here, there = (protocol.describe(conditions(corpus, separate)) for separate in (False, True))
     expected = [] if protocol.name == "induction" else ["documents apart: False against True"]
     assert differences(here.facts(), there.facts()) == expected
-    assert (here.fingerprint == there.fingerprint) is (expected == [])
+    assert (here.facts() == there.facts()) is (expected == [])
 
 
 @pytest.mark.parametrize("protocol", ALL, ids=lambda protocol: protocol.name)
@@ -80,9 +80,9 @@ def test_what_belongs_to_an_arm_is_recorded_and_not_refused(corpus, protocol, na
     here = protocol.describe(conditions(corpus))
     there = protocol.describe(dataclasses.replace(conditions(corpus), **{name: value}))
     if protocol.name == "length_extrapolation" and name == "context_length":
-        assert here.fingerprint == there.fingerprint  # its windows are of none of the model's own context
+        assert here.facts() == there.facts()  # its windows are of none of the model's own context
         return
-    assert here.fingerprint != there.fingerprint
+    assert here.facts() != there.facts()
     assert here.comparability == there.comparability
     assert differences(here.facts(), there.facts()) == []
     assert there.recorded[name] == value != here.recorded[name]
@@ -122,7 +122,7 @@ def test_a_description_survives_a_summary(corpus):
         described = protocol.describe(conditions(corpus))
         again = Described.from_facts(json.loads(json.dumps(described.facts())))
         assert again == described
-        assert again.fingerprint == described.fingerprint
+        assert again.facts() == described.facts()
     with pytest.raises(ValueError, match="not the description of a protocol"):
         Described.from_facts({"protocol": "sliding"})
 
