@@ -104,8 +104,8 @@ class RunEvaluation:
     def compute_anchors(self) -> None:
         """Set `anchors`: bits per byte of simpler models on this validation split, by name.
 
-        Entropies of a synthetic source are known; n-grams and compressors are computed, if the settings say so, once a
-        corpus, and saved beside its shards.
+        Entropies of a synthetic source are known; n-grams and compressors are computed once a corpus, if the settings
+        say so, and saved beside its shards.
         """
         corpus, console = self.run.corpus, self.run.console
         self.anchors = dict(corpus.anchors)

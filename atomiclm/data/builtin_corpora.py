@@ -24,10 +24,9 @@ class PythonStandardLibrary(TextSource):
 
     validation_fraction: share of the files held out, strictly between 0 and 1, chosen by a hash of their content
 
-    Left out: folders named test, tests, idle_test, site-packages and dist-packages; `_sysconfigdata_*`, which a build
-    writes and which holds the paths of the machine it ran on; `pydoc_data/topics.py`, written by Sphinx; and files in
-    another encoding than UTF-8 (PEP 263 allows them), which `left_out` counts. The text depends on the Python
-    version: figures are compared on equal `validation_sha256` only.
+    Left out: EXCLUDED_FOLDERS and EXCLUDED_FILES; `_sysconfigdata_*`, which holds the paths of the machine that built
+    it; and files in another encoding than UTF-8 (PEP 263 allows them), which `left_out` counts. The text depends on
+    the Python version: figures are compared on equal `validation_sha256` only.
     """
 
     def __init__(self, validation_fraction: float = 0.04) -> None:
@@ -39,10 +38,9 @@ class PythonStandardLibrary(TextSource):
         return f"Python {sysconfig.get_python_version()} standard library ({len(files):,} files, {size:,.1f} MB)"
 
     def source_faults(self) -> list[tuple[str, str]]:
-        if (_library_folder() / "os.py").is_file():  # of any library, and found without listing it: each cell asks
-            return []
-        message = f"this Python has no library sources at {_library_folder()}; use another corpus"
-        return [("_target_", f"{message}, e.g. data=text data.path=FILE")]
+        root = _library_folder()
+        message = f"this Python has no library sources at {root}; use another corpus, e.g. data=text data.path=FILE"
+        return [] if (root / "os.py").is_file() else [("_target_", message)]  # without listing it: each cell asks
 
     def documents(self) -> Iterator[Document]:
         left_out = 0
@@ -114,13 +112,11 @@ class Shakespeare(TextSource):
 
 
 def _read(path: str) -> bytes:
-    """A copy of the file."""
     try:
         return _checked(Path(path).expanduser().read_bytes(), path)
     except OSError as error:
-        raise SourceError(
-            "path", f"cannot read {path} (from {Path.cwd()}): {error.strerror or error}; correct data.path"
-        ) from error
+        fault = f"cannot read {path} (from {Path.cwd()}): {error.strerror or error}; correct data.path"
+        raise SourceError("path", fault) from error
 
 
 def _fetch() -> bytes:
@@ -136,19 +132,16 @@ def _fetch() -> bytes:
             with urlopen(URL, timeout=TIMEOUT_SECONDS) as response:
                 raw: bytes = response.read(2 * SIZE_BYTES)  # bounded: a page of another kind need not end
         except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
-            raise SourceError(
-                "path", f"could not fetch {URL} ({error}); without a network, give a copy of the file: data.path=FILE"
-            ) from error
+            fix = "without a network, give a copy of the file: data.path=FILE"
+            raise SourceError("path", f"could not fetch {URL} ({error}); {fix}") from error
         write_atomic(target, _checked(raw, URL))
         return raw
 
 
 def _checked(raw: bytes, origin: str) -> bytes:
     digest = hashlib.sha256(raw).hexdigest()
-    if digest != SHA256:
-        raise SourceError(
-            "path",
-            f"{origin} is not tinyshakespeare: {len(raw):,} bytes with sha256 {digest[:16]}..., expected "
-            f"{SIZE_BYTES:,} with {SHA256[:16]}...; for another text use data=text data.path=FILE",
-        )
-    return raw
+    if digest == SHA256:
+        return raw
+    found = f"{len(raw):,} bytes with sha256 {digest[:16]}..., expected {SIZE_BYTES:,} with {SHA256[:16]}..."
+    fix = "for another text use data=text data.path=FILE"
+    raise SourceError("path", f"{origin} is not tinyshakespeare: {found}; {fix}")

@@ -1,11 +1,9 @@
 """Folders that are built once, by one process, and are either whole or not there.
 
 A build writes into a temporary folder beside its target, a manifest with the size and sha256 of every file last; one
-rename publishes it. The lock only saves building it twice: where two machines share a disk on which locks hold within
-each machine alone, both build, and both use what the first publishes.
-
-On load the sizes are always compared with the manifest, and the hashes of files up to 1 GiB (about 1.5 GB/s); for
-larger ones that would cost more than the fault is likely.
+rename publishes it. The lock only saves building it twice: where locks hold within each machine alone, both build, and
+both use what the first publishes. On load the sizes are always compared with the manifest, and the hashes of files up
+to 1 GiB (about 1.5 GB/s).
 """
 
 import contextlib
@@ -27,10 +25,8 @@ HASH_LIMIT_BYTES = 1 << 30
 STEP_BYTES = 1 << 18
 
 Progress = Callable[[str, int, int], None]
-"""Called now and then with the stage (words for people), bytes done and bytes in all (0: not known).
-
-What it raises stops the work, and leaves the cache as it was: the way to abandon a preparation.
-"""
+"""Called now and then with the stage (words for people), bytes done and bytes in all (0: not known). What it raises
+stops the work, and leaves the cache as it was."""
 
 
 def silent(stage: str, done_bytes: int, total_bytes: int) -> None:
@@ -50,8 +46,7 @@ def built_once(folder: Path, build: Callable[[Path], Mapping[str, Any]], progres
     """
     if damage(folder) is not None:  # without the lock, so that a cache on a read-only disk can be shared
         with exclusive(folder, progress):
-            fault = damage(folder)
-            if fault is not None:
+            if (fault := damage(folder)) is not None:
                 if folder.exists():
                     progress(f"rebuilding {folder.parent.name}, the cached one is damaged: {fault}", 0, 0)
                     shutil.rmtree(folder)
@@ -66,10 +61,8 @@ def _build(folder: Path, build: Callable[[Path], Mapping[str, Any]]) -> None:
     try:
         with new_folder(folder) as partial:
             details = build(partial)
-            files = {
-                path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)}
-                for path in sorted(partial.iterdir())
-            }
+            paths = sorted(partial.iterdir())
+            files = {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in paths}
             manifest = json.dumps({**details, "files": files}, indent=2, allow_nan=False) + "\n"
             (partial / MANIFEST).write_text(manifest, encoding="utf-8")
     except OSError:
@@ -113,10 +106,8 @@ def exclusive(path: Path, progress: Progress = silent) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR):
             raise
-        raise UserError(
-            f"cache_dir: may not write to {path.parent} ({error.strerror}); "
-            "set ATOMICLM_CACHE to a folder you may write to"
-        ) from error
+        fix = "set ATOMICLM_CACHE to a folder you may write to"
+        raise UserError(f"cache_dir: may not write to {path.parent} ({error.strerror}); {fix}") from error
     try:
         yield
     finally:

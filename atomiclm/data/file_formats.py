@@ -1,9 +1,8 @@
 """One file to documents: plain text, JSON lines, Parquet; gzip and Zstandard of the first two.
 
-Text is decoded from bytes, so line ends stay as they are (CRLF too). A UTF-8 byte order mark at the start of a file
-is a signature, not text, and is dropped; U+FEFF anywhere else is text. Anything that is not UTF-8 is refused: to
-replace or skip bytes would make bits per byte a figure about another text. So is text full of NULs, which is most often
-UTF-16 taken for UTF-8.
+Line ends stay as they are (CRLF too). A UTF-8 byte order mark at the start of a file is a signature and is dropped;
+U+FEFF anywhere else is text. Anything that is not UTF-8 is refused: to replace or skip bytes would make bits per byte a
+figure about another text. So is text full of NULs, which is most often UTF-16 taken for UTF-8.
 """
 
 import codecs
@@ -47,14 +46,10 @@ MAX_NUL_SHARE = 0.01  # of the characters. English in UTF-16 has a half, other a
 def file_format(path: Path, *, named: bool = True) -> Literal["text", "jsonl", "parquet"] | None:
     """How `path` is read, from its name alone; None when it is not readable.
 
-    named: whether somebody named this very file. Only then is a name without a suffix taken for text; in a folder
-    such a file is as often a program.
+    named: whether somebody named this very file. Only then is a name without a suffix taken for text.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    is_compressed = suffixes[-1:] in ([".gz"], [".zst"])
-    if is_compressed:
-        suffixes.pop()
-    inner = suffixes[-1] if suffixes else ""
+    is_compressed = path.suffix.lower() in (".gz", ".zst")
+    inner = (Path(path.stem) if is_compressed else path).suffix.lower()
     if inner in (".jsonl", ".ndjson"):
         return "jsonl"
     if inner in TEXT_SUFFIXES or (inner == "" and named):
@@ -83,7 +78,7 @@ def read_documents(path: Path, name: str, text_key: str) -> Iterator[Document]:
 
 
 def _opened(path: Path) -> BinaryIO:
-    """The bytes of a file, decompressed. A compressed one may hold several members or frames."""
+    """The bytes of a file, decompressed: of all members or frames."""
     if path.suffix.lower() == ".gz":
         return cast(BinaryIO, gzip.open(path))
     if path.suffix.lower() == ".zst":
@@ -124,11 +119,8 @@ def decode(raw: bytes | bytearray, where: str) -> str:
         raise NotUtf8Error("path", f"{where} is not UTF-8: {fault}; {convert}") from error
     nuls = text.count("\0")
     if nuls > MAX_NUL_SHARE * len(text):
-        raise NotUtf8Error(
-            "path",
-            f"{where} is not text: {nuls:,} of its {len(text):,} characters are NUL; if it is UTF-16, convert it, e.g. "
-            "iconv -f UTF-16LE -t UTF-8 IN > OUT",
-        )
+        fix = "if it is UTF-16, convert it, e.g. iconv -f UTF-16LE -t UTF-8 IN > OUT"
+        raise NotUtf8Error("path", f"{where} is not text: {nuls:,} of its {len(text):,} characters are NUL; {fix}")
     return text
 
 
@@ -150,8 +142,7 @@ def _jsonl_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
             if not isinstance(row, dict):
                 raise SourceError("path", f"{where} is not a JSON object; one object a line")
             if text_key not in row:
-                keys = f"{sorted(row)!r:.200}"
-                raise SourceError("text_key", f"{where} has no key {text_key!r}; its keys: {keys}")
+                raise SourceError("text_key", f"{where} has no key {text_key!r}; its keys: {sorted(row)!r:.200}")
             yield number, _checked(row[text_key], text_key, where)
 
 
@@ -174,8 +165,7 @@ def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
 
 
 def _checked(text: Any, text_key: str, where: str) -> str:
-    if not isinstance(text, str):
-        raise SourceError(
-            "text_key", f"{where}: {text_key!r} holds {type(text).__name__}, not text; name another, or drop that row"
-        )
-    return text
+    if isinstance(text, str):
+        return text
+    fault = f"{text_key!r} holds {type(text).__name__}, not text; name another, or drop that row"
+    raise SourceError("text_key", f"{where}: {fault}")

@@ -3,7 +3,7 @@
 import copy
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -49,11 +49,10 @@ def prepare[T: TrainableTokenizer](
     progress: called with what is being done, and with a damaged cache that is rebuilt
     check_text: called with `corpus_sha256` before anything is made of the text; what it raises ends the preparation
 
-    Cached by content: the tokenizer by (corpus, split, its settings), shards by (corpus, split, tokenizer digest).
-    Whether the corpus is a known one is decided by the stamp of its files where they have one, else by reading them.
-    Two processes that prepare the same thing build it once. Of several sources each is split by its own rule, one
-    tokenizer is trained on text of all (`tokenizer_text`), and their tokens stand one source after another in one
-    shard a split.
+    Cached by content: the tokenizer by (corpus, split, its settings), shards by (corpus, split, tokenizer digest); a
+    corpus is known by the stamp of its files where they have one, else by reading them. Of several sources each is
+    split by its own rule, one tokenizer is trained on text of all (`tokenizer_text`), and their tokens stand one
+    source after another in one shard a split.
 
     Raises ValueError for faults of the source, an empty split, a corpus that changes underway, a tokenizer that would
     join an answer with other text, and a cache folder that may not be written to.
@@ -118,16 +117,12 @@ def prepare[T: TrainableTokenizer](
 def check_separator(tokenizer: TrainableTokenizer) -> None:
     """Raise UserError unless the tokenizer has the special token that separates documents."""
     if END_OF_TEXT not in tokenizer.special_tokens:
-        raise UserError(
-            f"special_tokens: {sorted(tokenizer.special_tokens)} must hold {END_OF_TEXT!r}, which separates documents; "
-            "add it"
-        )
+        rule = f"must hold {END_OF_TEXT!r}, which separates documents; add it"
+        raise UserError(f"special_tokens: {sorted(tokenizer.special_tokens)} {rule}")
 
 
 def corpus_sha256(source: CorpusSource, cache_dir: Path | None = None) -> str:
-    """The hash by which `prepare` knows the text of a corpus, without preparing it: from the stamp of its files where
-    they have one, else by reading them. Raises ValueError for faults of the source.
-    """
+    """The hash by which `prepare` knows the text of a corpus. Raises ValueError for faults of the source."""
     texts = [SourceText(part, cache_dir or default_cache_dir(), silent) for part in source.parts()]
     return str(_identity(texts)["corpus_sha256"])
 
@@ -157,11 +152,10 @@ def _identity(texts: Sequence[SourceText]) -> dict[str, Any]:
 def tokenizer_text(texts: Sequence[SourceText], meter: Meter) -> Iterator[str]:
     """One stream of training text, END_OF_TEXT between documents so that no merge spans two of them.
 
-    A corpus of one source gives all of it. Of several, the vocabulary should fit what training shows the model, so
-    their shares of the bytes are their weights: with b_s the training bytes of source s and w_s its weight, source s
-    gives w_s min_r(b_r / w_r) bytes, on average over which documents these are. No text comes twice; the source that
-    is scarcest for its weight is used up. Documents are chosen by the hash that splits them (a document alone gives
-    its first characters), so a document of the validation split is never among them.
+    Of several sources the shares of the bytes are their weights, as the vocabulary should fit what training shows the
+    model: with b_s the training bytes of source s and w_s its weight, source s gives w_s min_r(b_r / w_r) bytes, on
+    average over which documents these are, so that the source that is scarcest for its weight is used up. Documents
+    are chosen by the hash that splits them; a document alone gives its first characters.
     """
     scarcest = min(text.training_bytes / text.part.weight for text in texts)
     separator = ""
@@ -185,28 +179,25 @@ def tokenizer_text(texts: Sequence[SourceText], meter: Meter) -> Iterator[str]:
 # From text to shards.
 
 
-def _encode(
-    texts: Sequence[SourceText], tokenizer: TrainableTokenizer, folder: Path, meter: Meter
-) -> Mapping[str, Any]:
+def _encode(texts: Sequence[SourceText], tokenizer: TrainableTokenizer, folder: Path, meter: Meter) -> dict[str, Any]:
     """Write both shards into `folder`; what the manifest says about them."""
     separator = tokenizer.special_tokens[END_OF_TEXT]
     token_bytes = np.asarray(tokenizer.token_bytes(), dtype=np.int64)
     assert token_bytes[separator] == 0, "a special token must stand for no bytes"
     has_answers = any(text.source.has_answers for text in texts)
-    with (
-        closing(ShardWriter(folder, "train", separator, token_bytes, has_answers)) as train,
-        closing(ShardWriter(folder, "validation", separator, token_bytes, has_answers)) as validation,
-    ):
-        writers: dict[Split, ShardWriter] = {"train": train, "validation": validation}
+    splits: tuple[Split, ...] = ("train", "validation")
+    with ExitStack() as files:
+        writers = {split: ShardWriter(folder, split, separator, token_bytes, has_answers, files) for split in splits}
         by_part = {}
         for text in texts:
-            train.source, validation.source = Written(), Written()
+            for writer in writers.values():
+                writer.source = Written()
             for batch in _batched(_pieces(text, meter)):
                 rows = tokenizer.encode_arrays([raw for _, raw, _, _ in batch])
                 for (split, raw, answers, begins_document), ids in zip(batch, rows, strict=True):
                     writers[split].write(ids, raw, answers, begins_document)
             by_part[text.part.name] = {split: writer.source.facts() for split, writer in writers.items()}
-            assert train.source.bytes + validation.source.bytes == text.survey.num_bytes
+            assert sum(writer.source.bytes for writer in writers.values()) == text.survey.num_bytes
         whole: dict[str, Any] = {split: writer.whole.facts() for split, writer in writers.items()}
     return {
         "num_documents": sum(text.survey.num_documents for text in texts),
@@ -252,10 +243,10 @@ def _batched(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
 
 
 def pieces(text: str, size: int = PIECE_CHARACTERS) -> Iterator[str]:
-    """`text` in pieces of `size` characters or somewhat more, so that memory and progress do not depend on its length.
+    """`text` in pieces of `size` characters or somewhat more, cut where the common patterns cut anyway.
 
-    Cut where the common patterns cut anyway. Under another pattern, or in a text without such cuts within another
-    `size` characters, the merge at a cut may differ from the whole text's; the bytes never do.
+    Under another pattern, or in a text without such cuts within another `size` characters, the merge at a cut may
+    differ from the whole text's; the bytes never do.
     """
     start = 0
     while len(text) - start > 2 * size:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -39,7 +40,7 @@ class TokenShard:
     """One split of a corpus, or of one of its sources.
 
     tokens: (num_tokens,) uint16 or uint32, memory-mapped, read only: each document's ids after one separator
-    num_bytes: UTF-8 bytes that the tokens stand for; the separators stand for none
+    num_bytes: UTF-8 bytes that the tokens stand for; separators stand for none
     sha256: of the split's UTF-8 bytes, documents one after the other with nothing between them
     separator: the id that begins each document
     answers: (num_tokens,) bool, which tokens are answers; None where the source knows of none
@@ -154,7 +155,7 @@ def open_shards(
 
 @dataclass
 class Written:
-    """What a writer has written."""
+    """What a writer has written: in all, or of one source."""
 
     bytes: int = 0
     tokens: int = 0
@@ -172,21 +173,21 @@ class ShardWriter:
 
     folder, split: where, and which: `<split>.bin`, and `<split>.answers.bin` beside it when has_answers
     token_bytes: (vocab_size,) bytes that each id stands for
+    files: closes them
     """
 
-    def __init__(self, folder: Path, split: Split, separator: int, token_bytes: Ids, has_answers: bool) -> None:
-        self._file = (folder / f"{split}.bin").open("wb")
-        self._answers_file = (folder / f"{split}.answers.bin").open("wb") if has_answers else None
+    def __init__(
+        self, folder: Path, split: Split, separator: int, token_bytes: Ids, has_answers: bool, files: ExitStack
+    ) -> None:
+        self._file = files.enter_context((folder / f"{split}.bin").open("wb"))
+        self._answers_file = None
+        if has_answers:
+            self._answers_file = files.enter_context((folder / f"{split}.answers.bin").open("wb"))
         self._dtype = token_dtype(len(token_bytes))
         self._separator = np.asarray([separator], dtype=self._dtype).tobytes()
         self._token_bytes = token_bytes
         self.whole = Written()
         self.source = Written()  # replaced where another source begins
-
-    def close(self) -> None:
-        self._file.close()
-        if self._answers_file is not None:
-            self._answers_file.close()
 
     def write(self, ids: npt.NDArray[np.uint32], raw: bytes, answers: Flags | None, begins_document: bool) -> None:
         """Append the ids of `raw`. Their bytes must add up to it: bits per byte divides by them.
@@ -203,20 +204,14 @@ class ShardWriter:
         assert covered == len(raw), f"the tokenizer's ids stand for {covered} bytes of a text of {len(raw)}"
         self._file.write(ids.astype(self._dtype).tobytes())
         if self._answers_file is not None:
-            flags = np.zeros(len(ids), dtype=np.bool_) if answers is None else _answer_tokens(lengths, answers)
-            self._answers_file.write(flags.tobytes())
+            counts = np.concatenate([[0], np.cumsum(np.zeros(len(raw)) if answers is None else answers)])
+            ends = np.cumsum(lengths)
+            covered = counts[ends] - counts[ends - lengths]
+            if ((covered > 0) & (covered < lengths)).any():
+                raise SourceError("tokenizer", "a token joins part of an answer with other text; use tokenizer=bytes")
+            self._answers_file.write((covered > 0).tobytes())
         for written in (self.whole, self.source):
             written.digest.update(raw)
             written.tokens += begins_document + len(ids)
             written.documents += begins_document
             written.bytes += len(raw)
-
-
-def _answer_tokens(lengths: Ids, answers: Flags) -> Flags:
-    """(num_tokens,) which tokens stand for bytes of answers, each for nothing else."""
-    ends = np.cumsum(lengths)
-    counts = np.concatenate([[0], np.cumsum(answers)])
-    covered = counts[ends] - counts[ends - lengths]
-    if ((covered > 0) & (covered < lengths)).any():
-        raise SourceError("tokenizer", "a token joins part of an answer with other text; use tokenizer=bytes")
-    return covered > 0

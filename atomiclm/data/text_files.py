@@ -83,11 +83,10 @@ class TextFiles(TextSource):
         try:
             path = Path(self.path).expanduser()
             if path.is_file():
-                if file_format(path) is None:
-                    suffix = "".join(path.suffixes)
-                    message = f"{path}: do not know how to read a {suffix} file; readable are {READABLE}"
-                    raise SourceError("path", f"{message}. If it is plain text, give it a .txt name")
-                return [(path.name, path)]
+                if file_format(path) is not None:
+                    return [(path.name, path)]
+                fault = f"do not know how to read a {''.join(path.suffixes)} file; readable are {READABLE}"
+                raise SourceError("path", f"{path}: {fault}. If it is plain text, give it a .txt name")
             if path.is_dir():
                 found, where = files_below(path), f"folder {path}"
             else:
@@ -114,9 +113,9 @@ class TextFiles(TextSource):
 def files_below(root: Path, pattern: tuple[str, ...] = ("**",)) -> list[tuple[str, Path]]:
     """(name relative to root, path) of the files below `root` that a glob matches, in the order of names.
 
-    Hidden files and folders are left out. A folder that came from somebody else may hold links: one to a parent would
-    have a corpus read itself over and over, so links to folders are not followed; one to a private file would have it
-    trained on, and published with the model: it is refused with a SourceError.
+    Hidden files and folders are left out. A folder that came from somebody else may hold links: those to folders are
+    not followed, as one to a parent would have a corpus read itself over and over; one to a private file, which would
+    be trained on and published with the model, is refused with a SourceError.
     """
     home = root.resolve()
 
@@ -130,8 +129,7 @@ def files_below(root: Path, pattern: tuple[str, ...] = ("**",)) -> list[tuple[st
         if "/." in f"/{name}" or is_linked(path.parent) or not path.is_file():
             continue
         if path.is_symlink() and not path.resolve().is_relative_to(home):
-            raise SourceError(
-                "path", f"{path} is a link that leads out of {root}; name what it leads to, or copy it (cp -L)"
-            )
+            fix = "name what it leads to, or copy it (cp -L)"
+            raise SourceError("path", f"{path} is a link that leads out of {root}; {fix}")
         found.append((name, path))
     return sorted(found)

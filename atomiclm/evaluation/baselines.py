@@ -53,7 +53,7 @@ def baselines(train: bytes, validation: bytes, working_on: Callable[[str], None]
 
 
 def notes(num_train_bytes: int) -> list[str]:
-    """What to report beside the baselines of a training text of that size; empty when all of it was used."""
+    """What to say of a training text of that size, of which some baselines get a part."""
     caps = {"bigram and 5-gram": NGRAM_TRAIN_BYTES, "bz2": BZ2_TRAIN_BYTES, "xz": XZ_TRAIN_BYTES}
     return [
         f"{name}: given the last {cap >> 20} MiB of {num_train_bytes / (1 << 20):,.0f} MiB of training text"
@@ -65,9 +65,8 @@ def notes(num_train_bytes: int) -> list[str]:
 def compressor_bits_per_byte(
     start: Callable[[], Any], train: bytes, validation: bytes, report: Callable[[], None] = lambda: None
 ) -> float:
-    """Bits that a compressor adds for each validation byte after the training bytes.
+    """Bits that a compressor, such as `start` makes, adds for each validation byte after the training bytes.
 
-    start: makes a compressor that has seen nothing, such as `bz2.BZ2Compressor`
     report: called now and then, from two threads
     """
     _check(validation)

@@ -12,8 +12,6 @@ from atomiclm.data.synthetic import Draws
 from atomiclm.evaluation.protocol import Conditions, EvaluationProtocol, Measured, Subject
 from atomiclm.model import cross_entropy
 
-FARTHEST = 4  # contexts: the default distances go that far
-
 
 class Induction(EvaluationProtocol):
     """A string of random tokens, validation text, and the string again.
@@ -33,9 +31,8 @@ class Induction(EvaluationProtocol):
     copy_loss/256        nats per token
     loss_drop/256        the loss of the same tokens at their first occurrence, less that: what looking back gained
 
-    Random tokens repeated are the test for induction heads of Olsson et al. 2022, arXiv 2209.11895; there the
-    repetition follows at once. Here the distance is what varies, across the context and beyond it. Documents are not
-    told apart: a row is one. Sequences that the model cannot read (learned positions) are left out and noted.
+    The test for induction heads of Olsson et al. 2022, arXiv 2209.11895; there the repetition follows at once, here
+    the distance varies. Sequences that the model cannot read (learned positions) are left out and noted.
     """
 
     name = "induction"
@@ -50,26 +47,22 @@ class Induction(EvaluationProtocol):
         if num_strings < 1:
             raise ValueError(f"num_strings: {num_strings} is not positive; give at least 1")
         if distances is not None and (not distances or min(distances) < string_tokens):
-            raise ValueError(
-                f"distances: {[*distances]} must each be at least string_tokens={string_tokens}, where the second "
-                "occurrence follows at once"
-            )
+            rule = f"must each be at least string_tokens={string_tokens}, where the second occurrence follows at once"
+            raise ValueError(f"distances: {[*distances]} {rule}")
         self.string_tokens = string_tokens
         self.distances = None if distances is None else tuple(sorted(set(distances)))
         self.num_strings = num_strings
         self.seed = seed
 
     def settings(self, conditions: Conditions) -> dict[str, Any]:
-        powers = (1 << power for power in range((FARTHEST * conditions.trained_length).bit_length()))
+        powers = (1 << power for power in range((4 * conditions.trained_length).bit_length()))
         distances = self.distances or [power for power in powers if power >= self.string_tokens]
         vocabulary = len(_text_tokens(conditions))
         if vocabulary < self.string_tokens:
             raise UserError(f"string_tokens: the tokenizer has {vocabulary} tokens of text; give at most that many")
         if not distances:
-            raise UserError(
-                f"string_tokens: {self.string_tokens} are too many for a context of {conditions.trained_length}; give "
-                "fewer, or set --distances"
-            )
+            rule = f"are too many for a context of {conditions.trained_length}; give fewer, or set --distances"
+            raise UserError(f"string_tokens: {self.string_tokens} {rule}")
         needed, available = distances[-1] - self.string_tokens, len(_text(conditions))
         if needed > available:
             raise UserError(
@@ -81,10 +74,8 @@ class Induction(EvaluationProtocol):
     def measure(self, subject: Subject, conditions: Conditions) -> Measured:
         figures, notes = dict[str, float](), list[str]()
         tokens, text = _text_tokens(conditions), _text(conditions)
-        drawn = [
-            Draws("Induction", self.seed, n).distinct(len(tokens), self.string_tokens) for n in range(self.num_strings)
-        ]
-        strings = tokens[np.asarray(drawn, dtype=np.int64)]
+        generators = [Draws("Induction", self.seed, n) for n in range(self.num_strings)]
+        strings = tokens[np.asarray([draws.distinct(len(tokens), self.string_tokens) for draws in generators])]
         begin = np.full((len(strings), 1), conditions.parts[0].validation.separator, dtype=np.int64)
         for distance in self.settings(conditions)["distances"]:
             if refusal := subject.refusal(distance + self.string_tokens):

@@ -53,8 +53,7 @@ class Described:
     name: the protocol's
     compared: what must agree before two figures may meet (JSON values): the protocol and its settings, the validation
         bytes, documents apart or not; and where a protocol counts in tokens, the tokenizer
-    recorded: what may differ because it belongs to an arm: its context, its precision, its tokenizer, its source's
-        name. Bits per byte over the same bytes are comparable between tokenizers
+    recorded: what may differ because it belongs to an arm: context, precision, tokenizer, its source's name
 
     Batch size and device are in neither: they change the order of floating-point sums and nothing else.
     """

@@ -2,9 +2,8 @@
 
     RUN/evaluations/<protocol>-<hash>.json
 
-The hash is over all that decides the figures: the protocol's description (both halves), the weights, and the settings
-of the model that were changed for the evaluation. So an evaluation that is asked for again is found, another checkpoint
-or setting is another file, and none is ever out of date.
+The hash is over all that decides the figures (`result_path`), so an evaluation that is asked for again is found,
+another checkpoint or setting is another file, and none is ever out of date.
 """
 
 import csv
@@ -48,11 +47,9 @@ class EvaluationResult:
 
     def to_json(self) -> bytes:
         """The text of its file. Raises NotFinite: a result with such a figure is not saved."""
-        numbers = [*self.measured.figures.items()]
-        for name, curve in self.measured.curves.items():
-            numbers += [(f"{name}/{key}", value) for key, column in curve.items() for value in column]
-        broken = [name for name, value in numbers if not math.isfinite(value)]
-        if broken:
+        columns = {f"{name}/{key}": c for name, curve in self.measured.curves.items() for key, c in curve.items()}
+        columns |= {name: [value] for name, value in self.measured.figures.items()}
+        if broken := [name for name, column in columns.items() if not all(map(math.isfinite, column))]:
             raise NotFinite(
                 f"{self.protocol.name}: {', '.join(broken[:3])} came out NaN or infinite, so nothing is saved; the "
                 f"weights of {self.checkpoint} have diverged, or the model cannot be run with these settings"
@@ -70,7 +67,7 @@ class EvaluationResult:
 
 
 def result_path(run: Path, protocol: Described, weights_sha256: str, model: Mapping[str, Any]) -> Path:
-    """Where the result of this question about a run is saved."""
+    """Where a run's result is saved: by the protocol's description, the weights and the model's changed settings."""
     content = content_hash({**protocol.facts(), "weights_sha256": weights_sha256, "model": dict(model)})
     return run / FOLDER / f"{protocol.name}-{content}.json"
 

@@ -283,7 +283,7 @@ while len(list(Path(work).glob("ready-*"))) < (2 if mode == "race" else 1):
 said = []
 corpus = prepare(TextFiles(corpus, 0.3), Slow(), Path(work) / "cache", progress=lambda stage, *_: said.append(stage))
 print(corpus.train.sha256, corpus.validation.sha256, corpus.tokenizer.digest(), corpus.folder.name)
-print("waited" if any(stage.startswith("waiting") for stage in said) else "built")
+print("waited" if any(stage.startswith("waiting") and "tokenizers" in stage for stage in said) else "built")
 """
 
 
