@@ -16,7 +16,7 @@ from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.sweep.ledger import place_of
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
 from atomiclm.tracking.run_folder import runs_in
-from atomiclm.tracking.wandb_mirror import VERDICT, Mirrored, choose_mode, require_key
+from atomiclm.tracking.wandb_mirror import VERDICT, choose_mode, require_key
 
 # Settings of `tracking` in a run's config.yaml that also hold for a run sent later.
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
@@ -55,17 +55,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = 0
     for folder in folders:
         try:
-            mirrored = send(folder, settings)
+            mirror = send(folder, settings)
         except (OSError, UserError) as error:
             failed = 1
             print(f"{folder.path}: not sent: {format_error(error)}", file=sys.stderr)
         else:
-            rows = f"{mirrored.sent} rows sent" if mirrored.sent else "no new rows"
-            print(f"{folder.path}: {rows}{f', {mirrored.held} were there' if mirrored.held else ''}: {mirrored.where}")
+            rows = f"{mirror.sent} rows sent" if mirror.sent else "no new rows"
+            print(f"{folder.path}: {rows}{f', {mirror.held} were there' if mirror.held else ''}: {mirror.where}")
     return failed
 
 
-def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | None = None) -> Mirrored:
+def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | None = None) -> WeightsAndBiases:
     """Send one run; what `settings` of the mirror do not say, the run's own say.
 
     A `verdict`, for the summary in W&B, is saved in the run's `wandb/`: it is sent ever after.
@@ -86,8 +86,8 @@ def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | 
                 folder.wandb.mkdir(exist_ok=True)
                 write_atomic(folder.wandb / VERDICT, to_json(verdict))
             mirror.start(folder, said.append, place_of(folder), live=False)
-            if (mirrored := mirror.finish()) is not None:
-                return mirrored
+            if mirror.finish():
+                return mirror
     except Locked:
         said.append("it is being trained; send it when it has ended")
     raise UserError(" ".join(said).replace("W&B: ", ""))

@@ -98,10 +98,9 @@ def workspace(folder: str, ledger: StudyLedger | None, runs: Sequence[RunResult]
         title, is_log = f"{study.metric} against {axis} by {by}", axis != "seconds"
         return wr.LinePlot(title=title, x=wr.Metric(axis), y=[wr.Metric(study.metric)], log_x=is_log, **grouped(by))
 
-    text = [f"# {name}", study.question, f"Decided by `{study.metric}`, {study.direction} is better."]
-    if study.baseline is not None:
-        text.append(f"Baseline: {study.baseline}.")
-    text.append("Lines are means over runs with their standard deviation. Intervals and verdicts: `compare`.")
+    decided = f"Decided by `{study.metric}`, {study.direction} is better."
+    means = "Lines are means over runs with their standard deviation. Intervals and verdicts: `compare`."
+    text = [f"# {name}", study.question, decided, study.baseline and f"Baseline: {study.baseline}.", means]
     final_figures = [wr.MarkdownPanel(markdown="\n\n".join(filter(None, text))), bars(final, groups[0])]
     by_arm = [curves(groups[0], axis) for axis in ("tokens", "flops", "seconds", "step")]
     sections: dict[str, list[Any]] = {"comparison": [*final_figures, *by_arm]}

@@ -49,9 +49,9 @@ for cell in json.load(sys.stdin):
         threading.Timer(cell["interrupt_after"], os.kill, (os.getpid(), signal.SIGINT)).start()
     figures = {"state": cell.get("state", "done"), "validation/loss": 1.5, "anchors": {"bigram": 3.0}}
     write_summary(folder.summary, {**read_summary(folder.summary), **figures, **cell.get("summary", {})})
-    result = timed("finish", mirror.finish)
+    result = {"sent": mirror.sent} if timed("finish", mirror.finish) else None
     record.close()
-facts = {"result": result and vars(result), "wandb": "wandb" in sys.modules, "torch": "torch" in sys.modules}
+facts = {"result": result, "wandb": "wandb" in sys.modules, "torch": "torch" in sys.modules}
 print(json.dumps({"said": said, "waits": waits, "ended": time.time(), **facts}))
 """
 

@@ -33,15 +33,6 @@ MODES: Mapping[str, Mode] = {  # values of WANDB_MODE, older spellings included
 PUBLIC_HOSTS = ("api.wandb.ai", "api.forge.coreweave.com")  # of one service: a login under one is valid under the other
 
 
-@dataclass(frozen=True)
-class Mirrored:
-    """A run that W&B has whole."""
-
-    where: str  # the run's address, or the folder of its offline segment
-    held: int  # rows that were there before
-    sent: int  # rows that were passed on
-
-
 @dataclass(eq=False)
 class WeightsAndBiases:
     """Shows one run in W&B while `metrics.jsonl` stays the truth.
@@ -76,19 +67,16 @@ class WeightsAndBiases:
         for name in ("init_timeout_seconds", "finish_timeout_seconds"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}={getattr(self, name)} must be positive")
-        self._started = False
+        self.where, self.held, self.sent = "", 0, 0  # address or offline segment; rows there before, and passed on
+        self._started = self._abandoned = self._is_whole = False
         self._segment = ""  # the folder in wandb/ of this process, once wandb has opened the run
-        self._result: Mirrored | None = None
         self._ending = threading.Event()
         self._done = threading.Event()  # not is_alive(): a join that Ctrl-C interrupts makes Python 3.12 deny a thread
-        self._abandoned = False
 
     def start(self, folder: RunFolder, say: Callable[[str], None], place: Place, *, live: bool = True) -> None:
-        """Begin to mirror a run; returns at once.
+        """Begin to mirror a run whose files are there, with a first summary.json and the past in `metrics.jsonl`.
 
-        Its config.yaml, environment.json and a first summary.json are there, and `metrics.jsonl` holds its past: a
-        resumed run truncates it first. `say` is called from the mirror's thread. Unless this process trains the run
-        (`live`), this machine is not described.
+        Returns at once; `say` is called from another thread. Without `live` this machine is not described.
         """
         assert not self._started, "one object mirrors one run"
         if choose_mode(self.mode)[0] == "disabled":
@@ -99,15 +87,14 @@ class WeightsAndBiases:
         # A daemon: should wandb hang, the process can still end.
         threading.Thread(target=self._run, name=f"wandb {folder.run_id}", daemon=True).start()
 
-    def finish(self, patience_seconds: float | None = None) -> Mirrored | None:
-        """Pass on what is left and close the run; call it however the run ended, after its summary.json was written.
+    def finish(self, patience_seconds: float | None = None) -> bool:
+        """Pass on what is left and close the run, however it ended, after its summary.json was written.
 
         Waits for the upload, but never longer than the two timeouts and SPARE_SECONDS together, nor than
-        `patience_seconds` (what is left to a process that was asked to end), nor than Ctrl-C. Returns what W&B has;
-        None without a mirror, or if something is missing there.
+        `patience_seconds` (left to a process that was asked to end), nor than Ctrl-C. Returns whether W&B has all.
         """
         if not self._started:
-            return None
+            return False
         self._ending.set()
         limit = SPARE_SECONDS + self.finish_timeout_seconds + (0 if self._segment else self.init_timeout_seconds)
         if patience_seconds is not None:  # of which stopping wandb's process may take the last seconds
@@ -120,7 +107,7 @@ class WeightsAndBiases:
         except KeyboardInterrupt:
             outcome = "skipped"
         if self._done.is_set():
-            return self._result
+            return self._is_whole
         self._abandoned = True
         stopping = threading.Thread(target=stop_service, daemon=True)
         stopping.start()
@@ -129,7 +116,7 @@ class WeightsAndBiases:
             with contextlib.suppress(OSError, ValueError):  # a full disk is no reason to fail either
                 note_rows(self._folder.wandb, self._segment, 0)  # nobody knows how far it came; the server will say
         self._say(f"W&B: {outcome}; {self._later}")
-        return None
+        return False
 
     def _run(self) -> None:
         """Mirror the run to its end; whatever goes wrong with W&B is no reason to stop a run."""
@@ -172,11 +159,12 @@ class WeightsAndBiases:
             ),
         )
         self._segment = segment = Path(run.dir).parent.name
-        held = run.starting_step if online else sent_rows(folder.wandb)
+        self.where = str(run.url if online else folder.wandb / segment)
+        self.held = held = run.starting_step if online else sent_rows(folder.wandb)
         for other in folder.wandb.glob("offline-run-*"):
             if other.name != segment and not is_synced(other):
                 shutil.rmtree(other)
-        self._say(f"W&B: {run.url}" if online else f"W&B: offline, in {folder.wandb} ({self._later})")
+        self._say(f"W&B: {self.where}" if online else f"W&B: offline, in {folder.wandb} ({self._later})")
         rows, ending = wandb_run.Rows(folder.metrics, run, held), False
         while not ending:
             ending = self._ending.wait(POLL_SECONDS)  # before reading: rows written before the end are then all read
@@ -185,6 +173,7 @@ class WeightsAndBiases:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder.wandb))
             if rows.send():
                 note_rows(folder.wandb, segment, max(rows.number, held))
+                self.sent = max(0, rows.number - held)
         summary = folder.read_summary()
         run.summary.update(wandb_run.final_figures(summary) | _noted(folder.wandb / VERDICT))
         code, missing = wandb_run.exit_code(summary), ""
@@ -196,11 +185,9 @@ class WeightsAndBiases:
             except Exception as error:
                 missing = _first_line(error)
         run.finish(exit_code=code)
+        self._is_whole = not missing
         if missing:
             self._say(f"W&B: artifacts are missing ({missing}); {self._later}")
-        else:
-            where = str(run.url if online else folder.wandb / segment)
-            self._result = Mirrored(where, held, max(0, rows.number - held))
 
 
 def sent_rows(folder: Path) -> int:
@@ -226,10 +213,7 @@ def is_synced(segment: Path) -> bool:
 
 
 def stop_service() -> None:
-    """Kill wandb's own process, for good: it goes on trying to upload for as long as a run is open.
-
-    wandb has no public way to do that. Where a release keeps its process elsewhere, the end of ours waits for wandb.
-    """
+    """Kill wandb's own process, which tries to upload for as long as a run is open; there is no public way."""
     import wandb
 
     with contextlib.suppress(Exception):

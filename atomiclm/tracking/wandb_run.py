@@ -45,14 +45,11 @@ def factor_key(name: str) -> str:
 
 
 def describe(folder: RunFolder, place: Place, tags: Sequence[str]) -> dict[str, Any]:
-    """The arguments of `wandb.init` that say what the run is.
+    """The arguments of `wandb.init` that say what the run is; UserError where a file of its is missing or damaged.
 
     The configuration is the run's own, nested as in config.yaml, and beside it `study`, `arm` and `factor/...` (where
     known), `variant` (all but the seed, by which W&B's tables cannot group), `run_id`, `derived` (what follows from the
     configuration: parameters, FLOPs, hashes of the corpus) and `environment` (of the last process that trained it).
-
-    Raises:
-        UserError: config.yaml, environment.json or summary.json is missing or damaged.
     """
     config, summary, process = folder.read_config(), folder.read_summary(), folder.read_environments()[-1]
     study, variant = str(summary.get("name", folder.name)), str(summary["variant"])
@@ -93,10 +90,7 @@ def exit_code(summary: Mapping[str, Any]) -> int:
 
 
 def final_figures(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """What W&B's summary gets at the end of a run, beside what its last rows left there.
-
-    Final validation figures come as "final/...": a run that was cut short has the last of its rows under their own.
-    """
+    """W&B's summary at the end; final validation figures come as "final/...", for the last rows left others there."""
     results = {key: value for key, value in summary.items() if key in RESULTS or "/" in key}
     final = {re.sub(r"^validation/", "final/", key): value for key, value in figures(results).items()}
     final["state"] = str(summary.get("state", "running"))
