@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 
+import cli
 import pytest
 from wandb_driver import history, make_sweep, read_segment, sandbox, segments, steps
 
 from atomiclm.compare import main
+from atomiclm.sweep.ledger import read_ledger
 from atomiclm.tracking import RunFolder
 
 
@@ -61,6 +63,26 @@ def test_every_run_of_a_sweep_has_label_factors_question_and_verdict(tmp_path, s
     answer = run(tmp_path, "sync", sweep, **server.variables)
     assert answer.returncode == 0, answer.stderr
     assert {run.summary["compare/baseline"] for run in server.runs.values()} == {"kv1 theta1e5"}
+
+
+@pytest.mark.slow
+def test_cells_that_the_real_command_trains_bear_label_and_factors_from_the_start(tmp_path, server):
+    overrides = [each for each in cli.TINY if each != "tracking=off"]
+    swept = ["model.norm.eps=1e-6,1e-4", "model/feedforward=gelu,swiglu", "seed=1"]
+    text = ["data=text", f"data.path={cli.corpus(tmp_path)}", "trainer.max_steps=2"]
+    environment = {**cli.environment(tmp_path), **server.variables, "WANDB_MODE": "online"}
+    answer = subprocess.run(
+        cli.command("train", "-m", *overrides, *text, *swept),
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stderr
+    cells = read_ledger(tmp_path / "outputs" / "runs").cells
+    runs = {run.name: run for run in server.runs.values()}
+    assert sorted(runs) == sorted(f"{cell.arm} s1" for cell in cells)
+    assert {run.group for run in runs.values()} == {f"runs/{cell.arm}" for cell in cells}
+    levels = {(run.settings["factor/eps"], run.settings["factor/feedforward"]) for run in runs.values()}
+    assert levels == {(1e-6, "gelu"), (1e-6, "swiglu"), (1e-4, "gelu"), (1e-4, "swiglu")}
+    assert all(run.exit_code == 0 and run.rows for run in runs.values())
 
 
 @pytest.mark.slow
