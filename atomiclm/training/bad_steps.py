@@ -102,6 +102,7 @@ class RewindBadSteps:
             raise ValueError(f"every_steps={every_steps} must be positive; give at least 1 step")
         if limit < 1:
             raise ValueError(f"limit={limit} must be positive; give at least 1 bad step")
+        self.every_steps = every_steps
         self.limit = limit
         self.rewind_every_steps: int | None = every_steps
 
