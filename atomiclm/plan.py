@@ -4,8 +4,6 @@ Of an experiment, or of a sweep (-m), it prints a table with one row an arm; see
 """
 
 import gc
-import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -115,33 +113,25 @@ def _seeds(folder: Path) -> Iterator[str]:
 
 
 def machine_rate(values: dict[str, Any]) -> Rate:
-    """Return the best rate of matrix products that training here saw, or one measured now with NumPy."""
-    from atomiclm.training.runtime import read_machine  # with torch: --help is answered without it
+    """Return the best rate of matrix products that training here saw, or the rate of this processor now."""
+    import torch  # --help is answered without it
+
+    from atomiclm.training.runtime import Runtime, read_machine
 
     machine = read_machine(Path(values["cache_dir"] or default_cache_dir()))
     device, precision = values["runtime"]["device"], values["trainer"]["precision"]
+    num_threads = values["runtime"]["num_threads"]
     known = machine.rate(
-        kind=None if device == "auto" else device,
-        dtype=None if precision == "auto" else precision,
-        threads=values["runtime"]["num_threads"],
+        kind=None if device == "auto" else device, dtype=None if precision == "auto" else precision, threads=num_threads
     )
     if known is not None:
         threads = f", {known.threads} threads" if known.threads else ""
         origin = f"the best matrix products in {known.dtype} on {known.device}{threads}"
         return Rate(known.flops_per_second, origin, partial(machine.reached, known))
-    import numpy as np  # a fifth of a second that a measured rate spares
-
-    # CPU time, which stands still while other processes have the cores.
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    num_threads = values["runtime"]["num_threads"] or usable
-    size, best, started = 512, float("inf"), time.perf_counter()
-    matrix = np.ones((size, size), dtype=np.float32)
-    while time.perf_counter() - started < 0.05:
-        before = time.process_time()
-        matrix @ matrix
-        best = min(best, time.process_time() - before)
-    origin = f"NumPy's float32 products now, times {num_threads} threads; a training run here will measure its own"
-    return Rate(2.0 * size**3 / best * num_threads, origin)
+    now = Runtime(device="cpu").matmul_rate(torch.float32)
+    num_threads = num_threads or now.threads
+    origin = f"float32 products measured now, for {num_threads} threads; a training run here will measure its own"
+    return Rate(now.flops_per_second / now.threads * num_threads, origin)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,6 @@ class Stages:
         self._ended: dict[str, tuple[float, int]] = {}
 
     def __call__(self, stage: str, done_bytes: int, total_bytes: int) -> None:
-        """Note the time, and hand on."""
         now = time.perf_counter()
         self._begun.setdefault(stage, now)
         self._ended[stage] = (now, done_bytes)

@@ -163,7 +163,6 @@ class Recovery:
     bad_steps/batch_00000123/
         batch.safetensors       inputs, targets and, where there are any, mask and documents: (batch, time)
         facts.json              step, reason, loss, gradient norm, which gradients are not finite, action, the text
-
     """
 
     folder: Path
