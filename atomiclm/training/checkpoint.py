@@ -55,26 +55,21 @@ class DamagedCheckpoint(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A run at one moment: copied, so that it can be written while training goes on, or read from a checkpoint.
+    """A run at one moment: copied, so that it can be written while training goes on, or read from a checkpoint."""
 
-    The first three are what the file of that name holds, the tensors on the CPU; `manifest` is what the manifest says,
-    or is to say beside the files.
-    """
-
-    model: dict[str, Tensor]
+    model: dict[str, Tensor]  # on the CPU
     optimizer: dict[str, Tensor]
     scalars: dict[str, Any]
-    manifest: Mapping[str, Any]
+    manifest: Mapping[str, Any]  # what it says, or is to say beside the files
 
     @classmethod
     def take(cls, state: TrainState, about: Mapping[str, Any] | None = None, **scalars: Any) -> Self:
         """Copy the state of a run: the only part of saving that training waits for."""
-
-        def copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-            # Copied also where they are on the CPU already; contiguous, as safetensors wants them.
-            return {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-
-        model, optimizer = copies(state.model_tensors()), copies(state.optimizer_tensors())
+        # Copied also where they are on the CPU already; contiguous, as safetensors wants them.
+        model, optimizer = (
+            {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+            for tensors in (state.model_tensors(), state.optimizer_tensors())
+        )
         return cls(model, optimizer, {**state.scalars(), **scalars}, about or {})
 
 
@@ -107,7 +102,6 @@ def remove(path: Path) -> None:
 
 
 def _renamed(path: Path, prefix: str) -> Path:
-    """Put a prefix before a checkpoint's name, in place of an older one of that name."""
     target = path.with_name(f"{prefix}{path.name}")
     shutil.rmtree(target, ignore_errors=True)
     os.rename(path, target)
@@ -118,12 +112,9 @@ def write(snapshot: Snapshot, folder: Path, before_publishing: Callable[[], None
     """Write a snapshot into the folder of the run's checkpoints, and return its own folder there.
 
     A run is a function of its configuration, so a sound checkpoint of the same step is the same checkpoint and stays,
-    unless its hooks were cut short then and are not now, or it is to become a rewind point. `before_publishing` is
-    called when all is on disk and not yet renamed, and forces to disk what the checkpoint refers to.
-
-    Raises:
-        Diverged: a weight is not finite.
-        OSError: the disk is full, read-only, gone; what was begun is removed and the checkpoints before are untouched.
+    unless its hooks were cut short then and are not now, or it is to become a rewind point. `before_publishing` forces
+    to disk what the checkpoint refers to. Where the disk is full or gone (OSError) what was begun is removed and the
+    checkpoints before are untouched; weights that are not finite are Diverged.
     """
     step = snapshot.scalars["step"]
     final, there = folder / f"step_{step:08d}", None
@@ -176,7 +167,6 @@ def fingerprint(content: bytes) -> dict[str, Any]:
 
 
 def manifest_sha256(manifest: Mapping[str, Any]) -> str:
-    """Return the hash of the rest of a manifest."""
     content = to_json({key: value for key, value in manifest.items() if key != "sha256"})
     return hashlib.sha256(content).hexdigest()
 
@@ -220,11 +210,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
 
 def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
-    """Return the newest checkpoint of `run` whose weights are what was written; `say` is called for each damaged one.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Return the newest checkpoint of `run` whose weights are what was written; `say` is called for each damaged one,
+    and UserError says what to do where there is none."""
     folder = run.checkpoints
     if (found := _first_sound(checkpoints_in(folder), read_model, folder)) is not None:
         path, _, damaged = found
@@ -339,9 +326,9 @@ def _tensors(path: Path, manifest: Mapping[str, Any], name: str) -> dict[str, Te
 def _parsed(file: Path, content: bytes) -> dict[str, Any]:
     try:
         value = from_json(content)
-        if isinstance(value, dict):
-            return value
-        raise UserError("it holds no JSON object")
+        if not isinstance(value, dict):
+            raise UserError("it holds no JSON object")
+        return value
     except UserError as error:
         raise DamagedCheckpoint(f"{file} is damaged: {shown(str(error))}") from error
 

@@ -23,10 +23,9 @@ Log = Callable[[dict[str, Any]], None]
 
 
 class Hook(Protocol):
-    """Called after every step with the state, what the step gave, and the fraction of the budget used up to it."""
+    """Called after every step with the state, what the step gave, and the fraction of the budget used: 1 at the end."""
 
-    def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
-        """React to one finished step; `progress` reaches 1 with the last one."""
+    def after_step(self, state: TrainState, result: StepResult, progress: float) -> None: ...
 
 
 @dataclass
@@ -193,12 +192,7 @@ class SaveCheckpoints:
             self._submit(state, rewind_point)
 
     def save(self, state: TrainState, rewind_point: bool = False) -> None:
-        """Take a checkpoint now, and wait until it is on disk.
-
-        Raises:
-            OSError: it cannot be written.
-            Diverged: its weights are not finite.
-        """
+        """Take a checkpoint now, and wait until it is on disk; raises as `checkpoint.write`."""
         self.wait()
         self._submit(state, rewind_point)
         if (error := self.wait()) is not None:

@@ -335,15 +335,14 @@ class Peak:
     """Utilisation is a share of it: the best rate known here, raised by a run that is faster. Saved for `plan`."""
 
     def __init__(self, cache_dir: Path, rate: MatmulRate, say: Callable[[str], None]) -> None:
-        self.rate = rate
         self._cache_dir = cache_dir
         self._say = say
-        self._save(rate)
+        self.rate = self._save(rate)
 
     def utilization(self, flops_per_second: float) -> float:
         """Return the share of the peak that so many FLOP/s are, at most 1."""
         if flops_per_second > self.rate.flops_per_second:
-            self._save(replace(self.rate, flops_per_second=flops_per_second))
+            self.rate = self._save(replace(self.rate, flops_per_second=flops_per_second))
         return flops_per_second / self.rate.flops_per_second
 
     def save_run(self, flops_per_token: float, tokens: int, seconds: float) -> None:
@@ -351,14 +350,12 @@ class Peak:
         if seconds >= _SHORTEST_TIMED_SECONDS:
             self._save(Reached(*self.rate.key(), flops_per_token * tokens / seconds, flops_per_token))
 
-    def _save(self, seen: MatmulRate) -> None:
+    def _save(self, seen: MatmulRate) -> MatmulRate:
         try:
-            saved = save_seen(self._cache_dir, seen)
+            return save_seen(self._cache_dir, seen)
         except (OSError, ValueError) as error:
-            saved = seen
             self._say(f"the measured speed of this machine was not saved for plan: {error}")
-        if not isinstance(saved, Reached):
-            self.rate = saved
+            return seen
 
 
 def read_machine(cache_dir: Path) -> Machine:

@@ -13,8 +13,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from atomiclm.cli import UserError
-from atomiclm.training.averaging import Averaging
-from atomiclm.training.step import StepResult
+from atomiclm.training.step import Averaging, StepResult
 
 Score = tuple[int, float]
 """A step, and the bits per byte of the validation text after it."""
@@ -85,7 +84,7 @@ class TrainState(Progress):
             group.setdefault("initial_lr", group["lr"])
 
     def position(self) -> dict[str, float]:
-        """Return the four axes every row of metrics carries."""
+        """Return the axes that every row of metrics carries."""
         return {"step": self.step, "tokens": self.tokens, "seconds": round(self.seconds, 3), "flops": self.flops}
 
     def advance(self, tokens: int, seconds: float, flops: float) -> None:
@@ -143,10 +142,8 @@ class TrainState(Progress):
         return {**_persistent(self.model), **self.judged_weights()}
 
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Return optimizer state as `parameter name/state name`, and the state of torch's random generators.
-
-        Where the model is judged by other weights, those it trains at are here, as `parameter name/training_weight`.
-        """
+        """Return optimizer state as `parameter name/state name`, the state of torch's random generators, and where the
+        model is judged by other weights, those it trains at, as `parameter name/training_weight`."""
         tensors = {
             f"{name}/{key}": value
             for name, entry in self._optimizer_state().items()
@@ -159,11 +156,7 @@ class TrainState(Progress):
         return tensors
 
     def restore(self, scalars: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
-        """Set everything to what `scalars`, `model_tensors` and `optimizer_tensors` gave.
-
-        Raises:
-            OtherModel: the tensors are not those of this model and optimizer, naming which differ.
-        """
+        """Set everything to what `scalars`, `model_tensors` and `optimizer_tensors` gave; raises OtherModel."""
         if odd := sorted(name for name, tensor in optimizer.items() if tensor.is_complex()):
             raise OtherModel(f"the optimizer state is not this model's: {', '.join(odd[:8])} is complex")
         load_tensors(self.model, model)
@@ -238,11 +231,8 @@ def _copy(tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter])
 
 @torch.no_grad()
 def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` into the parameters and persistent buffers of `model`, all of them or none.
-
-    Raises:
-        OtherModel: names or shapes differ; the message lists them.
-    """
+    """Copy `tensors` into the parameters and persistent buffers of `model`, all of them, or none: OtherModel says which
+    names or shapes differ."""
     targets = _persistent(model)
     problems = [f"{name} is missing" for name in targets.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - targets.keys()]

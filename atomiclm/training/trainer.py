@@ -12,12 +12,20 @@ from torch.optim import Optimizer
 from atomiclm.data import Dataset, Order
 from atomiclm.model import Decoder, NextToken, Objective
 from atomiclm.optim.schedules import Schedule
-from atomiclm.training.averaging import Averaging, ExponentialAverage
 from atomiclm.training.bad_steps import BadStep, BadStepPolicy, Recovery, SpikeDetector, StopAtBadStep
 from atomiclm.training.hooks import Hook
 from atomiclm.training.runtime import Precision, Runtime
 from atomiclm.training.state import TrainState, Unfinished, random_state, restore_random_state
-from atomiclm.training.step import Diverged, Interrupted, LossFunction, StepResult, accumulate, clip_gradient
+from atomiclm.training.step import (
+    Averaging,
+    Diverged,
+    ExponentialAverage,
+    Interrupted,
+    LossFunction,
+    StepResult,
+    accumulate,
+    clip_gradient,
+)
 
 
 @dataclass(frozen=True)
@@ -216,7 +224,7 @@ class Trainer:
         return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, exceeded)
 
     def _recover(self, state: TrainState, bad: BadStep, recovery: Recovery | None) -> None:
-        """Stop, skip the batch or rewind, as the policy says; none of the three costs budget."""
+        """Stop, skip the batch or rewind, as the policy says; none costs budget."""
         count = state.bad_steps + 1
         action = self.bad_steps.action(count)
         if recovery is not None:
