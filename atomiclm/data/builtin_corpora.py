@@ -4,6 +4,7 @@ import hashlib
 import os
 import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
@@ -12,13 +13,12 @@ from atomiclm.data.file_formats import read_documents
 from atomiclm.data.source import Document, NotUtf8Error, SourceError, TextSource, stamp_of
 from atomiclm.machine import default_cache_dir
 
-# Tests are data about the library more than library; site-packages is whatever somebody installed.
 EXCLUDED_FOLDERS = frozenset({"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
-# The language reference as one string literal, written by Sphinx: 0.8 MB of the 11. By its hash it is held out, and
-# nine tenths of the validation text would be that one file.
+# The language reference as one string literal: by its hash it would be nine tenths of the validation text.
 EXCLUDED_FILES = frozenset({"pydoc_data/topics.py"})
 
 
+@dataclass(eq=False)
 class PythonStandardLibrary(TextSource):
     """The .py sources of the running interpreter's standard library, without its tests: some 11 MB, 650 documents.
 
@@ -29,8 +29,7 @@ class PythonStandardLibrary(TextSource):
     the Python version: figures are compared on equal `validation_sha256` only.
     """
 
-    def __init__(self, validation_fraction: float = 0.04) -> None:
-        super().__init__(validation_fraction)
+    validation_fraction: float = 0.04
 
     def describe(self) -> str:
         files = self._files()
@@ -80,6 +79,7 @@ SIZE_BYTES = 1_115_394
 TIMEOUT_SECONDS = 20.0
 
 
+@dataclass(eq=False)
 class Shakespeare(TextSource):
     """tinyshakespeare: 1,115,394 characters (ASCII) of Shakespeare's plays, one document.
 
@@ -87,13 +87,11 @@ class Shakespeare(TextSource):
     validation_fraction: share of the characters held out, from the end; 0.1 is the split of char-rnn and nanoGPT
         (1,003,854 characters to train on, 111,540 to validate)
 
-    The sha256 is pinned either way, so that the name stands for one text and published figures apply to it.
-    Source: Karpathy, char-rnn (2015), github.com/karpathy/char-rnn.
+    The sha256 is pinned either way, so that published figures apply. Source: Karpathy, char-rnn (2015).
     """
 
-    def __init__(self, path: str | None = None, validation_fraction: float = 0.1) -> None:
-        super().__init__(validation_fraction)
-        self.path = path
+    path: str | None = None
+    validation_fraction: float = 0.1
 
     def describe(self) -> str:
         return f"tinyshakespeare ({SIZE_BYTES / 1e6:.1f} MB)"
@@ -120,7 +118,6 @@ def _read(path: str) -> bytes:
 
 
 def _fetch() -> bytes:
-    """The file from the cache folder, or from its address."""
     from http.client import HTTPException  # only a download pays for these
     from urllib.request import urlopen
 

@@ -82,11 +82,10 @@ class Mixture(CorpusSource):
 class DevSplit(TextSource):
     """Another source without its validation text, and with some of its training text held out in its place.
 
-    A learning rate chosen by the validation loss flatters the arm it is chosen for. Trials therefore see the corpus
-    through this: what `source` holds out is not there at all, and of the rest `fraction` is held out. Documents are
-    chosen by their hash number h, with v = source.validation_fraction: h < v is gone, v <= h < v + fraction (1 - v)
-    is the dev split. Of a single document, the training part is the document, and the last v + fraction (1 - v) of
-    that is held out.
+    A learning rate chosen by the validation loss flatters the arm it is chosen for, so trials see the corpus through
+    this. Documents are chosen by their hash number h, with v = source.validation_fraction: h < v is gone,
+    v <= h < v + fraction (1 - v) is held out. Of a single document, the training part is the document, and the last
+    v + fraction (1 - v) of that is held out.
 
     source: the corpus that the study reports on; not a mixture, whose sources are each wrapped by themselves
     fraction: share of its training documents held out, strictly between 0 and 1

@@ -120,8 +120,8 @@ class ShuffledWindows(WindowOrder):
     """Without replacement: an epoch visits non-overlapping windows, each exactly once, in a new order every epoch.
 
     With T = context_length and N = num_tokens, an epoch has W = max(1, floor((N - 1) / T) - 1) windows, one fewer than
-    would fit, laid end to end from an offset drawn anew each epoch from 0 .. N - 1 - W T. So the borders of the windows
-    move from epoch to epoch, and less than 2 T tokens of the stream's ends are left out, other ones each time.
+    would fit, laid end to end from an offset drawn anew each epoch from 0 .. N - 1 - W T: their borders move, and of
+    the stream's ends less than 2 T tokens are left out, other ones each time.
     """
 
     def windows_per_epoch(self, num_tokens: int, context_length: int) -> int:
@@ -238,8 +238,7 @@ class MixedDataset(Dataset):
     Samples are dealt in blocks of B = 4096. With W_s the sum of the weights before source s (of a total of 1), source s
     gets n_s(b) = (floor((b + 1) B W_{s+1}) - floor(b B W_{s+1})) - (floor((b + 1) B W_s) - floor(b B W_s)) samples of
     block b, in an order drawn from (seed, b). So after any number of blocks its count is within 1 of its share, and
-    finding sample i costs one block, however large i is. (Independent draws would have the same shares on average,
-    with a spread that adds noise to a comparison, and a memory of all before.)
+    finding sample i costs one block, however large i is.
     """
 
     def __init__(
@@ -294,10 +293,9 @@ class MixedDataset(Dataset):
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A pseudo-random permutation of range(size) that is computed, not stored. A Feistel network permutes the numbers of 2h
-# bits whatever its round function is; those that fall outside range(size) are sent through again until they fall
-# inside ("cycle walking": Black and Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002). The domain is less
-# than four times `size`, so an index walks less than four steps on average. (A Feistel network's permutations are even,
-# so not each is equally likely; where each number lands is uniform, which is what a sampling order needs.)
+# bits; those that fall outside range(size) are sent through again until they fall inside ("cycle walking": Black and
+# Rogaway, Ciphers with arbitrary finite domains, CT-RSA 2002), on average less than four times. (Its permutations are
+# even, so not each is equally likely; where each number lands is uniform, which is what a sampling order needs.)
 
 NUM_ROUNDS = 8  # 4 are enough in theory (Luby and Rackoff 1988); small domains want more
 

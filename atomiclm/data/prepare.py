@@ -145,10 +145,6 @@ def _identity(texts: Sequence[SourceText]) -> dict[str, Any]:
     }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What the tokenizer is trained on.
-
-
 def tokenizer_text(texts: Sequence[SourceText], meter: Meter) -> Iterator[str]:
     """One stream of training text, END_OF_TEXT between documents so that no merge spans two of them.
 
@@ -210,23 +206,20 @@ def _encode(texts: Sequence[SourceText], tokenizer: TrainableTokenizer, folder: 
     }
 
 
-Piece = tuple[Split, bytes, Flags | None, bool]
-"""A stretch of a document that is encoded by itself, and what `ShardWriter.write` is to know of it."""
+Piece = tuple[Split, bytes, Flags, bool]  # a stretch of a document that is encoded by itself
 
 
 def _pieces(text: SourceText, meter: Meter) -> Iterator[Piece]:
     for document, raw in text.documents(meter):
-        answers = np.zeros(len(raw), dtype=np.bool_) if text.source.has_answers else None
-        if answers is not None:
-            for first, past in document.answers:
-                answers[first:past] = True
+        answers = np.zeros(len(raw), dtype=np.bool_)
+        for first, past in document.answers:
+            answers[first:past] = True
         done_bytes = 0
         for split, part in split_document(document, raw, text.survey, text.source.validation_fraction):
             for number, piece in enumerate(pieces(part)):
                 data = piece.encode()
-                stretch = None if answers is None else answers[done_bytes : done_bytes + len(data)]
+                yield split, data, answers[done_bytes : done_bytes + len(data)], number == 0
                 done_bytes += len(data)
-                yield split, data, stretch, number == 0
 
 
 def _batched(stream: Iterator[Piece]) -> Iterator[list[Piece]]:

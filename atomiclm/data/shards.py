@@ -130,10 +130,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 def open_shards(
     folder: Path, split: Split, manifest: dict[str, Any], has_answers: Mapping[str, bool]
 ) -> tuple[TokenShard, dict[str, TokenShard]]:
-    """(what `ShardWriter` wrote, the stretch of it of each source), given the manifest of its folder.
-
-    has_answers: by source, in the order in which they were written, whether it knows its answers
-    """
+    """(what `ShardWriter` wrote, the stretch of it of each source). has_answers: by source, in the order written."""
     tokens: Tokens = np.memmap(folder / f"{split}.bin", dtype=np.dtype(manifest["dtype"]), mode="r")
     answers = None
     if any(has_answers.values()):
@@ -169,11 +166,10 @@ class Written:
 
 
 class ShardWriter:
-    """Writes one split, holding none of it, and accounts for every byte: in all (`whole`) and by `source`.
+    """Writes `<split>.bin`, and `<split>.answers.bin` when has_answers, and accounts for every byte.
 
-    folder, split: where, and which: `<split>.bin`, and `<split>.answers.bin` beside it when has_answers
     token_bytes: (vocab_size,) bytes that each id stands for
-    files: closes them
+    files: closes what is opened
     """
 
     def __init__(
@@ -189,11 +185,10 @@ class ShardWriter:
         self.whole = Written()
         self.source = Written()  # replaced where another source begins
 
-    def write(self, ids: npt.NDArray[np.uint32], raw: bytes, answers: Flags | None, begins_document: bool) -> None:
-        """Append the ids of `raw`. Their bytes must add up to it: bits per byte divides by them.
+    def write(self, ids: npt.NDArray[np.uint32], raw: bytes, answers: Flags, begins_document: bool) -> None:
+        """Append the ids of `raw`, after a separator if it begins a document.
 
-        answers: (len(raw),) which bytes belong to an answer; None: none does
-        begins_document: whether the separator stands before it, so that its first byte is a target like any other
+        answers: (len(raw),) which bytes belong to an answer
         """
         if begins_document:
             self._file.write(self._separator)
@@ -201,10 +196,11 @@ class ShardWriter:
                 self._answers_file.write(b"\0")
         lengths = self._token_bytes[ids]
         covered = int(lengths.sum())
+        # Bits per byte divides by them.
         assert covered == len(raw), f"the tokenizer's ids stand for {covered} bytes of a text of {len(raw)}"
         self._file.write(ids.astype(self._dtype).tobytes())
         if self._answers_file is not None:
-            counts = np.concatenate([[0], np.cumsum(np.zeros(len(raw)) if answers is None else answers)])
+            counts = np.concatenate([[0], np.cumsum(answers)])
             ends = np.cumsum(lengths)
             covered = counts[ends] - counts[ends - lengths]
             if ((covered > 0) & (covered < lengths)).any():

@@ -3,8 +3,7 @@
 The split. Several documents: a document is held out when the first 53 bits of the sha256 of its UTF-8 bytes, read as a
 number in [0, 1), are less than `validation_fraction`. Each decides for itself, so adding or removing one moves no
 other, and copies of one land on one side. One document: the first int(n * (1 - validation_fraction)) of its n
-characters are for training and the rest for validation, as char-rnn and nanoGPT cut tinyshakespeare. (The rule
-changes between one document and two; the manifest says which one applied.)
+characters are for training and the rest for validation, as char-rnn and nanoGPT cut tinyshakespeare.
 """
 
 import contextlib
@@ -63,7 +62,7 @@ class CorpusSource(ABC):
 
     @abstractmethod
     def faults(self) -> list[tuple[str, str]]:
-        """(constructor argument, message) for every fault that a quick look finds. Writes nothing."""
+        """(constructor argument, message) for every fault that a quick look finds."""
 
     @abstractmethod
     def parts(self) -> tuple["SourcePart", ...]:
@@ -131,7 +130,7 @@ def stamp_of(files: Sequence[tuple[str, Path]], *settings: str) -> str | None:
     """sha256 over the settings and, of each file, its name, device, inode, size, mtime and ctime.
 
     None when a file was touched in the last two seconds: it could change again within one tick of the file system's
-    clock, and then nothing but reading would tell ("racily clean" in git's index, git-scm.com/docs/racy-git).
+    clock ("racily clean" in git's index, git-scm.com/docs/racy-git).
     """
     found = [(name, str(path.absolute()), path.stat()) for name, path in files]
     if any(max(now.st_mtime_ns, now.st_ctime_ns) > time.time_ns() - int(SETTLED_SECONDS * 1e9) for _, _, now in found):
@@ -284,14 +283,10 @@ class SourceText:
 
     @property
     def training_bytes(self) -> float:
-        """About how many bytes are not held out."""
         return self.survey.num_bytes * (1 - self.source.validation_fraction)
 
     def documents(self, meter: Meter) -> Iterator[tuple[Document, bytes]]:
-        """Each document and its UTF-8 bytes.
-
-        Raises SourceError at the end if they are not those of the survey: what was made of them is void.
-        """
+        """Documents and their UTF-8 bytes. Raises SourceError at the end if they are not those of the survey."""
         digest = hashlib.sha256()
         for document, raw in _digested(self.source, digest):
             yield document, raw

@@ -29,9 +29,8 @@ Answers = tuple[tuple[int, int], ...]  # as `Document.answers`
 class SyntheticSource(TextSource):
     """Documents that a rule makes from a seed. Meant for tokenizer=bytes: a symbol is a byte is a token.
 
+    num_documents: how many, at least 2; a share of validation_fraction is held out by a hash of their text
     seed: which documents; of its own, so that runs with other seeds train on the same text
-    num_documents: how many, at least 2; each is split by a hash of its text
-    validation_fraction: share of the documents held out, strictly between 0 and 1
     """
 
     seed: int
@@ -54,7 +53,10 @@ class SyntheticSource(TextSource):
 
 
 class QuestionSource(SyntheticSource):
-    """Documents that are independent of each other, each with a question and its answers."""
+    """Documents that each hold a question and its answers.
+
+    answers_only: whether training counts the answers alone, and not the rest, which nothing predicts
+    """
 
     has_answers = True
 
@@ -69,9 +71,8 @@ class QuestionSource(SyntheticSource):
 
 
 class Draws:
-    """Random numbers that depend on `parts` alone: Philox-4x64 (Salmon et al., SC 2011) keyed by their hash.
-
-    Only its raw numbers are used: NumPy promises those, and not its distributions, for all versions.
+    """Random numbers that depend on `parts` alone: raw Philox-4x64 (Salmon et al., SC 2011), as NumPy promises its
+    raw numbers, and not its distributions, for all versions.
     """
 
     def __init__(self, *parts: int | str) -> None:
@@ -103,8 +104,7 @@ class Copy(QuestionSource):
 
     min_length, max_length: symbols to copy, their number drawn evenly between the two
     num_symbols: different symbols; without looking back the best accuracy is 1 / num_symbols
-    num_documents, seed, validation_fraction: see QuestionSource
-    answers_only: whether training counts the copies alone, and not the symbols, which nothing predicts
+    num_documents, answers_only, seed, validation_fraction: see QuestionSource and SyntheticSource
     """
 
     min_length: int = 8
@@ -136,8 +136,7 @@ class AssociativeRecall(QuestionSource):
     num_queries: how many of them are asked for, in random order, each at most once; null = all
     num_keys, num_values: different keys and values there are; no symbol is both. Without looking back the best
         accuracy is 1 / num_values
-    num_documents, seed, validation_fraction: see QuestionSource
-    answers_only: whether training counts the answers alone, and not keys and values, which nothing predicts
+    num_documents, answers_only, seed, validation_fraction: see QuestionSource and SyntheticSource
 
     Multi-query associative recall, MQAR (Arora et al. 2023, Zoology, arXiv 2312.04927). Departure: there, queries are
     spread over a longer sequence, at distances drawn from a power law; here they follow one another.
@@ -192,8 +191,7 @@ class Passkey(QuestionSource):
 
     num_digits: of the pass key; without looking back the best accuracy is 1 / 10 a digit
     filler_sentences: sentences of about 25 bytes; the key stands before, after or between any two, evenly drawn
-    num_documents, seed, validation_fraction: see QuestionSource (any tokenizer will do)
-    answers_only: whether training counts the digits of the answer alone
+    num_documents, answers_only, seed, validation_fraction: see QuestionSource, SyntheticSource; any tokenizer will do
 
     Source: Mohtashami and Jaggi (2023), Landmark Attention, arXiv 2305.16300. The sentences are our own.
     """
@@ -232,15 +230,13 @@ class Markov(SyntheticSource):
         towards 0 every symbol is, above 1 rows come closer to naming one symbol. Above 0, at most 4
     num_documents, document_bytes: how many chains are run, and how long each is; at least `order` + 1 bytes
     seed: which transition matrix, and which chains
-    validation_fraction: share of the documents held out
 
     With pi the stationary distribution of contexts, pi = pi T, the entropy rate is (Shannon 1948)
 
         H = - sum_c pi(c) sum_x P(x | c) log2 P(x | c)    bits per byte,
 
-    the anchor "entropy". The first `order` symbols of a document are drawn from pi, so every position of every document
-    is in equilibrium. Held against it, a model pays a little more at the start of each window and document, where it
-    has not seen `order` symbols, and the end of a document (not charged) takes probability from the last symbols.
+    the anchor "entropy". The first `order` symbols of a document are drawn from pi: every position is in equilibrium. A
+    model pays a little more at the start of each window and document, where it has not seen `order` symbols.
     """
 
     order: int = 1

@@ -38,7 +38,7 @@ class TextFiles(TextSource):
         return f"{self.path} ({len(files):,} file{'s' if len(files) != 1 else ''}, {size:,.1f} MB)"
 
     def source_faults(self) -> list[tuple[str, str]]:
-        """Missing, empty, unreadable or undecodable files, as far as whole files of the first 64 MiB show them."""
+        """As far as whole files of the first 64 MiB show them."""
         try:
             files = self._files()
         except SourceError as error:

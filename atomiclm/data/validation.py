@@ -42,14 +42,16 @@ class ValidationWindows:
     stride: int | None = None
 
     def __iter__(self) -> Iterator[Batch]:
-        tokens, context_length, stride = self.tokens, self.context_length, self._stride
+        tokens, context_length = self.tokens, self.context_length
+        stride = context_length if self.stride is None else self.stride
         num_targets = len(tokens) - 1
         if num_targets < 1:
             raise UserError(f"the validation split has {len(tokens)} tokens, at least 2 are needed; hold out more text")
         assert 1 <= stride <= context_length, "with a longer stride tokens would be left out"
         columns = np.arange(context_length)
-        for first in range(0, self.num_windows, self.batch_size):
-            windows = np.arange(first, min(first + self.batch_size, self.num_windows))[:, None]
+        num_windows = 1 + -(-max(0, num_targets - context_length) // stride)  # until the last token has been a target
+        for first in range(0, num_windows, self.batch_size):
+            windows = np.arange(first, min(first + self.batch_size, num_windows))[:, None]
             positions = windows * stride + columns
             in_text = positions < num_targets
             # All of the first window is new; of the others what lies beyond the window before.
@@ -58,18 +60,6 @@ class ValidationWindows:
             inputs = np.where(in_text, tokens[positions], 0).astype(np.int64)
             targets = np.where(in_text, tokens[np.minimum(positions + 1, num_targets)], 0).astype(np.int64)
             yield Batch(inputs, targets, mask, document_ids(inputs, self.separator))
-
-    @property
-    def _stride(self) -> int:
-        return self.context_length if self.stride is None else self.stride
-
-    @property
-    def num_windows(self) -> int:
-        """Windows until the last token has been a target."""
-        return 1 + -(-max(0, len(self.tokens) - 1 - self.context_length) // self._stride)
-
-    def __len__(self) -> int:
-        return -(-self.num_windows // self.batch_size)
 
 
 def answer_batches(

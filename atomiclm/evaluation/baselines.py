@@ -6,17 +6,14 @@ continuation; documents are not told apart.
 uniform     8 bits, by definition
 bigram      one byte of context, 5-gram four; interpolated Witten-Bell (Witten and Bell, IEEE Trans. Inf. Theory 37(4),
             1991; the recursion as in Chen and Goodman, TR-10-98, 1998, section 2). With C(h) the training count of
-            context h followed by anything, C(h c) by c, T(h) the number of distinct bytes that followed it, and h'
-            the context without its oldest byte,
+            context h, C(h c) of h followed by c, T(h) the number of distinct bytes that followed h, and h' the
+            context without its oldest byte, down to the empty context, which backs off to 1/256,
 
-                P(c | h) = (C(h c) + T(h) P(c | h')) / (C(h) + T(h)),    P(c | h) = P(c | h') if h was never seen,
+                P(c | h) = (C(h c) + T(h) P(c | h')) / (C(h) + T(h)),    P(c | h) = P(c | h') if h was never seen
+bz2, xz     8 (|compress(train + validation)| - |compress(train)|) / |validation|, at bzip2 -9 and xz -9e, which look
+            back 900 kB and 64 MiB
 
-            down to the empty context, which backs off to 1/256
-bz2, xz     8 (|compress(train + validation)| - |compress(train)|) / |validation|, at bzip2 -9 and xz -9e. Conditional
-            on train only as far as they look back: bzip2 900 kB (its block), xz 64 MiB
-
-Time is bounded by taking the last NGRAM_TRAIN_BYTES, BZ2_TRAIN_BYTES and XZ_TRAIN_BYTES of longer training text (see
-`notes`). Validation text is always taken whole.
+Of longer training text the last NGRAM_TRAIN_BYTES, BZ2_TRAIN_BYTES and XZ_TRAIN_BYTES are taken, to bound the time.
 """
 
 import bz2

@@ -73,10 +73,9 @@ class Sliding(BitsPerByte):
     stride: tokens, 1 to the context. Past the first window every token is predicted from at least
         context_length - stride + 1 tokens, where end to end one in context_length is predicted from a single one
 
-    The same bytes are predicted, each once, so it is bits per byte; but a lower figure than that of `bits_per_byte`,
-    and never to be compared with it. It costs context_length / stride passes. A stride of context_length is end to end.
-
-    The custom of perplexities in papers on long contexts: stride 256 in Peng et al. 2023, arXiv 2309.00071.
+    The same bytes are predicted, each once, but the figure is lower than that of `bits_per_byte`, and never to be
+    compared with it. It costs context_length / stride passes. Used for perplexities in papers on long contexts: stride
+    256 in Peng et al. 2023, arXiv 2309.00071.
     """
 
     name = "sliding"

@@ -25,9 +25,8 @@ class ByPosition(EvaluationProtocol):
     see, in its window or, with documents apart, in its document. The mean over positions, weighted by the targets at
     each, is the loss of `bits_per_byte`.
 
-    The curve `position` has all positions: the position, nats per token, bits per byte, and the tokens behind them.
-    The curve `binned` has the same in bins that double (0, 1, 2-3, 4-7, ...), for a terminal and for a logarithmic
-    axis. Different positions hold different targets, so a few thousand windows are needed before neighbours are smooth.
+    The curve `position` has all positions: the position, nats per token, bits per byte, and the tokens behind them;
+    `binned` has the same in bins that double (0, 1, 2-3, 4-7, ...), for a terminal and for a logarithmic axis.
     """
 
     name = "by_position"

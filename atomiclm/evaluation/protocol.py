@@ -92,8 +92,7 @@ class Conditions:
     """Everything about an evaluation that is neither the model's weights nor the protocol's own settings.
 
     corpus: whose validation split
-    context_length: tokens of a window
-    trained_length: tokens of a window in training; longer windows are multiples of it
+    context_length, trained_length: tokens of a window, and of one in training
     separate_documents: attention and positions stay within documents, as `trainer.separate_documents`
     precision: of matrix products, "float32" or "bfloat16"
     source: which source of a mixture alone; "" = all of them
@@ -142,12 +141,11 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A model to measure. Nothing in here decides a figure but its weights and `Conditions`.
+    """A model to measure. Nothing in here decides a figure but its weights.
 
     forward: the model, or what stands for it (compiled, in another precision): (batch, time) tokens, and `documents` of
         the same shape where they are kept apart, to logits
-    tokens_per_batch: inputs of one forward pass; windows of any length are put together to about so many, so that long
-        ones need no more memory for logits than short ones
+    tokens_per_batch: about how many inputs one forward pass has, however long its windows are
     """
 
     model: Decoder

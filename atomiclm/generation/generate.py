@@ -27,11 +27,6 @@ class _Row:
     start: int = 0  # first token the model still sees
     finished: bool = False
 
-    def trim(self, context_length: int) -> None:
-        """Once the model would see more than ``context_length`` tokens, go on with the last half of that."""
-        if len(self.tokens) - self.start > context_length:
-            self.start = len(self.tokens) - max(1, context_length // 2)
-
 
 def generate(
     model: Decoder,
@@ -51,15 +46,12 @@ def generate(
 
     Rows share the passes through the model and nothing else: shorter prompts are padded on the left with tokens of
     another document, every row counts positions from its own beginning, and row i draws from a generator of its own
-    seeded by (seed, i). What a row says therefore does not depend on the other rows (their number and lengths change
-    the order of floating-point sums, so scores agree to rounding, and only a tie within it could tell). Nor does it
-    depend on ``max_tokens``: a higher limit only adds tokens. Neither does it depend on the global random state, which
-    is not touched. The model is put in evaluation mode and put back.
+    seeded by (seed, i). What a row says therefore depends neither on the other rows (but for rounding), nor on
+    ``max_tokens``, nor on the global random state, which is not touched.
 
     Past ``model.context_length`` tokens, prompt included, a row goes on with the last half of the context as if that
-    were its prompt: the cache is filled anew from there, so a long text costs one pass of half a context every
-    context_length / 2 tokens. A prompt longer than the context is cut in the same way. This holds for every position
-    scheme, also those that could go on.
+    were its prompt: the cache is filled anew from there, one pass of half a context every context_length / 2 tokens. A
+    prompt longer than the context is cut in the same way. This holds for every position scheme.
 
     Raises ValueError for no or empty prompts and for a negative ``max_tokens``.
     """
@@ -67,47 +59,34 @@ def generate(
         raise ValueError("prompts is empty: give at least one list of token ids")
     for index, prompt in enumerate(prompts):
         if len(prompt) == 0:
-            raise ValueError(
-                f"prompts[{index}] has no tokens: the first prediction needs one to follow; "
-                "start from the end-of-text token to write from nothing"
-            )
+            fix = "start from the end-of-text token to write from nothing"
+            raise ValueError(f"prompts[{index}] has no tokens: the first prediction needs one to follow; {fix}")
     if max_tokens < 0:
-        raise UserError(f"max_tokens={max_tokens} must be 0 or more")
+        raise UserError(f"max_tokens={max_tokens} must be 0 or more; 0 writes nothing")
     rows = [_Row(index, list(prompt), len(prompt), _generator(seed, index)) for index, prompt in enumerate(prompts)]
-    if max_tokens > 0:
-        with evaluating(model):
-            _write(model, rows, max_tokens, sampler, frozenset(stop_tokens), on_token, never)
+    if max_tokens == 0:
+        return [[] for _ in rows]
+    device = model.embedding.weight.device
+    barred = torch.tensor(never, dtype=torch.int64, device=device)
+    with evaluating(model):
+        batch, cache, scores = _prefill(model, rows, max_tokens)
+        for step in range(max_tokens):
+            chosen = sampler(scores.index_fill(-1, barred, -torch.inf), [row.generator for row in batch]).tolist()
+            for row, token in zip(batch, chosen, strict=True):
+                if row.finished:
+                    continue
+                row.finished = token in stop_tokens
+                if not row.finished:
+                    row.tokens.append(token)
+                    if on_token is not None:
+                        on_token(row.index, token)
+            if step + 1 == max_tokens or all(row.finished for row in batch):
+                break
+            if cache.length == cache.max_length:
+                batch, cache, scores = _prefill(model, batch, max_tokens - step - 1)
+            else:
+                scores = model(torch.tensor(chosen, device=device)[:, None], cache)[:, -1]
     return [row.tokens[row.prompt_length :] for row in rows]
-
-
-def _write(
-    model: Decoder,
-    rows: list[_Row],
-    max_tokens: int,
-    sampler: Sampler,
-    stop_tokens: frozenset[int],
-    on_token: Callable[[int, int], None] | None,
-    never: Sequence[int],
-) -> None:
-    barred = torch.tensor(never, dtype=torch.int64, device=model.embedding.weight.device)
-    batch, cache, scores = _prefill(model, rows, max_tokens)
-    for step in range(max_tokens):
-        chosen = sampler(scores.index_fill(-1, barred, -torch.inf), [row.generator for row in batch]).tolist()
-        for row, token in zip(batch, chosen, strict=True):
-            if row.finished:
-                continue
-            row.finished = token in stop_tokens
-            if not row.finished:
-                row.tokens.append(token)
-                if on_token is not None:
-                    on_token(row.index, token)
-        if step + 1 == max_tokens or all(row.finished for row in batch):
-            return
-        if cache.length == cache.max_length:
-            batch, cache, scores = _prefill(model, batch, max_tokens - step - 1)
-        else:
-            new = torch.tensor(chosen, device=model.embedding.weight.device)[:, None]
-            scores = model(new, cache)[:, -1]
 
 
 def _prefill(model: Decoder, rows: list[_Row], tokens_to_come: int) -> tuple[list[_Row], KVCache, Tensor]:
@@ -117,7 +96,8 @@ def _prefill(model: Decoder, rows: list[_Row], tokens_to_come: int) -> tuple[lis
     """
     batch = [row for row in rows if not row.finished]
     for row in batch:
-        row.trim(model.context_length)
+        if len(row.tokens) - row.start > model.context_length:
+            row.start = len(row.tokens) - max(1, model.context_length // 2)
     seen = [row.tokens[row.start :] for row in batch]
     longest = max(map(len, seen))
     padding = [longest - len(tokens) for tokens in seen]

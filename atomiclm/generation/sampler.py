@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from atomiclm.cli import UserError
-from atomiclm.generation.filters import keep_min_p, keep_top_k, keep_top_p
 
 
 class Sampler:
@@ -17,17 +16,13 @@ class Sampler:
     top_p         probability to keep, in (0, 1], None keeps all
     min_p         least probability relative to the likeliest token, in [0, 1], None keeps all
 
-    Filters are applied in this order, each to what the one before left, as in Hugging Face transformers. Scores are
-    taken to the CPU in float64 and each row is drawn by its own generator from one uniform number: the global random
-    state is not touched, and device and batch decide nothing but the rounding of the scores.
+    Filters are applied in this order, each to what the one before left, as in Hugging Face transformers. Each row is
+    drawn on the CPU in float64 by its own generator from one uniform number: the global random state is not touched,
+    and device and batch decide nothing but the rounding of the scores.
     """
 
     def __init__(
-        self,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        min_p: float | None = None,
+        self, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None
     ) -> None:
         if not 0 <= temperature < float("inf"):
             raise ValueError(f"temperature={temperature} must be 0 (greedy) or a positive number")
@@ -60,11 +55,8 @@ class Sampler:
         return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
 
     def filter(self, logits: Tensor) -> Tensor:
-        """Scores (batch, vocab_size) divided by a positive temperature, with -inf at the tokens that are not kept.
-
-        They are taken less the highest of their row, which changes no probability: then no temperature is too small to
-        divide by, and the smallest leave the highest score alone.
-        """
+        """Scores (batch, vocab_size) divided by a positive temperature, with -inf at the tokens that are not kept."""
+        # Less the highest of their row, which changes no probability, no temperature is too small to divide by.
         logits = (logits - logits.amax(-1, keepdim=True)) / self.temperature
         if self.top_k is not None:
             logits = keep_top_k(logits, self.top_k)
@@ -73,3 +65,40 @@ class Sampler:
         if self.min_p is not None:
             logits = keep_min_p(logits, self.min_p)
         return logits
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Filters: logits (batch, vocab_size) in, the same with unlikely tokens at -inf out.
+
+
+def keep_top_k(logits: Tensor, top_k: int) -> Tensor:
+    """Keep the ``top_k`` highest scores of each row, and any that tie with the last of them.
+
+    Source: Fan, Lewis, Dauphin 2018, arXiv 1805.04833, section 5.4.
+    """
+    lowest_kept = logits.topk(min(top_k, logits.shape[-1])).values[..., -1:]
+    return logits.masked_fill(logits < lowest_kept, -torch.inf)
+
+
+def keep_top_p(logits: Tensor, top_p: float) -> Tensor:
+    """Keep the smallest set of most likely tokens whose probabilities reach ``top_p`` together.
+
+    The token that crosses the line is kept, so there is always one; among equals the lower id comes first.
+    Source: Holtzman et al. 2019, arXiv 1904.09751, section 3.1 (nucleus sampling).
+    """
+    ordered, ids = logits.sort(dim=-1, descending=True, stable=True)
+    # Summed from the least likely, as a sum from the likeliest rounds to 1 long before the end, and top_p=1 keeps all.
+    rest = ordered.softmax(-1).flip(-1).cumsum(-1).flip(-1)
+    beyond = rest <= 1 - top_p
+    beyond[..., 0] = False
+    dropped = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, ids, beyond)
+    return logits.masked_fill(dropped, -torch.inf)
+
+
+def keep_min_p(logits: Tensor, min_p: float) -> Tensor:
+    """Keep tokens at least ``min_p`` times as likely as the likeliest one.
+
+    Source: Nguyen et al. 2024, arXiv 2407.01082, section 3.
+    """
+    probabilities = logits.softmax(-1)
+    return logits.masked_fill(probabilities < min_p * probabilities.amax(-1, keepdim=True), -torch.inf)

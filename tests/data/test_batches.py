@@ -31,7 +31,7 @@ def test_batches_of_a_corpus_start_anywhere_and_validation_repeats(corpus_folder
     assert batches[0].mask is None
     assert batches[0].documents is None
     first, second = list(validation), list(validation)
-    assert len(first) == len(second) == len(validation)
+    assert len(first) == len(second)
     for left, right in zip(first, second, strict=True):
         for name in ("inputs", "targets", "mask"):
             np.testing.assert_array_equal(getattr(left, name), getattr(right, name))
