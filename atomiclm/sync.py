@@ -66,9 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | None = None) -> WeightsAndBiases:
-    """Send one run; what `settings` of the mirror do not say, the run's own say.
+    """Send one run, with its own settings of the mirror where `settings` says nothing.
 
-    A `verdict`, for the summary in W&B, is saved in the run's `wandb/`: it is sent ever after.
+    A `verdict`, for the summary in W&B, is saved in the run's `wandb/` and sent ever after.
 
     Raises:
         UserError, OSError: W&B has not all of it, and why.

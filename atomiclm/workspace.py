@@ -82,7 +82,7 @@ def workspace(folder: str, ledger: StudyLedger | None, runs: Sequence[RunResult]
     from wandb_workspaces import workspaces as ws
     from wandb_workspaces.reports import v2 as wr
 
-    name = str(runs[0].summary.get("name", folder))  # `config.study`
+    name = next((str(run.summary["name"]) for run in runs if "name" in run.summary), folder)  # `config.study`
     study, groups = (ledger.study, ["arm", "variant"]) if ledger else (Study(), ["variant"])
     factors = ledger.factors()[0] if ledger else []
     keys = {factor.name: factor_key(factor.name) for factor in factors if len(factors) > 1}  # else the arms say it

@@ -7,7 +7,7 @@ import os
 import shlex
 import shutil
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -25,8 +25,7 @@ QUIET_SECONDS = 3.0  # how long the end of a run waits before it says what it is
 ROOM_BYTES = 1 << 18  # that must be free for `wandb/`: several times what wandb collects before it writes
 VERDICT = "verdict.json"  # in `wandb/`: what the last `compare --wandb` found, for the run's summary in W&B
 
-Mode = Literal["online", "offline", "disabled"]
-MODES: Mapping[str, Mode] = {  # values of WANDB_MODE, older spellings included
+MODES = {  # values of WANDB_MODE, older spellings included
     "online": "online", "run": "online", "shared": "online", "offline": "offline", "dryrun": "offline",
     "disabled": "disabled",
 }  # fmt: skip
@@ -134,7 +133,7 @@ class WeightsAndBiases:
         finally:
             self._done.set()
 
-    def _follow(self, wandb: Any, mode: Mode) -> None:
+    def _follow(self, wandb: Any, mode: str) -> None:
         """Open the W&B run, pass rows on until the end is announced, close it."""
         folder, online = self._folder, mode == "online"
         description = wandb_run.describe(folder, self._place, self.tags)
@@ -226,7 +225,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition('\n')[0]}".removesuffix(": ")
 
 
-def choose_mode(mode: str, base_url: str | None = None) -> tuple[Mode, str]:
+def choose_mode(mode: str, base_url: str | None = None) -> tuple[str, str]:
     """Resolve a configured mode to what can be done here: it, and why it is not what was asked for ("" where it is).
 
     Online without a key becomes offline, because wandb would stop the run to prompt for one.

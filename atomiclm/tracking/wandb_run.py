@@ -15,19 +15,15 @@ from atomiclm.tracking.run_folder import RunFolder, checkpoints_in
 from atomiclm.tracking.run_result import error_line, flatten
 
 LONGEST_NAME, LONGEST_TAG = 128, 64
-
 # Of `summary.json`: which run it is, at the top of W&B's configuration; what became of it, beside names with a '/'.
 IDENTITY = ("name", "run_id", "variant", "seed")
 RESULTS = (*AXES, "state", "error", "best", "anchors", "tokens_per_second", "decode_tokens_per_second", "cpu_seconds")
-
 NOT_SENT = ("command", "variables")  # of `environment.json`: they are full of this machine's paths
-
+# Exit code of a run that is to be resumed: W&B shows one that was marked so before as preempted, and a sweep's agent
+# hands it out again (docs.wandb.ai, "Signal handling and sweep runs").
 INTERRUPTED = 75
-"""Exit code of a run that is to be resumed. W&B shows it as preempted if it is marked so before, and a sweep's agent
-then hands the run out again (docs.wandb.ai, "Signal handling and sweep runs")."""
-
+# What the data artifact says of the corpus. Its shards stay where they are: they can be made again, and checked.
 CORPUS_FACTS = ("corpus_sha256", "validation_sha256", "validation_bytes", "train_bytes", "train_tokens", "vocab_size")
-"""What the data artifact says of the corpus. Its shards stay where they are: they can be made again, and checked."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +66,10 @@ def describe(folder: RunFolder, place: Place, tags: Sequence[str]) -> dict[str, 
 
 
 def wandb_id(folder: RunFolder) -> str:
-    """The id of this folder's run in W&B, chosen once and saved in `wandb/id`.
+    """The id of this folder's run in W&B, chosen once and saved in `wandb/id`; under an agent the one it waits for.
 
-    The hash in the run's name alone would be that of the same configuration trained elsewhere, or before `outputs/` was
-    emptied, and W&B would append to that run's history. Under a sweep's agent it is the id that the agent waits for.
+    The run's hash alone would be that of the same configuration trained elsewhere, or before `outputs/` was emptied,
+    and W&B would append to that run's history.
     """
     file = folder.wandb / "id"
     if not file.is_file():
@@ -144,10 +140,7 @@ class Rows:
 
 
 def log_artifacts(run: Any, folder: RunFolder, checkpoint: bool) -> None:
-    """Send the artifacts of an online run, so that W&B draws the lineage: what it used, then what it made.
-
-    W&B compares contents: a tokenizer that a hundred runs share is one version, used by a hundred runs.
-    """
+    """Send what an online run used and made, for W&B's lineage; by content: runs share one version of a tokenizer."""
     from wandb import Artifact
 
     def artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Sequence[Path]) -> Any:
@@ -171,7 +164,7 @@ def log_artifacts(run: Any, folder: RunFolder, checkpoint: bool) -> None:
     if checkpoint and complete:
         newest = complete[0]
         sha256 = hashlib.sha256((newest / "manifest.json").read_bytes()).hexdigest()
-        facts = {"sha256": sha256, "step": int(newest.name.partition("_")[2]), "state": summary["state"]}
-        facts |= {"variant": summary["variant"], "seed": summary.get("seed")}
+        facts = {"sha256": sha256, "step": int(newest.name.partition("_")[2])}
+        facts |= {key: summary.get(key) for key in ("state", "variant", "seed")}
         files = sorted(path for path in newest.iterdir() if path.is_file())
         run.log_artifact(artifact(f"checkpoint-{run.id}", "model", facts, files), aliases=["latest", newest.name])

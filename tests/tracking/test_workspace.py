@@ -108,6 +108,11 @@ def test_a_sweep_over_factors_opens_on_effects_then_curves_by_factor(tmp_path, c
     assert "summary:compare/verdict" in columns
 
 
+def test_a_sweep_of_which_nothing_ran_yet_has_a_view_too(tmp_path, capsys):
+    declare(tmp_path / "planned")
+    assert spec(tmp_path / "planned", capsys)["displayName"] == "planned"
+
+
 def call(tmp_path, *arguments, **variables):
     return subprocess.run(
         [sys.executable, "-m", "atomiclm.workspace", *map(str, arguments)],
