@@ -40,7 +40,6 @@ ADDED_IN_FORMAT_3: Mapping[str, Any] = {
     "skipped": [], "bad_steps": 0, "recent_losses": [], "unfinished": None, "validated": None, "best": None,
     "record_rows": None,
 }  # fmt: skip
-"""Beside the manifest's own hash."""
 
 MANIFEST, MODEL, OPTIMIZER, STATE = "manifest.json", "model.safetensors", "optimizer.safetensors", "state.json"
 FILES = (MODEL, OPTIMIZER, STATE)
