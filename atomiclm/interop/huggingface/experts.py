@@ -43,10 +43,6 @@ def _dense_width(width: Any, model: ours.Decoder) -> int:
     return 4 * model.dim if value_at(model, "dense", None) is None else width
 
 
-def _dense_layers(model: ours.Decoder) -> list[bool]:
-    return [not isinstance(block.feedforward, ours.MixtureOfExperts) for block in model.layers]
-
-
 def _expert_names(stem: str, router: str, gate: str, up: str, down: str) -> dict[str, str]:
     return {
         "feedforward.router.projection": router,
@@ -103,7 +99,10 @@ class _MlpOnlyLayers(Field):
         settings["is_dense"] = [layer in named or (layer + 1) % step != 0 for layer in range(settings["num_layers"])]
 
     def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
-        return {key: [layer for layer, dense in enumerate(_dense_layers(model)) if dense], "decoder_sparse_step": 1}
+        return {
+            key: [layer for layer, dense in enumerate(value_at(model, "is_dense", [])) if dense],
+            "decoder_sparse_step": 1,
+        }
 
 
 # Yang et al. 2025, arXiv 2505.09388: Qwen 3 with experts, in all layers or some.
@@ -128,18 +127,14 @@ QWEN3_MOE = QWEN3.variant(
 )
 
 
-class _FirstDense(Field):
+def _first_dense(default: int) -> Setting:
     """Dense networks in so many first layers, experts in the others."""
-
-    def __init__(self, default: int) -> None:
-        self.default = default
-
-    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
-        count = config.get(key, self.default)
-        settings["is_dense"] = [layer < count for layer in range(settings["num_layers"])]
-
-    def write(self, key: str, model: ours.Decoder) -> dict[str, Any]:
-        return {key: [*_dense_layers(model), False].index(False)}
+    return Setting(
+        "is_dense",
+        default,
+        to_ours=lambda count, settings: [layer < count for layer in range(settings["num_layers"])],
+        to_theirs=lambda dense, _: [*dense, False].index(False),
+    )
 
 
 class _Method(Field):
@@ -196,7 +191,7 @@ DEEPSEEK_V2 = LLAMA.variant(
     },
     keys={
         # These follow from others, and are written nevertheless.
-        "num_key_value_heads": Ignored(lambda model: model.layers[0].attention.num_heads),
+        "num_key_value_heads": Ignored(written=lambda model: model.layers[0].attention.num_heads),
         "head_dim": Ignored(),
         "qk_head_dim": Ignored(),
         "kv_lora_rank": Setting("attention.latent_dim"),
@@ -209,7 +204,7 @@ DEEPSEEK_V2 = LLAMA.variant(
         "mlp_bias": NEVER,
         "moe_layer_freq": Only((1,)),
         "scoring_func": Only(("softmax",)),
-        "first_k_dense_replace": _FirstDense(0),
+        "first_k_dense_replace": _first_dense(0),
         "intermediate_size": Setting("dense.hidden_dim", to_theirs=_dense_width),
         "moe_intermediate_size": Setting("experts.hidden_dim"),
         "n_routed_experts": Setting("experts.num_experts", most=_COUNT),
@@ -247,14 +242,14 @@ DEEPSEEK_V3 = DEEPSEEK_V2.variant(
     keys={
         "rope_interleave": Only((True,)),
         "scoring_func": Only(("sigmoid",)),
-        "first_k_dense_replace": _FirstDense(3),
+        "first_k_dense_replace": _first_dense(3),
         "n_shared_experts": _shared(1),
         "topk_method": Only(("noaux_tc",)),
         "n_group": Setting("experts.router.num_groups", 8, most=_COUNT),
         "topk_group": Setting("experts.router.groups_per_token", 4, most=_COUNT),
         "norm_topk_prob": Setting("experts.router.normalize", True),
         "routed_scaling_factor": Setting("experts.router.scale", 2.5),
-        "num_nextn_predict_layers": Ignored(lambda _: 0),
+        "num_nextn_predict_layers": Ignored(written=lambda _: 0),
     },
     layers_beyond=True,
 )

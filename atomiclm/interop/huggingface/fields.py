@@ -7,7 +7,7 @@ that its architecture can say.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from atomiclm.cli import UserError
@@ -90,30 +90,26 @@ class Setting(Field):
 
 
 @dataclass(frozen=True)
-class Only(Field):
-    """A key that is absent or has one of these values, since any other makes a model that is not here."""
-
-    allowed: tuple[Any, ...] = ()
-    written: Any = None
-
-    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
-        config.only(key, *self.allowed)
-
-    def write(self, key: str, model: Decoder) -> dict[str, Any]:
-        return {} if self.written is None else {key: self.written}
-
-
-@dataclass(frozen=True)
 class Ignored(Field):
     """A key that changes nothing, or follows from others."""
 
-    written: Callable[[Decoder], Any] | None = None
+    written: Callable[[Decoder], Any] | None = field(default=None, kw_only=True)
 
     def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
         config.ignore(key)
 
     def write(self, key: str, model: Decoder) -> dict[str, Any]:
         return {} if self.written is None else {key: self.written(model)}
+
+
+@dataclass(frozen=True)
+class Only(Ignored):
+    """A key that is absent or has one of these values, since any other makes a model that is not here."""
+
+    allowed: tuple[Any, ...] = ()
+
+    def read(self, key: str, config: ConfigJson, settings: Settings) -> None:
+        config.only(key, *self.allowed)
 
 
 @dataclass(frozen=True)
@@ -204,12 +200,12 @@ class LayerWindows(Field):
 
 
 def read_fields(fields: Fields, config: ConfigJson, settings: Settings) -> None:
-    for key, field in fields.items():
-        field.read(key, config, settings)
+    for key, one in fields.items():
+        one.read(key, config, settings)
 
 
 def write_fields(fields: Fields, model: Decoder) -> dict[str, Any]:
-    return {key: value for name, field in fields.items() for key, value in field.write(name, model).items()}
+    return {key: value for name, one in fields.items() for key, value in one.write(name, model).items()}
 
 
 def value_at(model: Decoder, path: str, missing: Any) -> Any:
@@ -226,6 +222,7 @@ def value_at(model: Decoder, path: str, missing: Any) -> Any:
         "feedforward": networks[-1],
         "experts": [*networks, *experts][-1],
         "dense": next((network for network in networks if network not in experts), None),
+        "is_dense": [network not in experts for network in networks],
         "tie_embeddings": model.head.weight is None,
     }
     root, *names = path.split(".")

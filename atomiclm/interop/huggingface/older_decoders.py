@@ -8,7 +8,7 @@ from atomiclm.interop.huggingface.fields import ActivationName, Epsilon, Ignored
 from atomiclm.interop.huggingface.llama import HEADS, LAYERS, NEVER, TIED, UNTIED
 from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
 
-_ZERO = Ignored(lambda _: 0.0)
+_ZERO = Ignored(written=lambda _: 0.0)
 _PARTS = {
     "attention": ours.MultiHeadAttention,
     "attention.bias": True,
@@ -176,7 +176,7 @@ MPT = Architecture(
         "layer_norm_epsilon": Epsilon(1e-5),
         "attn_config": Nested(
             {
-                "alibi": Only((True,), written=True),
+                "alibi": Only((True,), written=lambda _: True),
                 "softmax_scale": Setting("attention.scores.scale", None, float),
                 "attn_type": Only(("multihead_attention",)),
                 "alibi_bias_max": Only((8,)),
