@@ -1,9 +1,8 @@
 """Run a command under Hydra: compose its configuration, run it once or for every cell of a sweep, report how it ends.
 
-A sweep is handed to the sweeper that is configured, with the launcher that is configured; `hydra.main` answers --help,
---cfg and their like. A user's mistake is one message, exit status 2; a failure of the program keeps its traceback, exit
-status 1. A signal (SIGINT, SIGTERM, SIGUSR1, SIGHUP) ends the command where it stands, with an exit status that says
-whether to start it again; inside `deferred`, around training, the first one is noted.
+A user's mistake is one message, exit status 2; a failure of the program keeps its traceback, exit status 1. A signal
+ends the command where it stands, with an exit status that says whether to start it again; inside `deferred`, around
+training, the first one is noted.
 """
 
 import contextlib
@@ -44,8 +43,8 @@ type Task = Callable[[DictConfig], Any]
 def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
     """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell.
 
-    A command that works, and does not only print, goes on when nobody reads what it prints; each cell of a sweep is
-    announced. A sweep of a command that trains has a ledger, and skips what has ended.
+    A command that works, and does not only print, goes on when nobody reads what it prints; a sweep of one that trains
+    has a ledger, and skips what has ended.
     """
     mend_streams()
     if "--version" in sys.argv[1:]:  # Hydra would print its own
@@ -122,8 +121,7 @@ def _sweep(overrides: list[str], task: Task, loader: ConfigLoader, trains: bool,
         return task(config)
 
     StudySweeper.trains = trains
-    # Hydra makes sweepers of the namespace package hydra_plugins only. A folder of that name would be scanned by every
-    # Hydra application in the environment, so only the name is given.
+    # Hydra makes sweepers of the package hydra_plugins only; a folder of that name every Hydra application would scan.
     Plugins.instance().class_name_to_class[SWEEPER] = StudySweeper
     with composing(overrides):
         # Cells of ours choose their arms themselves; another sweeper knows of none.
@@ -172,7 +170,6 @@ def _exit(message: str, status: int) -> None:
     sys.exit(status)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # Signals. SIGUSR1 is what Slurm sends before it takes a machine away (`--signal=B:USR1@60`).
 
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))

@@ -51,11 +51,8 @@ def build(node: Any) -> Any:
     """Return the object that `node` describes, with its child nodes built first.
 
     A mapping with a `_target_` becomes a call of that class with the other entries as keyword arguments, or, with
-    `_partial_: true`, a `functools.partial` of it. Other mappings and lists keep their shape. Text stays as it is:
-    interpolations were resolved when the configuration was composed, and those of a file read from disk never are.
-
-    Raises:
-        UserError: what the constructor refused, or a `_target_` that is not allowed.
+    `_partial_: true`, a `functools.partial` of it. No text is resolved. UserError: what the constructor refused, or a
+    `_target_` that is not allowed.
     """
     if isinstance(node, list):
         return [build(entry) for entry in node]
@@ -69,10 +66,6 @@ def build(node: Any) -> Any:
         return functools.partial(made, **arguments)
     with from_user():
         return made(**arguments)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Which classes may be named.
 
 
 class TargetError(UserError):
@@ -137,10 +130,8 @@ def _refusal(target: str) -> str:
     return f"{rule}; if you trust the code of {top}, say so in the environment: {TRUST}={top}"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What a class takes. In a configuration a text, a whole number, a number, true and false are themselves and nothing
-# else: "3" is not a number and true is not 1, but 1e6 is a whole number and 1 is a number. Whatever else an annotation
-# names is a component, for which the configuration has a node with a `_target_`.
+# What a class takes: "3" is not a number and true is not 1, but 1e6 is a whole number and 1 is a number. Whatever an
+# annotation names beyond scalars, lists and mappings is a component, for which there is a node with a `_target_`.
 
 
 @dataclass(frozen=True)

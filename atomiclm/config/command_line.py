@@ -24,12 +24,7 @@ from atomiclm.config.errors import ConfigError, Fault, Stopped, nearest
 
 @dataclass(frozen=True)
 class CommandLine:
-    """A command's arguments.
-
-    Attributes:
-        questions: the flags that Hydra answers: --help, --cfg and their like, with their values.
-        overrides: `key=value` and the like; texts that Hydra reads in quotes only are quoted.
-    """
+    """A command's arguments: `questions` are the flags that Hydra answers, with their values."""
 
     questions: list[str]
     overrides: list[str]
@@ -38,12 +33,7 @@ class CommandLine:
 
 
 def read_command_line(arguments: Sequence[str]) -> CommandLine:
-    """Tell flags and overrides apart.
-
-    Raises:
-        ConfigError: a setting written as a flag.
-        SystemExit: no such flag, with status 2.
-    """
+    """Tell flags and overrides apart; ConfigError: a setting written as a flag."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     modes = parser.add_mutually_exclusive_group()
     questions = [
@@ -92,23 +82,11 @@ def _check_dashes(arguments: Sequence[str], flags: set[str]) -> None:
         raise ConfigError(faults)
 
 
-_STRUCTURE = re.compile(r"""[][(){},"\\$]""")
-"""What makes of a value more than a text: a list, a choice, an interpolation; or a text that is quoted already."""
-
-_QUOTED_ONLY = re.compile(r"[^A-Za-z0-9_/+.%*@?|: \t-]")
-"""What Hydra reads in quotes only: a letter with an accent, a `=` as in a run's folder, `#`."""
-
-
 def quoted(argument: str) -> str:
-    """Quote a value that is plainly a text and that Hydra would not read as it stands."""
+    """Quote a value that is plainly a text and that Hydra would not read as it stands: with an accent, a `=`, a `#`."""
     key, _, value = argument.partition("=")
-    if value.startswith("'") or _STRUCTURE.search(value) or not _QUOTED_ONLY.search(value):
-        return argument
-    return f'{key}="{value}"'
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# Why it does not compose.
+    is_structure = value.startswith("'") or re.search(r"""[][(){},"\\$]""", value)  # a list, a choice, a quoted text
+    return argument if is_structure or re.fullmatch(r"[A-Za-z0-9_/+.%*@?|: \t-]*", value) else f'{key}="{value}"'
 
 
 @contextmanager

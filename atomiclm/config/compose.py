@@ -27,11 +27,8 @@ from atomiclm.config.build import walk
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.plugins import CONF, ExperimentsSource, SearchPath
 
-APP = "atomiclm"
-"""What Hydra calls the job, unless it is a cell of ours: that has its run's name."""
-
-PRESETS = ("experiments", "debug")
-"""Groups whose options set values of other groups, and are no settings themselves."""
+APP = "atomiclm"  # what Hydra calls the job, unless it is a cell of ours: that has its run's name
+PRESETS = ("experiments", "debug")  # groups whose options set values of other groups, and are no settings themselves
 
 
 @contextmanager
@@ -72,12 +69,7 @@ def _composed(loader: ConfigLoader, overrides: tuple[str, ...]) -> DictConfig:
 
 
 def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
-    """The same with the node `hydra`, of a run or a sweep, where Hydra is initialized.
-
-    Raises:
-        ConfigError: `null` for a group of which one option must be chosen, or a file cannot be composed.
-        HydraException: see `composing`.
-    """
+    """The same with the node `hydra`, of a run or a sweep, where Hydra is initialized."""
     words = without_null(overrides)
     try:
         return GlobalHydra.instance().config_loader().load_configuration("config", words, run_mode=mode)
@@ -101,8 +93,7 @@ def root_keys() -> tuple[str, ...]:
     return (*named, *(key for key in primary if key != "hydra"))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# What `${...}` may refer to: other settings, and of the environment nothing that is a secret. A configuration is
+# What `${...}` may refer to: other settings, and of the environment nothing that is a secret, for a configuration is
 # written into config.yaml and sent to Weights & Biases, and may have come from a stranger.
 
 _INNERMOST = re.compile(r"\$\{([^${}]*)\}")
@@ -117,11 +108,7 @@ _RESOLVERS = ("oc.select", "oc.dict.keys", "oc.dict.values", "oc.deprecated", "h
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """Return plain containers with interpolations followed; values that are still required stay "???".
-
-    Raises:
-        ConfigError: an interpolation that is not to be followed, or that cannot be.
-    """
+    """Return plain containers with interpolations followed; ConfigError: one that is not to be, or cannot be."""
     if faults := interpolation_faults(unresolved(config)):
         raise ConfigError(faults)
     try:
@@ -160,10 +147,6 @@ def _refused(text: str) -> Iterator[str]:
         yield "a reference that holds braces is not followed; write the value itself"
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Overrides.
-
-
 def parsed(overrides: Sequence[str]) -> list[Override]:
     """Parse overrides; they can list what `group=glob(*)` stands for."""
     with initialized() as loader:
@@ -176,11 +159,7 @@ def chooses(override: Override) -> bool:
 
 
 def without_null(overrides: Sequence[str]) -> list[str]:
-    """Return `overrides` with `group=null` in Hydra's words, `~group`: it reads null in a list of defaults only.
-
-    Raises:
-        ConfigError: a group of which one option must be chosen.
-    """
+    """Return `overrides` with `group=null` in Hydra's words, `~group`: it reads null in a list of defaults only."""
     words = []
     for override in overrides:
         group, _, option = override.partition("=")

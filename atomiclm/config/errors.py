@@ -25,13 +25,12 @@ class ConfigError(UserError):
     """Every fault of one configuration, raised together so that one attempt shows them all."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(faults)  # what it is made of again in another process, from which launchers send it
         self.faults = tuple(faults)
-        count = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
-        super().__init__("\n".join([f"The configuration has {count}:", *(f"  {fault}" for fault in self.faults)]))
 
-    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[Fault, ...]]]:
-        # Launchers that run cells in other processes send exceptions back by pickle.
-        return ConfigError, (self.faults,)
+    def __str__(self) -> str:
+        count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
+        return "\n".join([f"The configuration has {count}:", *(f"  {fault}" for fault in self.faults)])
 
 
 class RunFailed(RuntimeError):
@@ -46,12 +45,12 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}; the same command resumes")
+        super().__init__(number)
         self.number = number
         self.status = 128 + number if number == signal.SIGINT else TRY_AGAIN
 
-    def __reduce__(self) -> tuple[type["Stopped"], tuple[int]]:
-        return Stopped, (self.number,)
+    def __str__(self) -> str:
+        return f"stopped by {signal.Signals(self.number).name}; the same command resumes"
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:

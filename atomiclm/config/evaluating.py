@@ -28,12 +28,8 @@ class LoadedRun:
     """A run, one checkpoint of it, and the conditions of evaluating it; its model is loaded when something is measured.
 
     checkpoint: None: the newest that is whole
-    device: "auto", "cpu", ...
     source: of a mixture, the one to look at alone; "" = all
     overrides: of settings of the model, see `with_model_settings`
-
-    Raises ValueError where the run cannot be used, the device is not there, its text is no longer what it was, or the
-    overrides are refused.
     """
 
     def __init__(
@@ -109,14 +105,9 @@ class LoadedRun:
 def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return a run's configuration with settings of its model changed, validated like any other.
 
-    values: the run's own, as its config.yaml has them
-    overrides: in the words of the other commands. `model.position.factor=4` sets a value; `model/position=yarn` puts
-        an option in the place of a component, with the option's values, but for those that the trained component has
-        under the same name: theta, rotary_fraction and layout stay as they were trained. Options come first, values
-        after them, in whatever order they are given.
-
-    Raises:
-        ConfigError: an override is of something else than the model, cannot be read, or gives a model that is refused.
+    `model.position.factor=4` sets a value; `model/position=yarn` puts an option in the place of a component, with the
+    option's values, but for those that the trained component has under the same name: theta, rotary_fraction and layout
+    stay as they were trained. Options come first, values after them, in whatever order they are given.
     """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))

@@ -27,24 +27,15 @@ from atomiclm.config.plugins import CONF, find_experiment, read_experiment
 if TYPE_CHECKING:
     from atomiclm.sweep.study import Study
 
-FILE_PROFILE = "cpu"
-"""The profile that is the experiment's file itself."""
-
-MAX_CELLS = 10_000
-"""Of a sweep, all composed and validated before the first is trained."""
+FILE_PROFILE = "cpu"  # the profile that is the experiment's file itself
+MAX_CELLS = 10_000  # of a sweep, all composed and validated before the first is trained
 
 
 def expand_overrides(overrides: Sequence[str], tuned: Mapping[str, float] | None = None) -> list[str]:
     """Return the overrides of one run: those of its profile and its arm written out before what was typed.
 
-    Overrides that are expanded already stay as they are.
-
-    Args:
-        overrides: of one run, no lists of values; `arm=NAME` and `profile=NAME` among them.
-        tuned: what tuning chose for each arm; None: as the ledger beside the study's runs has it.
-
-    Raises:
-        ConfigError: no such arm or profile; an arm whose setting has not been tuned yet.
+    Overrides that are expanded already stay as they are. `tuned` is what tuning chose for each arm; None: as the ledger
+    beside the study's runs has it. ConfigError: no such arm or profile, or an arm that has not been tuned yet.
     """
     declared = declared_overrides(overrides)
     typed = [override for override in overrides if override not in declared]
@@ -142,7 +133,6 @@ def _content(file: Path, changed: int) -> dict[str, Any]:
     return unresolved(read_experiment(file))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # The study of a configuration, and what its arms and profiles may set: refused before the first of them is composed.
 
 _OF_NEITHER: Mapping[str, str] = {
@@ -158,8 +148,7 @@ _OF_NO_ARM: Mapping[str, str] = {
     "name": "all runs of a study lie in one folder",
     "output_dir": "all runs of a study lie in one folder",
     "study": "the study is the same for all its arms",
-}
-"""Why a setting is not an arm's to change. Most of these would be read from elsewhere, and pass without effect."""
+}  # why a setting is not an arm's to change; most of these would be read from elsewhere, and pass without effect
 
 
 def study_of(config: DictConfig) -> "Study":
@@ -207,15 +196,13 @@ def _listed_faults(path: str, overrides: Sequence[str], reserved: Mapping[str, s
         yield Fault(path, f"sets {key} twice; keep one of them")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # The cells of a sweep: every combination of the values that its overrides list.
 
 
 def product(overrides: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Return the keys that `overrides` list several values of, and the overrides of every cell, the last key fastest.
 
-    Raises:
-        ConfigError: values that cannot be listed, or more cells than are run; found before any is listed.
+    ConfigError: values that cannot be listed, or more cells than are run; found before any is listed.
     """
     words = parsed(overrides)
     axes = [one for one in words if one.is_sweep_override()]

@@ -1,8 +1,4 @@
-"""From a configuration to the corpus and the decoder of its run, and back from a run folder to its model.
-
-The folder may come from a stranger: its configuration is held against its classes, and the shapes of its weights
-against the model, before memory for either is taken.
-"""
+"""From a configuration to the corpus and the decoder of its run, and back from a run folder to its model."""
 
 import json
 import re
@@ -17,7 +13,7 @@ from atomiclm import data
 from atomiclm.cli import UserError
 from atomiclm.config.build import build, walk
 from atomiclm.config.errors import Fault
-from atomiclm.config.validate import node_faults
+from atomiclm.config.validate import Check
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress
 from atomiclm.machine import default_cache_dir
@@ -35,9 +31,7 @@ def prepare_corpus(
 ) -> PreparedCorpus:
     """Return the corpus as token shards, from the cache or made now; see `atomiclm.data.prepare` for `check_text`.
 
-    Raises:
-        ValueError: the text cannot be read; or a source is too short for one window of the model's context, or has
-            answers in documents that are too long for it.
+    ValueError: the text cannot be read, or does not fit the model's context.
     """
     source, tokenizer = build(values["data"]), build(values["tokenizer"])
     corpus = prepare(source, tokenizer, _cache_dir(values), progress=progress, check_text=check_text)
@@ -85,15 +79,10 @@ def _check_context_length(part: CorpusPart, context_length: int) -> None:
         )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# A decoder with shapes and no numbers, on torch's meta device: for checking and for counting.
-
-
 def decoder_of_shapes(model: Mapping[str, Any]) -> "Decoder":
     """Return the decoder of a `model` node, on the meta device; the same one whatever its seed, so do not change it.
 
-    Raises:
-        UserError: what a constructor refused (a `PartError` says which), or a size out of bounds.
+    UserError: what a constructor refused (a `PartError` says which), or a size out of bounds.
     """
     # Of a study's cells each arm is made once: a seed that is a seed changes no shape.
     return _decoder(re.sub(r'"seed": \d+', '"seed": 0', json.dumps(model)))
@@ -125,9 +114,7 @@ def on_shapes[T](make: Callable[[], T]) -> T:
         return make()
 
 
-# How large a model may be. The numbers are no opinion: they lie above everything that was published, and keep a slip of
-# the finger, or a stranger's configuration, from taking minutes or all memory before it is refused.
-
+# How large a model may be: above everything that was published, and below what takes minutes or all memory to refuse.
 _SIZE = 2**24, "a square matrix of that width has 3 x 10**14 numbers"
 _TOKENS = 2**30, "the longest published contexts have 10**7 tokens"
 _LIMITS: Mapping[str, tuple[float, str]] = {
@@ -151,10 +138,6 @@ def size_faults(model: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The model of a run folder.
-
-
 @dataclass(frozen=True)
 class TrainedModel:
     """A model with the weights of a checkpoint, and all that is needed to use it."""
@@ -172,9 +155,8 @@ def load_run(
 
     values: its configuration with settings of its model changed (`with_model_settings`); None: its own
 
-    Raises:
-        UserError: the run has no checkpoint, or it is damaged; or its configuration is refused, or does not fit the
-            weights: reported before memory for either is taken.
+    UserError: there is no sound checkpoint; or the configuration is refused, or does not fit the weights, before memory
+    for either is taken.
     """
     from atomiclm.tokenizer import BasicTokenizer
     from atomiclm.training.checkpoint import newest_sound, read_model
@@ -198,29 +180,23 @@ def load_run(
 
 
 def say_aloud(line: str) -> None:
-    """Tell people something that is no result: results may be read by a program."""
+    """Print what is no result: results may be read by a program."""
     print(line, file=sys.stderr, flush=True)
 
 
 def read_values(folder: RunFolder) -> dict[str, Any]:
-    """Return the configuration of a run, its model held against its classes as one that was composed is.
-
-    Raises:
-        UserError: the faults of the model, each with its path.
-    """
-    values = folder.read_config()
-    model = values.get("model")
-    if isinstance(model, dict):
-        faults = node_faults("model", model) or size_faults(model)
+    """Return the configuration of a run, which a stranger may have written; UserError: the faults of its model."""
+    values, check = folder.read_config(), Check()
+    if isinstance(values.get("model"), dict):
+        check.node("model", values["model"])
     else:
-        faults = [Fault("model", "is no mapping, and so no component")]
-    if faults:
-        raise UserError(f"{folder.path} cannot be used: {'; '.join(map(str, faults[:8]))}")
+        check.refuse("model", "is no mapping, and so no component")
+    if check.faults:
+        raise UserError(f"{folder.path} cannot be used: {'; '.join(map(str, check.faults[:8]))}")
     return values
 
 
-_MAX_HEADER_BYTES = 10_000_000
-"""Of a safetensors file: names and shapes of some 80,000 tensors. The library itself accepts ten times as much."""
+_MAX_HEADER_BYTES = 10_000_000  # of a safetensors file: names and shapes of some 80,000 tensors
 
 
 def _shapes(weights: Path) -> "dict[str, torch.Tensor]":

@@ -29,17 +29,11 @@ _BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
 class Cost:
     """The figures of one configuration.
 
-    Attributes:
-        parameters_by_role: number of parameters of each role (`atomiclm.roles`).
-        active_parameters: those that take part in the prediction of one token: all, less the experts not chosen.
-        forward_flops_per_token: of matrix products, for one token of a full context, as executed (the whole rectangle
-            of attention scores, PaLM's convention).
-        training_flops_per_token: the same with the backward pass, and with what only training computes.
-        needed_flops_per_token: training, with no attention score counted that a mask throws away.
-        cache_bytes: of one sequence of context_length tokens, in CACHE_DTYPE.
-        activation_bytes: saved for the backward pass of one micro-batch, estimated.
-        optimizer_bytes: state of the optimizer in float32; None when its class does not say.
-        steps, tokens: of the whole run; None when its budget is in seconds.
+    FLOPs are of matrix products, for one token of a full context, as executed (the whole rectangle of attention scores,
+    PaLM's convention); training adds the backward pass and what only training computes, `needed` leaves out the scores
+    that a mask throws away. The cache is of one sequence of context_length tokens in CACHE_DTYPE, activations of one
+    micro-batch, estimated; the optimizer's state is in float32, None when its class does not say. Steps and tokens are
+    None when the budget is in seconds.
     """
 
     context_length: int
@@ -127,20 +121,12 @@ def cost_of(values: Mapping[str, Any]) -> Cost:
     )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Matching.
-
-
 @dataclass(frozen=True)
 class Match:
-    """A demand on a configuration.
+    """A demand on a configuration, None for none: that `quantity` equals its baseline's.
 
-    Attributes:
-        quantity: what is to equal the baseline's; None matches nothing. flops are those of the whole run's training.
-        baseline: overrides that turn this configuration into its baseline, model.attention.num_kv_heads=4 for example.
-        free: path of the whole number that is solved for, model.feedforward.hidden_dim for example.
-        multiple_of: the solution is a multiple of this.
-        tolerance: largest difference accepted, as a fraction of the baseline's figure.
+    `baseline` are overrides that turn the configuration into its baseline, `free` is the path of the whole number to be
+    solved for, a multiple of `multiple_of`; `tolerance` is a fraction of the baseline's figure.
     """
 
     quantity: Quantity | None
@@ -225,12 +211,7 @@ def apply_match(config: DictConfig, overrides: Sequence[str]) -> Matched | None:
     """Set the free size in `config` so that it matches its baseline, and say what came of it; None if nothing is asked,
     or nothing needs to change.
 
-    Args:
-        config: the composed configuration, changed in place.
-        overrides: what it was composed from: the baseline is these and then `match.baseline`.
-
-    Raises:
-        ConfigError: faults of the match or its baseline, or no solution within the tolerance.
+    The baseline is what is composed from `overrides`, as `config` was, and then `match.baseline`.
     """
     given = resolved(config)
     if _countable(given).faults:

@@ -137,10 +137,6 @@ def _hydra_faults(content: Any) -> Iterator[Fault]:
                     yield Fault(f"hydra.launcher.{name}", f"{rule}; a file sets numbers and words only")
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# A sweep, and a cell of one.
-
-
 def job_overrides() -> list[str]:
     """The overrides of the running job, those of its cell of a sweep included."""
     if not HydraConfig.initialized():
@@ -169,7 +165,7 @@ class StudySweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run every cell. Raises ConfigError before the first, RunFailed after the last, or what a cell raised."""
+        """Run every cell; ConfigError before the first, RunFailed after the last, or what a cell raised."""
         from atomiclm.config.command_line import composing
         from atomiclm.config.expand_overrides import study_of
         from atomiclm.sweep.plan import plan_sweep
@@ -207,11 +203,7 @@ class StudySweeper(Sweeper):
 
 @contextmanager
 def beside_others(folder: "RunFolder", fail_fast: bool) -> Iterator[None]:
-    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and obey `fail_fast`.
-
-    Raises:
-        RunFailed: another cell of the sweep has failed, and the study asked to stop then.
-    """
+    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and obey `fail_fast`."""
     if not in_sweep() or str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}"):
         yield
         return

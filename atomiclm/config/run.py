@@ -1,7 +1,6 @@
 """A configuration that passed validation, and what names its run: a readable slug, and a hash of what defines it.
 
-The same command again therefore finds the same folder (and resumes, or skips what is done), a cell of a sweep run
-alone is that cell, and runs are never told apart by the clock.
+The same command again therefore finds the same folder, and a cell of a sweep run alone is that cell.
 """
 
 import hashlib
@@ -33,14 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What to run.
-
-    Attributes:
-        values: the validated configuration, interpolations resolved.
-        run_id: a readable slug and the digest of the identity.
-        variant: what it has in common with its repetitions under other seeds.
-        matched: what its `match` was solved to; None when nothing had to be.
-    """
+    """What to run: validated `values`, interpolations resolved; `variant` is what all seeds of it have in common."""
 
     values: dict[str, Any]
     run_id: str
@@ -49,11 +41,7 @@ class RunConfig:
 
     @property
     def folder(self) -> Path:
-        """The run folder: the one whose name ends in this run's digest, however it was named, or the one to make.
-
-        Raises:
-            UserError: there are copies of the run, and nothing says which of them is the run.
-        """
+        """The run folder: the one whose name ends in this run's digest, or the one to make; UserError: several do."""
         parent = Path(self.values["output_dir"]) / self.values["name"]
         return find_cell(parent, self.run_id) or parent / self.run_id
 
@@ -63,11 +51,7 @@ class RunConfig:
 
 
 def read_config(config: DictConfig) -> RunConfig:
-    """Validate the running job's configuration, solve its match (written into `config`), and name its run.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
+    """Validate the running job's configuration, solve its match (written into `config`), and name its run."""
     overrides = job_overrides()
     # A sweeper other than ours leaves the name as it is.
     is_named = in_sweep() and HydraConfig.get().job.name != APP
@@ -76,11 +60,7 @@ def read_config(config: DictConfig) -> RunConfig:
 
 
 def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
-    """The same for a cell of a sweep over the keys `swept`, from the overrides that its job will be given.
-
-    Raises:
-        ConfigError: with every fault found.
-    """
+    """The same for a cell of a sweep over the keys `swept`, from the overrides that its job will be given."""
     return _read(compose(overrides), overrides, swept)
 
 
@@ -104,10 +84,7 @@ def _read(
 
 
 def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
-    """Give back as typed what Hydra read as a number, true or false where a text is wanted.
-
-    So name=1e5 is the folder 1e5, and trainer.branch_from=12e45678 a hash.
-    """
+    """Give back as typed what Hydra read as a number, true or false where a text is wanted: name=1e5."""
     for one in parsed([override for override in overrides if "=" in override]):
         if one.is_sweep_override() or one.is_delete() or not isinstance(one.value(), int | float) or chooses(one):
             continue
@@ -133,10 +110,6 @@ def _on_dev_split(node: Any) -> Any:
     return {TARGET: "atomiclm.data.DevSplit", "source": node} if is_source else node
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The hash.
-
-
 def digest(config: dict[str, Any]) -> str:
     """Return the first characters of the sha256 of what defines the run."""
     return hashlib.sha256(defining(config).encode()).hexdigest()[:12]
@@ -157,30 +130,20 @@ def _canonical(value: Any) -> Any:
 
 
 def user_code_hash(values: Any) -> dict[str, str]:
-    """Return the sha256 of the source file of each module that a built configuration names and we have not written.
-
-    It is part of what a run is, though no configuration holds it.
-    """
+    """Return the sha256 of the source file of each module that a built configuration names and we have not written."""
     modules = {str(value).rpartition(".")[0] for path, value in walk(values) if path.endswith(TARGET)}
     theirs = [module for module in sorted(modules) if module.split(".")[0] not in ("atomiclm", "torch")]
     files = {module: getattr(sys.modules.get(module), "__file__", None) for module in theirs}
     return {module: hashlib.sha256(Path(file).read_bytes()).hexdigest() for module, file in files.items() if file}
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# The slug.
-
 _SLUG_CHARACTERS = 80
-_BUDGETS = ("trainer.max_steps", "trainer.max_tokens", "trainer.max_seconds")
-"""Of what a name tells the least: runs that are compared have one budget."""
+_BUDGETS = ("trainer.max_steps", "trainer.max_tokens", "trainer.max_seconds")  # last: compared runs have one budget
 _TYPED = "\0"  # no value is that
 
 
 def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[str, str], dict[str, Any]]:
-    """What a run is named against: the options that were typed, and the configuration without the values that were.
-
-    What a study says of the run's arm and profile was not typed.
-    """
+    """What a run is named against: the options that were typed, and the configuration without the values that were."""
     declared = declared_overrides(overrides)
     options, base = {}, unresolved(config)
     for one in parsed([override for override in overrides if override not in declared]):
@@ -204,14 +167,13 @@ def _without_typed(config: DictConfig, overrides: Sequence[str]) -> tuple[dict[s
 def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, Any], swept: Sequence[str] = ()) -> str:
     """Return a readable name of at most 80 characters: the arm, what differs, the seed.
 
-    What tells runs apart comes first, and what has no room is left out, since the hash tells apart what the name does
-    not: what is swept over, chosen options, other values, budgets.
+    What is swept over comes first, then chosen options, other values, budgets; what has no room is left out, since the
+    hash tells it apart.
 
     Args:
         options: the option of each group whose choice differs from the experiment's own.
-        unresolved: the configuration with interpolations kept, so that a value that only follows another is not named
-            twice.
-        base: the unresolved configuration of the same experiment, arm and options with nothing else overridden.
+        unresolved: the configuration with interpolations as written: a value that follows another is not named twice.
+        base: that of the same experiment, arm and options with nothing else overridden.
         swept: the keys that the sweep, of which the run is a cell, lists several values of.
     """
     values: dict[str, Any] = {}

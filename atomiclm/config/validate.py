@@ -2,8 +2,7 @@
 
 Every node that names a `_target_` is held against that class's arguments and their annotations, and the class is
 called, children first: a constructor states each of its rules once, in a ValueError that begins with the argument's
-name. The decoder is made of shapes alone, on torch's meta device.
-Last come the rules that tie several groups together. All faults are raised at once.
+name. The decoder is made of shapes alone, on torch's meta device. Last come the rules that tie groups together.
 """
 
 import copy
@@ -42,8 +41,7 @@ _METHODS = {
     "trainer.spikes": "limit",
     "trainer.weight_average": "update",
     "tracking": "start",
-}
-"""A method by which a component of the group is known, whatever its class."""
+}  # a method by which a component of the group is known, whatever its class
 
 
 @dataclass(frozen=True)
@@ -80,12 +78,7 @@ class RootSettings:
 def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]:
     """Return `config` with each number an int or a float as its argument is annotated, so that 1 and 1.0 are one.
 
-    Args:
-        config: the composed configuration as plain containers, interpolations resolved, without the `hydra` node.
-        root_keys: the top-level keys of the primary config; none may be missing.
-
-    Raises:
-        ConfigError: every fault found.
+    `config` has its interpolations resolved and no node `hydra`. ConfigError has every fault found.
     """
     known, own = set(root_keys), {field.name for field in fields(RootSettings)}
     values, check = copy.deepcopy(config), Check()
@@ -111,28 +104,17 @@ def validate(config: dict[str, Any], root_keys: Iterable[str]) -> dict[str, Any]
     return values
 
 
-def node_faults(path: str, node: dict[str, Any]) -> list[Fault]:
-    """The faults of one node, held against the constructor it names without making it."""
-    check = Check(makes=False)
-    check.node(path, copy.deepcopy(node))
-    return check.faults
-
-
 class Check:
-    """A pass over nodes, which are changed in place: numbers become what their arguments are annotated with.
+    """A pass over nodes, which are changed in place: numbers become what their arguments are annotated with."""
 
-    makes    whether the components are made, or only held against their constructors
-    """
-
-    def __init__(self, makes: bool = True) -> None:
+    def __init__(self) -> None:
         self.faults: list[Fault] = []
-        self.makes = makes
 
     def refuse(self, path: str, rule: str) -> None:
         self.faults.append(Fault(path, rule))
 
     def end(self) -> None:
-        """Raise a ConfigError with the faults found, the first at each path."""
+        """Raise the faults found, the first at each path."""
         if self.faults:
             raise ConfigError(list({fault.path: fault for fault in reversed(self.faults)}.values())[::-1])
 
@@ -186,7 +168,7 @@ class Check:
             if argument.default is inspect.Parameter.empty and name not in node and not partial:
                 own.append(Fault(_within(path, name), f"{constructor.name} needs this argument"))
         self.faults += own
-        if own or not self.makes:
+        if own:
             return None
         if partial:
             return None if refused else functools.partial(constructor.function, **arguments)
@@ -288,7 +270,6 @@ def _refusal(path: str, node: dict[str, Any], error: Exception) -> tuple[str, Fa
     return "" if part else named["argument"], Fault(_within(path, named["argument"]) + named["within"], rest)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
 # Rules that tie several groups together; those of one component stand in its constructor.
 
 
@@ -312,8 +293,9 @@ def broken_rules(values: Mapping[str, Any], made: Mapping[str, Any]) -> Iterator
     if {"trainer", "optim"} <= made.keys():
         yield from _refused("trainer", made["trainer"].refuse_two_averages, made["optim"])
     if {"model", "optim"} <= made.keys():
-        optimizer, init = _class_name(values["optim"]), _class_name(values["model"].get("init"))
-        if init == "MaximalUpdateInit" and optimizer not in ("AdamW", "ScheduleFreeAdamW"):
+        optimizer, init = ((node or {}).get(TARGET, "") for node in (values["optim"], values["model"].get("init")))
+        optimizer = optimizer.rpartition(".")[2]
+        if init.endswith(".MaximalUpdateInit") and optimizer not in ("AdamW", "ScheduleFreeAdamW"):
             rule = f"muP's learning rates are those of Adam (table 8 of arXiv 2203.03466) and {optimizer} needs others"
             yield Fault("model.init", f"{rule}; use optim=adamw, or another init")
     if "model" in made:
@@ -332,11 +314,6 @@ def _refused(group: str, check: Callable[..., None], *arguments: Any) -> Iterato
         yield Fault(f"{group}.{name}", message)
 
 
-def _class_name(node: Any) -> str:
-    return str(node.get(TARGET, "")).rpartition(".")[2] if isinstance(node, dict) else ""
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # What a configuration may say and its author probably did not mean: printed before the run, which goes on.
 
 
