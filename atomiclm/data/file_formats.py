@@ -73,7 +73,8 @@ def read_documents(path: Path, name: str, text_key: str) -> Iterator[Document]:
                 yield Document(f"{name}:{number}", text)
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
-            raise SourceError("path", f"{path} cannot be read: {error.strerror}") from error
+            fix = "make it readable, or leave it out"
+            raise SourceError("path", f"{path} cannot be read: {error.strerror}; {fix}") from error
         raise SourceError("path", f"{path} is damaged or cut off ({error}); fetch or compress it again") from error
 
 

@@ -84,7 +84,7 @@ def ngram_bits_per_byte(train: bytes, validation: bytes, orders: tuple[int, ...]
     """Bits per validation byte of interpolated Witten-Bell byte n-grams, one figure for each order (1 to 7)."""
     _check(validation)
     if not orders or min(orders) < 1 or max(orders) > 7:  # 8 bytes do not fit in a positive int64 key
-        raise ValueError(f"orders must be between 1 and 7, they are {orders}")
+        raise ValueError(f"orders must be between 1 and 7, they are {orders}; give some, as (2, 5)")
     history = train[-(max(orders) - 1) :] if max(orders) > 1 else b""
     stream = np.frombuffer(history + validation, dtype=np.uint8)
     probability = np.full(len(validation), 1 / 256)
