@@ -10,7 +10,7 @@ END_OF_TEXT = "<|endoftext|>"
 """The special token that stands between documents (the spelling of GPT-2; Radford et al., 2019)."""
 
 BLOCK_BYTES = 1 << 18
-"""A stream is split into pretokens about this many bytes at a time; it bounds memory and changes no result."""
+"""Of a stream are split at a time; it bounds memory and changes no result."""
 
 CACHE_ENTRIES = 1 << 16
 CACHE_PRETOKEN_BYTES = 128

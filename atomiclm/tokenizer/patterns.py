@@ -83,7 +83,6 @@ SLOW_SECONDS = 10.0
 """Of computing, for one piece, after which a custom pattern is said to be slow."""
 
 CUSTOM = "custom"
-
 WHOLE, GPT4, CL100K, GPT2, O200K = range(5)
 _CODES = {"none": WHOLE, "gpt4": GPT4, "cl100k": CL100K, "gpt2": GPT2, "o200k": O200K}
 """The numbers by which the splitting kernel knows the patterns."""

@@ -20,7 +20,6 @@ SCRIPTS = (
     "Latin", "Greek", "Cyrillic", "Armenian", "Georgian", "Hebrew", "Arabic", "Ethiopic", "Devanagari", "Bengali",
     "Tamil", "Thai", "Khmer", "Tibetan", "Hangul", "Hiragana", "Katakana", "Han", "Canadian_Aboriginal",
 )  # fmt: skip
-"""Scripts told apart; letters of others are one group."""
 
 
 def describe(tokenizer: BasicTokenizer, data: bytes) -> list[str]:

@@ -60,14 +60,12 @@ class BasicTokenizer(Tokenizer):
     `vocab_size` can stay below `target_vocab_size`.
 
     Args:
-        vocab_size: ids to end up with: 256 bytes + merges + special tokens. With 256 + len(special_tokens) there are
-            no merges, every byte is a token and training is a no-op that reads nothing.
+        vocab_size: ids to end up with: 256 bytes + merges + special tokens. Without merges training reads nothing.
         pattern: "gpt4", "cl100k", "gpt2", "o200k", "none", or a regular expression without capturing groups (see
             `patterns.py`).
         special_tokens: spellings to which the last ids belong, in this order.
-        algorithm: "compiled", which leaves small texts to "heap"; or "heap", plain Python; or "basic", the plainest
-            code, slow. They give the same merges and ids. Where kernels cannot be compiled, "compiled" says so once
-            and is "heap".
+        algorithm: "compiled", which leaves small texts, and all where kernels cannot be compiled, to "heap", plain
+            Python; or "basic", the plainest code, slow. They give the same merges and ids.
         tie_break: which of two equally frequent pairs is merged first: "bytes" or "huggingface" (see `train_basic.py`).
 
     Attributes:
@@ -122,7 +120,6 @@ class BasicTokenizer(Tokenizer):
         return tokenizer
 
     def state(self) -> TokenizerState:
-        """All that makes this tokenizer what it is."""
         return self._state
 
     def _use(self, state: TokenizerState) -> None:

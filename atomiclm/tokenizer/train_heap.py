@@ -2,9 +2,8 @@
 
 1. A merge changes counts only next to where it happens. So every pair has its positions; we go only there, and move the
    counts of the neighbouring pairs.
-2. A pair that contains the token `new` is born in the round that makes `new`, and from then on its count can only fall.
-   So the best pair comes from a heap whose entries may be out of date: one that promises too much is put back with its
-   true count when it comes up.
+2. A pair that contains the token `new` is born when `new` is, and from then on its count can only fall. So the best
+   pair comes from a heap with outdated entries: one that promises too much is put back with its true count.
 3. All pretokens lie one behind the other in one flat list. A token has as many positions as bytes and stands written in
    its first and its last one, so both neighbours are one step away and nothing is ever moved.
 

@@ -18,15 +18,9 @@ CODE_POINTS = 0x110000
 CATEGORIES = ("other", "M", "space", "newline", "N", "Lu", "Lt", "Ll", "Lm", "Lo")
 """The categories that patterns can tell apart; `categories()` holds indices into this tuple."""
 
-# Classes, which is what splitters tell apart: the categories, without what no pattern asks for.
-OTHER = 0  # signs, controls, unassigned code points, and every byte that is not UTF-8
-MARK = 1  # combining marks (M): signs for most patterns, parts of words for o200k
-SPACE = 2  # blanks other than line breaks
-NEWLINE = 3  # carriage return and line feed
-NUMBER = 4  # N
-UPPER = 5  # upper and title case (Lu, Lt)
-LOWER = 6  # Ll
-LETTER = 7  # letters without case (Lm, Lo)
+# Classes, which is what splitters tell apart: the categories, without what no pattern asks for. OTHER is also a byte
+# that is not UTF-8, SPACE another blank than a line break, UPPER also title case, LETTER a letter without case.
+OTHER, MARK, SPACE, NEWLINE, NUMBER, UPPER, LOWER, LETTER = range(8)
 CLASS_BITS = 3
 BLOCK_BITS = 7  # the class of code point c is stage2[stage1[c >> 7] << 7 | c & 127], and the first block is ASCII
 

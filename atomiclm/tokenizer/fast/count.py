@@ -46,10 +46,7 @@ class Table(NamedTuple):
 
 @inline
 def hash_of(low: uint64, high: uint64) -> uint64:
-    """The hash of a word, from its key alone."""
-    if high >= uint64(LONG):
-        return low
-    return mix(low, high)
+    return low if high >= uint64(LONG) else mix(low, high)
 
 
 @inline

@@ -35,9 +35,7 @@ LOW_HALF = 0xFFFFFFFF
 @inline
 def precedes(count: int64, pair: int64, other_count: int64, other_pair: int64, keys: UInt64s) -> int64:
     """Whether the first of two entries of the heap is the better one."""
-    if count != other_count:
-        return int64(count > other_count)
-    return int64(keys[pair] < keys[other_pair])
+    return int64(count > other_count or (count == other_count and keys[pair] < keys[other_pair]))
 
 
 @inline

@@ -43,7 +43,6 @@ class Text(NamedTuple):
 
 @inline
 def class_of(code: int64, text: Text) -> int64:
-    """The class of a code point."""
     block = int64(text.stage1[code >> BLOCK_BITS])
     return int64(text.stage2[block << BLOCK_BITS | (code & ((1 << BLOCK_BITS) - 1))])
 

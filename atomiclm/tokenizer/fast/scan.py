@@ -134,7 +134,6 @@ def note_border(border: int64, slot: int64, tally: Tally, rows: Int32s, occurren
 
 @inline
 def clear(tally: Tally, num_touched: int64) -> int64:
-    """All zeros again."""
     for index in range(num_touched):
         slot = int64(tally.touched[index])
         tally.sums[2 * slot], tally.sums[2 * slot + 1] = 0, 0

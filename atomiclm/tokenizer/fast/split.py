@@ -57,7 +57,6 @@ def before(positions: uint64) -> uint64:
 
 @inline
 def last_position(positions: uint64) -> int64:
-    """The highest position of a set that is not empty."""
     return int64(63) - leading_zeros(positions)
 
 
