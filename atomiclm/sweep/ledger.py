@@ -140,9 +140,8 @@ def place_of(folder: RunFolder) -> Place:
     if ledger is None or arm is None:
         return Place()
     factors, arms = ledger.factors()
-    levels = arms[arm].levels if arms else ()
-    values = {factor.name: factor.values[level] for factor, level in zip(factors, levels, strict=True)}
-    return Place(arm, values, ledger.study.question)
+    levels = zip(factors, arms[arm].levels, strict=True) if arm in arms else ()
+    return Place(arm, {factor.name: factor.values[level] for factor, level in levels}, ledger.study.question)
 
 
 def write_ledger(folder: Path, ledger: StudyLedger) -> None:
