@@ -40,7 +40,7 @@ from atomiclm.tokenizer.tokenizer_state import (
     spell_tokens,
     write_tokenizer_file,
 )
-from atomiclm.tokenizer.train_basic import Pair, TieBreak, byte_order, train_basic
+from atomiclm.tokenizer.train_basic import Pair, TieBreak, train_basic
 from atomiclm.tokenizer.train_heap import train_heap
 from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 
@@ -100,7 +100,8 @@ class BasicTokenizer(Tokenizer):
             raise ValueError(f"vocab_size: {vocab_size} is more than {MAX_VOCAB_SIZE}, the most there can be")
         if algorithm not in ("compiled", "heap", "basic"):
             raise ValueError(f"algorithm: {algorithm!r} is unknown; use 'compiled', 'heap', 'basic'")
-        byte_order(tie_break)  # raises where there is no such rule
+        if tie_break not in ("bytes", "huggingface"):
+            raise ValueError(f"tie_break: {tie_break!r} is unknown; use 'bytes' or 'huggingface'")
         self.algorithm = algorithm
         self._use(TokenizerState.learned(split_pattern(pattern).text, vocab_size, special, [], tie_break, None))
 
