@@ -15,7 +15,7 @@ from atomiclm.comparison.provenance import (
     prediction,
     total,
 )
-from atomiclm.comparison.results import Arm, Column, Comparison, Contrast, Direction, Spread
+from atomiclm.comparison.results import Arm, Column, Comparison, Direction, Spread
 from atomiclm.comparison.runs import numbers_of, read_plan, read_runs, refuse_unlike
 from atomiclm.comparison.seeds import planned_looks
 from atomiclm.comparison.statistics import one_sample
@@ -154,17 +154,15 @@ def _judged(arms: Sequence[Arm], baseline: str | None, metric: str, rules: Rules
     # The expectations are about the study's own question: another metric or baseline answers another.
     is_studys = metric == study.metric and baseline == study.baseline
     expect: Mapping[str, Expected] = study.expect if is_studys else {}
-    return [arm if arm is base else _judge(arm, base, found[arm.name], expect.get(arm.name)) for arm in arms]
-
-
-def _judge(arm: Arm, base: Arm, contrast: Contrast, expected: Expected | None) -> Arm:
-    return replace(
-        arm,
-        contrast=contrast,
-        costs=cost_differences(arm.figures, base.figures, arm.runs),
-        expected=expected,
-        outcome=outcome(expected, contrast.verdict, not arm.runs) if expected else None,
-    )
+    judged = []
+    for arm in arms:
+        if arm is not base:
+            contrast, expected = found[arm.name], expect.get(arm.name)
+            came = outcome(expected, contrast.verdict, not arm.runs) if expected else None
+            costs = cost_differences(arm.figures, base.figures, arm.runs)
+            arm = replace(arm, contrast=contrast, costs=costs, expected=expected, outcome=came)
+        judged.append(arm)
+    return judged
 
 
 def _by_seed(arm: Arm, metric: str) -> dict[int, float]:

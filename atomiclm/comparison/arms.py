@@ -99,7 +99,7 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
         if run.state in _ENDED:
             variants[run.variant].append(run)
     for there in variants.values():
-        there.sort(key=_seed)
+        there.sort(key=lambda run: (False, run.seed) if isinstance(run.seed, int) else (True, str(run.seed)))
     known = _of_cells(runs, cells) if cells else {}
     swept = []
     for arm, wanted in _by_arm(cells).items():
@@ -151,10 +151,6 @@ def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
 def _group(name: str, runs: Sequence[RunResult], planned: int) -> Group:
     ended, diverged = [run for run in runs if run.done], [run for run in runs if run.state == "diverged"]
     return Group(name, ended, diverged, planned)
-
-
-def _seed(run: RunResult) -> tuple[bool, Any]:
-    return (False, run.seed) if isinstance(run.seed, int) else (True, str(run.seed))
 
 
 def _left(cells: Sequence[Cell], known: Mapping[str, RunResult]) -> Iterator[Unfinished]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import altair as alt
-import numpy as np
 import vl_convert
 
 from atomiclm.atomic_io import write_atomic
@@ -267,21 +266,3 @@ def shortened(text: str, size: float, width: float) -> str:
         head = (left + 1) // 2
         cut = f"{text[:head]}…{text[len(text) - (left - head) :]}"
     return cut
-
-
-def spread_out(wanted: Sequence[float], gap: float, high: float) -> list[float]:
-    """Positions near the `wanted` in [0, high], in their order, with `gap` between neighbours or what room there is.
-
-    Vega-Lite places no labels: here those at the ends of lines get their pixels.
-    """
-    if not wanted:
-        return []
-    order = np.argsort(wanted, kind="stable")
-    ranks = np.arange(len(wanted)) * min(gap, high / max(1, len(wanted) - 1))
-    # Less its rank times the gap, a position may not lie below the one before: half way between the least that pushes
-    # all labels down and the least that pushes all of them up.
-    base = np.asarray(wanted)[order] - ranks
-    base = (np.maximum.accumulate(base) + np.minimum.accumulate(base[::-1])[::-1]) / 2
-    found = np.empty(len(wanted))
-    found[order] = np.clip(base, 0, high - ranks[-1]) + ranks
-    return found.tolist()

@@ -23,6 +23,8 @@ from atomiclm.tracking.run_folder import RunFolder
 
 MOST_POINTS = 90
 """Of a curve: one every 8 pixels of a wide chart."""
+MOST_POINTS_OF_ALL = 1500
+"""Of the curves of one figure, so that a page of many arms stays small."""
 
 _ALWAYS = ("validation/bits_per_byte", "train/loss")
 _TOLERANCE = 1e-5  # of fractions: the record rounds the progress to six decimals
@@ -92,17 +94,18 @@ def read_recorded(comparison: Comparison) -> Recorded:
     names = dict.fromkeys((comparison.metric, *_ALWAYS))
     wanted = [name for name in names if name.split("/")[0] in ("validation", "train")]
     faults: list[str] = []
-    arms = [_arm(arm, wanted, faults) for arm in comparison.arms]
+    points = min(MOST_POINTS, MOST_POINTS_OF_ALL // max(1, len(comparison.arms)))
+    arms = [_arm(arm, wanted, max(20, points), faults) for arm in comparison.arms]
     return Recorded([name for name in wanted if any(name in arm.curves for arm in arms)], arms, faults)
 
 
-def _arm(arm: Arm, wanted: Sequence[str], faults: list[str]) -> ArmRows:
+def _arm(arm: Arm, wanted: Sequence[str], points: int, faults: list[str]) -> ArmRows:
     ended, diverged = [[read_rows(run.folder, wanted) for run in runs] for runs in (arm.runs, arm.diverged)]
     faults += [rows.fault for rows in (*ended, *diverged) if rows.fault]
     curves = {}
     for figure in wanted:
         tracks, lost = ([rows.tracks[figure] for rows in some if figure in rows.tracks] for some in (ended, diverged))
-        if (drawn := curve(tracks, lost, average=figure.startswith("train/"))) is not None:
+        if (drawn := curve(tracks, lost, points, average=figure.startswith("train/"))) is not None:
             curves[figure] = drawn
     samples = ((run.seed, *rows.samples[0]) for run, rows in zip(arm.runs, ended, strict=True) if rows.samples)
     return ArmRows(curves, next(samples, None))

@@ -52,8 +52,8 @@ def to_markdown(comparison: Comparison) -> str:
         lines += [*_markdown_table(arm_fields(comparison, comparison.factors)), ""]
     names = Field("arm", [arm.name for arm in comparison.arms], is_number=False)
     lines += [*_markdown_table([names, *quality(comparison), *costs(comparison)]), ""]
-    if len(comparison.columns) > MOST_NAMED:
-        lines += [*_markdown_table([names, *settings(comparison)]), ""]
+    if len(comparison.columns) > MOST_NAMED and (own := settings(comparison)):
+        lines += [*_markdown_table([names, *own]), ""]
     for block in (prediction_lines, cost_lines, notes, closing):
         found = [f"{_markdown_text(line)}  " for line in block(comparison)]
         lines += [*found, ""] if found else []
@@ -167,12 +167,9 @@ def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(stream, names, restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _field(value) for name, value in row.items()})
+        is_there = {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
+        writer.writerow(is_there)
     return stream.getvalue()
-
-
-def _field(value: Any) -> Any:
-    return "" if value is None or (isinstance(value, float) and not math.isfinite(value)) else value
 
 
 def _markdown_table(columns: list[Field]) -> list[str]:

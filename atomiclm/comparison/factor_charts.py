@@ -19,7 +19,6 @@ from atomiclm.comparison.charts import (
     DASHES,
     FIGURE,
     SHAPES,
-    VERDICTS,
     WIDTH,
     Rows,
     Theme,
@@ -30,6 +29,7 @@ from atomiclm.comparison.charts import (
 )
 from atomiclm.comparison.curves import Curve, Recorded, read_recorded
 from atomiclm.comparison.factor_tables import effect_texts
+from atomiclm.comparison.forest_charts import forest
 from atomiclm.comparison.line_charts import pareto
 from atomiclm.comparison.results import Comparison, FactorReport, Interaction
 from atomiclm.comparison.wording import (
@@ -105,48 +105,24 @@ def factor_effects(comparison: Comparison, theme: Theme, room: int) -> Picture |
     if not effects:
         return None
     rows: Rows = []
-    for at, effect in enumerate(effects):
-        low, high = (
-            (effect.mean, effect.mean) if effect.low is None or effect.high is None else (effect.low, effect.high)
-        )
+    for effect in effects:
+        label = f"{effect.factor}: {effect.level} vs {effect.against}"
         star = " *" if effect.note.startswith("depends") else ""
-        rows.append({
-            "at": at, "label": f"{effect.factor}: {effect.level} vs {effect.against}",
-            "mean": effect.mean, "low": low, "high": high, "verdict": effect.verdict,
-            "said": f"{effect_texts(effect)[0]}  {SIGNS[effect.verdict]} {effect.verdict}{star}",
-        })  # fmt: skip
-    margin = comparison.margin
-    ends = [row[key] for row in rows for key in ("low", "high")] + [0.0] + ([margin, -margin] if margin else [])
-    x = alt.Scale(domain=padded(ends, 0.06), nice=False, zero=False)
-    is_wide = any(text_width(row["label"] + row["said"], 12) > room - 20 for row in rows)
-    colour = alt.Color("verdict:N", scale=alt.Scale(domain=list(VERDICTS), range=list(theme.verdicts)), legend=None)
-    base = chart(rows).encode(y=alt.Y("at:O", axis=None), color=colour)
+        said = f"{effect_texts(effect)[0]}  {SIGNS[effect.verdict]} {effect.verdict}{star}"
+        ends = {"low": effect.low, "mean": effect.mean, "high": effect.high}
+        rows.append({"arm": label, "full": label, "verdict": effect.verdict, "said": said, "seeds": [], **ends})
+    margin = comparison.margin or 0.0
+    reach = [row[key] for row in rows for key in ("low", "mean", "high") if row[key] is not None]
     axis = alt.Axis(tickCount=5, title=f"effect on {heading(comparison.metric)}, {comparison.direction} is better")
+    is_wide = any(text_width(row["arm"] + row["said"], 12) > room - 20 for row in rows)
+    domain = padded([0.0, margin, -margin, *reach], 0.06)
+    layers, base = forest(rows, 0.0, comparison.margin, domain, theme, axis, None, 22, below=13 if is_wide else 10)
     words = base.mark_text(align="left", x=0, fontSize=12, yOffset=-22 if is_wide else -8)
     if is_wide:
         verdicts = base.mark_text(align="left", x=0, fontSize=12, yOffset=-7)
     else:
         verdicts = base.mark_text(align="right", x=alt.expr("width"), fontSize=12, yOffset=-8)
-    layers: list[alt.Chart] = []
-    if margin:
-        band = chart([{"from": -margin, "to": margin}])
-        layers.append(band.mark_rect(fill=theme.quiet, fillOpacity=0.16).encode(x=alt.X("from:Q", scale=x), x2="to:Q"))
-    below = 13 if is_wide else 10
-    layers += [
-        base.mark_tick(size=22, thickness=1, orient="vertical", opacity=1, yOffset=below).encode(
-            x=alt.X(datum=0, scale=x), color=alt.value(theme.ink)
-        ),
-        base.mark_rule(strokeWidth=1.6, yOffset=below).encode(x=alt.X("low:Q", scale=x), x2="high:Q"),
-        base.mark_square(size=70, opacity=1, yOffset=below).encode(x=alt.X("mean:Q", scale=x, axis=axis)),
-        *(
-            base.mark_tick(size=8, thickness=1.6, orient="vertical", opacity=1, yOffset=below).encode(
-                x=alt.X(f"{end}:Q", scale=x)
-            )
-            for end in ("low", "high")
-        ),
-        words.encode(text="label:N", color=alt.value(theme.ink)),
-        verdicts.encode(text="said:N"),
-    ]
+    layers += [words.encode(text="arm:N", color=alt.value(theme.ink)), verdicts.encode(text="said:N")]
     said = "Squares are mean differences over seeds and all other factors, "
     said += f"lines {confidence(comparison.alpha)} intervals."
     if any(row["said"].endswith("*") for row in rows):

@@ -3,23 +3,18 @@
 import math
 from collections.abc import Iterator, Sequence
 
-from atomiclm.comparison.results import Arm, Comparison, Effect, FactorReport, Interaction
-from atomiclm.comparison.tables import Field, seeds_of
+from atomiclm.comparison.results import Arm, Comparison, Effect, FactorReport
+from atomiclm.comparison.tables import Field, are_numbers, seeds_of
 from atomiclm.comparison.wording import confidence, decimals_for, format_p, heading, number
 
 
-def ranked(comparison: Comparison, report: FactorReport) -> list[Arm]:
-    """The arms of the sweep that ended, best first, those that diverged last."""
+def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
+    """One row an arm that ended, best first, diverged last: its levels, metric, how far it is from the best, seeds."""
     sign = 1 if comparison.direction == "lower" else -1
     arms = [arm for arm in comparison.arms if arm.runs or arm.diverged]
-    return sorted(arms, key=lambda arm: sign * report.means.get(arm.name, (sign * math.inf, 0.0))[0])
-
-
-def arm_fields(comparison: Comparison, report: FactorReport) -> list[Field]:
-    """One row an arm: its levels, the metric, how far it is from the best, its seeds."""
-    arms = ranked(comparison, report)
+    arms.sort(key=lambda arm: sign * report.means.get(arm.name, (sign * math.inf, 0.0))[0])
     fields = [
-        Field(factor.name, [factor.levels[report.levels[arm.name][index]] for arm in arms], _are_numbers(factor.levels))
+        Field(factor.name, [factor.levels[report.levels[arm.name][index]] for arm in arms], are_numbers(factor.levels))
         for index, factor in enumerate(report.factors)
     ]
     means = [report.means.get(arm.name, (math.nan, math.nan)) for arm in arms]
@@ -78,7 +73,8 @@ def _interaction_lines(report: FactorReport) -> Iterator[str]:
     tested = [one for one in report.interactions if one.p_holm is not None]
     present = [one for one in tested if one.is_present]
     for one in present:
-        yield f"{one.factors[0]} and {one.factors[1]} interact: {_test(one)}; the effect of one depends on the other"
+        test = f"F({one.numerator}, {one.denominator}) = {one.statistic or 0.0:.3g}, p {format_p(one.p_holm)}"
+        yield f"{one.factors[0]} and {one.factors[1]} interact: {test}; the effect of one depends on the other"
     if tested and not present:
         least = min(tested, key=lambda one: one.p_holm or 0.0)
         p = format_p(least.p_holm)
@@ -103,16 +99,7 @@ def effect_texts(effect: Effect) -> tuple[str, str]:
     return mean, f"{low} to {high}"
 
 
-def _test(one: Interaction) -> str:
-    assert one.statistic is not None
-    return f"F({one.numerator}, {one.denominator}) = {one.statistic:.3g}, p {format_p(one.p_holm)}"
-
-
 def _note(arm: Arm, report: FactorReport) -> str:
     if arm.diverged:
         return arm.verdict
     return "best" if arm.name == report.best else "may be best" if arm.name in report.may_be_best else ""
-
-
-def _are_numbers(levels: Sequence[str]) -> bool:
-    return all(level.replace(".", "").replace("e-", "").replace("e", "").isdigit() for level in levels)

@@ -9,7 +9,7 @@ from typing import Any
 from atomiclm.comparison.arms import Group
 from atomiclm.comparison.factorial import Factorial, Levels
 from atomiclm.comparison.results import Arm, Column, Effect, FactorReport, Interaction
-from atomiclm.comparison.statistics import Estimate, holm
+from atomiclm.comparison.statistics import holm
 from atomiclm.comparison.verdicts import Rules, decide
 from atomiclm.comparison.wording import format_value
 from atomiclm.sweep.factors import Factor, FactorialArm, factors_of
@@ -227,10 +227,12 @@ class _Analysis:
 
         def may_be(name: str) -> bool:
             for other in known:
-                if other != name and (worse := self._difference(name, other)) is not None:
-                    low, high = worse.interval(min(1.0, level))
-                    if (low if sign > 0 else -high) > 0:
-                        return False
+                worse = self.fit.difference(self.arms[name].levels, self.arms[other].levels)
+                if other == name or worse is None:
+                    continue
+                low, high = worse.interval(min(1.0, level))
+                if (low if sign > 0 else -high) > 0:
+                    return False
             return True
 
         return best, sorted(filter(may_be, known), key=lambda name: known[name])
@@ -246,9 +248,6 @@ class _Analysis:
         """Of every arm that has a figure, and half their intervals."""
         found = {name: self._mean(dict(enumerate(arm.levels))) for name, arm in self.arms.items() if arm.figures}
         return {name: mean for name, mean in found.items() if mean is not None}
-
-    def _difference(self, one: str, other: str) -> Estimate | None:
-        return self.fit.difference(self.arms[one].levels, self.arms[other].levels)
 
     def _mean(self, at: Mapping[int, int]) -> tuple[float, float] | None:
         found = self.fit.mean(at)

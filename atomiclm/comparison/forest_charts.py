@@ -21,7 +21,7 @@ from atomiclm.comparison.charts import (
     text_width,
     within,
 )
-from atomiclm.comparison.results import Arm, Comparison, Contrast
+from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.wording import (
     MINUS,
     SIGNS,
@@ -60,7 +60,7 @@ def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     extent += [centre - margin, centre + margin] if centre is not None else []
     y_axis = alt.Axis(labelFontSize=13, labelLimit=320, labelPadding=10)
     x_axis = alt.Axis(tickCount=4, title=None)
-    layers, base = _forest(rows, centre, comparison.margin, padded(extent, 0.04), theme, x_axis, y_axis)
+    layers, base = forest(rows, centre, comparison.margin, padded(extent, 0.04), theme, x_axis, y_axis, 28)
     column = 14 + 0.85 * max(text_width(row["text"], 12) for row in rows)
     figures = base.mark_text(align="right", fontSize=12, x=alt.expr(f"width + {column:.0f}"))
     verdicts = base.mark_text(align="left", fontSize=12, x=alt.expr(f"width + {column + 12:.0f}"))
@@ -83,18 +83,24 @@ def effects(comparison: Comparison, theme: Theme = LIGHT, width: Width = WIDTH) 
     arms = [arm for arm in comparison.arms if has_difference(arm)]
     if not arms:
         return None
-    low, high = effect_domain(comparison)
+    margin = comparison.margin or 0.0
+    contrasts = [arm.contrast for arm in arms if arm.contrast is not None]
+    ends = [end for one in contrasts for end in (one.low, one.high, one.mean) if end is not None]
+    reach = sorted(max(abs(one.mean), abs(one.low or 0.0), abs(one.high or 0.0)) for one in contrasts)
+    # An interval much wider than the others is cut, with an arrow.
+    most = max([abs(one.mean) for one in contrasts] + [3 * reach[len(reach) // 2], margin])
+    low, high = padded([0.0, margin, -margin, *(min(max(end, -most), most) for end in ends)], 0.04)
     rows: Rows = []
     for arm, label in zip(arms, labels([arm.name for arm in arms], 12, 170), strict=True):
         contrast = arm.contrast
         assert contrast is not None
-        mean, *ends = (text.replace("-", MINUS) for text in difference_parts(contrast))
+        mean, *interval = (text.replace("-", MINUS) for text in difference_parts(contrast))
         row = {"arm": label, "verdict": verdict_word(arm), "mean": contrast.mean, "text": mean, "said": arm.verdict}
-        row |= {"interval": " to ".join(filter(None, ends)), "full": f"{arm.name}: {format_difference(contrast)}"}
+        row |= {"interval": " to ".join(filter(None, interval)), "full": f"{arm.name}: {format_difference(contrast)}"}
         rows.append(row | {"low": contrast.low, "high": contrast.high, "seeds": contrast.differences})
     title = f"difference to {shortened(str(comparison.baseline), 11, 160)}, {heading(comparison.metric)}"
     x_axis, y_axis = alt.Axis(tickCount=5, title=title, labelFlush=False), alt.Axis(labelFontSize=12, labelLimit=190)
-    layers, base = _forest(rows, 0.0, comparison.margin, [low, high], theme, x_axis, y_axis)
+    layers, base = forest(rows, 0.0, comparison.margin, [low, high], theme, x_axis, y_axis, 32)
     left, right = ("better", "worse") if comparison.direction == "lower" else ("worse", "better")
     zero = chart([{"zero": 0}]).encode(x="zero:Q")
     if -low > 0.15 * (high - low):
@@ -110,14 +116,16 @@ def effects(comparison: Comparison, theme: Theme = LIGHT, width: Width = WIDTH) 
     return finished(layers, theme, width, 32 * len(rows))
 
 
-def _forest(
+def forest(
     rows: Rows,
     reference: float | None,
     margin: float | None,
     domain: list[float],
     theme: Theme,
     x_axis: alt.Axis,
-    y_axis: alt.Axis,
+    y_axis: alt.Axis | None,
+    height: int,
+    below: int = 0,
 ) -> tuple[list[alt.Chart], alt.Chart]:
     """A row an arm: its mean, its interval as far as the axis goes, a dot a seed below; and the rows, for their texts.
 
@@ -125,6 +133,8 @@ def _forest(
         rows: arm, verdict, mean, low and high (None without an interval), seeds; full and said for the tooltip.
         reference: what the arms are held against, a line; None without.
         margin: half the width of the band about it; None without.
+        height: of the line in a row, in pixels.
+        below: how far everything lies below the middle of a row.
     """
     colour = alt.Color("verdict:N", scale=alt.Scale(domain=VERDICTS, range=theme.verdicts), legend=None)
     y = alt.Y("arm:N", sort=[row["arm"] for row in rows], title=None, axis=y_axis)
@@ -145,16 +155,21 @@ def _forest(
     if reference is not None and margin is not None:
         band = chart([{"from": reference - margin, "to": reference + margin}])
         layers.append(band.mark_rect(fill=theme.quiet, fillOpacity=0.16).encode(x="from:Q", x2="to:Q"))
-    if reference is not None:
-        layers.append(chart([{"reference": reference}]).mark_rule(stroke=theme.ink).encode(x="reference:Q"))
     base = chart(drawn).encode(y=y, color=colour, tooltip=tip)
+    if reference is not None:
+        line = base.mark_tick(size=height, thickness=1, orient="vertical", opacity=1, yOffset=below)
+        layers.append(line.encode(x=alt.X(datum=reference), color=alt.value(theme.ink)))
     mean = alt.X("mean:Q", scale=within(domain), axis=x_axis)
     shape = alt.Shape("end:N", scale=alt.Scale(domain=list(_ENDS), range=list(_ENDS.values())), legend=None)
     layers += [
-        base.mark_square(size=70, opacity=1).encode(x=mean),
-        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.5).encode(x="low:Q", x2="high:Q"),
-        chart(ends).mark_point(filled=True, size=64, opacity=1).encode(x="at:Q", y=y, color=colour, shape=shape),
-        chart(seeds).mark_circle(size=12, opacity=0.65, yOffset=9).encode(x="value:Q", y=y, color=colour),
+        base.mark_square(size=70, opacity=1, yOffset=below).encode(x=mean),
+        base.transform_filter("isValid(datum.low)")
+        .mark_rule(strokeWidth=1.5, yOffset=below)
+        .encode(x="low:Q", x2="high:Q"),
+        chart(ends)
+        .mark_point(filled=True, size=64, opacity=1, yOffset=below)
+        .encode(x="at:Q", y=y, color=colour, shape=shape),
+        chart(seeds).mark_circle(size=12, opacity=0.65, yOffset=9 + below).encode(x="value:Q", y=y, color=colour),
     ]
     return layers, base
 
@@ -162,20 +177,3 @@ def _forest(
 def has_difference(arm: Arm) -> bool:
     """Whether there is a number to draw."""
     return arm.contrast is not None and math.isfinite(arm.contrast.mean)
-
-
-def effect_domain(comparison: Comparison) -> list[float]:
-    """Zero, the margin, all means and intervals; an interval much wider than the others is cut, with an arrow."""
-    contrasts = [arm.contrast for arm in comparison.arms if arm.contrast is not None and has_difference(arm)]
-    margin = comparison.margin or 0.0
-    reach = sorted(max(map(abs, interval(contrast))) for contrast in contrasts)
-    most = max([abs(contrast.mean) for contrast in contrasts] + [3 * reach[len(reach) // 2], margin])
-    shown = [min(max(end, -most), most) for contrast in contrasts for end in interval(contrast)]
-    return padded([0.0, margin, -margin, *shown], 0.04)
-
-
-def interval(contrast: Contrast) -> tuple[float, float]:
-    """Both ends; of a difference without an interval the mean."""
-    if contrast.low is None or contrast.high is None:
-        return contrast.mean, contrast.mean
-    return contrast.low, contrast.high

@@ -21,7 +21,6 @@ from atomiclm.comparison.charts import (
     finished,
     labels,
     padded,
-    spread_out,
     text_width,
     within,
 )
@@ -30,8 +29,6 @@ from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.wording import QUANTITIES, format_cost, format_spread, heading, name
 
 AXES = {"tokens": "training tokens", "flops": "training FLOPs", "seconds": "seconds of training", "step": "steps"}
-MOST_NAMES = 8
-"""Names at the ends of lines; more would be a list beside the chart, and the legend is that list."""
 MOST_LEGEND = 270
 """Pixels of a name in a legend: what a phone has room for."""
 MOST_MARKERS = 14
@@ -89,25 +86,12 @@ def curves(
     if ends:
         stopped = _shown(ends).mark_text(text="\N{MULTIPLICATION SIGN}", fontSize=15, fontWeight="bold", clip=True)
         layers.append(stopped.encode(x=_x(), y="value:Q", color=arm["color"], opacity=visible))
-    if _have_room_at_ends(names):
-        right = [
-            row | {"figure": figure, "half": half}
-            for figure in recorded.figures
-            for half in (False, True)
-            for row in _end_rows(names, *_ends(recorded, figure), reach[f"{figure}/half" if half else figure], _HEIGHT)
-        ]
-        here = _names_at_ends(right, arm["color"]).transform_filter("datum.figure === figure && datum.half === half")
-        layers.append(here.encode(opacity=visible))
     under = chart([{}]).mark_text(
         text=alt.expr("axes[axis]"), x=alt.expr("width / 2"), y=_HEIGHT + 34, color=theme.quiet
     )
     title = alt.TitleParams(text=alt.expr("figures[figure]"), frame="group", offset=10)
     params = [*_controls(recorded.figures, reach), picked]
     return finished([layers[0].add_params(*params), *layers[1:], under], theme, width, _HEIGHT, title=title)
-
-
-def _have_room_at_ends(names: Sequence[str]) -> bool:
-    return len(names) <= MOST_NAMES and max(text_width(name, 11) for name in names) <= 150
 
 
 def _legend(names: Sequence[str], offset: int) -> alt.Legend:
@@ -213,34 +197,10 @@ def _reach(recorded: Recorded, figure: str, begin: float) -> list[float]:
     return padded(values.tolist() or [0.0, 1.0], 0.05)
 
 
-def _ends(recorded: Recorded, figure: str) -> tuple[list[float], list[str]]:
-    """Where the mean of each arm ends, NaN without one, and the same in digits."""
-    ends = [last_value(arm.curves[figure].mean()) if figure in arm.curves else math.nan for arm in recorded.arms]
-    return ends, [f"  {end:.4f}" for end in ends]
-
-
 def last_value(values: Numbers) -> float:
     """The last that is a number; NaN without one."""
     finite = values[np.isfinite(values)]
     return float(finite[-1]) if finite.size else math.nan
-
-
-def _end_rows(
-    names: Sequence[str], ends: Sequence[float], texts: Sequence[str], domain: Sequence[float], height: float
-) -> Rows:
-    """Each name (and text) at the right of a chart, as near to its line's end as the others let it."""
-    present = [index for index, end in enumerate(ends) if math.isfinite(end)]
-    low, high = domain
-    wanted = [height * (high - min(max(ends[index], low), high)) / (high - low) for index in present]
-    return [
-        {"arm": names[index], "text": names[index] + texts[index], "pixel": pixel}
-        for index, pixel in zip(present, spread_out(wanted, 13, height), strict=True)
-    ]
-
-
-def _names_at_ends(rows: Rows, colour: alt.Color) -> alt.Chart:
-    text = chart(rows).mark_text(align="left", x=alt.expr("width + 8"))
-    return text.encode(y=alt.Y("pixel:Q", scale=None), text="text:N", color=colour)
 
 
 # --------------------------------------------------------------------------------------------------- lines over any x
@@ -268,7 +228,7 @@ def lines(
     width: Width = WIDTH,
     height: int = 300,
 ) -> alt.LayerChart | None:
-    """Lines with names at their ends: trials of a tuned setting, or an evaluation by position. None without a point.
+    """Lines: trials of a tuned setting, or an evaluation by position. None without a point.
 
     Args:
         own_ticks: whether only the values of x that occur are ticks, as those of a grid that was tried.
@@ -303,8 +263,7 @@ def lines(
     )
     x = alt.X("x:Q", title=x_title, scale=within(None, log, padding=12), axis=x_axis)
     y = alt.Y("y:Q", title=None, scale=within(domain), axis=alt.Axis(grid=True, tickCount=5))
-    is_named = _have_room_at_ends(names)
-    arm = arm_encodings(names, [line.style for line in given], theme, None if is_named else _legend(names, 18))
+    arm = arm_encodings(names, [line.style for line in given], theme, _legend(names, 18))
     tip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("x:Q", title=x_title, format=".4~r"),
@@ -315,9 +274,6 @@ def lines(
     if max(map(len, drawn)) <= MOST_MARKERS:
         layers.append(base.mark_point(filled=True, size=36, opacity=1).encode(shape=arm["shape"]))
     layers.append(base.transform_filter("datum.ring").mark_point(size=190, filled=False, strokeWidth=1.5))
-    if is_named:
-        ends = [points[-1][1] if points else math.nan for points in drawn]
-        layers.append(_names_at_ends(_end_rows(names, ends, [""] * len(names), domain, height), arm["color"]))
     return finished(layers, theme, width, height, title=y_title)
 
 
@@ -351,7 +307,7 @@ def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT, encodings: M
             row = {"arm": arm.name, "cost": spread.mean, "takes": format_cost(cost, spread)}
             if report := comparison.factors:
                 row |= {f"factor{index}": level for index, level in enumerate(report.levels_of(arm.name).values())}
-                mean, half = report.means[arm.name]
+                mean, half = report.means.get(arm.name, (quality.mean, math.nan))
                 quality = replace(quality, mean=mean, half_width=None if math.isnan(half) else half)
             half = quality.half_width or 0.0
             row |= {"mean": quality.mean, "low": quality.mean - half, "high": quality.mean + half}

@@ -13,7 +13,7 @@ import math
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ import vl_convert
 from markupsafe import Markup
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.cli import UserError
 from atomiclm.comparison import charts, factor_charts, wording
 from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, styled
 from atomiclm.comparison.curves import ArmRows, Recorded, read_recorded
 from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
-from atomiclm.comparison.forest_charts import effect_domain, effects, has_difference, interval
+from atomiclm.comparison.forest_charts import effects, has_difference
 from atomiclm.comparison.line_charts import MOST_INTERVALS, Line, curves, last_value, lines, pareto
-from atomiclm.comparison.results import Arm, Comparison
+from atomiclm.comparison.provenance import facts_of
+from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
 from atomiclm.tracking.console import duration, printable, short_number
@@ -46,8 +46,8 @@ DIGITS = 6
 """Significant digits of the numbers in a chart: a loss to some millionths, more than any seed can tell."""
 PLACES = {"induction": "tokens back", "length_extrapolation": "windows, in multiples of the context trained on"}
 
-Draw = Callable[..., dict[str, Any] | None]
-"""Adds a chart to the page: (key, chart, label, caption) -> what the template needs; None where there is nothing."""
+Draw = Callable[[str, Any], dict[str, Any] | None]
+"""Adds a chart to the page under a key; returns what the template needs, None where there is no chart."""
 
 
 def write_page(comparison: Comparison, path: str | Path) -> None:
@@ -65,23 +65,23 @@ def page_html(comparison: Comparison) -> str:
     """The text of the page."""
     specifications: dict[str, Any] = {}
 
-    def draw(key: str, chart: Any, label: str, caption: str = "") -> dict[str, Any] | None:
+    def draw(key: str, chart: Any) -> dict[str, Any] | None:
         if chart is None:
             return None
         spec = charts.specification(chart)
         specifications[key] = _columnwise(spec)
-        return {"key": key, "picture": _picture(key, spec), "label": label, "caption": caption}
+        return {"key": key, "picture": _picture(key, spec)}
 
     recorded = read_recorded(comparison)
-    share = wording.confidence_of_differences(comparison)
-    metric = heading(comparison.metric)
+    first = next((run for arm in comparison.arms for run in arm.runs), None)
     words = Counter(verdict_word(arm) for arm in comparison.arms if arm.contrast or arm.diverged)
-    tradeoffs = [
-        draw(f"tradeoff-{at}", styled(panel, PAGE), f"{metric} against {name(cost)}")
-        for at, cost in enumerate(cost for cost, quantity in QUANTITIES.items() if quantity.is_traded)
-        if not comparison.factors and (panel := pareto(comparison, cost, PAGE)) is not None
-    ]
+    evaluations, faults = read_saved_evaluations(comparison)
     factors = _factors(comparison, recorded, draw) if comparison.factors else None
+    tradeoffs = {
+        cost: draw(f"tradeoff-{at}", styled(panel, PAGE))
+        for at, (cost, quantity) in enumerate(QUANTITIES.items())
+        if quantity.is_traded and not factors and (panel := pareto(comparison, cost, PAGE)) is not None
+    }
     style, script = _style(), _source("page.js")
     context = {
         "comparison": comparison,
@@ -95,35 +95,20 @@ def page_html(comparison: Comparison) -> str:
         "summary": ", ".join(f"{n} {word}" for word, n in words.items()),
         "keys": "; ".join(f"{one.short}: {one.key}" for one in comparison.columns if one.short != one.key),
         "factors": factors,
-        "effects": None
-        if factors
-        else draw(
-            "effects",
-            effects(comparison, PAGE, "container"),
-            f"Differences to the baseline {comparison.baseline}, with intervals; also in the table.",
-            f"Squares are mean differences to {comparison.baseline}, lines {share} intervals (arrow: it goes on beyond "
-            "the chart), dots single seeds. An interval that leaves the baseline's line on one side is a difference "
-            "before the correction for the number of arms; the table has the corrected p.",
-        ),
-        "curves": draw(
-            "curves",
-            curves(comparison, recorded, PAGE, "container"),
-            "Course of training",
-            "Lines are means over the seeds, bands reach from the least to the greatest seed at the same fraction of "
-            "the budget. A training loss is the mean of all steps since the point before. Losses per token compare "
-            "arms of one tokenizer only. A name in the legend singles out its arm, with Shift several.",
-        ),
+        "effects": None if factors else draw("effects", effects(comparison, PAGE, "container")),
+        "curves": draw("curves", curves(comparison, recorded, PAGE, "container")),
         "recorded": recorded,
-        "tradeoffs": [chart for chart in tradeoffs if chart],
+        "tradeoffs": tradeoffs,
         "tuning": _tuning(comparison, draw),
-        "evaluations": _evaluations(comparison, draw),
+        "evaluations": [_protocol(one, f"evaluation-{at}", draw) for at, one in enumerate(evaluations)],
+        "evaluation_faults": faults,
         "costs": [
             cost
             for cost, quantity in QUANTITIES.items()
             if quantity.on_page and any(cost in arm.figures for arm in comparison.arms)
         ],
         "unmatched": sorted({cost.quantity for arm in comparison.arms for cost in arm.costs if not cost.is_matched}),
-        "facts": _facts(comparison),
+        "facts": facts_of(first.environment) if first else {},
         "this_page": f"python -m atomiclm.compare {shlex.join(comparison.folders)} --html page.html",
         "charts": _script_json(specifications),
     }
@@ -148,40 +133,20 @@ def _factors(comparison: Comparison, recorded: Recorded, draw: Draw) -> dict[str
     assert comparison.factors is not None
     pictures = []
     for kind, title in PICTURES.items():
-        picture = factor_charts.draw(kind, comparison, PAGE, recorded, room=PHONE)
-        if picture is None:
+        if (picture := factor_charts.draw(kind, comparison, PAGE, recorded, room=PHONE)) is None:
             continue
-        panels = [
-            panel.properties(width="container", autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
-            if kind == "effects"
-            else panel
-            for panel in picture.panels
-        ]
-        drawn = [
-            draw(f"factor-{kind}-{at}", styled(panel, PAGE), f"{title}, {at + 1} of {len(panels)}")
-            for at, panel in enumerate(panels)
-        ]
-        pictures.append({"kind": kind, "title": title, "panels": drawn, "said": picture.said})
+        panels = picture.panels
+        if kind == "effects":
+            fitted = alt.AutoSizeParams(type="fit-x", contains="padding")
+            panels = [panel.properties(width="container", autosize=fitted) for panel in panels]
+        drawn = [draw(f"factor-{kind}-{at}", styled(panel, PAGE)) for at, panel in enumerate(panels)]
+        pictures.append({"title": title, "panels": drawn, "said": picture.said})
     return {
         "blocks": list(verdict_blocks(comparison, comparison.factors)),
         "pictures": pictures,
         "arms": arm_fields(comparison, comparison.factors),
         "names": "; ".join(f"{one.name}: {one.key}" for one in comparison.factors.factors if one.name != one.key),
     }
-
-
-def _effect(comparison: Comparison, arm: Arm) -> dict[str, Any]:
-    """Where the baseline, the margin and the arm's interval are in a cell, in per cent of its width."""
-    low, high = effect_domain(comparison)
-
-    def at(value: float) -> float:
-        return round(100 * (min(max(value, low), high) - low) / (high - low), 2)
-
-    contrast, margin = arm.contrast, comparison.margin or 0.0
-    assert contrast is not None
-    (start, end), band = interval(contrast), at(-margin)
-    ends = {"low": at(start), "mean": at(contrast.mean), "high": at(end)}
-    return {"zero": at(0), "band": band, "width": at(margin) - band, **ends}
 
 
 def _tuning(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
@@ -205,46 +170,31 @@ def _tuning(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
         low, middle = finite[0], finite[len(finite) // 2]
         reach = charts.padded([low, min(finite[-1], low + 4 * max(middle - low, 1e-9))], 0.06)
     chart = lines(tried, key, metric, own_ticks=True, y_domain=reach, theme=PAGE, width="container")
-    caption = "Means over the tuning seeds, on text apart from the validation text; rings are what was taken."
-    drawn = draw("tuning-chart", chart, f"{metric} against {key}", caption)
-    return {"key": key, "metric": metric, "chart": drawn, "arms": arms}
+    return {"key": key, "metric": metric, "chart": draw("tuning-chart", chart), "arms": arms}
 
 
-def _evaluations(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
-    """What `evaluate --save` left, one part a protocol; None where no run was evaluated."""
-    saved, faults = read_saved_evaluations(comparison)
-    parts = [_protocol(one, at, draw) for at, one in enumerate(saved)]
-    return {"parts": parts, "faults": faults} if parts or faults else None
-
-
-def _protocol(saved: SavedEvaluation, key: int, draw: Draw) -> dict[str, Any]:
+def _protocol(saved: SavedEvaluation, key: str, draw: Draw) -> dict[str, Any]:
+    """What `evaluate --save` left of one protocol."""
     positions = _positions(saved.series)
     kinds = list(dict.fromkeys(kind for series in saved.series for kind in families(series.figures)))
     # Bits per byte and loss say the same of one tokenizer, and bits per byte can be compared between two.
     kinds = [kind for kind in kinds if (other := kind.replace("loss", "bits_per_byte")) == kind or other not in kinds]
     place = PLACES.get(saved.protocol, "position")
-
-    def chart(key: str, points: Sequence[Any], x: str, y: str, label: str, caption: str, ticks: bool) -> Any:
+    wanted = [(place, _called(kind), [families(one.figures).get(kind, []) for one in saved.series]) for kind in kinds]
+    x, y = saved.curve_names
+    wanted.append((f"{x} in the window, in tokens", _called(y), [list(one.curve) for one in saved.series]))
+    found = []
+    for at, (x, y, points) in enumerate(wanted):
         named = zip(saved.series, positions, points, strict=True)
         given = [Line(series.name, ArmStyle.of(position), own) for series, position, own in named]
-        return draw(key, lines(given, x, y, own_ticks=ticks, theme=PAGE, width="container"), label, caption)
-
-    found = []
-    for at, kind in enumerate(kinds):
-        called = _called(kind)
-        points = [families(series.figures).get(kind, []) for series in saved.series]
-        caption = f"{called.capitalize()}: means over the seeds."
-        found.append(chart(f"evaluation-{key}-{at}", points, place, called, f"{called} against {place}", caption, True))
-    x, y = f"{saved.curve_names[0]} in the window, in tokens", _called(saved.curve_names[1])
-    caption = "Means over the seeds, by position in the window; the first position is left out."
-    curves = [series.curve for series in saved.series]
-    found.append(chart(f"evaluation-{key}-positions", curves, x, y, f"{y} by position", caption, False))
+        chart = lines(given, x, y, own_ticks=at < len(kinds), theme=PAGE, width="container")
+        found.append((draw(f"{key}-{at}", chart), f"{y} against {x}"))
     return {
         "title": _called(saved.protocol),
         "protocol": saved.protocol,
         "figures": {figure: _called(figure) for figure in saved.series[0].figures if "/" not in figure},
         "series": list(zip(positions, saved.series, strict=True)),
-        "charts": [chart for chart in found if chart],
+        "charts": [(chart, label) for chart, label in found if chart],
     }
 
 
@@ -259,28 +209,6 @@ def _positions(series: Sequence[Series]) -> list[int]:
 
 def _called(figure: str) -> str:
     return heading(f"validation/{figure}") if figure in ("loss", "bits_per_byte") else figure.replace("_", " ")
-
-
-def _facts(comparison: Comparison) -> dict[str, str]:
-    """On what the first run of the first arm was made."""
-    first = next((run for arm in comparison.arms for run in arm.runs), None)
-    if first is None:
-        return {}
-    try:
-        process = first.folder.read_environments()[-1]
-    except UserError as error:
-        return {"environment.json": str(error)}
-    keys = ("device", "precision", "cpu", "torch_threads", "compiled", "python", "platform")
-    given = {key: process.get(key) for key in keys}
-    versions, source = process.get("versions"), process.get("source")
-    if isinstance(versions, Mapping):
-        given |= {package: versions.get(package) for package in ("atomiclm", "torch", "numpy")}
-    if isinstance(source, Mapping):
-        given |= {
-            "commit": source.get("commit"),
-            "uncommitted changes": source.get("diff_sha256") or source.get("dirty"),
-        }
-    return {key: str(value) for key, value in given.items() if value is not None}
 
 
 def _sort_key(value: float | None) -> str:
@@ -323,7 +251,7 @@ def _template() -> jinja2.Template:
     environment.filters |= said
     environment.globals |= said
     environment.globals |= {
-        "effect": _effect, "has_difference": has_difference, "last_value": _last_value, "minus": _minus,
+        "has_difference": has_difference, "last_value": _last_value, "minus": _minus,
         "sort_key": _sort_key, "zip": zip, "style_of": ArmStyle.of, "dashes": charts.DASHES, "shapes": charts.SHAPES,
         "signs": wording.SIGNS, "decimals_for": wording.decimals_for, "most_columns": MOST_COLUMNS,
         "most_intervals": MOST_INTERVALS, "sample_characters": SAMPLE_CHARACTERS,

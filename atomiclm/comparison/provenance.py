@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atomiclm.comparison.results import (
@@ -57,71 +57,55 @@ def environment_differences(runs: Sequence[RunResult]) -> list[EnvironmentDiffer
 
     Where every run has the hash of the code, the commit says no more: it changes with every line of documentation.
     """
-    known = [run.environment for run in runs if run.environment]
-    has_code = bool(known) and all(environment.get("code_sha256") for environment in known)
+    known = [facts_of(run.environment) for run in runs if run.environment]
+    ignored = {"commit"} if all("code" in facts for facts in known) else set()
     differences = []
-    for fact, ask in _FACTS.items():
-        if fact == "commit" and has_code:
-            continue
-        values = Counter(_text(ask(environment)) for environment in known)
+    for fact in dict.fromkeys(fact for facts in known for fact in facts if fact not in ignored):
+        values = Counter(facts.get(fact, "not on record") for facts in known)
         if len(values) > 1:
             differences.append(EnvironmentDifference(fact, dict(values.most_common())))
     return differences
 
 
-def _commit(environment: Mapping[str, Any]) -> str | None:
-    source = environment.get("source") or {}
-    if not source.get("commit"):
-        return None
+def facts_of(environment: Mapping[str, Any]) -> dict[str, str]:
+    """What one process noted in environment.json, as far as it says."""
+    versions, source = (environment.get(part) for part in ("versions", "source"))
+    versions, source = (part if isinstance(part, Mapping) else {} for part in (versions, source))
     changes = f" with changes {str(source['diff_sha256'])[:8]}" if source.get("diff_sha256") else ""
-    return f"{str(source['commit'])[:12]}{changes}"
-
-
-def _version(package: str) -> Callable[[Mapping[str, Any]], Any]:
-    return lambda environment: (environment.get("versions") or {}).get(package)
-
-
-_FACTS: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "code": lambda environment: str(environment.get("code_sha256") or "")[:12],
-    "commit": _commit,
-    "atomiclm": _version("atomiclm"),
-    "torch": _version("torch"),
-    "python": lambda environment: environment.get("python"),
-    "device": lambda environment: environment.get("device"),
-    "precision": lambda environment: environment.get("precision"),
-    "threads": lambda environment: environment.get("torch_threads"),
-    "compiled": lambda environment: environment.get("compiled"),
-    "processor": lambda environment: environment.get("cpu"),
-    "machine": lambda environment: environment.get("host_sha256"),
-}
-
-
-def _text(value: Any) -> str:
-    return "not on record" if value in (None, "") else str(value)
+    given = {
+        "code": str(environment.get("code_sha256") or "")[:12],
+        "commit": f"{str(source['commit'])[:12]}{changes}" if source.get("commit") else None,
+        **{package: versions.get(package) for package in ("atomiclm", "torch", "numpy")},
+        "python": environment.get("python"),
+        "platform": environment.get("platform"),
+        "device": environment.get("device"),
+        "precision": environment.get("precision"),
+        "threads": environment.get("torch_threads"),
+        "compiled": environment.get("compiled"),
+        "processor": environment.get("cpu"),
+        "machine": environment.get("host_sha256"),
+    }
+    return {fact: str(value) for fact, value in given.items() if value not in (None, "")}
 
 
 def total(runs: Sequence[RunResult]) -> Total:
     """What the runs took together, however they ended."""
-    seconds = [_number(run, "seconds") for run in runs]
-    threads = [_threads(run) for run in runs]
+
+    def number(run: RunResult, name: str) -> float:
+        value = run.summary.get(name)
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
+
+    def cores(run: RunResult) -> int:
+        """That a run kept busy, at most; none where the work was an accelerator's."""
+        is_on_cpu = run.environment.get("device", "cpu") == "cpu"
+        return int(run.environment.get("torch_threads") or 1) if is_on_cpu else 0
+
     return Total(
         runs=sum(run.done for run in runs),
-        seconds=sum(seconds),
-        core_seconds=sum(time * number for time, number in zip(seconds, threads, strict=True)),
-        flops=sum(_number(run, "flops") for run in runs),
+        seconds=sum(number(run, "seconds") for run in runs),
+        core_seconds=sum(number(run, "seconds") * cores(run) for run in runs),
+        flops=sum(number(run, "flops") for run in runs),
     )
-
-
-def _number(run: RunResult, name: str) -> float:
-    value = run.summary.get(name)
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else 0.0
-
-
-def _threads(run: RunResult) -> int:
-    """Cores that a run kept busy, at most; none where the work was an accelerator's."""
-    if run.environment.get("device", "cpu") != "cpu":
-        return 0
-    return int(run.environment.get("torch_threads") or 1)
 
 
 def anchors(runs: Sequence[RunResult]) -> dict[str, float]:

@@ -1,7 +1,6 @@
-"""What `evaluate --save` left in run folders, by arm: `RUN/evaluations/*.json`, whose format is its own account.
+"""What `evaluate --save` left in run folders (`RUN/evaluations/*.json`), by arm, read as plain JSON.
 
-Read here as plain JSON: `protocol` and `compared` say what may be
-put side by side, `model` which settings were changed to evaluate, `figures` and `curves` what was found.
+`protocol` and `compared` say what may be put side by side, `model` which settings were changed to evaluate.
 """
 
 import json
@@ -18,36 +17,22 @@ from atomiclm.comparison.results import Arm, Comparison
 
 @dataclass(frozen=True)
 class Series:
-    """One arm under one choice of changed settings: means over its seeds.
+    """One arm under one choice of changed settings: means over its seeds."""
 
-    Attributes:
-        position: of the arm in the comparison.
-        name: of the arm, with the changed settings.
-        figures: by name.
-        curve: x and y of its farthest reaching curve; empty without.
-        count: runs.
-    """
-
-    position: int
-    name: str
+    position: int  # of the arm in the comparison
+    name: str  # of the arm, with the changed settings
     figures: Mapping[str, float]
-    curve: Sequence[tuple[float, float]]
-    count: int
+    curve: Sequence[tuple[float, float]]  # x and y of its farthest reaching curve; empty without
+    count: int  # runs
 
 
 @dataclass(frozen=True)
 class SavedEvaluation:
-    """Everything that was found by one protocol in the same way.
-
-    Attributes:
-        protocol: its name.
-        curve_names: what x and y of the curves are.
-        series: one an arm and choice of settings.
-    """
+    """Everything that was found by one protocol in the same way."""
 
     protocol: str
-    curve_names: tuple[str, str]
-    series: Sequence[Series]
+    curve_names: tuple[str, str]  # what x and y of the curves are
+    series: Sequence[Series]  # one an arm and choice of settings
 
 
 def read_saved_evaluations(comparison: Comparison) -> tuple[list[SavedEvaluation], list[str]]:
@@ -78,12 +63,15 @@ def _of_arm(arm: Arm, faults: list[str]) -> dict[tuple[str, str, str], list[dict
         for path in sorted((run.folder.path / "evaluations").glob("*.json")):
             try:
                 result = json.loads(read_file(path))
-                key = (str(result["protocol"]), _stable(result["compared"]), _settings(result["model"]))
+                settings = " ".join(f"{key}={value}" for key, value in sorted(result["model"].items()))
+                key = (str(result["protocol"]), json.dumps(result["compared"], sort_keys=True), settings)
                 _check(result)
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 faults.append(f"{path}: {type(error).__name__} {error}")
                 continue
-            if key not in own or _step(result) >= _step(own[key]):  # of several checkpoints the last
+            if key not in own or int(result.get("step", 0)) >= int(
+                own[key].get("step", 0)
+            ):  # of several checkpoints the last
                 own[key] = result
         for key, result in own.items():
             results[key].append(result)
@@ -134,16 +122,3 @@ def _check(result: Mapping[str, Any]) -> None:
         numbers += [value for column in curve.values() for value in column]
     if not all(map(math.isfinite, numbers)):
         raise ValueError("a figure is not a finite number")
-
-
-def _step(result: Mapping[str, Any]) -> int:
-    return int(result.get("step", 0))
-
-
-def _settings(model: Mapping[str, Any]) -> str:
-    """Changed settings as they are typed."""
-    return " ".join(f"{key}={value}" for key, value in sorted(model.items()))
-
-
-def _stable(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)

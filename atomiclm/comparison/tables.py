@@ -1,10 +1,11 @@
 """The tables of a comparison as headings, cells and sentences; terminal and Markdown lay them out, each in its way."""
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from atomiclm.comparison.arms import MOST_NAMED
-from atomiclm.comparison.results import Arm, Comparison, Prediction, Unfinished
+from atomiclm.comparison.results import Arm, Column, Comparison, Prediction, Unfinished
 from atomiclm.comparison.wording import (
     COSTS,
     confidence,
@@ -43,7 +44,8 @@ def quality(comparison: Comparison) -> list[Field]:
         words = [arm.verdict or ("baseline" if arm.name == comparison.baseline else "") for arm in arms]
         found.append(Field("verdict", words, is_number=False))
     if any(arm.expected for arm in arms):
-        found.append(Field("predicted", [_predicted(arm) for arm in arms], is_number=False))
+        words = [f"{arm.expected}: {arm.outcome}" if arm.expected else "" for arm in arms]
+        found.append(Field("predicted", words, is_number=False))
     return found
 
 
@@ -57,23 +59,24 @@ def costs(comparison: Comparison) -> list[Field]:
 
 
 def settings(comparison: Comparison) -> list[Field]:
-    """The differing settings; none where the arms are called by them already."""
+    """The differing settings; none where the arms are called by them already, or by factors."""
     columns = comparison.columns
-    spelled = [
-        all(
-            f"{column.short.rpartition('.')[2]}={format_value(arm.values[column.key])}" in arm.name
-            for column in columns
-        )
-        for arm in comparison.arms
-    ]
-    if all(spelled):
+
+    def spelled(column: Column, arm: Arm) -> str:
+        return f"{column.short.rpartition('.')[2]}={format_value(arm.values[column.key])}"
+
+    if comparison.factors or all(spelled(column, arm) in arm.name for column in columns for arm in comparison.arms):
         return []
     found = []
     for column in columns:
         cells = [format_value(arm.values[column.key]) for arm in comparison.arms]
-        numbers = all(cell.replace(".", "").replace("e-", "").isdigit() or cell == "-" for cell in cells)
-        found.append(Field(column.short, cells, numbers))
+        found.append(Field(column.short, cells, are_numbers(cells)))
     return found
+
+
+def are_numbers(cells: Sequence[str]) -> bool:
+    """Of settings, or settings that are not there."""
+    return all(re.fullmatch(r"[0-9.]+(e-?[0-9]+)?|-", cell) for cell in cells)
 
 
 def prediction_lines(comparison: Comparison) -> Iterator[str]:
@@ -136,8 +139,12 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         levels = sorted({contrast.alpha for contrast in contrasts})
         arms = f"{family} {'arm' if family == 1 else 'arms'} (Holm)"
         looks = " and for the looks at this study" if comparison.study.sequential else ""
+        paired = {contrast.is_paired for contrast in contrasts}
+        pairing = (
+            "paired by seed where noted" if len(paired) == 2 else "paired by seed" if True in paired else "not paired"
+        )
         yield (
-            f"Differences are to {comparison.baseline}, {_pairing(comparison)}, with their {_confidence(levels)} "
+            f"Differences are to {comparison.baseline}, {pairing}, with their {_confidence(levels)} "
             f"interval; p is adjusted for {arms}{looks}."
         )
         if comparison.margin is not None:
@@ -152,11 +159,6 @@ def _legend(comparison: Comparison) -> Iterator[str]:
 
 def _confidence(errors: Sequence[float]) -> str:
     return " or ".join(map(confidence, errors))
-
-
-def _pairing(comparison: Comparison) -> str:
-    paired = {arm.contrast.is_paired for arm in comparison.arms if arm.contrast and arm.contrast.p is not None}
-    return "paired by seed" if paired == {True} else "not paired" if paired == {False} else "paired by seed where noted"
 
 
 def closing(comparison: Comparison) -> Iterator[str]:
@@ -192,7 +194,3 @@ def seeds_of(arm: Arm) -> str:
     """How many runs ended, of how many that are wanted."""
     wanted = max(arm.planned, len(arm.runs))
     return str(len(arm.runs)) if len(arm.runs) == wanted else f"{len(arm.runs)} of {wanted}"
-
-
-def _predicted(arm: Arm) -> str:
-    return f"{arm.expected}: {arm.outcome}" if arm.expected else ""

@@ -51,7 +51,7 @@ def print_terminal(comparison: Comparison, console: Console) -> None:
     for table in _tables(comparison, console.width):
         console.print()
         console.print(table)
-    if len(comparison.columns) > MOST_NAMED:
+    if len(comparison.columns) > MOST_NAMED and settings(comparison):
         console.print()
         console.print(_settings(comparison, console.width))
     console.print()
@@ -67,7 +67,7 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
     ended = sum(len(arm.runs) for arm in comparison.arms)
     counts = [f"{ended} of {ended + states.total()} runs", *(f"{count} {state}" for state, count in states.items())]
     console.print(Text(f"{comparison.name}: {', '.join(counts)}; {comparison.direction} is better", style="bold"))
-    console.print(_plain_table(arm_fields(comparison, report), console.width))
+    console.print(_table(arm_fields(comparison, report)))
     if waiting := sum(not arm.runs and not arm.diverged for arm in comparison.arms):
         console.print(Text(f"{waiting} arms have no finished run", style="dim"))
     console.print()
@@ -76,22 +76,34 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
         if isinstance(block, str):
             console.print(Text(block, style=style))
         else:
-            console.print(_plain_table(block, console.width))
+            console.print(_table(block))
             style = "dim"
     if states and comparison.command:
         console.print(Text("to go on: ").append(comparison.command, style="dim"), soft_wrap=True)
     console.print(Text("--details: every arm against the baseline, costs, anchors, what is missing", style="dim"))
 
 
-def _plain_table(fields: Sequence[Field], width: int) -> Table:
-    """A table whose words may fold where the terminal is narrow, and whose numbers are never cut."""
-    table = _empty()
-    for field in fields:
+def _table(fields: Sequence[Field], name_width: int | None = None, bold: int | None = None) -> Table:
+    """A table whose words may fold where the terminal is narrow, and whose numbers are never cut.
+
+    Args:
+        name_width: of the first column; None as wide as it takes.
+        bold: a row.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+    for at, field in enumerate(fields):
+        is_name = at == 0 and name_width is not None
         table.add_column(
-            field.heading, justify="right" if field.is_number else "left", no_wrap=field.is_number, overflow="fold"
+            field.heading,
+            justify="right" if field.is_number else "left",
+            no_wrap=field.is_number,
+            overflow="fold",
+            style="cyan" if is_name else None,
+            width=name_width if is_name else None,
         )
-    for row in zip(*(field.cells for field in fields), strict=True):
-        table.add_row(*(Text(cell, style=VERDICTS.get(cell, "")) for cell in row))
+    for index, row in enumerate(zip(*(field.cells for field in fields), strict=True)):
+        cells = [Text(cell, style=VERDICTS.get(cell, "")) for cell in row]
+        table.add_row(*cells, style="bold" if index == bold else None)
     return table
 
 
@@ -115,12 +127,13 @@ def _print_unfinished(comparison: Comparison, console: Console) -> None:
 
 def _tables(comparison: Comparison, width: int) -> list[Table]:
     """One table, or quality and costs apart, or as many as it takes for no number to be cut."""
-    names = Field("arm", [arm.name for arm in comparison.arms], is_number=False)
-    room = width - _width_of_names(names, width)
-    parts = _packed([*quality(comparison), *costs(comparison)], room)
+    names = _names(comparison)
+    name_width = min(_width(names), max(12, width // 3))
+    parts = _packed([*quality(comparison), *costs(comparison)], width - name_width)
     if len(parts) > 1:
-        parts = [*_packed(quality(comparison), room), *_packed(costs(comparison), room)]
-    return [_table(comparison, [names, *part], width) for part in parts]
+        parts = [part for kind in (quality, costs) for part in _packed(kind(comparison), width - name_width)]
+    bold = next((at for at, name in enumerate(names.cells) if name == comparison.baseline), None)
+    return [_table([names, *part], name_width, bold) for part in parts]
 
 
 def _packed(columns: Sequence[Field], room: int) -> list[list[Field]]:
@@ -133,50 +146,27 @@ def _packed(columns: Sequence[Field], room: int) -> list[list[Field]]:
     return parts
 
 
-def _width_of_names(names: Field, width: int) -> int:
-    """All of them where there is room, else folded to a third of the terminal."""
-    return min(_width(names), max(12, width // 3))
+def _names(comparison: Comparison) -> Field:
+    return Field("arm", [arm.name for arm in comparison.arms], is_number=False)
 
 
 def _width(column: Field) -> int:
     return max(len(line) for cell in (column.heading, *column.cells) for line in cell.split("\n"))
 
 
-def _empty() -> Table:
-    return Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-
-
-def _table(comparison: Comparison, columns: Sequence[Field], width: int) -> Table:
-    table = _empty()
-    for column in columns:
-        if column is columns[0]:
-            table.add_column("arm", overflow="fold", style="cyan", width=_width_of_names(column, width))
-        else:
-            table.add_column(column.heading, justify="right" if column.is_number else "left", no_wrap=True)
-    for index, arm in enumerate(comparison.arms):
-        cells = [Text(column.cells[index], style=VERDICTS.get(column.cells[index], "")) for column in columns]
-        table.add_row(*cells, style="bold" if arm.name == comparison.baseline else None)
-    return table
-
-
 def _settings(comparison: Comparison, width: int) -> Table:
     """The differing settings of many: one a row where the arms have room as columns, else one arm a row."""
     columns = settings(comparison)
-    table = _empty()
-    names = [arm.name for arm in comparison.arms]
-    arms = [Field(name, [column.cells[index] for column in columns]) for index, name in enumerate(names)]
-    keys = Field("setting", [column.key for column in comparison.columns], is_number=False)
-    if columns and sum(_GAP + _width(field) for field in (keys, *arms)) <= width + _GAP:
-        table.add_column("setting", style="cyan", overflow="fold")
-        for arm in arms:
-            table.add_column(arm.heading)
-        for index, key in enumerate(keys.cells):
-            table.add_row(key, *(Text(arm.cells[index]) for arm in arms))
-        return table
-    table.add_column("arm", style="cyan", overflow="fold")
-    table.add_column("settings", overflow="fold")
-    for index, name in enumerate(names):
-        given = [(key, column.cells[index]) for key, column in zip(keys.cells, columns, strict=False)]
-        words = [f"{key.removesuffix('._target_')}={value}" for key, value in given if value != "-"]
-        table.add_row(Text(name), Text(" ".join(words)))
-    return table
+    keys = [column.key for column in comparison.columns]
+    by_arm = list(zip(*(column.cells for column in columns), strict=True))
+    fields = [Field("setting", keys, is_number=False)]
+    fields += [Field(arm.name, cells, is_number=False) for arm, cells in zip(comparison.arms, by_arm, strict=True)]
+    if sum(_GAP + _width(field) for field in fields) <= width + _GAP:
+        return _table(fields)
+    words = [
+        " ".join(
+            f"{key.removesuffix('._target_')}={value}" for key, value in zip(keys, own, strict=True) if value != "-"
+        )
+        for own in by_arm
+    ]
+    return _table([_names(comparison), Field("settings", words, is_number=False)])

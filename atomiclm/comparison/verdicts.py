@@ -185,14 +185,12 @@ def decide(
     better, worse   else, if p after Holm's correction over the study's arms is below `alpha`.
     inconclusive    neither; also where fewer than two seeds can be compared.
 
-    Both tests may pass: many seeds make a difference certain that is too small to matter. Then the arm is equivalent,
-    since the margin is by declaration the smallest difference that matters, and its note tells of the difference. At
-    the number of seeds that is planned for the margin the two hardly ever meet, so this costs no power there: a true
-    difference as large as the margin is called equivalent in at most a share `alpha` of studies.
+    Both tests may pass: many seeds make a difference certain that is too small to matter. The margin is by declaration
+    the smallest that matters, so the arm is equivalent, and its note tells of the difference.
 
-    Chances of error: that any arm is called better or worse which does not differ is at most `alpha` for the whole
-    study (Holm). That an arm is called equivalent which differs by the margin or more is at most `alpha` for each arm;
-    this one is not corrected over arms, so that it stays what everybody reads off the 90 % interval.
+    The chance that any arm is called better or worse which does not differ is at most `alpha` for the whole study
+    (Holm); that an arm is called equivalent which differs by the margin or more, at most `alpha` for each arm: this one
+    is not corrected over arms, so that it stays what everybody reads off the 90 % interval.
 
     An arm that diverged on k of n seeds has that as its verdict, whatever the others did: a mean over the runs that
     happened to survive is no estimate of the arm.

@@ -4,6 +4,7 @@ ledger = write_study(tmp_path / "outputs" / "gqa", [FakeArm("mha"), FakeArm("mqa
 """
 
 import hashlib
+import itertools
 import json
 import math
 import random
@@ -93,6 +94,25 @@ def many_arms(number: int = 24) -> list[FakeArm]:
             {"parameters": 1_000_000 * (1 + index // 6), "cache_bytes_per_token": 512 * (1 + index % 4)},
         )
         for index in range(number)
+    ]
+
+
+def four_factors() -> list[FakeArm]:
+    """24 arms, each 0.01 bits per byte behind the one before."""
+    shapes = itertools.product((1, 4), (1e3, 1e5), ("SwiGLU", "FeedForward"), (1e-3, 3e-3, 1e-2))
+    return [
+        FakeArm(
+            f"arm{number}",
+            0.01 * number,
+            {
+                "model.attention.num_kv_heads": kv,
+                "model.position.theta": theta,
+                "model.feedforward._target_": f"atomiclm.model.{network}",
+                "optim.lr": rate,
+            },
+            {"parameters": 1_000_000 * kv + 1000 * len(network), "cache_bytes_per_token": 512 * kv},
+        )
+        for number, (kv, theta, network, rate) in enumerate(shapes)
     ]
 
 

@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from comparison.fake_runs import FakeArm, gqa_arms, write_study
+from comparison.fake_runs import FakeArm, four_factors, gqa_arms, write_study
 from comparison.page_reading import Page
 from comparison.page_study import compared, eventful_study
 
@@ -123,3 +123,9 @@ def test_24_arms_of_3_seeds_with_400_rows_make_less_than_a_megabyte_and_a_half(t
     assert len(text.encode()) < 1_500_000
     rows = [row for row in Page(text).rows("curves", "seed0") if row["index"] == 23 and row["figure"] == "train/loss"]
     assert len(rows) >= 60, "small because it is thin"
+
+
+@pytest.mark.slow
+def test_so_does_a_page_of_24_arms_of_four_factors(tmp_path):
+    write_study(tmp_path / "many", four_factors(), rows=400, validations=400, ledger=False)
+    assert len(page_html(compared(tmp_path / "many")).encode()) < 1_500_000

@@ -1,10 +1,9 @@
 """The page in a real browser, where there is one: quiet, alone, no wider than a phone, and its controls work."""
 
-import itertools
 import time
 
 import pytest
-from comparison.fake_runs import FakeArm, gqa_arms, many_arms, write_study
+from comparison.fake_runs import four_factors, gqa_arms, many_arms, write_study
 from comparison.page_browser import CHROMIUM, Browser
 
 from atomiclm.comparison.analysis import compare_runs
@@ -13,25 +12,6 @@ from atomiclm.comparison.runs import read_runs
 from atomiclm.sweep.ledger import read_ledger
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; the page's script is not run")
-
-
-def four_factors():
-    """24 arms."""
-    shapes = itertools.product((1, 4), (1e3, 1e5), ("SwiGLU", "FeedForward"), (1e-3, 3e-3, 1e-2))
-    return [
-        FakeArm(
-            f"arm{number}",
-            0.01 * number,
-            {
-                "model.attention.num_kv_heads": kv,
-                "model.position.theta": theta,
-                "model.feedforward._target_": f"atomiclm.model.{network}",
-                "optim.lr": rate,
-            },
-            {"parameters": 1_000_000 * kv + 1000 * len(network), "cache_bytes_per_token": 512 * kv},
-        )
-        for number, (kv, theta, network, rate) in enumerate(shapes)
-    ]
 
 
 @pytest.fixture(scope="module")
