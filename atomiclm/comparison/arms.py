@@ -68,11 +68,7 @@ def without_figures_diverged(runs: Sequence[RunResult], metric: str) -> list[Run
 
 
 def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
-    """Arms of a study's plan, in its order; a run that two arms share is in both.
-
-    Raises:
-        UserError: two folders hold one run.
-    """
+    """Arms of a study's plan, in its order; a run that two arms share is in both."""
     known = _of_cells(runs, cells)
     groups = []
     for arm, wanted in _by_arm(cells).items():
@@ -86,13 +82,8 @@ def by_plan(runs: Sequence[RunResult], cells: Sequence[Cell]) -> Grouped:
 def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped:
     """Arms of what is there: runs that differ only in the seed, called by what tells them apart.
 
-    Args:
-        runs: all of them: of sweeps, and single ones beside them.
-        cells: of the sweeps from the command line that are on record. Their arms come first, under their own names, and
-            what is missing of them is told.
-
-    Raises:
-        UserError: there are cells, and two folders hold one run.
+    cells: of the sweeps from the command line that are on record. Their arms come first, under their own names, and
+    what is missing of them is told.
     """
     variants: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
@@ -123,7 +114,11 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
 
 
 def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, RunResult]:
-    """The run of each cell that has one, by the cell's run id."""
+    """The run of each cell that has one, by the cell's run id.
+
+    Raises:
+        UserError: two folders hold one run.
+    """
     alike: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:
         twins = alike[digest_of(run.folder.run_id)[:EARLIER_DIGITS]]
@@ -175,11 +170,7 @@ def _worst_first(unfinished: Iterable[Unfinished]) -> list[Unfinished]:
 
 
 def _names(groups: Sequence[Group], columns: Sequence[Column], others: Sequence[str]) -> dict[str, str]:
-    """Of each variant: its differing values where they are few, else what its folders are called, else its hash.
-
-    Args:
-        others: names that are taken.
-    """
+    """Of each variant: its differing values where they are few, else what its folders are called, else its hash."""
     names = {}
     for group in groups:
         values = [f"{column.short}={format_value(group.config.get(column.key))}" for column in columns]
@@ -199,11 +190,9 @@ def _columns(groups: Sequence[Group]) -> list[Column]:
 def differing_columns(arms: Sequence[Sequence[Mapping[str, Any]]]) -> list[Column]:
     """The keys that tell the arms apart, in the order of the configuration.
 
-    A key that takes several values within one arm only follows the seed (an interpolated `${seed}` somewhere in the
-    configuration), and is no difference between arms.
+    A key that takes several values within one arm follows the seed (an interpolated `${seed}`), and is no difference.
 
-    Args:
-        arms: for each the configurations of its runs, under dotted names; one without runs says nothing.
+    arms: for each the configurations of its runs, under dotted names; one without runs says nothing.
     """
     known = [configs for configs in arms if configs]
     keys = dict.fromkeys(key for configs in known for config in configs for key in config)
@@ -219,17 +208,14 @@ def differing_columns(arms: Sequence[Sequence[Mapping[str, Any]]]) -> list[Colum
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
     """For each dotted name the fewest last parts that tell it apart; a class is known by the part it fills."""
-    parts = {key: key.removesuffix("._target_").split(".") for key in keys}
+    dotted = {key: f".{key.removesuffix('._target_')}" for key in keys}
     short = {}
-    for key, own in parts.items():
-        for length in range(1, len(own) + 1):
-            name = own[-length:]
-            if not any(name == other[-length:] for rival, other in parts.items() if rival != key):
-                break
-        short[key] = ".".join(name)
-    # `model.norm` and `model.norm._target_` may both be there, and only the second then needs its full name.
-    count = Counter(short.values())
-    return {key: name if count[name] == 1 else key for key, name in short.items()}
+    for key, name in dotted.items():
+        parts = name[1:].split(".")
+        ends = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        # `model.norm` and `model.norm._target_` may both be there: only their full names differ.
+        short[key] = next((end for end in ends if sum(one.endswith(f".{end}") for one in dotted.values()) == 1), key)
+    return short
 
 
 # ------------------------------------------------------------------------------------------------------ the baseline
@@ -241,14 +227,10 @@ def choose_baseline(
     """Return the baseline's name, and a note where nobody chose it.
 
     Args:
-        wanted: what the user asks for: an arm's name, or `key=value` of a differing key.
-        declared: the study's.
+        wanted: an arm's name, or `key=value` of a differing key; a UserError where it is not one of the arms.
         is_planned: whether the arms stand in the order of a plan; the first is then the baseline. Else it is the arm
-            with the most usual value of most keys, by the configuration alone: to choose it by its result would make
-            the differences smaller or larger than they are.
-
-    Raises:
-        ValueError: `wanted` is none of the arms, or more than one.
+            with the most usual value of most keys: to choose it by its result would make the differences smaller or
+            larger than they are.
     """
     names = [group.name for group in groups]
     if wanted is not None:
@@ -283,8 +265,5 @@ def _by_value(groups: Sequence[Group], columns: Sequence[Column], wanted: str) -
 
 def _most_usual(groups: Sequence[Group], columns: Sequence[Column]) -> Group:
     counts = {column.key: Counter(repr(group.config.get(column.key)) for group in groups) for column in columns}
-
-    def usual(group: Group) -> tuple[int, int]:
-        return sum(count[repr(group.config.get(key))] for key, count in counts.items()), len(group.runs)
-
-    return max(groups, key=usual)
+    usual = [sum(count[repr(group.config.get(key))] for key, count in counts.items()) for group in groups]
+    return max(zip(usual, groups, strict=True), key=lambda one: (one[0], len(one[1].runs)))[1]

@@ -245,10 +245,7 @@ def padded(values: Iterable[float], pad: float, log: bool = False) -> list[float
 
 
 def text_width(text: str, size: float) -> float:
-    """About how wide a sans-serif text is: 0.6 of its size a character, all of it for those of East Asia.
-
-    There are no fonts here to ask; the estimate is on the generous side.
-    """
+    """About how wide a sans-serif text is, generously: 0.6 of its size a character, all of it for East Asia's."""
     return size * sum(1.0 if ord(character) >= 0x1100 else 0.6 for character in text)
 
 

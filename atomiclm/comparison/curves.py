@@ -1,11 +1,9 @@
 """The rows of `metrics.jsonl` as curves: what every seed of an arm had at the same fraction of its budget.
 
-Seeds log at the same steps, or nearly so where the budget is in seconds, and never at the same second. So each seed is
-interpolated, in its figure and in all four x axes, at common fractions f of the budget, and its x axes are averaged:
+Seeds never log at the same second. So each is interpolated, in its figure and in all four x axes, at common fractions f
+of the budget, with which a curve ends where the table's figure is:
 
     x(f) = mean over seeds of x_s(f),    y(f) = mean over seeds of y_s(f),    band: the least and the largest y_s(f)
-
-with which a curve ends where the table's figure is. The band is the range, not a deviation: three seeds have no better.
 """
 
 import math
@@ -112,14 +110,10 @@ def _arm(arm: Arm, wanted: Sequence[str], points: int, faults: list[str]) -> Arm
 
 
 def read_rows(folder: RunFolder, figures: Sequence[str]) -> RunRows:
-    """Read the points of `figures` and the last samples of a run's record.
+    """Read the points of `figures`, each in the rows of the event before its slash, and the last samples of a record.
 
     Training rows carry the fraction of the budget; other rows have it by their step. Rows that are not what a run
     writes are passed over: a comparison must not fail because one file was touched.
-
-    Args:
-        folder: the run.
-        figures: names of rows' figures, each found in the rows of the event before its slash.
     """
     try:
         rows = folder.read_rows()
@@ -164,8 +158,7 @@ def curve(
     Args:
         ended: one a seed that ran to its end.
         diverged: one a seed that did not, because its loss stopped being a number.
-        points: at most so many, half of them evenly apart and half in equal ratios, so that neither a straight nor a
-            logarithmic axis is left bare.
+        points: at most so many.
         average: whether a point is the mean of all rows since the one before (a training loss, which is noisy), or its
             own row (a validation).
     """
@@ -190,7 +183,10 @@ def _thinned(track: Track, points: int, average: bool) -> Track:
 
 
 def thinned_positions(count: int, points: int) -> NDArray[np.intp]:
-    """At most `points` of the positions 0 ... count - 1, the last too: half evenly apart, half in equal ratios."""
+    """At most `points` of the positions 0 ... count - 1, the last too: half evenly apart, half in equal ratios.
+
+    So neither a straight nor a logarithmic axis is left bare.
+    """
     if count <= points:
         return np.arange(count)
     half = points // 2

@@ -18,17 +18,11 @@ from atomiclm.sweep.ledger import Cell, varied_by
 
 @dataclass(frozen=True)
 class ArmFigures:
-    """What is known of one combination of levels.
-
-    Attributes:
-        levels: for each factor the index of its level.
-        figures: the metric by seed.
-        diverged: seeds under which it diverged.
-    """
+    """What is known of one combination of levels."""
 
     levels: Levels
-    figures: Mapping[int, float]
-    diverged: Collection[int] = ()
+    figures: Mapping[int, float]  # the metric by seed
+    diverged: Collection[int] = ()  # seeds
 
 
 def swept_factors(
@@ -297,13 +291,15 @@ class _Analysis:
         """With p after Holm, and the verdict; what diverged or cannot be tested counts in Holm's correction as well."""
         open_ = [effect.p if effect.p is not None and not effect.note else None for effect in effects]
         adjusted = holm([1.0 if p is None else p for p in open_])
-        found = []
-        for effect, p, p_holm in zip(effects, open_, adjusted, strict=True):
-            if p is not None:
-                verdict = decide(effect.mean, p_holm, effect.p_equivalence, self.rules.direction, self.rules.alpha)
-                effect = replace(effect, p_holm=p_holm, verdict=verdict)
-            found.append(effect)
-        return found
+        direction, alpha = self.rules.direction, self.rules.alpha
+        return [
+            effect
+            if p is None
+            else replace(
+                effect, p_holm=p_holm, verdict=decide(effect.mean, p_holm, effect.p_equivalence, direction, alpha)
+            )
+            for effect, p, p_holm in zip(effects, open_, adjusted, strict=True)
+        ]
 
     def _noted(self, effect: Effect, interactions: Sequence[Interaction]) -> Effect:
         """A main effect that depends on another factor is an average over unlike things."""

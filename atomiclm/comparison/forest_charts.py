@@ -40,8 +40,7 @@ _ENDS = {"whole": "M-.2,-1H.2V1H-.2Z", "low": "triangle-left", "high": "triangle
 def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     """The figure of a study: each arm's mean and interval, its seeds, the baseline as a line and the margin as a band.
 
-    Raises:
-        UserError: no run has ended, so there is nothing to draw.
+    A UserError where no run has ended.
     """
     arms = [arm for arm in comparison.arms if arm.runs]
     if not arms:

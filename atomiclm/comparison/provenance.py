@@ -58,7 +58,7 @@ def environment_differences(runs: Sequence[RunResult]) -> list[EnvironmentDiffer
     Where every run has the hash of the code, the commit says no more: it changes with every line of documentation.
     """
     known = [facts_of(run.environment) for run in runs if run.environment]
-    ignored = {"commit"} if all("code" in facts for facts in known) else set()
+    ignored = {"numpy", "platform", *(["commit"] if all("code" in facts for facts in known) else [])}
     differences = []
     for fact in dict.fromkeys(fact for facts in known for fact in facts if fact not in ignored):
         values = Counter(facts.get(fact, "not on record") for facts in known)

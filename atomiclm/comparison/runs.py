@@ -32,10 +32,8 @@ Facts = Mapping[str, Any]
 def read_runs(paths: Sequence[str | Path]) -> list[RunResult]:
     """Read the runs at `paths`, each a run folder or a folder of run folders (`outputs/<name>`).
 
-    A run given twice counts once. Runs without usable files are kept, with the state "torn" and the reason.
-
-    Raises:
-        ValueError: a path does not exist (near ones are named) or holds no runs.
+    A run given twice counts once. Runs without usable files are kept, with the state "torn" and the reason. A path that
+    does not exist (near ones are named) or holds no runs is a UserError.
     """
     folders = [folder for path in paths for folder in _folders_at(Path(path).expanduser())]
     unique = {folder.path.resolve(): folder for folder in folders}
@@ -43,11 +41,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunResult]:
 
 
 def read_plan(paths: Sequence[str | Path]) -> StudyLedger | None:
-    """The plan of the sweep at `paths`: of the one folder of a study; None for anything else.
-
-    Raises:
-        ValueError: its `study.json` is damaged.
-    """
+    """The plan of the sweep at `paths`: of the one folder of a study; None for anything else."""
     return read_ledger(Path(paths[0]).expanduser()) if len(paths) == 1 else None
 
 
@@ -99,11 +93,10 @@ def numbers_of(run: RunResult) -> dict[str, float]:
 
 
 def refuse_unlike(runs: Sequence[RunResult], metric: str) -> None:
-    """Refuse finished runs that cannot be compared.
+    """Refuse finished runs that cannot be compared (UserError).
 
-    Raises:
-        ValueError: they were measured by different protocols or on different validation bytes, report different
-            validation figures, one seed of a variant is there twice, or the metric is not in all of them.
+    They were measured by different protocols or on different validation bytes, report different validation figures, one
+    seed of a variant is there twice, or the metric is not in all of them.
     """
     if not runs:
         return
