@@ -15,7 +15,7 @@ from atomiclm.comparison.provenance import (
     prediction,
     total,
 )
-from atomiclm.comparison.results import Arm, Column, Comparison, Direction, Spread
+from atomiclm.comparison.results import Arm, Column, Comparison, Spread
 from atomiclm.comparison.runs import numbers_of, read_plan, read_runs, refuse_unlike
 from atomiclm.comparison.seeds import planned_looks
 from atomiclm.comparison.statistics import one_sample
@@ -79,7 +79,8 @@ def compare_runs(
     arms = [_arm(group, grouped.columns, metric, alpha) for group in groups]
     arms = _judged(arms, chosen, metric, rules, study)
     if ledger is None:
-        arms.sort(key=lambda arm: _best_first(arm, metric, rules.direction))
+        sign = 1 if rules.direction == "lower" else -1
+        arms.sort(key=lambda arm: (math.isnan(mean := arm.figures[metric].mean), sign * mean))
     arms.sort(key=lambda arm: arm.name != chosen)
     base = next((arm for arm in arms if arm.name == chosen), None)
     contrasted = [arm.contrast for arm in arms if arm.contrast]
@@ -167,11 +168,6 @@ def _judged(arms: Sequence[Arm], baseline: str | None, metric: str, rules: Rules
 
 def _by_seed(arm: Arm, metric: str) -> dict[int, float]:
     return {run.seed: float(run.summary[metric]) for run in arm.runs}
-
-
-def _best_first(arm: Arm, metric: str, direction: Direction) -> tuple[bool, float]:
-    mean = arm.figures[metric].mean
-    return (True, 0.0) if math.isnan(mean) else (False, mean if direction == "lower" else -mean)
 
 
 def _notes(arms: Sequence[Arm], base: Arm | None, grouped: Grouped, ledger: StudyLedger | None) -> Iterator[str]:

@@ -12,8 +12,6 @@ from itertools import product
 from typing import Any
 
 import altair as alt
-import numpy as np
-from numpy.typing import NDArray
 
 from atomiclm.comparison.charts import (
     DASHES,
@@ -27,7 +25,7 @@ from atomiclm.comparison.charts import (
     styled,
     text_width,
 )
-from atomiclm.comparison.curves import Curve, Recorded, read_recorded
+from atomiclm.comparison.curves import Curve, Recorded, Track, curve, read_recorded
 from atomiclm.comparison.factor_tables import effect_texts
 from atomiclm.comparison.forest_charts import forest
 from atomiclm.comparison.line_charts import pareto
@@ -277,7 +275,7 @@ def curves_by_factor(comparison: Comparison, theme: Theme, recorded: Recorded) -
     rows: Rows = []
     for index, factor in enumerate(report.factors):
         for place, level in enumerate(factor.levels):
-            own = [curve for arm, curve in curves.items() if report.levels[arm][index] == place]
+            own = [one for arm, one in curves.items() if report.levels[arm][index] == place]
             rows += [{"factor": factor.name, "level": level, "tokens": x, metric: y} for x, y in _mean_curve(own)]
     if not rows:
         return None
@@ -298,18 +296,14 @@ def curves_by_factor(comparison: Comparison, theme: Theme, recorded: Recorded) -
 
 
 def _mean_curve(curves: Sequence[Curve]) -> list[tuple[float, float]]:
-    """Of arms whose curves have points at other fractions of their budgets: the longest one's."""
-    if not curves:
+    """Of arms at common fractions of their budgets."""
+    tracks = [Track(one.axes["step"] / one.axes["step"].max(), one.axes, one.mean()) for one in curves]
+    if (together := curve(tracks)) is None:
         return []
-    grid = np.linspace(0, 1, max(len(curve.mean()) for curve in curves))
-
-    def on_grid(column: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.interp(grid, np.linspace(0, 1, len(column)), column)
-
-    x = np.stack([on_grid(curve.axes["tokens"]) for curve in curves]).mean(axis=0)
-    y = np.stack([on_grid(curve.mean()) for curve in curves]).mean(axis=0)
-    late = np.isfinite(y) & (x >= 0.2 * x.max())
-    return list(zip(x[late].tolist(), y[late].tolist(), strict=True))
+    x, y = together.axes["tokens"].tolist(), together.mean().tolist()
+    return [
+        (tokens, value) for tokens, value in zip(x, y, strict=True) if math.isfinite(value) and tokens >= 0.2 * x[-1]
+    ]
 
 
 def costs_by_factor(comparison: Comparison, theme: Theme) -> Picture | None:

@@ -7,12 +7,10 @@ import altair as alt
 from atomiclm.cli import UserError
 from atomiclm.comparison.charts import (
     FIGURE,
-    LIGHT,
     VERDICTS,
     WIDTH,
     Rows,
     Theme,
-    Width,
     chart,
     finished,
     labels,
@@ -37,7 +35,7 @@ _ENDS = {"whole": "M-.2,-1H.2V1H-.2Z", "low": "triangle-left", "high": "triangle
 """Of an interval: a bar, or an arrow where it goes on beyond the chart."""
 
 
-def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
+def means(comparison: Comparison) -> alt.LayerChart:
     """The figure of a study: each arm's mean and interval, its seeds, the baseline as a line and the margin as a band.
 
     A UserError where no run has ended.
@@ -45,6 +43,7 @@ def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     arms = [arm for arm in comparison.arms if arm.runs]
     if not arms:
         raise UserError(f"{comparison.name}: no run has ended, so there is no figure; run the study first")
+    theme = FIGURE
     rows: Rows = []
     for arm, label in zip(arms, labels([arm.name for arm in arms], 13, 300), strict=True):
         spread, word = arm.figures[comparison.metric], verdict_word(arm)
@@ -74,7 +73,7 @@ def means(comparison: Comparison, theme: Theme = FIGURE) -> alt.LayerChart:
     return finished(layers, theme, WIDTH, 28 * len(rows), title=title, padding=padding)
 
 
-def effects(comparison: Comparison, theme: Theme = LIGHT, width: Width = WIDTH) -> alt.LayerChart | None:
+def effects(comparison: Comparison, theme: Theme) -> alt.LayerChart | None:
     """Differences to the baseline with their intervals, one row an arm (a forest plot); None where there is none.
 
     An interval that lies wholly in the band is equivalent, one that leaves the zero line on one side is a difference.
@@ -112,7 +111,7 @@ def effects(comparison: Comparison, theme: Theme = LIGHT, width: Width = WIDTH) 
         figures.encode(text="text:N", color=alt.value(theme.ink)),
         intervals.encode(text="interval:N", color=alt.value(theme.quiet)),
     ]
-    return finished(layers, theme, width, 32 * len(rows))
+    return finished(layers, theme, "container", 32 * len(rows))
 
 
 def forest(

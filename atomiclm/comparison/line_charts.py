@@ -9,12 +9,9 @@ import altair as alt
 import numpy as np
 
 from atomiclm.comparison.charts import (
-    LIGHT,
-    WIDTH,
     ArmStyle,
     Rows,
     Theme,
-    Width,
     anchor_layers,
     arm_encodings,
     chart,
@@ -43,9 +40,7 @@ _BOUNDS = "reach[figure + (half ? '/half' : '')]"
 # ------------------------------------------------------------------------------------------- the course of training
 
 
-def curves(
-    comparison: Comparison, recorded: Recorded, theme: Theme = LIGHT, width: Width = WIDTH
-) -> alt.LayerChart | None:
+def curves(comparison: Comparison, recorded: Recorded, theme: Theme) -> alt.LayerChart | None:
     """Means over the seeds, with bands from the least to the greatest; None where no run has recorded a curve.
 
     Its controls choose both axes, a logarithmic x, the last half and single seeds; a click in the legend singles out
@@ -91,7 +86,7 @@ def curves(
     )
     title = alt.TitleParams(text=alt.expr("figures[figure]"), frame="group", offset=10)
     params = [*_controls(recorded.figures, reach), picked]
-    return finished([layers[0].add_params(*params), *layers[1:], under], theme, width, _HEIGHT, title=title)
+    return finished([layers[0].add_params(*params), *layers[1:], under], theme, "container", _HEIGHT, title=title)
 
 
 def _legend(names: Sequence[str], offset: int) -> alt.Legend:
@@ -220,25 +215,18 @@ def lines(
     given: Sequence[Line],
     x_title: str,
     y_title: str,
-    *,
-    log: bool = True,
+    theme: Theme,
     own_ticks: bool = False,
     y_domain: list[float] | None = None,
-    theme: Theme = LIGHT,
-    width: Width = WIDTH,
-    height: int = 300,
 ) -> alt.LayerChart | None:
-    """Lines: trials of a tuned setting, or an evaluation by position. None without a point.
+    """Lines over a logarithmic x: trials of a tuned setting, or an evaluation by position. None without a point.
 
     Args:
         own_ticks: whether only the values of x that occur are ticks, as those of a grid that was tried.
         y_domain: ends of y; a point beyond is drawn at the edge. None takes all values.
     """
     names = labels([line.name for line in given], 11, MOST_LEGEND)
-    drawn = [
-        [(x, y) for x, y in line.points if math.isfinite(x) and math.isfinite(y) and (x > 0 or not log)]
-        for line in given
-    ]
+    drawn = [[(x, y) for x, y in line.points if math.isfinite(y) and 0 < x < math.inf] for line in given]
     if not any(drawn):
         return None
     domain = y_domain or padded([y for points in drawn for _, y in points], 0.04)
@@ -250,18 +238,14 @@ def lines(
             same | {"x": x, "y": min(max(y, domain[0]), domain[1]), "value": y, "ring": x in ringed} for x, y in points
         ]
     occurring = sorted({row["x"] for row in rows})
-    ticks: Any = alt.Undefined
-    if own_ticks and len(occurring) <= 12:
-        ticks = occurring
-    elif log:
-        ticks = _log_ticks(occurring[0], occurring[-1])
+    ticks = occurring if own_ticks and len(occurring) <= 12 else _log_ticks(occurring[0], occurring[-1])
     x_axis = alt.Axis(
         labelExpr="datum.value < 0.01 ? format(datum.value, '.3~g') : format(datum.value, '.4~r')",
         values=ticks,
         tickCount=6,
         labelOverlap=True,
     )
-    x = alt.X("x:Q", title=x_title, scale=within(None, log, padding=12), axis=x_axis)
+    x = alt.X("x:Q", title=x_title, scale=within(None, log=True, padding=12), axis=x_axis)
     y = alt.Y("y:Q", title=None, scale=within(domain), axis=alt.Axis(grid=True, tickCount=5))
     arm = arm_encodings(names, [line.style for line in given], theme, _legend(names, 18))
     tip = [
@@ -274,7 +258,7 @@ def lines(
     if max(map(len, drawn)) <= MOST_MARKERS:
         layers.append(base.mark_point(filled=True, size=36, opacity=1).encode(shape=arm["shape"]))
     layers.append(base.transform_filter("datum.ring").mark_point(size=190, filled=False, strokeWidth=1.5))
-    return finished(layers, theme, width, height, title=y_title)
+    return finished(layers, theme, "container", 300, title=y_title)
 
 
 def _log_ticks(low: float, high: float, most: int = 8) -> Any:
@@ -291,7 +275,7 @@ def _log_ticks(low: float, high: float, most: int = 8) -> Any:
 # ---------------------------------------------------------------------------------------------- quality against cost
 
 
-def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT, encodings: Mapping[str, Any] | None = None) -> Any:
+def pareto(comparison: Comparison, cost: str, theme: Theme, encodings: Mapping[str, Any] | None = None) -> Any:
     """Quality against one cost, the arms that no other beats in both joined; None where the cost does not differ.
 
     A panel without fonts and colours of the whole (`charts.styled`). Of a sweep over several factors means and
@@ -341,7 +325,7 @@ def pareto(comparison: Comparison, cost: str, theme: Theme = LIGHT, encodings: M
         base.transform_filter("datum.interval").mark_rule(opacity=0.5, clip=True).encode(y="low:Q", y2="high:Q"),
         base.mark_point(filled=True, size=55, opacity=1).encode(shape=drawn_as["shape"]),
     ]
-    return alt.layer(*layers).properties(width=250, height=220)
+    return alt.layer(*layers).properties(width=250, height=220, title=heading(comparison.metric))
 
 
 def frontier(costs: Sequence[float], qualities: Sequence[float], less_cost: bool, less_is_better: bool) -> list[int]:

@@ -95,8 +95,8 @@ def page_html(comparison: Comparison) -> str:
         "summary": ", ".join(f"{n} {word}" for word, n in words.items()),
         "keys": "; ".join(f"{one.short}: {one.key}" for one in comparison.columns if one.short != one.key),
         "factors": factors,
-        "effects": None if factors else draw("effects", effects(comparison, PAGE, "container")),
-        "curves": draw("curves", curves(comparison, recorded, PAGE, "container")),
+        "effects": None if factors else draw("effects", effects(comparison, PAGE)),
+        "curves": draw("curves", curves(comparison, recorded, PAGE)),
         "recorded": recorded,
         "tradeoffs": tradeoffs,
         "tuning": _tuning(comparison, draw),
@@ -169,7 +169,7 @@ def _tuning(comparison: Comparison, draw: Draw) -> dict[str, Any] | None:
         # Trials that nearly diverged would flatten the valleys that matter.
         low, middle = finite[0], finite[len(finite) // 2]
         reach = charts.padded([low, min(finite[-1], low + 4 * max(middle - low, 1e-9))], 0.06)
-    chart = lines(tried, key, metric, own_ticks=True, y_domain=reach, theme=PAGE, width="container")
+    chart = lines(tried, key, metric, PAGE, own_ticks=True, y_domain=reach)
     return {"key": key, "metric": metric, "chart": draw("tuning-chart", chart), "arms": arms}
 
 
@@ -187,7 +187,7 @@ def _protocol(saved: SavedEvaluation, key: str, draw: Draw) -> dict[str, Any]:
     for at, (x, y, points) in enumerate(wanted):
         named = zip(saved.series, positions, points, strict=True)
         given = [Line(series.name, ArmStyle.of(position), own) for series, position, own in named]
-        chart = lines(given, x, y, own_ticks=at < len(kinds), theme=PAGE, width="container")
+        chart = lines(given, x, y, PAGE, own_ticks=at < len(kinds))
         found.append((draw(f"{key}-{at}", chart), f"{y} against {x}"))
     return {
         "title": _called(saved.protocol),
