@@ -251,7 +251,9 @@ def text_width(text: str, size: float) -> float:
 
 def labels(names: Sequence[str], size: float, width: float) -> list[str]:
     """Names of arms, cut in the middle where they are wider; those that tell no two arms apart get numbers."""
-    short = [shortened(name, size, width) for name in names]
+    # Vega-Lite puts a title into an expression, and quotes it without its backslashes.
+    safe = [name.replace("\\", "\N{REVERSE SOLIDUS OPERATOR}") for name in names]
+    short = [shortened(name, size, width) for name in safe]
     return [f"{text} ({index + 1})" if short.count(text) > 1 else text for index, text in enumerate(short)]
 
 

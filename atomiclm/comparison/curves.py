@@ -22,7 +22,7 @@ from atomiclm.tracking.run_folder import RunFolder
 MOST_POINTS = 90
 """Of a curve: one every 8 pixels of a wide chart."""
 MOST_POINTS_OF_ALL = 1500
-"""Of the curves of one figure, so that a page of many arms stays small."""
+"""Of a sweep over several factors, whose page has curves by factor as well, and stays small."""
 
 _ALWAYS = ("validation/bits_per_byte", "train/loss")
 _TOLERANCE = 1e-5  # of fractions: the record rounds the progress to six decimals
@@ -92,8 +92,10 @@ def read_recorded(comparison: Comparison) -> Recorded:
     names = dict.fromkeys((comparison.metric, *_ALWAYS))
     wanted = [name for name in names if name.split("/")[0] in ("validation", "train")]
     faults: list[str] = []
-    points = min(MOST_POINTS, MOST_POINTS_OF_ALL // max(1, len(comparison.arms)))
-    arms = [_arm(arm, wanted, max(20, points), faults) for arm in comparison.arms]
+    points = MOST_POINTS
+    if comparison.factors:
+        points = min(points, max(20, MOST_POINTS_OF_ALL // len(comparison.arms)))
+    arms = [_arm(arm, wanted, points, faults) for arm in comparison.arms]
     return Recorded([name for name in wanted if any(name in arm.curves for arm in arms)], arms, faults)
 
 

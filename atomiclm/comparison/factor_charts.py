@@ -39,6 +39,7 @@ from atomiclm.comparison.wording import (
     number,
 )
 from atomiclm.sweep.factors import Factor
+from atomiclm.tracking.console import printable
 
 _PANEL = 172
 _HEIGHT = 140
@@ -240,9 +241,8 @@ def _lines(report: FactorReport, one: Interaction, scale: alt.Scale, theme: Them
                 "factor": first.name, "level": levels[0][i], "by": second.name, "at": levels[1][j], **ends
             })  # fmt: skip
     count = len(levels[0])
-    axis = alt.Axis(
-        values=list(range(count)), labelExpr=f"{json.dumps(list(levels[0]))}[datum.value]", labelLimit=0, grid=False
-    )
+    texts = json.dumps([printable(level) for level in levels[0]])
+    axis = alt.Axis(values=list(range(count)), labelExpr=f"{texts}[datum.value]", labelLimit=0, grid=False)
     x = alt.X("x:Q", title=first.name, axis=axis, scale=alt.Scale(domain=[-0.5, count - 0.5], nice=False, zero=False))
     width = max(_PANEL, round(count * (10 + max(text_width(level, 11) for level in levels[0]))))
     encodings = _level_encodings(second, levels[1], width, theme)

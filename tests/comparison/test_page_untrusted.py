@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
-from comparison.fake_runs import gqa_arms, write_study
+from comparison.fake_runs import FakeArm, gqa_arms, write_study
 from comparison.page_reading import Page, walk
 from comparison.page_study import compared, eventful_study
 
@@ -27,6 +27,8 @@ HOSTILE = [
     "\ud800 lone",
     "javascript:alert(3)",
     "</title></style></textarea>",
+    '"],alert(4),["',
+    '\\", alert(5), \\',
 ]
 
 
@@ -88,6 +90,25 @@ def test_hostile_text_is_shown_and_never_acts(comparison, page, text):
         assert found.root.one("h1").text == text
         assert found.table("Verdicts: one row an arm")[2][0] == re.sub(r"\s+", " ", text).strip()
     ET.fromstring(svg(specification(means(bad))))
+
+
+def test_hostile_levels_of_factors_are_text(tmp_path, page):
+    texts = [text for text in HOSTILE if "\ud800" not in text and "\x00" not in text]
+    arms = [
+        FakeArm(f"arm{at}{word[0]}", 0.0, {"optim.kind": text, "model.word": word})
+        for at, text in enumerate(["plain", *texts])
+        for word in ("x", "y\\")
+    ]
+    write_study(tmp_path / "bad", arms, (1, 2), ledger=False)
+    written = page_html(compared(tmp_path / "bad"))
+    found = Page(written)
+    assert len(found.table("Arms: one row an arm, a column a factor")) == 1 + len(arms)
+    known = {element.name for element in walk(page.root)} | {"tspan"}  # of a title in two lines
+    assert {element.name for element in walk(found.root)} <= known
+    assert len(found.root.all("script")) == 3
+    assert not [element for element in walk(found.root) if any(key.startswith("on") for key in element.attributes)]
+    vega = max((script.text for script in found.root.all("script")), key=len)
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202e]", written.replace(vega, ""))
 
 
 def test_hostile_samples_and_errors_in_run_folders_are_text(tmp_path):
