@@ -41,7 +41,7 @@ def train(config: DictConfig) -> float:
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
     # Only now, and torch with them: --help, --cfg and what does not compose are answered without.
-    from atomiclm.config.plugins import beside_others
+    from atomiclm.config.plugins import as_cell
     from atomiclm.config.run import read_config
     from atomiclm.config.validate import cautions
     from atomiclm.sweep.run_status import ended, refuse_other_texts
@@ -49,7 +49,7 @@ def train(config: DictConfig) -> float:
 
     settings = read_config(config)
     folder = RunFolder(settings.folder)
-    with beside_others(folder, settings.values["study"]["fail_fast"]):
+    with as_cell(folder, settings.values["study"]["fail_fast"]):
         console = Console()
         if settings.matched:
             console.say(str(settings.matched))

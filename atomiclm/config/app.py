@@ -113,20 +113,22 @@ def _run(overrides: list[str], task: Task, works: bool) -> None:
 
 def _sweep(overrides: list[str], task: Task, loader: ConfigLoader, trains: bool, works: bool) -> None:
     def run_cell(config: DictConfig) -> Any:
-        if works:
+        if works and not (trains and is_ours):  # whose display says so
             given = job_overrides()
             special = [f"{key}={value_of(key, given)}" for key in ("arm", "seed")]
             shown = special if value_of("arm", given) else given
             print(f"\ncell {HydraConfig.get().job.num + 1}: {' '.join(shown)}", flush=True)
         return task(config)
 
+    # Cells of ours choose their arms themselves; another sweeper knows of none.
+    is_ours = value_of("hydra/sweeper", overrides) in (None, "study")
     StudySweeper.trains = trains
     # Hydra makes sweepers of the package hydra_plugins only; a folder of that name every Hydra application would scan.
     Plugins.instance().class_name_to_class[SWEEPER] = StudySweeper
     with composing(overrides):
-        # Cells of ours choose their arms themselves; another sweeper knows of none.
-        is_ours = value_of("hydra/sweeper", overrides) in (None, "study")
-        expanded = expand_sweep(overrides) if is_ours else expand_overrides(overrides)
+        # What another sweeper writes lies beside its runs.
+        beside_runs = "hydra.sweep.dir=${output_dir}/${name}"
+        expanded = expand_sweep(overrides) if is_ours else [beside_runs, *expand_overrides(overrides)]
         config = compose_hydra([*expanded, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
         # Callbacks are refused, so a context has none: the base class does nothing.
         context = HydraContext(config_loader=loader, callbacks=cast(Any, Callback()))
@@ -149,6 +151,10 @@ def compose_hydra(overrides: list[str], mode: RunMode) -> DictConfig:
         if path.endswith(f".{TARGET}") and not target.startswith(of_plugins) and not is_trusted(target):
             rule = f"'{target}' is of no installed launcher or sweeper, and Hydra would run it"
             raise ConfigError([Fault(path, f"{rule}; if you trust it, set {TRUST}={target.partition('.')[0]}")])
+    sampler = plugins["sweeper"].get("sampler") or {}
+    if mode is RunMode.MULTIRUN and "seed" in sampler and sampler["seed"] is None:
+        rule = "without a seed the same command would try other values when it goes on after a kill"
+        raise ConfigError([Fault("hydra.sweeper.sampler.seed", f"{rule}; add hydra.sweeper.sampler.seed=1")])
     HydraConfig.instance().set_config(config)
     return config
 

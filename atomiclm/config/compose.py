@@ -25,9 +25,8 @@ from omegaconf.errors import InterpolationResolutionError
 
 from atomiclm.config.build import walk
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.plugins import CONF, ExperimentsSource, SearchPath
+from atomiclm.config.plugins import APP, CONF, ExperimentsSource, SearchPath
 
-APP = "atomiclm"  # what Hydra calls the job, unless it is a cell of ours: that has its run's name
 PRESETS = ("experiments", "debug")  # groups whose options set values of other groups, and are no settings themselves
 
 
@@ -198,6 +197,11 @@ def override_key(override: str) -> str:
 def override_value(override: str) -> str:
     """What it sets the key to: `~group` chooses none of the group's options."""
     return "null" if override.startswith("~") else override.partition("=")[2]
+
+
+def key_and_value(override: str) -> tuple[str, str]:
+    """The key that an override sets, and what to."""
+    return override_key(override), override_value(override)
 
 
 def value_of(key: str, overrides: Sequence[str]) -> str | None:

@@ -37,6 +37,7 @@ _IN_CHECKOUT = (_CHECKOUT / "conf" / "config.yaml").is_file() and (_CHECKOUT / "
 CONF = _CHECKOUT / "conf" if _IN_CHECKOUT else _PACKAGE / "_conf"
 """The folder of the primary config and its groups; in an installed wheel it lies inside the package."""
 EXPERIMENTS = _CHECKOUT / "experiments" if _IN_CHECKOUT else _PACKAGE / "_experiments"
+APP = "atomiclm"  # what Hydra calls the job, unless it is a cell of ours: that has its run's name
 GROUP = "experiments"
 BASIC = "BasicLauncher"  # Hydra's launcher that runs jobs in this process, one after the other
 
@@ -150,6 +151,11 @@ def in_sweep() -> bool:
     return HydraConfig.initialized() and HydraConfig.get().mode is RunMode.MULTIRUN
 
 
+def in_own_sweep() -> bool:
+    """Whether `StudySweeper` runs it, which names its jobs; other sweepers leave the application's name."""
+    return in_sweep() and HydraConfig.get().job.name != APP
+
+
 class StudySweeper(Sweeper):
     """Hands the sweep to `atomiclm.sweep`: of `train` with a ledger, of other commands every cell as it is."""
 
@@ -202,18 +208,22 @@ class StudySweeper(Sweeper):
 
 
 @contextmanager
-def beside_others(folder: "RunFolder", fail_fast: bool) -> Iterator[None]:
-    """Of a cell that a launcher runs beside others: print into `log.txt` of its run folder, and obey `fail_fast`."""
-    if not in_sweep() or str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}"):
+def as_cell(folder: "RunFolder", fail_fast: bool) -> Iterator[None]:
+    """Of a cell of our sweep: print into `log.txt` of its run folder, which `sweep.display` follows.
+
+    One that a launcher runs beside others obeys `fail_fast` here.
+    """
+    if not in_own_sweep():
         yield
         return
-    from atomiclm.sweep.board import failed_since_start
+    from atomiclm.sweep.display import LOG, failed_since_start
 
-    if fail_fast and (failed := failed_since_start(folder.path.parent)):
+    is_beside_others = not str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}")
+    if is_beside_others and fail_fast and (failed := failed_since_start(folder.path.parent)):
         raise RunFailed(f"not begun: {failed} failed, and study.fail_fast=true")
     folder.path.mkdir(parents=True, exist_ok=True)
     with (
-        (folder.path / "log.txt").open("a", encoding="utf-8") as log,
+        (folder.path / LOG).open("a", encoding="utf-8") as log,
         contextlib.redirect_stdout(log),
         contextlib.redirect_stderr(log),
     ):

@@ -19,9 +19,9 @@ from omegaconf import DictConfig, OmegaConf
 from atomiclm.config import IDENTITY
 from atomiclm.config.build import TARGET, component, read_constructor, takes_text, walk
 from atomiclm.config.command_line import composing
-from atomiclm.config.compose import APP, PRESETS, chooses, compose, parsed, resolved, root_keys, unresolved
+from atomiclm.config.compose import PRESETS, chooses, compose, parsed, resolved, root_keys, unresolved
 from atomiclm.config.expand_overrides import declared_overrides
-from atomiclm.config.plugins import in_sweep, job_overrides
+from atomiclm.config.plugins import in_own_sweep, job_overrides
 from atomiclm.config.validate import validate
 from atomiclm.tracking import find_cell
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
@@ -53,10 +53,8 @@ class RunConfig:
 def read_config(config: DictConfig) -> RunConfig:
     """Validate the running job's configuration, solve its match (written into `config`), and name its run."""
     overrides = job_overrides()
-    # A sweeper other than ours leaves the name as it is.
-    is_named = in_sweep() and HydraConfig.get().job.name != APP
     with composing(overrides):
-        return _read(config, overrides, run_id=HydraConfig.get().job.name if is_named else None)
+        return _read(config, overrides, run_id=HydraConfig.get().job.name if in_own_sweep() else None)
 
 
 def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:

@@ -38,7 +38,7 @@ class Factor:
         """The level in the name of an arm: "kv1", "theta1e5", "gelu", "norm=none", "bias=false"."""
         if re.fullmatch(_NUMBER, level):
             return self.name + level
-        is_option = "/" in self.key or self.key.endswith("._target_")
+        is_option = "." not in self.key or self.key.endswith("._target_")
         return level if is_option and level not in _SAYS_LITTLE else f"{self.name}={level}"
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from atomiclm.config.command_line import composing
-from atomiclm.config.compose import override_key, override_value, value_of, without_null
+from atomiclm.config.compose import key_and_value, override_key, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.expand_overrides import expand_overrides, product
 from atomiclm.config.run import IDENTITY, RunConfig, read_cell
+from atomiclm.sweep.factors import factors_of
 from atomiclm.sweep.ledger import Cell
 from atomiclm.sweep.study import Study, Tuning
 
@@ -33,7 +34,7 @@ def plan_sweep(typed: Sequence[str], study: Study) -> list[PlannedCell]:
         ConfigError: the faults of all cells.
     """
     tuning = pending_tuning(study, typed)
-    middle = {arm: tuning.grid(arm)[len(tuning.values) // 2] for arm in study.arms} if tuning else None
+    middle = {arm: tuning.grid(arm)[len(tuning.values) // 2] for arm in arms_of(typed, study)} if tuning else None
     return plan_cells(typed, study, study.seeds, middle)
 
 
@@ -41,6 +42,17 @@ def pending_tuning(study: Study, typed: Sequence[str]) -> Tuning | None:
     """The study's tuning; None where it has none, or a value of the tuned setting was typed."""
     tuning = study.tuning
     return None if tuning is None or tuning.key in map(override_key, typed) else tuning
+
+
+def arms_of(typed: Sequence[str], study: Study) -> dict[str, list[str]]:
+    """The overrides that make each arm: of a study that declares arms its name, else what the command line sweeps."""
+    if study.is_declared:
+        return {arm: [f"arm={arm}"] for arm in study.arms}
+    swept, cells = product(typed)
+    return {
+        label: [one for one in cell if override_key(one) in swept and override_key(one) != "seed"]
+        for label, cell in zip(_labels(cells, swept), cells, strict=True)
+    }
 
 
 def plan_cells(
@@ -65,7 +77,11 @@ def plan_cells(
     swept, cells = product([*typed, *listed])
     order = list(dict.fromkeys(value_of("seed", cell) for cell in cells))
     cells.sort(key=lambda cell: order.index(value_of("seed", cell)))  # seeds outside all other axes
-    planned = validate_cells([without_null(cell) for cell in cells], tuned, swept)
+    labels = _labels(cells, swept)
+    if tuned and not study.is_declared:
+        assert study.tuning is not None
+        cells = [[*cell, f"{study.tuning.key}={tuned[label]!r}"] for cell, label in zip(cells, labels, strict=True)]
+    planned = validate_cells([without_null(cell) for cell in cells], labels, tuned, swept)
     if not planned:
         raise ConfigError([Fault("study", "there is nothing to run")])
     if len({one.run.folder.parent for one in planned}) > 1:
@@ -75,7 +91,7 @@ def plan_cells(
         raise ConfigError([Fault("held_out", rule)])
     if (tuning := pending_tuning(study, typed)) is not None:
         faults = []
-        if others := [key for key in swept if key not in ("seed", "arm")]:
+        if study.is_declared and (others := [key for key in swept if key not in ("seed", "arm")]):
             rule = f"this study tunes {tuning.key} for its arms and takes no other axis"
             faults.append(Fault(others[0], f"{rule}; make arms of the values, or give {tuning.key}=..."))
         if shared := {one.cell.seed for one in planned} & set(tuning.seeds):
@@ -87,7 +103,10 @@ def plan_cells(
 
 
 def validate_cells(
-    cells: Sequence[Sequence[str]], tuned: Mapping[str, float] | None = None, swept: Sequence[str] = ()
+    cells: Sequence[Sequence[str]],
+    arms: Sequence[str],
+    tuned: Mapping[str, float] | None = None,
+    swept: Sequence[str] = (),
 ) -> list[PlannedCell]:
     """Compose and validate every cell; of two that a match makes one run, the first stays.
 
@@ -96,6 +115,7 @@ def validate_cells(
 
     Args:
         cells: the overrides of each, as somebody would type them.
+        arms: the name of each cell's arm.
         tuned: what tuning chose for each arm; None: as the ledger has it.
         swept: the keys that the command line lists several values of.
 
@@ -115,7 +135,7 @@ def validate_cells(
             for fault in error.faults:
                 faults.setdefault(str(fault), Fault(fault.path, f"{fault.message}  {where}"))
             continue
-        cell = Cell(_arm(overrides, swept), int(run.values["seed"]), run.run_id, list(overrides))
+        cell = Cell(arms[number - 1], int(run.values["seed"]), run.run_id, list(overrides))
         first, twin = planned.setdefault(cell.digest, (number, PlannedCell(cell, run, written_out)))
         if first == number or _differ_in_match_alone(overrides, written_out, twin):
             continue
@@ -129,12 +149,12 @@ def validate_cells(
     return [one for _, one in planned.values()]
 
 
-def _arm(overrides: Sequence[str], swept: Sequence[str]) -> str:
-    """The arm's name, and what the command line sweeps over beside it."""
-    arm = value_of("arm", overrides)
-    varied = [one for one in overrides if override_key(one) in swept and override_key(one) not in ("seed", "arm")]
-    short = (f"{override_key(one).replace('/', '.').rpartition('.')[2]}={override_value(one)}" for one in varied)
-    return " ".join([*([arm] if arm else []), *short]) or "default"
+def _labels(cells: Sequence[Sequence[str]], swept: Sequence[str]) -> list[str]:
+    """For each cell its arm's name: the study's, and the levels of what the command line sweeps beside it."""
+    keys = [key for key in swept if key not in ("seed", "arm")]
+    levels = [{key: value for key, value in map(key_and_value, cell) if key in keys} for cell in cells]
+    names = ((value_of("arm", cell), arm.label) for cell, arm in zip(cells, factors_of(levels)[1], strict=True))
+    return [" ".join(filter(None, words)) or "default" for words in names]
 
 
 def _own_overrides(cell: Sequence[str], cells: Sequence[Sequence[str]]) -> str:

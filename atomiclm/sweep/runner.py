@@ -7,31 +7,26 @@ never began.
 
 import itertools
 import shlex
-import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from atomiclm.cli import UserError
-from atomiclm.config.compose import override_key, value_of
+from atomiclm.config.compose import key_and_value, override_key, value_of
 from atomiclm.config.errors import RunFailed
 from atomiclm.config.expand_overrides import FILE_PROFILE
 from atomiclm.config.validate import cautions
-from atomiclm.sweep.board import Board
+from atomiclm.sweep.display import Display
+from atomiclm.sweep.factors import factors_of
 from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
-from atomiclm.sweep.plan import PlannedCell, pending_tuning, plan_cells, plan_sweep
+from atomiclm.sweep.plan import PlannedCell, arms_of, pending_tuning, plan_cells, plan_sweep
 from atomiclm.sweep.run_status import ended, of_other_code, refuse_other_texts, take_over
 from atomiclm.sweep.study import Study
 from atomiclm.sweep.tuning import TUNING_SUFFIX, describe, plan_trials, tune
 from atomiclm.tracking import RunFolder, find_cell, is_locked
 from atomiclm.tracking.run_folder import EARLIER_DIGITS
-
-POLL_SECONDS = 2.0
-"""How often the run folders are looked at while other processes train."""
 
 _SHOWN = 3
 """Runs that a note names."""
@@ -74,11 +69,13 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
     sweep = Sweep(typed, study, folder, launcher)
     tuned: dict[str, TunedValue] = {}
     if tuning := pending_tuning(study, typed):
-        sweep.declare()
+        arms = arms_of(typed, study)
+        if study.is_declared:
+            sweep.declare()
         trial_study = Study(metric=study.metric, direction=study.direction, fail_fast=study.fail_fast)
         trial_folder = folder.with_name(folder.name + TUNING_SUFFIX)
         trials = Sweep(typed, trial_study, trial_folder, launcher, is_tuning=True)
-        tuned = tune(study, partial(plan_trials, study, typed, folder.name), trials.run)
+        tuned = tune(study, arms, partial(plan_trials, tuning, arms, typed, folder.name), trials.run)
         show(describe(tuning, tuned))
     values = {arm: choice.value for arm, choice in tuned.items()}
     seeds, looks = list(study.seeds), list[int]()
@@ -152,20 +149,19 @@ class Sweep:
             rule = f"note: {len(others)} finished runs were made by other code of atomiclm than this ({named})"
             show([f"{rule}; remove their folders to train them again"])
         left = [one for one in planned if one not in finished]
-        cells = [one.cell for one in planned]
-        self._show_board(cells)
+        self._show_plan(planned, len(finished))
         warnings = list(cautions([(one.cell.arm, one.run.values) for one in left]))
         if warnings and not looks:  # later looks add seeds to the same arms
             show(warnings)
-        failures = self._train(left, cells)
+        failures = self._train(left, len(planned))
         if failures and not self.is_tuning:
             again = " ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)])
             listed = [_describe_failure(cell, error) for cell, error in failures]
             rest = f"The others are kept. Once that is mended, this runs what is left:\n  {again}"
             raise RunFailed("\n".join([f"{len(failures)} of {len(planned)} cells failed:", *listed, rest]))
-        if not failures:
+        if not failures and not self.is_tuning:
             next_command = f"python -m atomiclm.compare {shlex.quote(str(self.folder))}"
-            show([f"Cells done: {len(planned)} of {len(planned)}.", f"next        {next_command}"])
+            show([f"{len(planned)} of {len(planned)} cells done", f"next        {next_command}"])
 
     def _taken_over(self, one: PlannedCell) -> bool:
         """Whether another study has trained it. A sweep that is no study was given its name to train again."""
@@ -221,56 +217,42 @@ class Sweep:
     # -----------------------------------------------------------------------------------------------------------------
     # Training.
 
-    def _train(self, left: Sequence[PlannedCell], cells: Sequence[Cell]) -> list[tuple[Cell, BaseException]]:
-        """Train the cells that are left, the board of all shown as they end; return those that failed."""
+    def _train(self, left: Sequence[PlannedCell], total: int) -> list[tuple[Cell, BaseException]]:
+        """Train the cells that are left of `total`, shown as they end; return those that failed."""
         if not left:
             return []
-        if not self.launcher.one_by_one:
-            with self._watched(cells):
+        with Display(self.folder, [one.cell for one in left], total, self.study.metric):
+            if not self.launcher.one_by_one:
                 return self._launch(left)
-        failures: list[tuple[Cell, BaseException]] = []
-        waiting = list(left)
-        while waiting and not (failures and self.study.fail_fast):
-            # Those that another process is training come last: it may have ended them by then.
-            one = next((one for one in waiting if not is_locked(one.run.folder)), waiting[0])
-            waiting.remove(one)
-            failures += self._launch([one])
-            self._show_board(cells)
-        return failures
+            failures: list[tuple[Cell, BaseException]] = []
+            waiting = list(left)
+            while waiting and not (failures and self.study.fail_fast):
+                # Those that another process is training come last: it may have ended them by then.
+                one = next((one for one in waiting if not is_locked(one.run.folder)), waiting[0])
+                waiting.remove(one)
+                failures += self._launch([one])
+            return failures
 
     def _launch(self, planned: Sequence[PlannedCell]) -> list[tuple[Cell, BaseException]]:
         first, self.launched = self.launched, self.launched + len(planned)
         errors = self.launcher.launch(planned, first)
         return [(one.cell, error) for one, error in zip(planned, errors, strict=True) if error is not None]
 
-    def _show_board(self, cells: Sequence[Cell]) -> None:
-        board = Board.read(self.folder, cells, self.study.metric)
-        show([f"{self.folder.name}: {board.headline()}", *(f"  {row}" for row in board.rows())])
-
-    @contextmanager
-    def _watched(self, cells: Sequence[Cell]) -> Iterator[None]:
-        """Show each change of the board from a thread: the launcher returns when all cells have ended."""
-        over = threading.Event()
-
-        def watch() -> None:
-            shown = ""
-            while True:
-                is_over = over.wait(POLL_SECONDS)
-                headline = Board.read(self.folder, cells, self.study.metric).headline(one_by_one=False)
-                if headline != shown:
-                    show([f"{self.folder.name}: {headline}"])
-                    shown = headline
-                if is_over:
-                    return
-
-        thread = threading.Thread(target=watch, name="board", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-            self._show_board(cells)
+    def _show_plan(self, planned: Sequence[PlannedCell], finished: int) -> None:
+        """The cells that are wanted: of a sweep from the command line its factors, of a study its arms."""
+        arms = list(dict.fromkeys(one.cell.arm for one in planned))
+        seeds = {one.cell.seed for one in planned}
+        done = f", {finished} done" if finished else ""
+        if self.is_tuning:
+            show([f"{self.folder}: {len(planned)} trials{done}"])
+            return
+        lines = [f"{self.folder}: {len(planned)} cells, {len(arms)} arms under {len(seeds)} seeds{done}"]
+        if self.study.is_declared:
+            lines.append(f"  {', '.join(arms)}")
+        else:
+            swept = [dict(map(key_and_value, own)) for own in arms_of(self.typed, self.study).values()]
+            lines += [f"  {factor.name}: {', '.join(factor.levels)}" for factor in factors_of(swept)[0]]
+        show(lines)
 
 
 def _describe_failure(cell: Cell, error: BaseException) -> str:
@@ -279,5 +261,5 @@ def _describe_failure(cell: Cell, error: BaseException) -> str:
 
 
 def show(lines: Sequence[str]) -> None:
-    """Print lines about the sweep, apart from those of its runs."""
-    print("\n".join(["", *lines]), file=sys.stderr, flush=True)
+    """Print lines about the sweep."""
+    print("\n".join(lines), flush=True)

@@ -2,8 +2,8 @@
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from atomiclm.cli import UserError
 from atomiclm.config.compose import override_key
@@ -29,50 +29,51 @@ class Trial:
     planned: PlannedCell
 
 
-def trial_overrides(study: Study, typed: Sequence[str], name: str, grids: Grids) -> list[tuple[str, float, list[str]]]:
-    """Return (arm, value, overrides) of every trial: seed by seed, and the positions of the grid in turn."""
-    assert study.tuning is not None
-    key = study.tuning.key
-    own = [one for one in typed if override_key(one) not in ("seed", "arm", "name", key)]
+def trial_overrides(
+    tuning: Tuning, arms: Mapping[str, Sequence[str]], typed: Sequence[str], name: str, grids: Grids
+) -> list[tuple[str, float, list[str]]]:
+    """Return (arm, value, overrides) of every trial: seed by seed, and the positions of the grids in turn.
+
+    Args:
+        tuning: what is chosen.
+        arms: the overrides that make each, which replace those of the command line.
+        typed: the overrides of the command.
+        name: of the study.
+        grids: the values of each arm.
+    """
+    replaced = {"seed", "arm", "name", tuning.key, *(override_key(one) for own in arms.values() for one in own)}
+    shared = [one for one in typed if override_key(one) not in replaced]
+    apart = ["held_out=dev", f"name={name}{TUNING_SUFFIX}"]
     return [
-        (
-            arm,
-            values[position],
-            [
-                *own,
-                f"arm={arm}",
-                f"seed={seed}",
-                f"{key}={values[position]!r}",
-                "held_out=dev",
-                f"name={name}{TUNING_SUFFIX}",
-            ],
-        )
-        for seed in study.tuning.seeds
-        for position in range(len(next(iter(grids.values()))))
-        for arm, values in grids.items()
+        (arm, value, [*shared, *arms[arm], f"seed={seed}", f"{tuning.key}={value!r}", *apart])
+        for seed in tuning.seeds
+        for values in zip(*grids.values(), strict=True)
+        for arm, value in zip(grids, values, strict=True)
     ]
 
 
-def plan_trials(study: Study, typed: Sequence[str], name: str, grids: Grids) -> list[Trial]:
-    """Return the validated trials of the study in the folder `name`, under the overrides that were typed."""
-    assert study.tuning is not None
-    key = study.tuning.key
-    listed = trial_overrides(study, typed, name, grids)
-    planned = validate_cells([overrides for _, _, overrides in listed], swept=[key])
-    last = key.rpartition(".")[2]
-    return [
-        Trial(arm, value, replace(one, cell=replace(one.cell, arm=f"{arm} {last}={value!r}")))
-        for (arm, value, _), one in zip(listed, planned, strict=True)
-    ]
+def plan_trials(
+    tuning: Tuning, arms: Mapping[str, Sequence[str]], typed: Sequence[str], name: str, grids: Grids
+) -> list[Trial]:
+    """Return the validated trials in the folder `name`-tuning."""
+    listed = trial_overrides(tuning, arms, typed, name, grids)
+    last = tuning.key.rpartition(".")[2]
+    names = [f"{arm} {last}={value!r}" for arm, value, _ in listed]
+    planned = validate_cells([overrides for _, _, overrides in listed], names, swept=[tuning.key])
+    return [Trial(arm, value, one) for (arm, value, _), one in zip(listed, planned, strict=True)]
 
 
 def tune(
-    study: Study, plan: Callable[[Grids], Sequence[Trial]], train: Callable[[Sequence[PlannedCell]], None]
+    study: Study,
+    arms: Collection[str],
+    plan: Callable[[Grids], Sequence[Trial]],
+    train: Callable[[Sequence[PlannedCell]], None],
 ) -> dict[str, TunedValue]:
     """Train the trials of every arm and choose; extend the grid for all arms alike while one of them is at an end.
 
     Args:
         study: with a tuning.
+        arms: their names.
         plan: returns the trials of the grids.
         train: trains those that have not ended.
 
@@ -83,19 +84,19 @@ def tune(
     assert tuning is not None
     lower = higher = 0
     for extensions in range(tuning.max_extensions + 1):
-        grids = {arm: tuning.grid(arm, lower, higher) for arm in study.arms}
+        grids = {arm: tuning.grid(arm, lower, higher) for arm in arms}
         trials = plan(grids)
         train([trial.planned for trial in trials])
-        scores: dict[str, dict[float, list[float]]] = {arm: {} for arm in study.arms}
+        scores: dict[str, dict[float, list[float]]] = {arm: {} for arm in arms}
         for trial in trials:
             summary = summary_of(RunFolder(trial.planned.run.folder))
             figure = summary.get(study.metric) if summary.get("state") == "done" else None
             score = float(figure) if isinstance(figure, int | float) else math.nan
             scores[trial.arm].setdefault(trial.value, []).append(score)
         is_lower_better = study.direction == "lower"
-        chosen = {arm: choose(tuning, grids[arm], scores[arm], is_lower_better) for arm in study.arms}
-        at_start = any(chosen[arm].value == grids[arm][0] for arm in study.arms)
-        at_end = any(chosen[arm].value == grids[arm][-1] for arm in study.arms)
+        chosen = {arm: choose(tuning, grids[arm], scores[arm], is_lower_better) for arm in arms}
+        at_start = any(chosen[arm].value == grids[arm][0] for arm in arms)
+        at_end = any(chosen[arm].value == grids[arm][-1] for arm in arms)
         if not (at_start or at_end) or extensions == tuning.max_extensions:
             break
         lower, higher = lower + at_start, higher + at_end
@@ -122,7 +123,7 @@ def choose(
 
 def describe(tuning: Tuning, chosen: Mapping[str, TunedValue]) -> list[str]:
     """What was chosen, a line an arm."""
-    lines = [f"{tuning.key} chosen on the dev split, {len(tuning.seeds)} seeds a value:"]
+    lines = [f"{tuning.key} chosen on the dev split, seed {', '.join(map(str, tuning.seeds))}:"]
     for arm, choice in chosen.items():
         tried = "  ".join(f"{value} {mean:.4f}" for value, mean in choice.trials.items())
         end = "" if choice.interior else "  (at the end of the grid)"

@@ -29,9 +29,7 @@ class Console:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
-        # Not rich's own test: FORCE_COLOR would put control codes into a file.
-        is_terminal = getattr(self.stream, "isatty", lambda: False)()
-        self._redraws = is_terminal and os.environ.get("TERM") not in (None, "", "dumb")
+        self._redraws = is_redrawn(self.stream)
         self._row: dict[str, Any] = {}
         self._budget: dict[str, float] = {}
         self._first: tuple[float, float] | None = None  # (clock, fraction) of the first row of this process
@@ -135,6 +133,12 @@ class Console:
         if "train/flops_utilization" in row:
             parts.append(f"{row['train/flops_utilization']:.0%} of peak")
         return "  ".join(parts)
+
+
+def is_redrawn(stream: TextIO) -> bool:
+    """Whether lines of a stream can be drawn over: it is a terminal that understands control codes."""
+    # Not rich's own test: FORCE_COLOR would put control codes into a file.
+    return getattr(stream, "isatty", lambda: False)() and os.environ.get("TERM") not in (None, "", "dumb")
 
 
 def _losses(row: Mapping[str, Any], prefix: str) -> list[str]:

@@ -149,9 +149,10 @@ def test_an_experiment_may_choose_an_installed_launcher_and_its_plain_settings(l
         ("+hydra.callbacks.x={_target_: canary_part.Canary}", "hydra.callbacks"),
         ("hydra.launcher._target_=canary_part.Canary", "hydra.launcher._target_"),
         ("+hydra.sweeper.sampler={_target_: canary_part.Canary}", "hydra.sweeper.sampler._target_"),
+        ("hydra/sweeper=optuna", "hydra.sweeper.sampler.seed"),
     ],
 )
-def test_hydra_makes_what_is_installed_and_nothing_else(typed, path, canary):
+def test_hydra_makes_what_is_installed_and_can_be_repeated_and_nothing_else(typed, path, canary):
     with initialized():
         compose_hydra(["hydra/launcher=joblib", "hydra.launcher.temp_folder=/tmp"], RunMode.MULTIRUN)
         with pytest.raises(ConfigError) as caught:

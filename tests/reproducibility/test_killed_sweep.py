@@ -32,20 +32,24 @@ NUM_KILLS = 7
 def _arguments(folder: Path, *more: str) -> list[str]:
     (folder / "experiments").mkdir(exist_ok=True)
     (folder / "experiments" / "killed.yaml").write_text(STUDY)
+    return ["-m", "experiments=killed", *_settings(folder), *more]
+
+
+def _settings(folder: Path) -> list[str]:
     text = f"data.path={corpus(folder).name}"
     steps = ("trainer.max_steps=30", "trainer.batch_size=2", "runtime.log_every_steps=1")
     saved = ("runtime.checkpoint_every_seconds=0.2", "evaluation.times=1")
-    return ["-m", "experiments=killed", "data=text", text, *TINY, *steps, *saved, *more]
+    return ["data=text", text, *TINY, *steps, *saved]
 
 
 def _rows(folder: Path) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob("outputs/killed/*/metrics.jsonl"))
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob("outputs/killed*/*/metrics.jsonl"))
 
 
 def _results(folder: Path) -> dict[str, list[dict]]:
     """All rows of all cells, without what the clock decides, and without checkpoints, which come by the clock."""
     results = {}
-    for path in folder.glob("outputs/killed/*/metrics.jsonl"):
+    for path in folder.glob("outputs/killed*/*/metrics.jsonl"):
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         kept = [row for row in rows if row["event"] != "checkpoint"]
         results[path.parent.name] = [{key: row[key] for key in row if key not in CLOCK} for row in kept]
@@ -109,6 +113,39 @@ def test_a_killed_sweep_ends_as_one_that_was_not(undisturbed, tmp_path, launcher
         assert json.loads(cell.read_text())["processes"], cell
 
 
+SEARCHES = {
+    "a rate tuned for each arm": (
+        "model.feedforward.hidden_dim=32,64", "seed=1,2", "study/tuning=grid", "study.tuning.key=optim.lr",
+        "study.tuning.values=[1e-3,4e-3,1.6e-2]", "study.tuning.max_extensions=0",
+    ),
+    "optuna": (
+        "hydra/sweeper=optuna", "hydra.sweeper.n_trials=6", "hydra.sweeper.n_jobs=1", "hydra.sweeper.sampler.seed=1",
+        "optim.lr=tag(log,interval(1e-3,1e-1))", "held_out=dev",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_killed_search_ends_as_one_that_was_not(tmp_path, search):
+    """Trials that have ended are not trained again, so a search whose sampler is seeded makes the same choices."""
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    for folder in (undisturbed, disturbed):
+        folder.mkdir()
+    done = run(undisturbed, "train", "-m", *_settings(undisturbed), *SEARCHES[search], "name=killed", timeout=600)
+    assert done.returncode == 0, done.stderr
+    total = _rows(undisturbed)
+    arguments = ["-m", *_settings(disturbed), *SEARCHES[search], "name=killed"]
+    for share in (0.1, 0.4, 0.8):
+        assert _run_and_kill(disturbed, arguments, int(share * total), 0.0), (disturbed / "log").read_text()[-3000:]
+    again = run(disturbed, "train", *arguments, timeout=600)
+    assert again.returncode == 0, again.stderr
+    assert _results(disturbed) == _results(undisturbed)
+    tables = [run(folder, "compare", "outputs/killed", "--format", "csv").stdout for folder in (undisturbed, disturbed)]
+    assert [_untimed(line) for line in tables[0].splitlines()] == [_untimed(line) for line in tables[1].splitlines()]
+    assert len(tables[0].splitlines()) > 2
+
+
 def _untimed(line: str) -> list[str]:
     """The fields of a line of the table that are not of the clock: tokens per second and seconds end it."""
     return line.split(",")[:6]
@@ -119,8 +156,8 @@ def test_finished_cells_are_not_begun_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("outputs/killed/*/*.json*")}
     again = run(undisturbed, "train", *_arguments(undisturbed))
     assert again.returncode == 0, again.stderr
-    assert "cell " not in again.stdout
-    assert "8 of 8 done" in again.stderr
+    assert "8 of 8  " not in again.stdout
+    assert "8 of 8 cells done" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

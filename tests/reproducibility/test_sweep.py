@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -99,7 +100,7 @@ def test_the_same_command_skips_what_is_done_and_retries_what_failed(swept):
     (folder / "exploding.py").write_text(EXPLODING.replace('raise RuntimeError("the planted bug")', "return hidden"))
     again = run(folder, "train", *arguments, timeout=300)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count("cell ") == 4, "those that are done are not even begun"
+    assert len(re.findall(r"^ *\d of 8  kv", again.stdout, re.MULTILINE)) == 4, "those that are done are not even begun"
     assert {summary["state"] for summary in _summaries(folder, "gqa_ratio").values()} == {"done"}
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
@@ -133,8 +134,8 @@ def test_a_study_takes_over_what_another_has_trained(swept):
     own = [a for a in arguments if not a.startswith(("arm", "model.norm"))]
     done = run(folder, "train", *own, "arm=kv8", "name=second")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("taken over from outputs/gqa_ratio") == 2
-    assert "cell " not in done.stdout
+    assert done.stdout.count("taken over from outputs/gqa_ratio") == 2
+    assert " of 2  " not in done.stdout
     for summary in _summaries(folder, "second").values():
         assert (summary["name"], summary["state"]) == ("second", "done")
     (sampled,) = {path.name for path in (folder / "outputs" / "second").glob("kv8*seed=1*")}

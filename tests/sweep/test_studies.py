@@ -364,7 +364,7 @@ def test_the_cells_that_are_one_run_are_told_by_their_numbers(working_folder):
     working_folder()
     cells = [[MINE, f"arm={arm}", "seed=1", *more] for arm in ("narrow", "wide") for more in ([], ["tracking=off"])]
     with pytest.raises(ConfigError) as refused:
-        validate_cells(cells)
+        validate_cells(cells, [cell[1] for cell in cells])
     assert re.findall(r"cells \d and \d", str(refused.value)) == ["cells 1 and 2", "cells 3 and 4"]
 
 

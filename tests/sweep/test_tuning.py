@@ -9,7 +9,7 @@ from config.sketched import MINE, TUNED, plan, read_study, write_experiment
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
-from atomiclm.sweep.plan import plan_cells, validate_cells
+from atomiclm.sweep.plan import arms_of, plan_cells, validate_cells
 from atomiclm.sweep.study import Study, Tuning
 from atomiclm.sweep.tuning import Trial, choose, trial_overrides, tune
 from atomiclm.tracking import write_summary
@@ -39,7 +39,7 @@ class Trainer:
         self.rounds = 0
 
     def plan(self, grids):
-        listed = trial_overrides(self.study, ["experiments=x"], "x", grids)
+        listed = trial_overrides(self.study.tuning, arms_of([], self.study), ["experiments=x"], "x", grids)
         seeds = [int(next(one for one in own if one.startswith("seed="))[5:]) for _, _, own in listed]
         return [
             Trial(
@@ -67,7 +67,7 @@ class Trainer:
             write_summary(folder / "summary.json", body)
 
     def tune(self):
-        return tune(self.study, self.plan, self.train)
+        return tune(self.study, self.study.arms, self.plan, self.train)
 
 
 def _parabola(optimum, value):
@@ -188,8 +188,8 @@ def test_every_trial_is_scored_on_the_dev_split_under_its_own_seeds_in_a_folder_
     study = read_study([MINE, f"profile={profile}"])
     own = [MINE, f"profile={profile}"]
     name = "mine" if profile == "cpu" else "mine-smoke"
-    listed = trial_overrides(study, own, name, {arm: GRID for arm in study.arms})
-    cells = validate_cells([overrides for _, _, overrides in listed])
+    listed = trial_overrides(study.tuning, arms_of(own, study), own, name, {arm: GRID for arm in study.arms})
+    cells = validate_cells([overrides for _, _, overrides in listed], [arm for arm, _, _ in listed])
     assert len(cells) == len(listed) == 2 * 3 * 2
     assert not {one.cell.seed for one in cells} & set(study.seeds)
     for (arm, value, _), one in zip(listed, cells, strict=True):
@@ -220,3 +220,43 @@ def test_a_cell_run_alone_takes_its_value_from_the_ledger_and_is_the_sweeps_cell
 def test_a_value_that_is_typed_needs_no_tuning(tuned_study):
     assert {one.run.values["optim"]["lr"] for one in plan(MINE, "optim.lr=0.3", "seed=1")} == {0.3}
     assert "optim.lr=0.3" in expand_overrides([MINE, "arm=wide", "optim.lr=0.3"])
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Of a sweep from the command line.
+
+TYPED = ["model=tiny", "model.attention.num_kv_heads=1,4", "model/feedforward=swiglu,gelu", "seed=1,2"]
+
+
+def test_the_arms_of_a_typed_sweep_are_the_combinations_of_what_it_sweeps():
+    assert arms_of(TYPED, Study()) == {
+        "kv1 swiglu": ["model.attention.num_kv_heads=1", "model/feedforward=swiglu"],
+        "kv1 gelu": ["model.attention.num_kv_heads=1", "model/feedforward=gelu"],
+        "kv4 swiglu": ["model.attention.num_kv_heads=4", "model/feedforward=swiglu"],
+        "kv4 gelu": ["model.attention.num_kv_heads=4", "model/feedforward=gelu"],
+    }
+    assert arms_of(["model=tiny", "seed=1,2"], Study()) == {"default": []}
+
+
+def test_every_arm_of_a_typed_sweep_gets_its_own_value_and_its_trials_the_same_settings(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    study = Study(tuning=Tuning("optim.lr", GRID, [1001]))
+    arms = arms_of(TYPED, study)
+    chosen = dict(zip(arms, (0.01, 0.02, 0.04, 0.02), strict=True))
+    cells = plan_cells(TYPED, study, (), chosen)
+    assert {one.cell.arm: one.run.values["optim"]["lr"] for one in cells} == chosen
+    assert all(f"optim.lr={chosen[one.cell.arm]}" in one.cell.command for one in cells), "each command stands alone"
+    listed = trial_overrides(study.tuning, arms, TYPED, "mine", dict.fromkeys(arms, GRID))
+    trials = validate_cells([overrides for _, _, overrides in listed], [arm for arm, _, _ in listed])
+    assert len(trials) == 4 * len(GRID)
+    for (arm, value, _), trial in zip(listed, trials, strict=True):
+        assert trial.run.values["optim"]["lr"] == value
+        assert (trial.cell.seed, trial.run.values["held_out"]) == (1001, "dev")
+        (own,) = (one.run.values for one in cells if one.cell.arm == arm and one.cell.seed == 1)
+        assert trial.run.values["model"] == own["model"]
+
+
+def test_a_seed_that_tunes_does_not_report():
+    study = Study(tuning=Tuning("optim.lr", GRID, [2]))
+    with pytest.raises(ConfigError, match=r"seed: \[2\] are seeds of study\.tuning"):
+        plan_cells(TYPED, study, (), dict.fromkeys(arms_of(TYPED, study), 0.01))
