@@ -104,10 +104,19 @@ def _tuned_key(overrides: Sequence[str]) -> str | None:
 def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The arms or profiles of the chosen experiment, under what was typed; composition reports those that are none."""
     node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
-    for one in parsed([override for override in overrides if override_key(override).startswith(f"study.{name}")]):
+    changed = ("study.arms", "study.factors") if name == "arms" else (f"study.{name}",)
+    for one in parsed([override for override in overrides if override_key(override).startswith(changed)]):
         with suppress(OmegaConfBaseException):
             if not one.is_sweep_override() and not one.is_delete():
                 OmegaConf.update(node, one.key_or_group, one.value(), force_add=True)
+    if name == "arms" and isinstance(factors := OmegaConf.select(node, "study.factors"), DictConfig) and factors:
+        from atomiclm.sweep.factors import declared_arms
+
+        with suppress(ValueError):  # which composition reports
+            return {
+                arm: [f"{key}={level}" for key, level in own.items()]
+                for arm, own in declared_arms(unresolved(factors)).items()
+            }
     listed = OmegaConf.select(node, f"study.{name}")
     lists = unresolved(listed) if isinstance(listed, DictConfig) else {}
     return {key: list(map(str, words)) for key, words in lists.items() if isinstance(words, list)}

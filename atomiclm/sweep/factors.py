@@ -1,8 +1,11 @@
 """The factors of a sweep: what it varies, at which levels, and what its arms are called after them."""
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
+from typing import Any
 
 ABSENT = "-"
 """The value of a key that an arm does not have."""
@@ -78,7 +81,7 @@ def factors_of(variants: Sequence[Mapping[str, str]]) -> tuple[list[Factor], lis
                 grouped.append([key])
     grouped.sort(key=lambda own: keys.index(own[0]))
     names = short_names([own[0] for own in grouped])
-    columns = [_briefly(_told_apart(values, own)) for own in grouped]
+    columns = [briefly(_told_apart(values, own)) for own in grouped]
     factors = [
         Factor(names[own[0]], own[0], list(dict.fromkeys(column))) for own, column in zip(grouped, columns, strict=True)
     ]
@@ -88,6 +91,36 @@ def factors_of(variants: Sequence[Mapping[str, str]]) -> tuple[list[Factor], lis
         places = tuple(factor.levels.index(level) for factor, level in zip(factors, row, strict=True))
         arms.append(FactorialArm(" ".join(words), places))
     return factors, arms
+
+
+def declared_arms(factors: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, dict[str, str]]:
+    """The arms of a study that declares factors: every combination of levels, the last factor fastest, as key: level.
+
+    An arm is named by its levels: "kv1-gelu".
+
+    Args:
+        factors: by name the one key that a factor varies, and its levels: `{width: {model.dim: [64, 128]}}`.
+
+    Raises:
+        ValueError: a factor that is not one key with at least two different levels, each a number, a word or null.
+    """
+    axes = []
+    for name, varied in factors.items():
+        (key, values), *more = varied.items() if isinstance(varied, Mapping) and varied else [(None, None)]
+        plain = isinstance(values, Sequence) and all(isinstance(value, str | int | float | None) for value in values)
+        if key is None or more or not plain or isinstance(values, str):
+            raise ValueError(f"factors.{name}: give one key and its levels, such as {name}: {{model.dim: [64, 128]}}")
+        levels = [json.dumps(value) if value is None or isinstance(value, bool) else str(value) for value in values]
+        if len(set(levels)) < max(2, len(levels)):
+            raise ValueError(f"factors.{name}: {list(values)} must be at least two levels, all different")
+        factor = Factor(name, key, briefly(levels))
+        axes.append(
+            [(name, key, level, factor.label(brief)) for level, brief in zip(levels, factor.levels, strict=True)]
+        )
+    return {
+        "-".join(label.replace("=", "-") for *_, label in arm): {key: level for _, key, level, _ in arm}
+        for arm in product(*axes)
+    }
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -125,7 +158,7 @@ def _told_apart(values: Mapping[str, Sequence[str]], keys: Sequence[str]) -> lis
     return [" ".join(one) for one in classes]
 
 
-def _briefly(levels: Sequence[str]) -> list[str]:
+def briefly(levels: Sequence[str]) -> list[str]:
     """Floats in as few characters as they take, all of a factor alike: 1e3 and 1e5, 0.1 and 0.25."""
     if not all(re.fullmatch(_NUMBER, level) for level in levels) or all(level.isdigit() for level in levels):
         return list(levels)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from atomiclm.cli import UserError
+from atomiclm.sweep.factors import declared_arms
 
 METRICS = (
     "validation/bits_per_byte",
@@ -127,6 +128,8 @@ class Study:
         expect: the same by arm, for the scoreboard.
         baseline: the arm all others are held against.
         arms: for each arm the overrides that make it, `[]` for the experiment as the file has it.
+        factors: in place of arms: by name the key that a factor varies, and its levels. Every combination is an arm
+            (`sweep.factors.declared_arms`); the first one is the baseline unless another is named.
         seeds: repetitions; every arm has the same, and they are compared pairwise.
         metric: figure of summary.json that decides, see METRICS.
         direction: whether a lower or a higher metric is better.
@@ -147,6 +150,7 @@ class Study:
     expect: Mapping[str, Literal["better", "worse", "equivalent", "different"]] = field(default_factory=dict)
     baseline: str | None = None
     arms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    factors: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
     seeds: Sequence[int] = ()
     metric: str = "validation/bits_per_byte"
     direction: Literal["lower", "higher"] = "lower"
@@ -157,6 +161,15 @@ class Study:
     fail_fast: bool = False
 
     def __post_init__(self) -> None:
+        if self.factors:
+            made = {
+                arm: [f"{key}={level}" for key, level in own.items()]
+                for arm, own in declared_arms(self.factors).items()
+            }
+            if self.arms and self.arms != made:
+                raise ValueError("arms and factors: a study declares one or the other; leave one out")
+            object.__setattr__(self, "arms", made)
+            object.__setattr__(self, "baseline", self.baseline or next(iter(made)))
         for arm in self.arms:
             if not isinstance(arm, str) or not re.fullmatch(_ARM, arm) or arm.lower() in _NOT_ARMS:
                 raise ValueError(f"arms: {arm!r} is no name; begin with a letter, go on with letters, digits, _ . + -")
@@ -190,6 +203,12 @@ class Study:
             raise ValueError("sequential: begin with at least 2 seeds; one has no noise to look at")
         if "cpu" in self.profiles:
             raise ValueError("profiles: cpu is what the file itself says; list what other profiles change")
+
+    @property
+    def levels(self) -> dict[str, dict[str, str]]:
+        """For each arm its level by factor; empty of a study that declares no factors."""
+        arms = declared_arms(self.factors) if self.factors else {}
+        return {arm: dict(zip(self.factors, own.values(), strict=True)) for arm, own in arms.items()}
 
     @property
     def is_declared(self) -> bool:

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from atomiclm.sweep.factors import factors_of, short_names
+from atomiclm.sweep.factors import declared_arms, factors_of, short_names
+from atomiclm.sweep.study import Study
 
 
 def test_a_typed_sweep_has_its_axes_as_factors():
@@ -88,3 +89,62 @@ def test_numbers_take_few_characters_and_are_alike(given, written):
     [factor], _ = factors_of([{"key": value} for value in given])
     assert factor.levels == written
     assert [float(level) for level in factor.levels] == [float(value) for value in given]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Factors that a study declares.
+
+DECLARED = {
+    "kv": {"model.attention.num_kv_heads": [1, 4]},
+    "theta": {"model.position.theta": [1e3, 1e5]},
+    "bias": {"model.attention.bias": [False, True]},
+    "norm": {"model/norm": ["rmsnorm", "none"]},
+}
+
+
+def test_the_arms_of_declared_factors_are_all_combinations_of_their_levels():
+    arms = declared_arms(DECLARED)
+    assert list(arms)[:3] == [
+        "kv1-theta1e3-bias-false-rmsnorm",
+        "kv1-theta1e3-bias-false-norm-none",
+        "kv1-theta1e3-bias-true-rmsnorm",
+    ]
+    assert len(arms) == 16
+    assert arms["kv4-theta1e5-bias-true-norm-none"] == {
+        "model.attention.num_kv_heads": "4",
+        "model.position.theta": "100000.0",
+        "model.attention.bias": "true",
+        "model/norm": "none",
+    }
+
+
+@pytest.mark.parametrize(
+    "factor",
+    [
+        {},
+        {"a": [1, 2], "b": [1, 2]},
+        {"a": [1]},
+        {"a": [1, 1]},
+        {"a": "12"},
+        {"a": [[1], [2]]},
+        {"a": 3},
+        3,
+        None,
+        [1, 2],
+    ],
+)
+def test_a_factor_is_one_key_and_its_levels(factor):
+    with pytest.raises(ValueError, match=r"^factors\.kv: "):
+        declared_arms({"kv": factor})
+
+
+def test_a_study_with_factors_has_their_arms_and_its_first_one_as_baseline():
+    study = Study(factors={"kv": DECLARED["kv"], "norm": DECLARED["norm"]}, seeds=[1, 2])
+    assert list(study.arms) == ["kv1-rmsnorm", "kv1-norm-none", "kv4-rmsnorm", "kv4-norm-none"]
+    assert study.arms["kv4-norm-none"] == ["model.attention.num_kv_heads=4", "model/norm=none"]
+    assert study.baseline == "kv1-rmsnorm"
+    assert study.levels["kv4-rmsnorm"] == {"kv": "4", "norm": "rmsnorm"}
+    assert Study.from_json(study.to_json()) == study
+    assert Study(factors=study.factors, seeds=[1], baseline="kv4-rmsnorm").baseline == "kv4-rmsnorm"
+    with pytest.raises(ValueError, match="arms and factors"):
+        Study(factors=study.factors, arms={"one": []}, baseline="one", seeds=[1])

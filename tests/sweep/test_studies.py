@@ -348,6 +348,17 @@ def test_is_refused_with_path_and_rule(case, working_folder):
     assert not (folder / "outputs").exists()
 
 
+def test_a_study_that_declares_factors_has_a_cell_for_each_combination_and_seed(working_folder):
+    factors = {"width": {"model.dim": [16, 32]}, "ffn": {"model/feedforward": ["swiglu", "gelu"]}}
+    working_folder({"arms": None, "expect": None, "baseline": None, "factors": factors})
+    cells = plan(MINE)
+    arms = ["width16-swiglu", "width16-gelu", "width32-swiglu", "width32-gelu"]
+    assert [(one.cell.arm, one.cell.seed) for one in cells] == [(arm, seed) for seed in (1, 2) for arm in arms]
+    assert [one.run.values["model"]["dim"] for one in cells[:4]] == [16, 16, 32, 32]
+    (alone,) = plan(MINE, "arm=width32-gelu", "seed=1")
+    assert alone.run.run_id == cells[3].run.run_id
+
+
 @pytest.mark.slow
 def test_the_faults_of_all_arms_are_told_at_once_and_each_only_once(working_folder):
     arms = {**TWO, "one": ["optim.lrr=1"], "two": ["model/norm=rmsnrom"], "three": ["model.dim=-1"]}
