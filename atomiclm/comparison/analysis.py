@@ -59,9 +59,10 @@ def compare_runs(
     grouped = by_plan(runs, cells) if study.is_declared else by_variant(runs, cells)
     from atomiclm.comparison.factors import report_of, swept_factors  # numpy, which `compare --help` can do without
 
-    swept = None if study.is_declared else swept_factors(grouped.groups, grouped.columns, cells)
+    swept = swept_factors(grouped.groups, grouped.columns, study, cells)
     labels: dict[str, str] = {}
-    if swept and {group.name for group in grouped.groups} <= ({cell.arm for cell in cells} or set(swept[1])):
+    named = {cell.arm for cell in cells} or set(swept[1] if swept else ())
+    if swept and not study.is_declared and {group.name for group in grouped.groups} <= named:
         # Runs beside those of a sweep leave its arms the names that they have there.
         labels = {arm: place.label for arm, place in swept[1].items()}
         grouped = _renamed(grouped, labels)

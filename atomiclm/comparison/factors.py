@@ -13,7 +13,8 @@ from atomiclm.comparison.statistics import holm
 from atomiclm.comparison.verdicts import Rules, decide
 from atomiclm.comparison.wording import format_value
 from atomiclm.sweep.factors import Factor, FactorialArm, factors_of
-from atomiclm.sweep.ledger import Cell, varied_by
+from atomiclm.sweep.ledger import Cell, variants_of
+from atomiclm.sweep.study import Study
 
 
 @dataclass(frozen=True)
@@ -26,22 +27,26 @@ class ArmFigures:
 
 
 def swept_factors(
-    groups: Sequence[Group], columns: Sequence[Column], cells: Sequence[Cell]
+    groups: Sequence[Group], columns: Sequence[Column], study: Study, cells: Sequence[Cell]
 ) -> tuple[list[Factor], dict[str, FactorialArm]] | None:
     """The factors of a sweep, and by name what each arm is in them; None with fewer than two.
 
-    They are what was typed, where every arm has a cell of a sweep; of loose runs the keys in which they differ.
+    They are what a study declares; else what was typed, where every arm has a cell of a sweep; of loose runs the keys
+    in which they differ.
     """
-    variants = _typed(groups, cells) or _configured(groups, columns)
+    known = variants_of(study, cells)
+    if study.is_declared:
+        variants = [known[group.name] for group in groups if known]
+    else:
+        variants = _typed(groups, known) or _configured(groups, columns)
     factors, places = factors_of(variants)
     if len(factors) < 2 or len({place.label for place in places}) < len(places):
         return None  # arms that differ in what a match solved for alone
     return factors, {group.name: place for group, place in zip(groups, places, strict=True)}
 
 
-def _typed(groups: Sequence[Group], cells: Sequence[Cell]) -> list[dict[str, str]]:
-    """For each arm the overrides of its cells that not all cells share; empty unless every arm has a cell."""
-    typed = varied_by(cells)
+def _typed(groups: Sequence[Group], typed: Mapping[str, Mapping[str, str]]) -> list[dict[str, str]]:
+    """For each arm the levels that were typed, or that it has without; empty unless every arm has a cell."""
     if not all(group.name in typed for group in groups):
         return []
     varied = dict.fromkeys(key for own in typed.values() for key in own)

@@ -104,8 +104,8 @@ class StudyLedger:
     profile: str = "cpu"
 
     def factors(self) -> tuple[list[Factor], dict[str, FactorialArm]]:
-        """What a sweep from the command line varies, and each arm's levels; nothing of a study that declares arms."""
-        variants = {} if self.study.is_declared else varied_by(self.cells)
+        """What the sweep varies, and each arm's levels; nothing of a study that declares arms."""
+        variants = variants_of(self.study, self.cells)
         factors, arms = factors_of(list(variants.values()))
         return factors, dict(zip(variants, arms, strict=True))
 
@@ -117,12 +117,19 @@ class StudyLedger:
         return replace(self, declared=[*self.declared, Declared(sha256, time, finished_cells)])
 
 
-def varied_by(cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
-    """For each arm the values of the keys that its cells were given, and in which the arms differ."""
+def variants_of(study: Study, cells: Sequence[Cell]) -> dict[str, dict[str, str]]:
+    """For each arm its level of every factor: of a study as it declares them, of none that declares arms.
+
+    Of a sweep from the command line, the values of the keys that its cells were given and in which the arms differ;
+    what was tuned for each arm is no factor.
+    """
+    if study.is_declared:
+        return {cell.arm: study.levels[cell.arm] for cell in cells if cell.arm in study.levels}
+    tuned = study.tuning.key if study.tuning else None
     own: dict[str, dict[str, str]] = {}
     for cell in cells:
         pairs = (override.partition("=") for override in cell.overrides)
-        own[cell.arm] = {key.lstrip("+~"): value for key, _, value in pairs if key not in ("seed", "name")}
+        own[cell.arm] = {key.lstrip("+~"): value for key, _, value in pairs if key not in ("seed", "name", tuned)}
     keys = {key for values in own.values() for key in values}
     varied = [key for key in keys if len({values.get(key) for values in own.values()}) > 1]
     return {arm: {key: value for key, value in values.items() if key in varied} for arm, values in own.items()}

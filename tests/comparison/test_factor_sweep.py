@@ -15,8 +15,9 @@ from atomiclm.comparison.analysis import compare_folder, compare_runs
 from atomiclm.comparison.page import page_html
 from atomiclm.comparison.runs import read_runs
 from atomiclm.comparison.seeds import factor_lines
+from atomiclm.sweep.factors import declared_arms
 from atomiclm.sweep.ledger import read_ledger, write_ledger
-from atomiclm.sweep.study import Study
+from atomiclm.sweep.study import Study, Tuning
 
 KINDS = ("effects", "heatmap", "interactions", "curves", "cost")
 
@@ -208,3 +209,32 @@ def test_the_plan_says_what_the_seeds_find(sweep):
     lines = list(factor_lines(comparison, comparison.factors))
     assert [line.split(":")[0] for line in lines[1:]] == ["kv", "feedforward", "theta", "interactions"]
     assert "2 seeds find an effect of" in lines[1]
+
+
+def test_a_study_that_declares_factors_is_read_by_them_under_its_own_names(tmp_path):
+    """Its arms bear the study's names, and its expectations and baseline stay what they are."""
+    factors = {"heads": {"model.attention.num_kv_heads": [1, 4]}, "ffn": {"model/feedforward": ["swiglu", "gelu"]}}
+    arms = [FakeArm(arm, -0.3 * arm.endswith("gelu")) for arm in declared_arms(factors)]
+    write_study(tmp_path / "mine", arms, (1, 2, 3), study={"arms": {}, "baseline": None, "factors": factors})
+    comparison = compare_folder(tmp_path / "mine")
+    report = comparison.factors
+    assert comparison.baseline == "heads1-swiglu"
+    assert [arm.name for arm in comparison.arms] == list(declared_arms(factors))
+    assert [(factor.name, list(factor.levels)) for factor in report.factors] == [
+        ("heads", ["1", "4"]),
+        ("ffn", ["swiglu", "gelu"]),
+    ]
+    assert {effect.factor: effect.verdict for effect in report.effects} == {"heads": "inconclusive", "ffn": "better"}
+    assert report.best in ("heads1-gelu", "heads4-gelu")
+
+
+def test_what_was_tuned_for_each_arm_is_no_factor(tmp_path):
+    """One rate is best for one head and another for four: it goes with the arm, though it has two values as well."""
+    arms = product()
+    for arm in arms:
+        arm.config["optim.lr"] = 0.01 if arm.config["model.position.theta"] == 1e3 else 0.003
+    tuning = Tuning("optim.lr", [0.001, 0.003, 0.01])
+    ledger = write_study(tmp_path / "sweep", arms, (1, 2))
+    write_ledger(tmp_path / "sweep", replace(ledger, study=Study(tuning=tuning)))
+    report = compare_folder(tmp_path / "sweep").factors
+    assert {factor.name for factor in report.factors} == {"kv", "theta", "feedforward"}
