@@ -144,7 +144,9 @@ def compose_hydra(overrides: list[str], mode: RunMode) -> DictConfig:
     config = compose_all(overrides, mode)
     if config.hydra.callbacks:
         raise ConfigError([Fault("hydra.callbacks", "Hydra's callbacks are not called by atomiclm; leave them out")])
-    plugins = {part: OmegaConf.to_container(config.hydra[part], resolve=False) for part in ("launcher", "sweeper")}
+    plugins: dict[str, Any] = {
+        part: OmegaConf.to_container(config.hydra[part], resolve=False) for part in ("launcher", "sweeper")
+    }
     for path, value in walk(plugins if mode is RunMode.MULTIRUN else {}, "hydra"):
         target = str(value)
         of_plugins = ("hydra_plugins.", "hydra._internal.core_plugins.", "optuna.samplers.")

@@ -106,9 +106,9 @@ def declared_arms(factors: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[st
     """
     axes = []
     for name, varied in factors.items():
-        (key, values), *more = varied.items() if isinstance(varied, Mapping) and varied else [(None, None)]
-        plain = isinstance(values, Sequence) and all(isinstance(value, str | int | float | None) for value in values)
-        if key is None or more or not plain or isinstance(values, str):
+        entries = list(varied.items()) if isinstance(varied, Mapping) else []
+        key, values = entries[0] if len(entries) == 1 else ("", None)
+        if not isinstance(values, list | tuple) or not all(isinstance(one, str | int | float | None) for one in values):
             raise ValueError(f"factors.{name}: give one key and its levels, such as {name}: {{model.dim: [64, 128]}}")
         levels = [json.dumps(value) if value is None or isinstance(value, bool) else str(value) for value in values]
         if len(set(levels)) < max(2, len(levels)):

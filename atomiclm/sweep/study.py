@@ -53,13 +53,13 @@ class Tuning:
 
     Attributes:
         key: the setting, optim.lr for example.
-        values: what is tried, from small to large, each the same factor from the last.
+        values: what is tried, from small to large, each about the same factor from the last: 1, 3, 10, or 1, 2, 5, 10.
         seeds: of the trials; apart from the study's own.
         grids: values of arms that need others, as many as `values`: two optimizers have no scale in common.
         max_extensions: how often the grid may be extended by one value; an optimum at its end is then reported as such.
 
     Raises:
-        ValueError: fewer than three values, not growing by one factor, or no seed.
+        ValueError: fewer than three values, not growing by about one factor, or no seed.
     """
 
     key: str
@@ -75,8 +75,8 @@ class Tuning:
             if any(value <= 0 for value in values):
                 raise ValueError(f"{name}={list(values)} must be positive")
             factors = [later / earlier for earlier, later in pairwise(values)]
-            if min(factors) <= 1 or max(factors) > 1.01 * min(factors):
-                raise ValueError(f"{name}={list(values)} must grow by one factor, as 1e-3, 2e-3, 4e-3 do")
+            if min(factors) <= 1 or max(factors) > 1.26 * min(factors):
+                raise ValueError(f"{name}={list(values)} must grow by about one factor, as 1e-3, 3e-3, 1e-2 do")
             if len(values) != len(self.values):
                 raise ValueError(f"{name} has {len(values)} values, `values` {len(self.values)}: equal trials for all")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):

@@ -314,7 +314,7 @@ BAD = {
     ),
     "a tuning that was not chosen": (({"tuning": {"values": [1, 2, 4]}},), (), ["study.tuning", "_target_"]),
     "a grid that does not grow by one factor": (
-        ({"tuning": {"values": [0.01, 0.02, 0.03]}}, {"defaults": TUNED}), (), ["tuning.values", "by one factor"],
+        ({"tuning": {"values": [0.01, 0.02, 0.03]}}, {"defaults": TUNED}), (), ["tuning.values", "by about one factor"],
     ),
     "a grid of two": (({"tuning": {"values": [1, 2]}}, {"defaults": TUNED}), (), ["tuning.values", "at least three"]),
     "unequal trials": (
