@@ -206,10 +206,10 @@ def test_seeds_are_the_outer_axis_so_that_an_interrupted_sweep_has_whole_compari
 @pytest.mark.parametrize(
     ("typed", "arms"),
     [
-        (["optim.lr=0.1,0.2", "seed=3,1"], ["lr=0.1", "lr=0.2"]),
+        (["optim.lr=0.1,0.2", "seed=3,1"], ["lr0.1", "lr0.2"]),
         (["model.num_layers=1,2", "++seed=3,1", "optim.lr=0.1,0.2"],
-         [f"num_layers={layers} lr={lr}" for layers in (1, 2) for lr in (0.1, 0.2)]),
-        ([MINE, "model.num_layers=1,2", "seed=3,1", "arm=wide"], ["wide num_layers=1", "wide num_layers=2"]),
+         [f"layers{layers} lr{lr}" for layers in (1, 2) for lr in (0.1, 0.2)]),
+        ([MINE, "model.num_layers=1,2", "seed=3,1", "arm=wide"], ["wide layers1", "wide layers2"]),
     ],
 )  # fmt: skip
 def test_seeds_are_the_outer_axis_of_what_is_typed_too(typed, arms, working_folder):
@@ -230,7 +230,7 @@ def test_a_cell_is_called_by_what_is_swept_first(working_folder):
 def test_axes_beside_the_arms_are_told_in_the_arms_names(working_folder):
     working_folder()
     arms = {one.cell.arm for one in plan(MINE, "model.num_layers=1,2", "seed=1")}
-    assert arms == {"narrow num_layers=1", "narrow num_layers=2", "wide num_layers=1", "wide num_layers=2"}
+    assert arms == {"narrow layers1", "narrow layers2", "wide layers1", "wide layers2"}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -472,11 +472,11 @@ def test_a_changed_prediction_is_kept_beside_the_old_one_with_the_number_of_fini
         write_summary(one.run.folder / "summary.json", {"state": "diverged", "variant": one.run.variant})
     same, _ = _sweep(launcher, MINE)
     assert same.declared == first.declared
-    assert "the prediction was changed" not in capsys.readouterr().err
+    assert "the prediction was changed" not in capsys.readouterr().out
     changed, _ = _sweep(launcher, MINE, "study.expect={wide: worse}")
     assert changed.declared[0] == first.declared[0]
     assert [one.finished_cells for one in changed.declared] == [0, 3]
-    assert "the prediction was changed after 3 runs had ended; both are kept" in capsys.readouterr().err
+    assert "the prediction was changed after 3 runs had ended; both are kept" in capsys.readouterr().out
     assert launcher.launched == [[(one.cell.arm, one.cell.seed) for one in cells], [("wide", 2)], [("wide", 2)]]
 
 
@@ -504,7 +504,7 @@ def test_a_sweep_that_is_no_study_keeps_what_others_trained_but_for_arms_of_its_
     for one in cells[:2]:
         one.run.folder.mkdir(parents=True)
     later, _ = _sweep(NoLauncher(), *small, "optim.lr=0.2,0.4", "model.dim=16")
-    assert [cell.arm for cell in later.cells] == ["lr=0.2", "lr=0.4", "lr=0.1"], "lr=0.3 was not trained"
+    assert [cell.arm for cell in later.cells] == ["lr0.2", "lr0.4", "lr0.1"], "lr=0.3 was not trained"
 
 
 @pytest.mark.slow
