@@ -35,12 +35,13 @@ entered, seconds = set(), 0.0
 def report():
     files = {code.co_filename for code in entered}
     compositions, decoders = counted.values()
+    out = sys.__stdout__  # a cell of a sweep prints into its log
     print(f"@{len(files)} files, {len(entered)} functions, {compositions} compositions, {decoders} decoders, "
-          f"{seconds:.2f} CPU seconds to the text")
+          f"{seconds:.2f} CPU seconds to the text", file=out)
     if os.environ.get("LIST"):
         for file, line, name in sorted((code.co_filename, code.co_firstlineno, code.co_qualname) for code in entered):
-            print(f"@  {file.removeprefix(package)}:{line} {name}")
-    sys.stdout.flush()
+            print(f"@  {file.removeprefix(package)}:{line} {name}", file=out)
+    out.flush()
     os._exit(0)
 
 def start(code, offset):
