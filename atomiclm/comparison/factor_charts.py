@@ -26,7 +26,7 @@ from atomiclm.comparison.charts import (
     text_width,
 )
 from atomiclm.comparison.curves import Curve, Recorded, Track, curve, read_recorded
-from atomiclm.comparison.factor_tables import effect_texts
+from atomiclm.comparison.factor_tables import effect_text
 from atomiclm.comparison.forest_charts import forest
 from atomiclm.comparison.line_charts import pareto
 from atomiclm.comparison.results import Comparison, FactorReport, Interaction
@@ -107,7 +107,7 @@ def factor_effects(comparison: Comparison, theme: Theme, room: int) -> Picture |
     for effect in effects:
         label = f"{effect.factor}: {effect.level} vs {effect.against}"
         star = " *" if effect.note.startswith("depends") else ""
-        said = f"{effect_texts(effect)[0]}  {SIGNS[effect.verdict]} {effect.verdict}{star}"
+        said = f"{effect_text(effect)}  {SIGNS[effect.verdict]} {effect.verdict}{star}"
         ends = {"low": effect.low, "mean": effect.mean, "high": effect.high}
         rows.append({"arm": label, "full": label, "verdict": effect.verdict, "said": said, "seeds": [], **ends})
     margin = comparison.margin or 0.0

@@ -41,12 +41,12 @@ def effect_fields(effects: Sequence[Effect], alpha: float) -> list[Field]:
     fields = [Field("factor", [effect.factor for effect in effects], is_number=False)]
     if simple:
         fields.append(Field("at", [effect.at for effect in effects], is_number=False))
+    means = [effect.mean for effect in effects]
     p_values = [math.nan if effect.p_holm is None else effect.p_holm for effect in effects]
     return [
         *fields,
         Field("level", [f"{effect.level} vs {effect.against}" for effect in effects], is_number=False),
-        Field("effect", [effect_texts(effect)[0] for effect in effects], values=[effect.mean for effect in effects]),
-        Field(f"{confidence(alpha)} interval", [effect_texts(effect)[1] for effect in effects]),
+        Field(f"effect ± {confidence(alpha)}", list(map(_interval, effects)), values=means),
         Field("p", [format_p(effect.p_holm) for effect in effects], values=p_values),
         Field("verdict", [effect.verdict for effect in effects], is_number=False),
     ]
@@ -88,15 +88,20 @@ def _interaction_lines(report: FactorReport) -> Iterator[str]:
             yield f"{one.factors[0]} and {one.factors[1]}: interaction not tested, {one.note}"
 
 
-def effect_texts(effect: Effect) -> tuple[str, str]:
-    """The effect with its sign, and its interval, to two digits of half the interval; "-" for what there is not."""
-    if math.isnan(effect.mean):
-        return "-", "-"
+def effect_text(effect: Effect) -> str:
+    """The effect with its sign, to two digits of half its interval; "-" where it cannot be estimated."""
+    return "-" if math.isnan(effect.mean) else number(effect.mean, _decimals(effect), signed=True)
+
+
+def _interval(effect: Effect) -> str:
+    """The effect and half its interval, which lies even around it; no interval where there is no noise to tell it."""
     if effect.low is None or effect.high is None:
-        return number(effect.mean, 4, signed=True), "-"
-    decimals = decimals_for((effect.high - effect.low) / 2)
-    mean, low, high = (number(value, decimals, signed=True) for value in (effect.mean, effect.low, effect.high))
-    return mean, f"{low} to {high}"
+        return effect_text(effect)
+    return f"{effect_text(effect)} ± {(effect.high - effect.low) / 2:.{_decimals(effect)}f}"
+
+
+def _decimals(effect: Effect) -> int:
+    return 4 if effect.low is None or effect.high is None else decimals_for((effect.high - effect.low) / 2)
 
 
 def _note(arm: Arm, report: FactorReport) -> str:

@@ -69,7 +69,7 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
     console.print(Text(f"{comparison.name}: {', '.join(counts)}; {comparison.direction} is better", style="bold"))
     console.print(_table(arm_fields(comparison, report)))
     if waiting := sum(not arm.runs and not arm.diverged for arm in comparison.arms):
-        console.print(Text(f"{waiting} arms have no finished run", style="dim"))
+        console.print(Text(f"arms without a finished run: {waiting}", style="dim"))
     console.print()
     style = ""
     for block in verdict_blocks(comparison, report):
@@ -84,7 +84,7 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
 
 
 def _table(fields: Sequence[Field], name_width: int | None = None, bold: int | None = None) -> Table:
-    """A table whose words may fold where the terminal is narrow, and whose numbers are never cut.
+    """A table whose texts may break between words where the terminal is narrow, and whose numbers are never cut.
 
     Args:
         name_width: of the first column; None as wide as it takes.
@@ -96,7 +96,7 @@ def _table(fields: Sequence[Field], name_width: int | None = None, bold: int | N
         table.add_column(
             field.heading,
             justify="right" if field.is_number else "left",
-            no_wrap=field.is_number,
+            no_wrap=field.is_number or not (is_name or any(" " in cell for cell in field.cells)),
             overflow="fold",
             style="cyan" if is_name else None,
             width=name_width if is_name else None,

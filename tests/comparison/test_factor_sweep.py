@@ -52,7 +52,7 @@ def test_one_screen_says_which_factor_mattered(sweep, capsys, monkeypatch):
     verdicts = {line.split()[0]: line.split()[-1] for line in lines if " vs " in line}
     assert verdicts["feedforward"] == "better"
     assert set(verdicts) == {"kv", "theta", "feedforward"}
-    arms = [line for line in lines if line.split()[-1:] == ["best"] or "±" in line]
+    arms = [line for line in lines if "±" in line and not line.startswith("factor") and " vs " not in line]
     assert len(arms) == 8
     assert all("FeedForward" in line for line in arms[:4])
     assert main([str(sweep), "--details"]) == 0
@@ -116,10 +116,10 @@ def test_the_page_begins_with_the_factors_then_their_pictures_then_the_arms(tmp_
     said = factors.text
     assert said.index("kv and feedforward interact") < said.index("4 vs 1")
     simple = page.table("Effects: a level against its factor's first, at each level of another factor")
-    assert simple[0] == ["factor", "at", "level", "effect", "95 % interval", "p", "verdict"]
+    assert simple[0] == ["factor", "at", "level", "effect ± 95 %", "p", "verdict"]
     assert [row[1] for row in simple[1:]] == ["SwiGLU", "FeedForward", "kv1", "kv4"]
     headings, *rows = page.table("Effects: a level against its factor's first")
-    assert headings == ["factor", "level", "effect", "95 % interval", "p", "verdict"]
+    assert headings == ["factor", "level", "effect ± 95 %", "p", "verdict"]
     assert [row[0] for row in rows] == [effect.factor for effect in comparison.factors.effects]
     assert all(effect.verdict in row[-1] for row, effect in zip(rows, comparison.factors.effects, strict=True))
     drawn = [chart.attributes["id"] for chart in page.root.one("section", id="pictures").all("div", kind="chart")]
