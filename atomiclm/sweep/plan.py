@@ -11,6 +11,7 @@ from atomiclm.config.run import IDENTITY, RunConfig, read_cell
 from atomiclm.sweep.factors import factors_of
 from atomiclm.sweep.ledger import Cell
 from atomiclm.sweep.study import Study, Tuning
+from atomiclm.tracking import Console
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def validate_cells(
     """
     faults: dict[str, Fault] = {}
     planned: dict[str, tuple[int, PlannedCell]] = {}
+    console = Console()
     for number, overrides in enumerate(cells, start=1):
+        console.still(f"checking cell {number} of {len(cells)}")
         try:
             with composing(overrides):
                 written_out = expand_overrides(overrides, tuned)
@@ -144,6 +147,7 @@ def validate_cells(
         fix = f"arms and swept values must differ in {', '.join(IDENTITY)}, and what is typed wins over arms"
         # Once for two arms, not for each of their seeds.
         faults.setdefault(f"{twin.cell.arm} = {cell.arm}", Fault("sweep", f"{rule} {names}; {fix}"))
+    console.still("")
     if faults:
         raise ConfigError(list(faults.values()))
     return [one for _, one in planned.values()]

@@ -49,10 +49,10 @@ class Console:
             self.still(f"{stage}: {share}")
 
     def still(self, doing: str) -> None:
-        """Show what is being done: in a terminal in the line redrawn, else if nothing was for REPORT_SECONDS."""
+        """Show what is being done: in the line redrawn, which "" clears; else if nothing was for REPORT_SECONDS."""
         if self._redraws:
             self._draw(doing)
-        elif time.monotonic() - self._shown_at >= REPORT_SECONDS:
+        elif doing and time.monotonic() - self._shown_at >= REPORT_SECONDS:
             self.say(doing)
 
     def start(
@@ -111,7 +111,7 @@ class Console:
 
     def _draw(self, text: str) -> None:
         now = time.monotonic()
-        if now - self._drawn_at >= REDRAW_SECONDS:
+        if now - self._drawn_at >= REDRAW_SECONDS or not text:  # nothing to say clears the line
             self._drawn_at = now
             self.stream.write(f"\r{text[: shutil.get_terminal_size().columns - 1]}\x1b[K")
             self.stream.flush()
