@@ -84,6 +84,7 @@ class Lasting:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._errors = sys.stderr  # where it is said, whatever standard error is by then
 
     def write(self, text: str) -> int:
         try:
@@ -104,7 +105,7 @@ class Lasting:
     def _lose(self, error: OSError) -> None:
         discard(self._stream)
         with contextlib.suppress(OSError):
-            print(f"nothing more is printed ({error.strerror}); the command goes on", file=sys.stderr, flush=True)
+            print(f"nothing more is printed ({error.strerror}); the command goes on", file=self._errors, flush=True)
 
 
 def discard(stream: Any) -> None:

@@ -32,7 +32,7 @@ from atomiclm.config.build import TARGET, TRUST, is_trusted, walk
 from atomiclm.config.command_line import CommandLine, composing, read_command_line
 from atomiclm.config.compose import compose_all, initialized, override_key, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault, RunFailed, Stopped
-from atomiclm.config.expand_overrides import expand_overrides, expand_sweep
+from atomiclm.config.expand_overrides import expand_overrides, expand_sweep, listed
 from atomiclm.config.plugins import CONF, StudySweeper, job_overrides
 
 SWEEPER = "hydra_plugins.atomiclm.StudySweeper"  # as conf/hydra/sweeper/study.yaml names it
@@ -103,7 +103,7 @@ def _run(overrides: list[str], task: Task, works: bool) -> None:
             if re.match(r"hydra\.(?!launcher\.|sweeper\.|searchpath)", key):
                 raise ConfigError([Fault(key, "nothing of Hydra's acts in a single run; leave it out, or add -m")])
         config = compose_hydra(expand_overrides(overrides), RunMode.RUN)
-        arms = OmegaConf.select(config, "study.arms") or {}
+        arms = listed("arms", overrides)
         if works and arms and value_of("arm", overrides) is None:
             print(f"note: this experiment has {len(arms)} arms; add -m to run them all, or arm=NAME", flush=True)
         with open_dict(config):

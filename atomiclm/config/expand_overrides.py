@@ -53,7 +53,7 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
     profile, arm = value_of("profile", overrides) or FILE_PROFILE, value_of("arm", overrides)
     declared: list[str] = []
     if profile != FILE_PROFILE:
-        profiles = _listed("profiles", overrides)
+        profiles = listed("profiles", overrides)
         if profile not in profiles:
             advice = nearest(profile, [FILE_PROFILE, *profiles])
             raise ConfigError([Fault("profile", f"'{profile}' is no profile of this experiment{advice}")])
@@ -61,7 +61,7 @@ def declared_overrides(overrides: Sequence[str]) -> list[str]:
         name = _setting("name", [one for one in overrides if override_key(one) != "name"])
         declared = overridden([f"name={name}-{profile}"], profiles[profile])
     if arm is not None:
-        arms = _listed("arms", overrides)
+        arms = listed("arms", overrides)
         if not arms:
             raise ConfigError([Fault("arm", f"'{arm}': no experiment that has arms was chosen")])
         if arm not in arms:
@@ -101,7 +101,7 @@ def _tuned_key(overrides: Sequence[str]) -> str | None:
     return own.get("key") or OmegaConf.select(OmegaConf.load(CONF / "study" / "tuning" / f"{option}.yaml"), "key")
 
 
-def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
+def listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The arms or profiles of the chosen experiment, under what was typed; composition reports those that are none."""
     node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
     changed = ("study.arms", "study.factors") if name == "arms" else (f"study.{name}",)
@@ -117,8 +117,8 @@ def _listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
                 arm: [f"{key}={level}" for key, level in own.items()]
                 for arm, own in declared_arms(unresolved(factors)).items()
             }
-    listed = OmegaConf.select(node, f"study.{name}")
-    lists = unresolved(listed) if isinstance(listed, DictConfig) else {}
+    found = OmegaConf.select(node, f"study.{name}")
+    lists = unresolved(found) if isinstance(found, DictConfig) else {}
     return {key: list(map(str, words)) for key, words in lists.items() if isinstance(words, list)}
 
 
@@ -174,8 +174,8 @@ def study_of(config: DictConfig) -> "Study":
     assert isinstance(study, Study)
     faults = [
         fault
-        for group, listed, reserved in (("arms", study.arms, _OF_NO_ARM), ("profiles", study.profiles, _OF_NEITHER))
-        for name, overrides in listed.items()
+        for group, own, reserved in (("arms", study.arms, _OF_NO_ARM), ("profiles", study.profiles, _OF_NEITHER))
+        for name, overrides in own.items()
         for fault in _listed_faults(f"study.{group}.{name}", overrides, reserved)
     ]
     for arm, own in study.arms.items():
@@ -224,8 +224,8 @@ def product(overrides: Sequence[str]) -> tuple[list[str], list[list[str]]]:
             faults = [Fault("-m", f"{rule}; list fewer values, or make several sweeps of it")]
     if faults:
         raise ConfigError(faults)
-    listed = {one.get_key_element(): _words(one) for one in words}  # the last of a key counts
-    return [one.key_or_group for one in axes], [list(cell) for cell in itertools.product(*listed.values())]
+    words_of = {one.get_key_element(): _words(one) for one in words}  # the last of a key counts
+    return [one.key_or_group for one in axes], [list(cell) for cell in itertools.product(*words_of.values())]
 
 
 def _words(override: Override) -> list[str]:

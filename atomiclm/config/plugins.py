@@ -24,6 +24,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from atomiclm.cli import Lasting
 from atomiclm.config.errors import ConfigError, Fault, RunFailed
 from atomiclm.tracking.run_folder import read_yaml_text
 
@@ -209,22 +210,21 @@ class StudySweeper(Sweeper):
 
 @contextmanager
 def as_cell(folder: "RunFolder", fail_fast: bool) -> Iterator[None]:
-    """Of a cell of our sweep: print into `log.txt` of its run folder, which `sweep.display` follows.
+    """Of a cell of our sweep, or one beside others: print into `log.txt` of its run folder, for `sweep.display`.
 
     One that a launcher runs beside others obeys `fail_fast` here.
     """
-    if not in_own_sweep():
+    is_beside_others = in_sweep() and not str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}")
+    if not (in_own_sweep() or is_beside_others):
         yield
         return
-    from atomiclm.sweep.display import LOG, failed_since_start
+    from atomiclm.sweep.display import failed_since_start
+    from atomiclm.sweep.run_status import LOG
 
-    is_beside_others = not str(HydraConfig.get().launcher._target_).endswith(f".{BASIC}")
     if is_beside_others and fail_fast and (failed := failed_since_start(folder.path.parent)):
         raise RunFailed(f"not begun: {failed} failed, and study.fail_fast=true")
     folder.path.mkdir(parents=True, exist_ok=True)
-    with (
-        (folder.path / LOG).open("a", encoding="utf-8") as log,
-        contextlib.redirect_stdout(log),
-        contextlib.redirect_stderr(log),
-    ):
-        yield
+    with (folder.path / LOG).open("a", encoding="utf-8", errors="backslashreplace", buffering=1) as log:
+        lasting: Any = Lasting(log)  # a disk that is full ends no run for what it prints
+        with contextlib.redirect_stdout(lasting), contextlib.redirect_stderr(lasting):
+            yield

@@ -18,13 +18,11 @@ from rich.text import Text
 
 from atomiclm.cli import UserError
 from atomiclm.sweep.ledger import LEDGER_FILE, Cell
-from atomiclm.sweep.run_status import summary_of
+from atomiclm.sweep.run_status import LOG, summary_of
+from atomiclm.sweep.study import Study
 from atomiclm.tracking.console import REPORT_SECONDS, duration, is_redrawn
 from atomiclm.tracking.run_folder import EARLIER_DIGITS, RunFolder, digest_of, runs_in
 from atomiclm.tracking.run_result import read_run
-
-LOG = "log.txt"
-"""In a run folder: what a cell of a sweep prints."""
 
 POLL_SECONDS = 0.5
 LONGEST_SILENCE_SECONDS = 60.0
@@ -55,7 +53,9 @@ class Display:
         self.total = total
         self.metric = metric
         self.stream = sys.stdout if stream is None else stream
-        self.began = time.time()
+        # By the clock of the file system, which may not be this machine's: the ledger has just been written.
+        self.began = _modified(folder / LEDGER_FILE) or time.time()
+        self.started = time.monotonic()
         self.ended = 0
         self.width = max((len(cell.arm) for cell in left), default=0)
         self.interval = REPORT_SECONDS
@@ -65,11 +65,13 @@ class Display:
             redirect_stderr=False,
         ) if is_redrawn(self.stream) else None  # fmt: skip
         self.over = threading.Event()
+        self.lock = threading.Lock()
         self.thread = threading.Thread(target=self._watch, name="display", daemon=True)
 
     def __enter__(self) -> Self:
         if self.live:
             self.live.start()
+            self.live.console.show_cursor(True)  # or a kill would leave the terminal without
         self.thread.start()
         return self
 
@@ -82,10 +84,22 @@ class Display:
     def _watch(self) -> None:
         while True:
             is_over = self.over.wait(POLL_SECONDS)
-            with suppress(OSError):  # the folder is being changed, or nobody reads what is printed
-                self._look()
+            self.look()
             if is_over:
                 return
+
+    def look(self, returned: Sequence[tuple[Cell, BaseException | None]] = ()) -> None:
+        """Look at the run folders now.
+
+        Args:
+            returned: cells whose jobs have ended, with what they raised; some end without a summary of their run.
+        """
+        with self.lock, suppress(OSError):  # the folder is being changed, or nobody reads what is printed
+            self._look()
+        with self.lock, suppress(OSError):
+            for cell, error in returned:
+                if cell in self.left:
+                    self._end(cell, _failed(type(error).__name__, str(error)) if error else "ended before")
 
     def _look(self) -> None:
         """Print the cells that have ended since the last look, and what the others are doing."""
@@ -96,9 +110,7 @@ class Display:
             if path is None:
                 continue
             if (summary := self._ended(RunFolder(path))) is not None:
-                self.left.remove(cell)
-                self.ended += 1
-                self._say(self._line(cell, summary))
+                self._end(cell, self._result(summary))
             elif (spoke := _modified(path / LOG)) >= self.began:
                 doing.append((spoke, f"{cell.arm} seed {cell.seed}: {_last_line(path / LOG)}"))
         lines = [line for _, line in sorted(doing, reverse=True)]
@@ -122,26 +134,27 @@ class Display:
             return None
         return summary if summary.get("state") in ("done", "diverged", "failed") else None
 
-    def _line(self, cell: Cell, summary: dict[str, Any]) -> str:
+    def _end(self, cell: Cell, result: str) -> None:
+        self.left.remove(cell)
+        self.ended += 1
+        number = self.total - len(self.left)
+        which = f"{number:{len(str(self.total))}} of {self.total}  {cell.arm:{self.width}}  seed {cell.seed}"
+        self._say(f"{which}  {result}{self._time_left()}")
+
+    def _result(self, summary: dict[str, Any]) -> str:
         figure = summary.get(self.metric)
         if summary["state"] == "failed":
             error = summary.get("error", {})
-            result = f"failed: {error.get('type')}: {str(error.get('message')).splitlines()[0]:.200}"
-        elif summary["state"] == "diverged" or not isinstance(figure, int | float):
-            result = summary["state"]
-        elif self.metric == "validation/bits_per_byte":
-            result = f"{figure:.4f} bits per byte"
-        else:
-            result = f"{self.metric} {figure:.5g}"
-        number = self.total - len(self.left)
-        which = f"{number:{len(str(self.total))}} of {self.total}  {cell.arm:{self.width}}  seed {cell.seed}"
-        return f"{which}  {result}{self._time_left()}"
+            return _failed(str(error.get("type")), str(error.get("message")))
+        if summary["state"] == "diverged" or not isinstance(figure, int | float):
+            return str(summary["state"])
+        return f"{figure:.4f} bits per byte" if self.metric == Study.metric else f"{self.metric} {figure:.5g}"
 
     def _time_left(self) -> str:
         """At the pace at which cells have ended so far, however many run at a time."""
         if not self.left or not self.ended:
             return ""
-        return f", {duration((time.time() - self.began) / self.ended * len(self.left))} left"
+        return f", {duration((time.monotonic() - self.started) / self.ended * len(self.left))} left"
 
     def _say(self, line: str) -> None:
         self.shown = time.monotonic()
@@ -158,6 +171,10 @@ def failed_since_start(folder: Path) -> str:
     begun = _modified(ledger) if ledger.is_file() else float("inf")
     late = (run for run in runs_in(folder) if _modified(run.summary) > begun)
     return next((run.run_id for run in late if read_run(run).state == "failed"), "")
+
+
+def _failed(kind: str, message: str) -> str:
+    return f"failed: {kind}: {message.strip().partition(chr(10))[0]:.200}"
 
 
 def _modified(file: Path) -> float:

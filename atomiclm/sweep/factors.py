@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 ABSENT = "-"
@@ -104,12 +105,14 @@ def declared_arms(factors: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[st
     Raises:
         ValueError: a factor that is not one key with at least two different levels, each a number, a word or null.
     """
-    axes = []
+    axes: list[list[tuple[str, str, str, str]]] = []
     for name, varied in factors.items():
         entries = list(varied.items()) if isinstance(varied, Mapping) else []
         key, values = entries[0] if len(entries) == 1 else ("", None)
         if not isinstance(values, list | tuple) or not all(isinstance(one, str | int | float | None) for one in values):
             raise ValueError(f"factors.{name}: give one key and its levels, such as {name}: {{model.dim: [64, 128]}}")
+        if key in [axis[0][1] for axis in axes]:
+            raise ValueError(f"factors.{name}: {key} is varied by another factor already; make one factor of the two")
         levels = [json.dumps(value) if value is None or isinstance(value, bool) else str(value) for value in values]
         if len(set(levels)) < max(2, len(levels)):
             raise ValueError(f"factors.{name}: {list(values)} must be at least two levels, all different")
@@ -117,10 +120,15 @@ def declared_arms(factors: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[st
         axes.append(
             [(name, key, level, factor.label(brief)) for level, brief in zip(levels, factor.levels, strict=True)]
         )
-    return {
+    arms = {
         "-".join(label.replace("=", "-") for *_, label in arm): {key: level for _, key, level, _ in arm}
         for arm in product(*axes)
     }
+    if len(arms) < prod(map(len, axes)):
+        raise ValueError(
+            f"factors: two combinations are called alike, of {', '.join(arms)}; rename a factor, or declare arms"
+        )
+    return arms
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
@@ -166,7 +174,8 @@ def briefly(levels: Sequence[str]) -> list[str]:
     powers = [re.sub(r"\.?0*e([+-])0*", r"e\1", f"{float(level):.5e}").replace("e+", "e") for level in levels]
     powers = [re.sub(r"e-?$", "e0", power) for power in powers]
     is_shorter = any(len(power) + 1 < len(one) for power, one in zip(powers, plain, strict=True))
-    return powers if is_shorter else plain
+    brief = powers if is_shorter else plain
+    return brief if len(set(brief)) == len(set(levels)) else list(levels)
 
 
 def _spelled(factor: Factor, level: str, factors: Sequence[Factor]) -> str:

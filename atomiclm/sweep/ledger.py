@@ -124,12 +124,17 @@ def variants_of(study: Study, cells: Sequence[Cell]) -> dict[str, dict[str, str]
     what was tuned for each arm is no factor.
     """
     if study.is_declared:
-        return {cell.arm: study.levels[cell.arm] for cell in cells if cell.arm in study.levels}
+        levels = study.levels
+        return {cell.arm: levels[cell.arm] for cell in cells if cell.arm in levels}
     tuned = study.tuning.key if study.tuning else None
     own: dict[str, dict[str, str]] = {}
     for cell in cells:
-        pairs = (override.partition("=") for override in cell.overrides)
-        own[cell.arm] = {key.lstrip("+~"): value for key, _, value in pairs if key not in ("seed", "name", tuned)}
+        pairs = [override.partition("=") for override in cell.overrides]
+        own[cell.arm] = {
+            key.lstrip("+~"): "null" if key.startswith("~") else value
+            for key, _, value in pairs
+            if key not in ("seed", "name", tuned)
+        }
     keys = {key for values in own.values() for key in values}
     varied = [key for key in keys if len({values.get(key) for values in own.values()}) > 1]
     return {arm: {key: value for key, value in values.items() if key in varied} for arm, values in own.items()}

@@ -25,7 +25,7 @@ class PlannedCell:
     @property
     def job(self) -> list[str]:
         """What a launcher is given: the overrides, and the run's name, which depends on what the sweep varies."""
-        return [*self.overrides, f"hydra.job.name='{self.run.run_id}'"]
+        return [*without_null(self.overrides), f"hydra.job.name='{self.run.run_id}'"]
 
 
 def plan_sweep(typed: Sequence[str], study: Study) -> list[PlannedCell]:
@@ -50,9 +50,13 @@ def arms_of(typed: Sequence[str], study: Study) -> dict[str, list[str]]:
     if study.is_declared:
         return {arm: [f"arm={arm}"] for arm in study.arms}
     swept, cells = product(typed)
+    labels = _labels(cells, swept)
+    if study.tuning and (strangers := [arm for arm in study.tuning.grids if arm not in labels]):
+        names = ", ".join(dict.fromkeys(labels))
+        raise ConfigError([Fault("study.tuning.grids", f"{strangers[0]!r} is none of the arms: {names}")])
     return {
         label: [one for one in cell if override_key(one) in swept and override_key(one) != "seed"]
-        for label, cell in zip(_labels(cells, swept), cells, strict=True)
+        for label, cell in zip(labels, cells, strict=True)
     }
 
 
@@ -81,7 +85,9 @@ def plan_cells(
     labels = _labels(cells, swept)
     if tuned and not study.is_declared:
         assert study.tuning is not None
-        cells = [[*cell, f"{study.tuning.key}={tuned[label]!r}"] for cell, label in zip(cells, labels, strict=True)]
+        known = [(cell, label) for cell, label in zip(cells, labels, strict=True) if label in tuned]
+        cells = [[*cell, f"{study.tuning.key}={tuned[label]!r}"] for cell, label in known]
+        labels = [label for _, label in known]
     planned = validate_cells([without_null(cell) for cell in cells], labels, tuned, swept)
     if not planned:
         raise ConfigError([Fault("study", "there is nothing to run")])

@@ -14,6 +14,9 @@ from atomiclm.config.run import RunConfig, defining
 from atomiclm.machine import code_of
 from atomiclm.tracking import RunFolder, are_one_run, write_summary
 
+LOG = "log.txt"
+"""In a run folder: what a cell of a sweep prints."""
+
 
 def summary_of(folder: RunFolder) -> dict[str, Any]:
     """The run's summary; empty where there is none yet."""
@@ -36,7 +39,7 @@ def take_over(run: RunConfig) -> Path | None:
     this machine, of the same configuration and text, under the same output_dir; the W&B mirror is not copied.
     """
     folder = run.folder
-    if folder.exists():
+    if folder.exists() and any(path.name != LOG for path in folder.iterdir()):
         return None
     for twin in sorted(Path(run.values["output_dir"]).glob("*/*-*")):
         if not are_one_run(twin.name, run.run_id):
@@ -49,12 +52,15 @@ def take_over(run: RunConfig) -> Path | None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         copy = Path(tempfile.mkdtemp(prefix=".taken-", dir=folder.parent))
         try:
-            ignored = shutil.ignore_patterns("wandb", ".lock", "log.txt")
+            ignored = shutil.ignore_patterns("wandb", ".lock", LOG)
             shutil.copytree(twin, copy, ignore=ignored, dirs_exist_ok=True)
             (copy / "config.yaml").write_text(run.to_yaml(), encoding="utf-8")
             names = {"name": run.values["name"], "run_id": run.run_id, "taken_over_from": str(twin)}
             write_summary(copy / "summary.json", {**summary, **names})
             copy.chmod(0o755)
+            if folder.exists():  # all it holds is what a cell printed before it was refused
+                (folder / LOG).unlink(missing_ok=True)
+                folder.rmdir()
             os.rename(copy, folder)
         finally:
             shutil.rmtree(copy, ignore_errors=True)

@@ -69,7 +69,8 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
     sweep = Sweep(typed, study, folder, launcher)
     tuned: dict[str, TunedValue] = {}
     if tuning := pending_tuning(study, typed):
-        arms = arms_of(typed, study)
+        planned = {one.cell.arm for one in cells}  # of two arms that a match makes one run, the first
+        arms = {arm: own for arm, own in arms_of(typed, study).items() if study.is_declared or arm in planned}
         if study.is_declared:
             sweep.declare()
         trial_study = Study(metric=study.metric, direction=study.direction, fail_fast=study.fail_fast)
@@ -221,22 +222,23 @@ class Sweep:
         """Train the cells that are left of `total`, shown as they end; return those that failed."""
         if not left:
             return []
-        with Display(self.folder, [one.cell for one in left], total, self.study.metric):
+        with Display(self.folder, [one.cell for one in left], total, self.study.metric) as display:
             if not self.launcher.one_by_one:
-                return self._launch(left)
+                return self._launch(left, display)
             failures: list[tuple[Cell, BaseException]] = []
             waiting = list(left)
             while waiting and not (failures and self.study.fail_fast):
                 # Those that another process is training come last: it may have ended them by then.
                 one = next((one for one in waiting if not is_locked(one.run.folder)), waiting[0])
                 waiting.remove(one)
-                failures += self._launch([one])
+                failures += self._launch([one], display)
             return failures
 
-    def _launch(self, planned: Sequence[PlannedCell]) -> list[tuple[Cell, BaseException]]:
+    def _launch(self, planned: Sequence[PlannedCell], display: Display) -> list[tuple[Cell, BaseException]]:
         first, self.launched = self.launched, self.launched + len(planned)
-        errors = self.launcher.launch(planned, first)
-        return [(one.cell, error) for one, error in zip(planned, errors, strict=True) if error is not None]
+        returned = [(one.cell, error) for one, error in zip(planned, self.launcher.launch(planned, first), strict=True)]
+        display.look(returned)
+        return [(cell, error) for cell, error in returned if error is not None]
 
     def _show_plan(self, planned: Sequence[PlannedCell], finished: int) -> None:
         """The cells that are wanted: of a sweep from the command line its factors, of a study its arms."""

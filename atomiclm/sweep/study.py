@@ -189,7 +189,7 @@ class Study:
             raise ValueError("seeds: a study with arms needs at least one; 3 or more give an error bar")
         if self.tuning and (shared := set(self.seeds) & set(self.tuning.seeds)):
             raise ValueError(f"tuning.seeds: {sorted(shared)} also report; a value tuned on a seed flatters that seed")
-        if self.tuning and (strangers := [arm for arm in self.tuning.grids if arm not in self.arms]):
+        if self.tuning and self.arms and (strangers := [arm for arm in self.tuning.grids if arm not in self.arms]):
             raise ValueError(f"tuning.grids: {strangers[0]!r} is none of the arms: {', '.join(self.arms)}")
         if not any(self.metric == known or self.metric.startswith(f"{known}/") for known in METRICS):
             close = difflib.get_close_matches(self.metric, METRICS, n=1)

@@ -7,6 +7,7 @@ import re
 import pytest
 from comparison.fake_runs import METRIC, FakeArm, write_study
 
+from atomiclm.cli import UserError
 from atomiclm.sweep.display import LOG, Display, failed_since_start
 from atomiclm.sweep.ledger import LEDGER_FILE
 from atomiclm.tracking import read_summary, write_summary
@@ -85,7 +86,7 @@ def test_without_a_terminal_the_running_cells_are_reported_ever_more_rarely(swee
     reported = []
     for second in range(200):
         clock = float(second)
-        display._look()
+        display.look()
         if stream.getvalue():
             reported.append(second)
             assert stream.getvalue().endswith(": step 3/9  loss 2.1  (and 1 more running)\n")
@@ -104,6 +105,32 @@ def test_a_damaged_or_missing_folder_stops_nothing(sweep, tmp_path):
     assert stream.getvalue() == ""
 
 
+def test_a_cell_that_fails_before_its_run_has_a_summary_has_its_line_too(sweep):
+    folder, cells = sweep
+    stream = io.StringIO()
+    with Display(folder, cells[:3], 3, METRIC, stream) as display:
+        (folder / cells[0].run_id / LOG).write_text("building the model\n")
+        display.look([(cells[0], UserError("runtime.device: no such device\nmore")), (cells[1], None)])
+        display.look([(cells[2], AssertionError())])
+    assert [line.split(", ")[0] for line in stream.getvalue().splitlines()] == [
+        "1 of 3  base   seed 1  failed: UserError: runtime.device: no such device",
+        "2 of 3  base   seed 2  ended before",
+        "3 of 3  other  seed 1  failed: AssertionError: ",
+    ]
+
+
+def test_an_error_without_a_message_ends_no_display(sweep):
+    folder, cells = sweep
+    stream = io.StringIO()
+    with Display(folder, cells, 4, METRIC, stream) as display:
+        summary = folder / cells[3].run_id / "summary.json"
+        write_summary(summary, {**read_summary(summary), "error": {"type": "AssertionError", "message": ""}})
+        display.look()
+        end(folder, cells[0])
+    assert "failed: AssertionError: " in stream.getvalue()
+    assert "base   seed 1" in stream.getvalue()
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True
@@ -116,7 +143,7 @@ def test_on_a_terminal_the_running_cells_and_the_whole_are_redrawn(sweep, monkey
     with Display(folder, cells, 4, METRIC, stream) as display:
         (folder / cells[1].run_id / LOG).write_text("step 3/9  loss 2.1\n")
         end(folder, cells[0])
-        display._look()
+        display.look()
     shown = stream.getvalue()
     assert f"{cells[1].arm} seed {cells[1].seed}: step 3/9  loss 2.1" in shown
     assert "1 of 4 done, " in shown

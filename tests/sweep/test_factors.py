@@ -138,6 +138,14 @@ def test_a_factor_is_one_key_and_its_levels(factor):
         declared_arms({"kv": factor})
 
 
+def test_no_combination_is_lost_to_a_name_or_a_key_that_two_share():
+    assert list(declared_arms({"lr": {"optim.lr": [0.1234567, 0.12345674]}})) == ["lr0.1234567", "lr0.12345674"]
+    with pytest.raises(ValueError, match="varied by another factor already"):
+        declared_arms({"a": {"model.dim": [1, 2]}, "b": {"model.dim": [3, 4]}})
+    with pytest.raises(ValueError, match="two combinations are called alike"):
+        declared_arms({"x": {"x": ["x-y", "x"]}, "y": {"y": ["z", "y-z"]}})
+
+
 def test_a_study_with_factors_has_their_arms_and_its_first_one_as_baseline():
     study = Study(factors={"kv": DECLARED["kv"], "norm": DECLARED["norm"]}, seeds=[1, 2])
     assert list(study.arms) == ["kv1-rmsnorm", "kv1-norm-none", "kv4-rmsnorm", "kv4-norm-none"]

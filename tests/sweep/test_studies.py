@@ -359,6 +359,15 @@ def test_a_study_that_declares_factors_has_a_cell_for_each_combination_and_seed(
     assert alone.run.run_id == cells[3].run.run_id
 
 
+def test_a_level_that_is_no_option_of_a_group_reaches_the_launcher_in_hydras_words(working_folder):
+    """`group=null` is Hydra's in a list of defaults only."""
+    factors = {"gate": {"model/attention/gate": [None, "headwise"]}}
+    working_folder({"arms": None, "expect": None, "baseline": None, "factors": factors})
+    first, second = plan(MINE, "seed=1")
+    assert "~model/attention/gate" in first.job
+    assert "model/attention/gate=headwise" in second.job
+
+
 @pytest.mark.slow
 def test_the_faults_of_all_arms_are_told_at_once_and_each_only_once(working_folder):
     arms = {**TWO, "one": ["optim.lrr=1"], "two": ["model/norm=rmsnrom"], "three": ["model.dim=-1"]}

@@ -9,9 +9,9 @@ from config.sketched import MINE, TUNED, plan, read_study, write_experiment
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
-from atomiclm.sweep.plan import arms_of, plan_cells, validate_cells
+from atomiclm.sweep.plan import arms_of, plan_cells, plan_sweep, validate_cells
 from atomiclm.sweep.study import Study, Tuning
-from atomiclm.sweep.tuning import Trial, choose, trial_overrides, tune
+from atomiclm.sweep.tuning import Trial, choose, plan_trials, trial_overrides, tune
 from atomiclm.tracking import write_summary
 
 GRID = [0.01, 0.02, 0.04]
@@ -260,3 +260,24 @@ def test_a_seed_that_tunes_does_not_report():
     study = Study(tuning=Tuning("optim.lr", GRID, [2]))
     with pytest.raises(ConfigError, match=r"seed: \[2\] are seeds of study\.tuning"):
         plan_cells(TYPED, study, (), dict.fromkeys(arms_of(TYPED, study), 0.01))
+
+
+def test_of_two_arms_that_a_match_makes_one_run_one_is_tuned_and_trained(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    typed = ["model=tiny", "seed=1,2", "match=none,parameters", "match.baseline=['model.attention.num_kv_heads=4']"]
+    typed.append("model.attention.num_kv_heads=1,4")
+    study = Study(tuning=Tuning("optim.lr", GRID, [1001]))
+    planned = {one.cell.arm for one in plan_sweep(typed, study)}
+    assert (len(arms_of(typed, study)), len(planned)) == (4, 3)
+    arms = {arm: own for arm, own in arms_of(typed, study).items() if arm in planned}
+    trials = plan_trials(study.tuning, arms, typed, "mine", dict.fromkeys(arms, GRID))
+    assert len(trials) == 3 * len(GRID)
+    assert {one.cell.arm for one in plan_cells(typed, study, (), dict.fromkeys(arms, 0.02))} == planned
+
+
+def test_a_grid_of_an_arm_that_is_not_swept_is_refused():
+    study = Study(tuning=Tuning("optim.lr", GRID, [1001], {"kv1 relu": GRID}))
+    with pytest.raises(
+        ConfigError, match=r"study\.tuning\.grids: 'kv1 relu' is none of the arms: kv1 swiglu, kv1 gelu"
+    ):
+        arms_of(TYPED, study)
