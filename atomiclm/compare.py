@@ -153,7 +153,8 @@ def _figure(comparison: Comparison, kind: str) -> tuple[Any, Sequence[Mapping[st
         return means(comparison), seed_rows(comparison)
     picture = factor_charts.draw(kind, comparison, FIGURE)
     if picture is None:
-        raise UserError(f"--figure-kind: {kind} takes a sweep over at least two factors with figures; give arms")
+        also = {"cost": ", and arms of unlike cost", "curves": ", and the records of its runs"}.get(kind, "")
+        raise UserError(f"--figure-kind: {kind} takes a sweep over at least two factors with figures{also}; give arms")
     return factor_charts.figure(picture), picture.rows
 
 

@@ -11,7 +11,7 @@ from atomiclm.atomic_io import to_json
 from atomiclm.cli import UserError
 from atomiclm.comparison.arms import MOST_NAMED
 from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
-from atomiclm.comparison.results import Comparison
+from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.tables import (
     Field,
@@ -20,6 +20,7 @@ from atomiclm.comparison.tables import (
     cost_lines,
     costs,
     notes,
+    other_columns,
     prediction_lines,
     quality,
     settings,
@@ -52,7 +53,7 @@ def to_markdown(comparison: Comparison) -> str:
         lines += [*_markdown_table(arm_fields(comparison, comparison.factors)), ""]
     names = Field("arm", [arm.name for arm in comparison.arms], is_number=False)
     lines += [*_markdown_table([names, *quality(comparison), *costs(comparison)]), ""]
-    if len(comparison.columns) > MOST_NAMED and (own := settings(comparison)):
+    if len(other_columns(comparison)) > MOST_NAMED and (own := settings(comparison)):
         lines += [*_markdown_table([names, *own]), ""]
     for block in (prediction_lines, cost_lines, notes, closing):
         found = [f"{_markdown_text(line)}  " for line in block(comparison)]
@@ -65,7 +66,7 @@ def to_csv(comparison: Comparison) -> str:
     measured = list(dict.fromkeys((comparison.metric, *_MEASURED)))
     rows = []
     for arm in comparison.arms:
-        levels = comparison.factors.levels_of(arm.name) if comparison.factors else {}
+        levels = _levels(comparison, arm)
         row: dict[str, Any] = {"arm": arm.name, **levels, **arm.values}
         row |= {"seeds": len(arm.runs), "diverged": len(arm.diverged), "planned": arm.planned}
         for name in measured:
@@ -81,6 +82,13 @@ def to_csv(comparison: Comparison) -> str:
     return csv_text(rows)
 
 
+def _levels(comparison: Comparison, arm: Arm) -> dict[str, str]:
+    """The arm's level by factor; one that is named as a column is gets another heading."""
+    levels = comparison.factors.levels_of(arm.name) if comparison.factors else {}
+    taken = ("arm", "seed", "run", "state", "seeds", "diverged", "planned", "verdict", "expected", "outcome")
+    return {f"factor {name}" if name in taken else name: level for name, level in levels.items()}
+
+
 def to_csv_of_runs(comparison: Comparison) -> str:
     """One line a run, every number of its summary: what a study commits as `results.csv`.
 
@@ -90,7 +98,7 @@ def to_csv_of_runs(comparison: Comparison) -> str:
     for arm in comparison.arms:
         for run in (*arm.runs, *arm.diverged):
             row = {"arm": arm.name, "seed": run.seed, "run": run.folder.run_id, "state": run.state}
-            levels = comparison.factors.levels_of(arm.name) if comparison.factors else {}
+            levels = _levels(comparison, arm)
             rows.append({**row, **levels, **arm.values, **_numbers(run)})
     known = {row["run"] for row in rows}
     for missing in comparison.unfinished:

@@ -36,7 +36,9 @@ def swept_factors(
     """
     known = variants_of(study, cells)
     if study.is_declared:
-        variants = [known[group.name] for group in groups if known]
+        if not all(group.name in known for group in groups):
+            return None  # arms are declared, or the ledger is of an earlier declaration
+        variants = [known[group.name] for group in groups]
     else:
         variants = _typed(groups, known) or _configured(groups, columns)
     factors, places = factors_of(variants)

@@ -24,6 +24,7 @@ import vl_convert
 from markupsafe import Markup
 
 from atomiclm.atomic_io import write_atomic
+from atomiclm.cli import UserError
 from atomiclm.comparison import charts, factor_charts, wording
 from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, styled
 from atomiclm.comparison.curves import ArmRows, Recorded, read_recorded
@@ -33,8 +34,10 @@ from atomiclm.comparison.line_charts import MOST_INTERVALS, Line, curves, last_v
 from atomiclm.comparison.provenance import facts_of
 from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
+from atomiclm.comparison.tables import other_columns
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
 from atomiclm.tracking.console import duration, printable, short_number
+from atomiclm.tracking.run_result import RunResult
 
 MOST_COLUMNS = 2
 """Settings that stand between an arm and its figures; more have a table of their own below."""
@@ -93,6 +96,7 @@ def page_html(comparison: Comparison) -> str:
         ),
         "states": ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in comparison.unfinished).items()),
         "summary": ", ".join(f"{n} {word}" for word, n in words.items()),
+        "other_columns": other_columns(comparison),
         "keys": "; ".join(f"{one.short}: {one.key}" for one in comparison.columns if one.short != one.key),
         "factors": factors,
         "effects": None if factors else draw("effects", effects(comparison, PAGE)),
@@ -108,11 +112,19 @@ def page_html(comparison: Comparison) -> str:
             if quantity.on_page and any(cost in arm.figures for arm in comparison.arms)
         ],
         "unmatched": sorted({cost.quantity for arm in comparison.arms for cost in arm.costs if not cost.is_matched}),
-        "facts": facts_of(first.environment) if first else {},
+        "facts": _facts(first) if first else {},
         "this_page": f"python -m atomiclm.compare {shlex.join(comparison.folders)} --html page.html",
         "charts": _script_json(specifications),
     }
     return _template().render(context)
+
+
+def _facts(run: RunResult) -> dict[str, str]:
+    """What a run was made on; what is wrong with its `environment.json`, where that cannot be read."""
+    try:
+        return facts_of(run.environment or run.folder.read_environments()[-1])
+    except UserError as error:
+        return {"environment.json": str(error)}
 
 
 # ----------------------------------------------------------------------------------------------------------- sections

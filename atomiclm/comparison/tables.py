@@ -34,7 +34,7 @@ def quality(comparison: Comparison) -> list[Field]:
     """The columns after the arm's name: settings, seeds, the metric, the difference, the verdict."""
     arms = comparison.arms
     named = heading(comparison.metric)
-    found = settings(comparison) if len(comparison.columns) <= MOST_NAMED else []
+    found = settings(comparison) if len(other_columns(comparison)) <= MOST_NAMED else []
     found.append(Field("seeds", [seeds_of(arm) for arm in arms]))
     found.append(Field(named, [format_spread(arm.figures[comparison.metric]) for arm in arms]))
     if any(arm.contrast for arm in arms):
@@ -58,14 +58,23 @@ def costs(comparison: Comparison) -> list[Field]:
     ]
 
 
+def other_columns(comparison: Comparison) -> Sequence[Column]:
+    """The settings that differ between the arms and that no factor of the sweep stands for."""
+    keys = [
+        factor.key.replace("/", ".").removesuffix("._target_")
+        for factor in (comparison.factors.factors if comparison.factors else ())
+    ]
+    return [column for column in comparison.columns if not any(f"{column.key}.".startswith(f"{key}.") for key in keys)]
+
+
 def settings(comparison: Comparison) -> list[Field]:
-    """The differing settings; none where the arms are called by them already, or by factors."""
-    columns = comparison.columns
+    """The differing settings; none where the arms are called by them already."""
+    columns = other_columns(comparison)
 
     def spelled(column: Column, arm: Arm) -> str:
         return f"{column.short.rpartition('.')[2]}={format_value(arm.values[column.key])}"
 
-    if comparison.factors or all(spelled(column, arm) in arm.name for column in columns for arm in comparison.arms):
+    if all(spelled(column, arm) in arm.name for column in columns for arm in comparison.arms):
         return []
     found = []
     for column in columns:

@@ -18,6 +18,7 @@ from atomiclm.comparison.tables import (
     cost_lines,
     costs,
     notes,
+    other_columns,
     prediction_lines,
     quality,
     settings,
@@ -51,7 +52,7 @@ def print_terminal(comparison: Comparison, console: Console) -> None:
     for table in _tables(comparison, console.width):
         console.print()
         console.print(table)
-    if len(comparison.columns) > MOST_NAMED and settings(comparison):
+    if len(other_columns(comparison)) > MOST_NAMED and settings(comparison):
         console.print()
         console.print(_settings(comparison, console.width))
     console.print()
@@ -67,7 +68,7 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
     ended = sum(len(arm.runs) for arm in comparison.arms)
     counts = [f"{ended} of {ended + states.total()} runs", *(f"{count} {state}" for state, count in states.items())]
     console.print(Text(f"{comparison.name}: {', '.join(counts)}; {comparison.direction} is better", style="bold"))
-    console.print(_table(arm_fields(comparison, report)))
+    console.print(_table(arm_fields(comparison, report), room=console.width))
     if waiting := sum(not arm.runs and not arm.diverged for arm in comparison.arms):
         console.print(Text(f"arms without a finished run: {waiting}", style="dim"))
     console.print()
@@ -76,27 +77,30 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
         if isinstance(block, str):
             console.print(Text(block, style=style))
         else:
-            console.print(_table(block))
+            console.print(_table(block, room=console.width))
             style = "dim"
     if states and comparison.command:
         console.print(Text("to go on: ").append(comparison.command, style="dim"), soft_wrap=True)
     console.print(Text("--details: every arm against the baseline, costs, anchors, what is missing", style="dim"))
 
 
-def _table(fields: Sequence[Field], name_width: int | None = None, bold: int | None = None) -> Table:
-    """A table whose texts may break between words where the terminal is narrow, and whose numbers are never cut.
+def _table(fields: Sequence[Field], name_width: int | None = None, bold: int | None = None, room: int = 0) -> Table:
+    """A table whose texts may fold where the terminal is narrow, and whose numbers are never cut.
 
     Args:
         name_width: of the first column; None as wide as it takes.
         bold: a row.
+        room: the width there is; where all words fit into it, texts fold between words only.
     """
+    words = [_width(field) if field.is_number else max(map(len, _words(field)), default=0) for field in fields]
+    all_fit = sum(_GAP + width for width in words) <= room + _GAP
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
     for at, field in enumerate(fields):
         is_name = at == 0 and name_width is not None
         table.add_column(
             field.heading,
             justify="right" if field.is_number else "left",
-            no_wrap=field.is_number or not (is_name or any(" " in cell for cell in field.cells)),
+            no_wrap=field.is_number or (all_fit and not any(" " in cell for cell in field.cells)),
             overflow="fold",
             style="cyan" if is_name else None,
             width=name_width if is_name else None,
@@ -150,6 +154,10 @@ def _names(comparison: Comparison) -> Field:
     return Field("arm", [arm.name for arm in comparison.arms], is_number=False)
 
 
+def _words(column: Field) -> list[str]:
+    return [word for text in (column.heading, *column.cells) for word in text.split()]
+
+
 def _width(column: Field) -> int:
     return max(len(line) for cell in (column.heading, *column.cells) for line in cell.split("\n"))
 
@@ -169,4 +177,5 @@ def _settings(comparison: Comparison, width: int) -> Table:
         )
         for own in by_arm
     ]
-    return _table([_names(comparison), Field("settings", words, is_number=False)])
+    names = _names(comparison)
+    return _table([names, Field("settings", words, is_number=False)], min(_width(names), max(12, width // 3)))

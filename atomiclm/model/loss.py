@@ -34,7 +34,8 @@ def cross_entropy(
 def summed_loss(logits: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float) -> tuple[Tensor, Tensor]:
     """Total to differentiate, and its cross-entropy in nats, detached: both summed over the targets that count.
 
-    z_loss is the weight of ``(log sum_v exp(logit_v))^2`` (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 5).
+    logits (..., vocab_size), targets and mask (...), mask of bool; computed in float32 or wider. z_loss weighs
+    ``(log sum_v exp(logit_v))^2`` (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 5).
     """
     nats = cross_entropy(logits, targets, mask)
     if not z_loss:

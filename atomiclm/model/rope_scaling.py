@@ -36,7 +36,8 @@ class PositionInterpolation(ScaledRotary):
 class NTKAware(ScaledRotary):
     """RoPE with ``theta' = theta * factor^(rotated / (rotated - 2))``.
 
-    So the slowest pair rotates factor times slower (as in position interpolation) and the fastest as before.
+    So the slowest pair rotates factor times slower (as in position interpolation) and the fastest as before. Angles:
+    ``theta'^(-2i / rotated)`` radians a position.
 
     Source: bloc97 2023 (a post, "NTK-aware scaled RoPE"), in Peng et al. 2023, arXiv 2309.00071, section 3.1.
     """
@@ -83,7 +84,8 @@ class DynamicNTK(NTKAware, FromTrainedLength):
     """NTK-aware scaling by as much as the length needs, and none up to ``original_length``.
 
     A sequence of ``length`` tokens is rotated with ``theta' = theta * s^(rotated / (rotated - 2))`` and ``s = factor *
-    max(length, original_length) / original_length - (factor - 1)``.
+    max(length, original_length) / original_length - (factor - 1)``: the length over the one trained on if factor = 1.
+    With original_length=None nothing is scaled within the context.
 
     Source: emozilla 2023 (a post, "Dynamically scaled RoPE"), in Peng et al. 2023, arXiv 2309.00071, section 3.3; the
     formula with a factor is Hugging Face's. Departure: a sequence shorter than the model's context_length counts as

@@ -10,30 +10,37 @@ END_OF_TEXT = "<|endoftext|>"
 """The special token that stands between documents (the spelling of GPT-2; Radford et al., 2019)."""
 
 BLOCK_BYTES = 1 << 18
-"""Of a stream are split at a time; it bounds memory and changes no result."""
+"""A stream is split into pretokens about this many bytes at a time; it bounds memory and changes no result."""
 
 CACHE_ENTRIES = 1 << 16
+"""Pretokens whose ids are remembered while encoding (about 16 MB); the cache is emptied when it is full."""
+
 CACHE_PRETOKEN_BYTES = 128
-"""So many pretokens have their ids remembered while encoding (about 16 MB), and none that is longer."""
+"""Longer pretokens are not remembered: they rarely come back, and without a limit the cache would have no size."""
 
 MAX_PATTERN_CHARACTERS = 4096
+"""A split pattern longer than this is refused (those in use are under 300)."""
+
 MAX_PATTERN_REPEATS = 10_000
-"""Of a split pattern, and the product of its counts {n}: `(?:a{9999}){9999}` would fill the memory when compiled."""
+"""The counts {n} of a split pattern may multiply to this; `(?:a{9999}){9999}` would fill the memory when compiled."""
 
 MAX_FILE_BYTES = 1 << 26
 """A tokenizer file larger than 64 MiB is refused (a vocabulary of 200,000 takes about 6 MB)."""
 
 MAX_VOCABULARY_BYTES = 1 << 28
-"""Of all tokens together: a file of forty lines can double a token forty times."""
+"""All tokens together may hold 256 MiB: a file of forty lines can double a token forty times, so there is an end."""
 
 MAX_VOCAB_SIZE = 1 << 21
-"""So that the kernels have a pair of tokens and its rank in 64 bits."""
+"""Ids are below two million, so that the kernels have a pair of tokens and its rank in 64 bits."""
 
 MAX_SPECIAL_TOKENS = 1 << 14
+"""More special tokens are refused (the vocabularies in use have up to 7,000): they become one regular expression."""
+
 MAX_SPECIAL_CHARACTERS = 1 << 20
-"""More and longer ones are refused (the vocabularies in use have up to 7,000): they become one regular expression."""
+"""All special tokens together may have this many characters, for the same reason."""
 
 MAX_COUNT = (1 << 63) - 1
+"""Counts in a file fit in 64 bits."""
 
 COMPILED_FROM_BYTES = 1 << 20
 """Less text than this is sooner done with in plain Python than numba is imported and compiled kernels are loaded."""

@@ -291,12 +291,15 @@ def _state(fields: Any) -> TokenizerState:
         refuse(key, "is missing" if key in FIELDS else "is unknown")
     for key, kind in FIELDS.items():
         if not isinstance(fields[key], kind):
-            refuse(key, f"must be {'a list' if kind is list else 'an object'}, is {fields[key]!r:.80}")
+            kinds = {list: "a list", dict: "an object"}
+            refuse(key, f"must be {kinds.get(kind, 'null or an object')}, is {fields[key]!r:.80}")
     if fields["unicode"] != UNICODE:
+        theirs = fields["unicode"] if isinstance(fields["unicode"], dict) else {}
+        version, table = (f"{ascii(theirs.get(key))[1:-1]:.20}" for key in UNICODE)
+        here = f"{UNICODE_VERSION} (table {UNICODE_SHA256:.12})"
         refuse(
             "unicode",
-            f"the text was split by the table {fields['unicode']!a:.120}, here it is {UNICODE}, "
-            "which may give other ids",
+            f"the text was split by Unicode {version} (table {table:.12}), here it is {here}, which may give other ids",
         )
     pattern = fields["pattern"]
     if not isinstance(pattern.get("text"), str):
@@ -306,7 +309,9 @@ def _state(fields: Any) -> TokenizerState:
     for number, row in enumerate(fields["merges"], start=TOKENIZER_BASE_LENGTH):
         if not isinstance(row, list) or len(row) != 3 or not all(map(is_int, row)):
             refuse(_name(number), f"must be three integers [left, right, id], is {row!r:.80}")
-        merges.append((number_of.get(row[0], -1), number_of.get(row[1], -1)))
+        if row[0] not in number_of or row[1] not in number_of:
+            refuse(_name(number), f"must join the ids of tokens made before it, is {row!r:.80}")
+        merges.append((number_of[row[0]], number_of[row[1]]))
         number_of.setdefault(row[2], number)
     others = ("target_vocab_size", "special_tokens", "tie_break", "whole_pretokens", "trained_on")
     state = TokenizerState(

@@ -238,3 +238,41 @@ def test_what_was_tuned_for_each_arm_is_no_factor(tmp_path):
     write_ledger(tmp_path / "sweep", replace(ledger, study=Study(tuning=tuning)))
     report = compare_folder(tmp_path / "sweep").factors
     assert {factor.name for factor in report.factors} == {"kv", "theta", "feedforward"}
+
+
+def test_no_number_is_cut_at_80_columns_however_long_the_options_are_called(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    arms = []
+    options = [("mha", "local_global"), ("rope", "position_interpolation"), ("swiglu", "swiglu_clamped")]
+    for at, names in enumerate(itertools.product(*options)):
+        keys = ("model.attention._target_", "model.position._target_", "model.feedforward._target_")
+        arms.append(FakeArm(f"arm{at}", 0.01 * at, dict(zip(keys, names, strict=True))))
+    write_study(tmp_path / "sweep", arms, (1, 2), ledger=False)
+    assert main([str(tmp_path / "sweep")]) == 0
+    wide = capsys.readouterr().out
+    report = compare_folder(tmp_path / "sweep").factors
+    assert all(len(line) <= 80 for line in wide.splitlines())
+    assert all(f"{half:.4f}" in wide for _, half in report.means.values())
+    assert "seeds" in wide
+    assert wide.count("best") >= 1
+
+
+def test_a_setting_that_no_factor_stands_for_is_still_shown(tmp_path, capsys):
+    arms = product()
+    for at, arm in enumerate(arms):
+        arm.config["optim.lr"] = 0.01 if at % 3 else 0.003
+        arm.config["trainer.batch_size"] = 4 + 4 * (at > 3)  # goes with the heads
+    write_study(tmp_path / "sweep", arms, (1, 2), ledger=False)
+    assert main([str(tmp_path / "sweep"), "--details"]) == 0
+    assert "batch_size" in capsys.readouterr().out
+    assert "batch_size" in page_html(compare_folder(tmp_path / "sweep"))
+
+
+def test_a_factor_named_as_a_column_takes_no_figures_place(tmp_path, capsys):
+    factors = {"run": {"model.attention.num_kv_heads": [1, 4]}, "state": {"model/feedforward": ["swiglu", "gelu"]}}
+    arms = [FakeArm(arm) for arm in declared_arms(factors)]
+    write_study(tmp_path / "mine", arms, (1, 2), study={"arms": {}, "baseline": None, "factors": factors})
+    assert main([str(tmp_path / "mine"), "--format", "runs"]) == 0
+    rows = rows_of(capsys.readouterr().out)
+    assert {row["state"] for row in rows} == {"done"}
+    assert {row["factor state"] for row in rows} == {"swiglu", "gelu"}

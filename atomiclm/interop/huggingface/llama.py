@@ -242,6 +242,7 @@ GEMMA2 = LLAMA.variant(
         "feedforward_norm": "pre_feedforward_layernorm",
         "feedforward_output_norm": "post_feedforward_layernorm",
     },
+    rules=(heads_divide_width,),
 )
 
 # OLMo Team 2024, arXiv 2501.00656: norms on what branches computed, and of all queries and keys together.
@@ -254,6 +255,7 @@ OLMO2 = LLAMA.variant(
         "attention_output_norm": "post_attention_layernorm",
         "feedforward_output_norm": "post_feedforward_layernorm",
     },
+    rules=(heads_divide_width,),
 )
 
 # Karpathy 2025, github.com/karpathy/nanochat, as transformers has it: no gains anywhere, squared ReLU, norms of queries

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import accumulate, batched, chain
+from itertools import accumulate, chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,20 @@ class EncoderPool:
 
         if threads == 1 or len(texts) < 2:
             return encode_some(texts)
-        shares = batched(texts, -(-len(texts) // (4 * threads)))  # small enough that all threads end about together
         with ThreadPoolExecutor(threads) as pool:
-            return list(chain.from_iterable(pool.map(encode_some, shares)))
+            return list(chain.from_iterable(pool.map(encode_some, _shares(texts, 4 * threads))))
+
+
+def _shares(texts: Sequence[bytes], count: int) -> Iterator[Sequence[bytes]]:
+    """Consecutive texts in about `count` shares of about equal size."""
+    target = sum(map(len, texts)) / count
+    share: list[bytes] = []
+    size = 0
+    for text in texts:
+        share.append(text)
+        size += len(text)
+        if size >= target:
+            yield share
+            share, size = [], 0
+    if share:
+        yield share
