@@ -309,9 +309,7 @@ def _state(fields: Any) -> TokenizerState:
     for number, row in enumerate(fields["merges"], start=TOKENIZER_BASE_LENGTH):
         if not isinstance(row, list) or len(row) != 3 or not all(map(is_int, row)):
             refuse(_name(number), f"must be three integers [left, right, id], is {row!r:.80}")
-        if row[0] not in number_of or row[1] not in number_of:
-            refuse(_name(number), f"must join the ids of tokens made before it, is {row!r:.80}")
-        merges.append((number_of[row[0]], number_of[row[1]]))
+        merges.append((number_of.get(row[0], -1), number_of.get(row[1], -1)))
         number_of.setdefault(row[2], number)
     others = ("target_vocab_size", "special_tokens", "tie_break", "whole_pretokens", "trained_on")
     state = TokenizerState(
