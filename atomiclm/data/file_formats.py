@@ -132,8 +132,7 @@ def _jsonl_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
             where = f"{path} line {number}"
             if len(line) > MAX_ROW_BYTES:
                 raise SourceError("path", f"{where} is longer than {MAX_ROW_BYTES:,} bytes; one row a line")
-            text = decode(line, where)
-            if not text.strip():
+            if line.isspace() or not (text := decode(line, where)).strip():  # the first without decoding: bombs of them
                 continue
             try:
                 row = json.loads(text)

@@ -45,12 +45,12 @@ class TextFiles(TextSource):
             return [(error.argument, error.message)]
         faults: list[tuple[str, str]] = []
         holds_text, budget = False, QUICK_CHECK_BYTES
-        for name, path in files:
+        for _, path in files:
             budget -= path.stat().st_size if file_format(path) == "text" else QUICK_ROW_BYTES
             if budget < 0 or len(faults) == 3:  # three show the pattern
                 return faults
             try:
-                holds_text |= next(read_documents(path, name, self.text_key), None) is not None
+                holds_text |= next(read_documents(path, str(path), self.text_key), None) is not None
             except SourceError as error:
                 faults.append((error.argument, error.message))
         return faults if holds_text or faults else [("path", self._no_text(files))]
@@ -58,9 +58,9 @@ class TextFiles(TextSource):
     def documents(self) -> Iterator[Document]:
         files = self._files()
         left_out = 0
-        for name, path in files:
+        for _, path in files:
             empty = True
-            for document in read_documents(path, name, self.text_key):
+            for document in read_documents(path, str(path), self.text_key):
                 empty = False
                 yield document
             left_out += empty

@@ -63,7 +63,9 @@ def test_each_line_of_jsonl_is_a_document(tmp_path, suffix, pack):
     assert TextFiles(str(path)).faults() == []
     documents = list(TextFiles(str(path)).documents())
     assert [document.text for document in documents] == ["one\ntwo", "drei ü", "end"]
-    assert [document.name for document in documents] == [f"{path.name}:{line}" for line in (1, 3, 5)]
+    assert [document.name for document in documents] == [f"{path}:{line}" for line in (1, 3, 5)], (
+        "as messages name them"
+    )
 
 
 def test_jsonl_lines_may_lie_across_the_pieces_a_file_is_read_in(tmp_path, monkeypatch):
