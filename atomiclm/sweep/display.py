@@ -20,13 +20,14 @@ from atomiclm.cli import UserError
 from atomiclm.sweep.ledger import LEDGER_FILE, Cell
 from atomiclm.sweep.run_status import LOG, summary_of
 from atomiclm.sweep.study import Study
-from atomiclm.tracking.console import REPORT_SECONDS, duration, is_redrawn
+from atomiclm.tracking.console import duration, is_redrawn
 from atomiclm.tracking.run_folder import EARLIER_DIGITS, RunFolder, digest_of, runs_in
 from atomiclm.tracking.run_result import read_run
 
 POLL_SECONDS = 0.5
+FIRST_REPORT_SECONDS = 3.0
 LONGEST_SILENCE_SECONDS = 60.0
-"""Without a terminal the running cells are reported after 5 s, and then at intervals that double up to this."""
+"""Without a terminal the running cells are reported after the first, and then at intervals that double up to this."""
 
 MOST_RUNNING = 8
 """Running cells that a terminal shows, the last to say something first."""
@@ -58,7 +59,7 @@ class Display:
         self.started = time.monotonic()
         self.ended = 0
         self.width = max((len(cell.arm) for cell in left), default=0)
-        self.interval = REPORT_SECONDS
+        self.interval = FIRST_REPORT_SECONDS
         self.shown = time.monotonic()
         self.live = Live(
             console=Console(file=self.stream), auto_refresh=False, transient=True, redirect_stdout=False,

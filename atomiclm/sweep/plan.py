@@ -133,7 +133,7 @@ def validate_cells(
     planned: dict[str, tuple[int, PlannedCell]] = {}
     console = Console()
     for number, overrides in enumerate(cells, start=1):
-        console.still(f"checking cell {number} of {len(cells)}")
+        console.still(f"checking cell {number} of {len(cells)}", after=3.0)
         try:
             with composing(overrides):
                 written_out = expand_overrides(overrides, tuned)

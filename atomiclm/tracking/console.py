@@ -48,11 +48,11 @@ class Console:
             share = f"{done_bytes / total_bytes:.0%} of {total}" if total_bytes else f"{short_number(done_bytes)}B"
             self.still(f"{stage}: {share}")
 
-    def still(self, doing: str) -> None:
-        """Show what is being done: in the line redrawn, which "" clears; else if nothing was for REPORT_SECONDS."""
+    def still(self, doing: str, after: float = REPORT_SECONDS) -> None:
+        """Show what is being done: in the line redrawn, which "" clears; else if nothing was for so many seconds."""
         if self._redraws:
             self._draw(doing)
-        elif doing and time.monotonic() - self._shown_at >= REPORT_SECONDS:
+        elif doing and time.monotonic() - self._shown_at >= after:
             self.say(doing)
 
     def start(

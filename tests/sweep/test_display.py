@@ -92,7 +92,7 @@ def test_without_a_terminal_the_running_cells_are_reported_ever_more_rarely(swee
             assert stream.getvalue().endswith(": step 3/9  loss 2.1  (and 1 more running)\n")
             stream.seek(0)
             stream.truncate()
-    assert reported == [5, 15, 35, 75, 135, 195]
+    assert reported == [3, 9, 21, 45, 93, 153]
 
 
 def test_a_damaged_or_missing_folder_stops_nothing(sweep, tmp_path):
