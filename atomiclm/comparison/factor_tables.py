@@ -52,6 +52,11 @@ def effect_fields(effects: Sequence[Effect], alpha: float) -> list[Field]:
     ]
 
 
+def keys_line(report: FactorReport) -> str:
+    """What each factor's name is short for."""
+    return "; ".join(f"{factor.name}: {factor.key}" for factor in report.factors if factor.name != factor.key)
+
+
 def verdict_blocks(comparison: Comparison, report: FactorReport) -> Iterator[str | list[Field]]:
     """Sentences and tables: interactions with their simple effects, then main effects, then what they rest on."""
     yield from _interaction_lines(report)

@@ -28,7 +28,7 @@ from atomiclm.cli import UserError
 from atomiclm.comparison import charts, factor_charts, wording
 from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, styled
 from atomiclm.comparison.curves import ArmRows, Recorded, read_recorded
-from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
+from atomiclm.comparison.factor_tables import arm_fields, keys_line, verdict_blocks
 from atomiclm.comparison.forest_charts import effects, has_difference
 from atomiclm.comparison.line_charts import MOST_INTERVALS, Line, curves, last_value, lines, pareto
 from atomiclm.comparison.provenance import facts_of
@@ -157,7 +157,7 @@ def _factors(comparison: Comparison, recorded: Recorded, draw: Draw) -> dict[str
         "blocks": list(verdict_blocks(comparison, comparison.factors)),
         "pictures": pictures,
         "arms": arm_fields(comparison, comparison.factors),
-        "names": "; ".join(f"{one.name}: {one.key}" for one in comparison.factors.factors if one.name != one.key),
+        "names": keys_line(comparison.factors),
     }
 
 

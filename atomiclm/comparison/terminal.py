@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from atomiclm.comparison.arms import MOST_NAMED
-from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
+from atomiclm.comparison.factor_tables import arm_fields, keys_line, verdict_blocks
 from atomiclm.comparison.results import Comparison, FactorReport
 from atomiclm.comparison.tables import (
     Field,
@@ -79,6 +79,8 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
         else:
             console.print(_table(block, room=console.width))
             style = "dim"
+    if keys := keys_line(report):
+        console.print(Text(keys, style="dim"))
     if states and comparison.command:
         console.print(Text("to go on: ").append(comparison.command, style="dim"), soft_wrap=True)
     console.print(Text("--details: every arm against the baseline, costs, anchors, what is missing", style="dim"))
