@@ -243,12 +243,12 @@ class Sweep:
     def _show_plan(self, planned: Sequence[PlannedCell], finished: int) -> None:
         """The cells that are wanted: of a sweep from the command line its factors, of a study its arms."""
         arms = list(dict.fromkeys(one.cell.arm for one in planned))
-        seeds = {one.cell.seed for one in planned}
+        seeds = dict.fromkeys(one.cell.seed for one in planned)
         done = f", {finished} done" if finished else ""
         if self.is_tuning:
             show([f"{self.folder}: {len(planned)} trials{done}"])
             return
-        lines = [f"{self.folder}: {len(planned)} cells, {len(arms)} arms under {len(seeds)} seeds{done}"]
+        lines = [f"{self.folder}: {len(planned)} cells, {len(arms)} arms, seeds {', '.join(map(str, seeds))}{done}"]
         if self.study.is_declared:
             lines.append(f"  {', '.join(arms)}")
         else:
