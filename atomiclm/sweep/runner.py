@@ -244,7 +244,7 @@ class Sweep:
         """The cells that are wanted: of a sweep from the command line its factors, of a study its arms."""
         arms = list(dict.fromkeys(one.cell.arm for one in planned))
         seeds = dict.fromkeys(one.cell.seed for one in planned)
-        done = f", {finished} done" if finished else ""
+        done = f"; {finished} done" if finished else ""
         if self.is_tuning:
             show([f"{self.folder}: {len(planned)} trials{done}"])
             return
