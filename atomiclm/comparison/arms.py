@@ -83,7 +83,7 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
     """Arms of what is there: runs that differ only in the seed, called by what tells them apart.
 
     cells: of the sweeps from the command line that are on record. Their arms come first, under their own names, and
-    what is missing of them is told.
+    what is missing of them is reported.
     """
     variants: dict[str, list[RunResult]] = defaultdict(list)
     for run in runs:

@@ -193,7 +193,7 @@ def read_constructor(function: Callable[..., Any]) -> Constructor:
 
 
 def takes_text(target: str, name: str) -> bool:
-    """Whether the argument `name` of what `target` names takes any text but no number."""
+    """Whether the argument `name` of what `target` names takes text and refuses a number."""
     try:
         argument = read_constructor(component(target)).arguments.get(name)
     except TargetError:

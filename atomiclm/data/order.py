@@ -120,7 +120,7 @@ class ShuffledWindows(WindowOrder):
     """Without replacement: an epoch visits non-overlapping windows, each exactly once, in a new order every epoch.
 
     With T = context_length and N = num_tokens, an epoch has W = max(1, floor((N - 1) / T) - 1) windows, one fewer than
-    would fit, laid end to end from an offset drawn anew each epoch from 0 .. N - 1 - W T: their borders move, and of
+    would fit, laid end to end from a new offset each epoch from 0 .. N - 1 - W T: their borders move, and of
     the stream's ends less than 2 T tokens are left out, other ones each time.
     """
 

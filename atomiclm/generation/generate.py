@@ -50,7 +50,7 @@ def generate(
     ``max_tokens``, nor on the global random state, which is not touched.
 
     Past ``model.context_length`` tokens, prompt included, a row goes on with the last half of the context as if that
-    were its prompt: the cache is filled anew from there, one pass of half a context every context_length / 2 tokens. A
+    were its prompt: the cache is refilled from there, one pass of half a context every context_length / 2 tokens. A
     prompt longer than the context is cut in the same way. This holds for every position scheme.
 
     Raises ValueError for no or empty prompts and for a negative ``max_tokens``.

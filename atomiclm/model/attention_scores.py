@@ -87,7 +87,7 @@ class SinkSoftmax(Scores):
     """``exp(s_j) / (exp(sink) + sum_k exp(s_k))`` with one learned sink a head: weights may add up to less than one.
 
     A head can look away without moving weight onto a token that it does not need. The sink starts at 0. Source: gpt-oss
-    (arXiv 2508.10925); what it stands in for was described by Xiao et al. 2023, arXiv 2309.17453.
+    (arXiv 2508.10925); what it replaces was described by Xiao et al. 2023, arXiv 2309.17453.
     """
 
     kernels = (FLEX, EXPLICIT)
