@@ -64,6 +64,7 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
         ConfigError: the faults of all cells, before the first begins.
         RunFailed: cells failed; the others have run.
     """
+    show(["planning the cells"])
     cells = plan_sweep(typed, study)
     folder = cells[0].run.folder.parent
     sweep = Sweep(typed, study, folder, launcher)
