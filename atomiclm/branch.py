@@ -38,13 +38,7 @@ class Trunk:
         trainer = values["trainer"]
         with _refusals():
             folder, path = find_run(trainer["branch_from"], values["output_dir"])
-            summary = folder.read_summary()
-            if path is None:
-                saved = checkpoint.checkpoints_in(folder.checkpoints)
-                if summary.get("state") != "done" or not saved:
-                    names = ", ".join(one.name for one in saved) or "it has none yet"
-                    raise UserError(f"{folder.path} has not ended, so name one of its checkpoints: {names}")
-                path = saved[0]
+            path = path or checkpoint.final_checkpoint(folder)
             if reasons := list(_differences(folder.read_config(), values)):
                 raise UserError(f"cannot branch from {path}: {'; '.join(reasons)}")
             with folder.reading(folder.tokenizer):
@@ -57,7 +51,7 @@ class Trunk:
                     f"{path} is at step {step}, and the budget ends there or before; a budget is counted from the "
                     "trunk's first step, give a larger one"
                 )
-        return cls(path, content, summary.get("corpus_sha256"), tokenizer.digest())
+        return cls(path, content, folder.read_summary().get("corpus_sha256"), tokenizer.digest())
 
     def check_text(self, corpus_sha256: str) -> None:
         if self.corpus_sha256 != corpus_sha256:

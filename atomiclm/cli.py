@@ -1,10 +1,12 @@
 """Around every command: a user's mistake, the streams it prints to, and how an end is reported that is not its own."""
 
+import argparse
 import contextlib
 import functools
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -52,18 +54,89 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
                 sys.stdout.flush()
                 return status
             except KeyboardInterrupt:
-                return _ended(f"atomiclm.{name}: interrupted", 130)
+                return _ended(f"atomiclm {name}: interrupted", 130)
             except BrokenPipeError:
                 discard(sys.stdout)
                 return 0
             except UserError as error:
-                return _ended(f"atomiclm.{name}: {error}", 2)
+                return _ended(f"atomiclm {name}: {error}", 2)
             except OSError as error:
-                return _ended(f"atomiclm.{name}: {format_error(error)}", 1)
+                return _ended(f"atomiclm {name}: {format_error(error)}", 1)
 
         return run
 
     return decorated
+
+
+@contextmanager
+def say_if_slow(doing: str, seconds: float = 0.5, quiet: bool = False) -> Iterator[None]:
+    """Print what is being done on standard error, unless it is done within so many seconds or asked to be quiet."""
+    if quiet:
+        yield
+        return
+    timer = threading.Timer(seconds, print, [doing], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def command_parser(name: str, description: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of the command of that name, with what all have: examples under the help, and --version."""
+    parser = argparse.ArgumentParser(
+        prog=f"atomiclm {name}",
+        description=description,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=VERSION)
+    return parser
+
+
+def whole_number(least: int = 1, most: int | None = None) -> Callable[[str], int]:
+    """The `type` of a flag whose value is a whole number within bounds."""
+
+    def parse(text: str) -> int:
+        with contextlib.suppress(ValueError):
+            if least <= int(text) and (most is None or int(text) <= most):
+                return int(text)
+        bounds = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {bounds}")
+
+    return parse
+
+
+class _Results:
+    """Where results go, and in what form."""
+
+    stream: TextIO | None = None  # None: wherever everything goes
+    as_json = False
+
+
+@contextmanager
+def reporting(quiet: bool, as_json: bool = False) -> Iterator[None]:
+    """Inside, only `report` prints on standard output; the rest goes to standard error, or, if quiet, nowhere."""
+    _Results.stream, _Results.as_json = sys.stdout, as_json
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere if quiet else sys.stderr):
+            yield
+    finally:
+        _Results.stream, _Results.as_json = None, False
+
+
+def report(lines: Iterable[str], facts: Mapping[str, Any], say: Callable[[str], object] | None = None) -> None:
+    """Print the result of a command: `lines` for people, or under --json `facts` as one object on one line.
+
+    `say` prints a line where results go with everything else.
+    """
+    from atomiclm.atomic_io import to_json
+
+    if say is None or _Results.stream is not None:
+        say = functools.partial(print, file=_Results.stream or sys.stdout, flush=True)
+    for line in [to_json(facts).decode()] if _Results.as_json else lines:
+        say(line)
 
 
 def mend_streams() -> None:

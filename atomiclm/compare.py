@@ -1,33 +1,37 @@
-"""`python -m atomiclm.compare PATH ...`: what became of a study's runs, and what they say, with error bars."""
+"""`atomiclm compare PATH ...`: what became of a study's runs, and what they say, with error bars."""
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from errno import EISDIR, ENOENT, ENOTDIR
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
 from rich.console import Console
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.cli import VERSION, UserError, command, format_error
+from atomiclm.cli import UserError, command, command_parser, format_error, say_if_slow
 from atomiclm.comparison.analysis import compare_runs
 from atomiclm.comparison.export import (
     csv_text,
-    seed_rows,
     to_csv,
     to_csv_of_effects,
     to_csv_of_runs,
     to_json_text,
     to_markdown,
 )
-from atomiclm.comparison.results import Comparison
+from atomiclm.comparison.results import Comparison, FigureKind
 from atomiclm.comparison.runs import read_plan, read_runs
 from atomiclm.comparison.terminal import print_factors, print_terminal
 
 BROKEN = ("failed", "diverged", "torn")
 
-EXIT_CODES = """\
+EXAMPLES = """\
+examples:
+  atomiclm compare outputs/gqa_ratio
+  atomiclm compare outputs/gqa_ratio --html page.html --figure arms.svg
+  atomiclm compare outputs/gqa_ratio --format json
+
 Exit codes: 0 nothing is broken (runs may still be missing, running or interrupted), 1 a run failed, diverged or is
 torn, 2 the arguments are wrong or the runs cannot be compared."""
 
@@ -43,14 +47,13 @@ _TEXTS = {
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    command = argparse.ArgumentParser(
-        prog="python -m atomiclm.compare",
-        description="Compare the arms of a study with its baseline, paired by seed: means and differences with their "
-        "intervals, and a verdict. What is missing or failed comes first, with the command that finishes it.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    command = command_parser(
+        "compare",
+        "Compare the arms of a study with its baseline, paired by seed: means and differences with\n"
+        "their intervals, and a verdict. What is missing or failed comes first, with the command that\n"
+        "finishes it.",
+        EXAMPLES,
     )
-    command.add_argument("--version", action="version", version=VERSION)
     command.add_argument("paths", nargs="+", metavar="PATH", help="a folder of runs (outputs/gqa_ratio) or one run")
     command.add_argument(
         "--format",
@@ -71,13 +74,14 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument(
         "--figure-kind",
-        choices=("arms", "effects", "heatmap", "interactions", "curves", "cost"),
+        choices=get_args(FigureKind),
         help="of the picture: arms with their intervals; of a sweep over several factors also their effects (the "
         "default there), a heatmap, their interactions, learning curves by factor, or quality against cost",
     )
     command.add_argument(
         "--wandb", action="store_true", help="also write verdict and difference into the W&B summary of each run"
     )
+    command.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
     command.add_argument(
         "--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)"
     )
@@ -97,15 +101,18 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
-    comparison = compare_runs(
-        read_runs(arguments.paths),
-        read_plan(arguments.paths),
-        metric=arguments.metric,
-        margin=arguments.margin,
-        alpha=arguments.alpha,
-        baseline=arguments.baseline,
-    )
-    _write_files(comparison, arguments.html, arguments.figure, arguments.figure_kind)
+    with say_if_slow(f"reading {' '.join(arguments.paths)}", quiet=arguments.quiet):
+        comparison = compare_runs(
+            read_runs(arguments.paths),
+            read_plan(arguments.paths),
+            metric=arguments.metric,
+            margin=arguments.margin,
+            alpha=arguments.alpha,
+            baseline=arguments.baseline,
+        )
+    files = [str(file) for file in (arguments.html, arguments.figure) if file]
+    with say_if_slow(f"drawing {' and '.join(files)}", quiet=arguments.quiet or not files):
+        _write_files(comparison, arguments.html, arguments.figure, arguments.figure_kind)
     if arguments.format == "terminal":
         console = Console(highlight=False)
         if comparison.factors and not arguments.details:
@@ -121,11 +128,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         from atomiclm.sync import send_verdicts
 
         sys.stdout.flush()
-        print(send_verdicts(comparison), file=sys.stderr)
+        print(send_verdicts(comparison, arguments.quiet), file=sys.stderr)
     return int(any(run.state in BROKEN for run in comparison.unfinished))
 
 
-def _write_files(comparison: Comparison, html: Path | None, figure: Path | None, kind: str | None) -> None:
+def _write_files(comparison: Comparison, html: Path | None, figure: Path | None, kind: FigureKind | None) -> None:
     try:
         if html is not None:
             from atomiclm.comparison.page import write_page  # a second to import
@@ -133,29 +140,15 @@ def _write_files(comparison: Comparison, html: Path | None, figure: Path | None,
             write_page(comparison, html)
         if figure is not None:
             from atomiclm.comparison.charts import save
+            from atomiclm.comparison.factor_charts import draw_figure
 
-            drawn, rows = _figure(comparison, kind or ("effects" if comparison.factors else "arms"))
+            drawn, rows = draw_figure(comparison, kind)
             save(drawn, figure)
             write_atomic(figure.with_suffix(".csv"), csv_text(rows).encode())
     except OSError as error:
         if error.errno in (ENOENT, ENOTDIR, EISDIR):
             raise UserError(f"{format_error(error)}; give a file in a folder that is there") from error
         raise
-
-
-def _figure(comparison: Comparison, kind: str) -> tuple[Any, Sequence[Mapping[str, Any]]]:
-    """The chart, and its numbers."""
-    from atomiclm.comparison import factor_charts
-    from atomiclm.comparison.charts import FIGURE
-    from atomiclm.comparison.forest_charts import means
-
-    if kind == "arms":
-        return means(comparison), seed_rows(comparison)
-    picture = factor_charts.draw(kind, comparison, FIGURE)
-    if picture is None:
-        also = {"cost": ", and arms of unlike cost", "curves": ", and the records of its runs"}.get(kind, "")
-        raise UserError(f"--figure-kind: {kind} takes a sweep over at least two factors with figures{also}; give arms")
-    return factor_charts.figure(picture), picture.rows
 
 
 if __name__ == "__main__":

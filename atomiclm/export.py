@@ -1,36 +1,47 @@
-"""`python -m atomiclm.export RUN DIR`: a trained model, or its tokenizer alone, in another library's files."""
+"""`atomiclm export RUN DIR`: a trained model, or its tokenizer alone, in another library's files."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomiclm.cli import VERSION, UserError, command
+from atomiclm.cli import UserError, command, command_parser, say_if_slow
 from atomiclm.tracking import RunFolder, find_run
+
+EXAMPLES = """\
+examples:
+  atomiclm export RUN model/
+  atomiclm export RUN model/ --dtype bfloat16
+  atomiclm export RUN tokenizer/ --format tiktoken
+
+Exit codes: 0; 1 a file cannot be written; 2 the model or the tokenizer cannot be said in that format."""
 
 
 @command("export")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns the exit status: 0, 2 where the model cannot be said, 1 where it cannot be written."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     _export(arguments)
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m atomiclm.export",
-        description="Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load them, "
-        "or (--format tiktoken) the tokenizer alone for tiktoken. A model that no architecture there computes exactly "
-        "is refused, with the options that it cannot say; so is a tokenizer that would give other ids.",
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser(
+        "export",
+        "Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load\n"
+        "them, or (--format tiktoken) the tokenizer alone for tiktoken. A model that no architecture\n"
+        "there computes exactly is refused, with the options that it cannot say; so is a tokenizer that\n"
+        "would give other ids.",
+        EXAMPLES,
     )
-    parser.add_argument("--version", action="version", version=VERSION)
     parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     parser.add_argument("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
     parser.add_argument(
         "--format", default="huggingface", choices=("huggingface", "tiktoken"), help="(default huggingface)"
     )
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the written weights (default float32)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
     parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
@@ -40,16 +51,19 @@ def _export(arguments: argparse.Namespace) -> None:
     if arguments.format == "tiktoken":
         _export_tiktoken(arguments, folder)
         return
-    import torch
+    with say_if_slow(f"reading {folder.path}", quiet=arguments.quiet):
+        import torch
 
-    from atomiclm.config.load import load_run
-    from atomiclm.interop import save_huggingface
-    from atomiclm.tokenizer import BasicTokenizer
+        from atomiclm.config.load import load_run
+        from atomiclm.tokenizer import BasicTokenizer
 
-    dtype = arguments.dtype or "float32"
-    trained = load_run(folder, checkpoint, torch.device("cpu"))
-    assert isinstance(trained.tokenizer, BasicTokenizer), "load_run reads no other"
-    exported = save_huggingface(trained.model, arguments.folder, trained.tokenizer, getattr(torch, dtype))
+        dtype = arguments.dtype or "float32"
+        trained = load_run(folder, checkpoint, torch.device("cpu"))
+        assert isinstance(trained.tokenizer, BasicTokenizer), "load_run reads no other"
+    with say_if_slow(f"writing {arguments.folder}", quiet=arguments.quiet):
+        from atomiclm.interop import save_huggingface
+
+        exported = save_huggingface(trained.model, arguments.folder, trained.tokenizer, getattr(torch, dtype))
     print(f"{folder.path}  {trained.checkpoint.name}  as {exported.class_name}, {dtype}")
     for name, size in exported.files.items():
         print(f"  {exported.folder / name}  {size:,} bytes")

@@ -5,11 +5,12 @@ Free of torch when imported, because OpenMP reads its settings when torch loads 
 
 import hashlib
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,7 +42,7 @@ def has_native_bfloat16(device: "torch.device") -> bool:
     import torch
 
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return False
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper()  # keeps oneDNN from instructions the processor has
@@ -79,6 +80,42 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: those it is bound to, and of them no more than its control groups grant."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in _control_groups("cpu.max"):
+        if quota != "max":
+            cores = min(cores, math.ceil(int(quota) / int(period)))
+    return max(1, cores)
+
+
+def free_memory() -> int:
+    """Bytes that processes can still have: those that Linux calls available, within the limits of the control groups
+    that this one is in; of another system half of its memory."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    free = next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    limits, used, stats = (list(_control_groups(f"memory.{name}")) for name in ("max", "current", "stat"))
+    for (limit,), (current,), stat in zip(limits, used, stats, strict=False):
+        if limit != "max":
+            cached = int(dict(zip(stat[::2], stat[1::2], strict=True))["inactive_file"])  # given back when it is wanted
+            free = min(free, int(limit) - int(current) + cached)
+    return max(0, free)
+
+
+def _control_groups(name: str) -> Iterator[list[str]]:
+    """The words of the file `name` in each control group that this process is in (cgroup v2), from the innermost."""
+    with suppress(OSError):
+        entries = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
+        own = next((entry[3:] for entry in entries if entry.startswith("0::")), "/")
+        innermost = Path("/sys/fs/cgroup", own.strip("/"))
+        for group in (innermost, *innermost.parents):
+            if (group / name).is_file():
+                yield (group / name).read_text(encoding="ascii").split()
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # What a run ran on, for its environment.json.
 
@@ -106,7 +143,7 @@ def environment() -> dict[str, Any]:
         "host_sha256": _fact(lambda: hashlib.sha256(platform.node().encode()).hexdigest()[:12]),
         "cpu": _fact(processor_name),
         "cores": os.cpu_count(),
-        "usable_cores": _fact(lambda: len(os.sched_getaffinity(0))),
+        "usable_cores": _fact(usable_cores),
         "memory_bytes": _fact(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "versions": {name: _fact(partial(importlib.metadata.version, name)) for name in _PACKAGES},
         "source": _fact(lambda: _source(Path(__file__).resolve().parents[1])),

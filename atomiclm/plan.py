@@ -1,49 +1,60 @@
-"""`python -m atomiclm.plan ...the overrides of a training...`: what a configuration costs. Nothing is trained or read.
+"""`atomiclm plan ...the overrides of a training...`: what a configuration costs. Nothing is trained or read.
 
 Of an experiment, or of a sweep (-m), it prints a table with one row an arm; seeds cost the same and are one arm.
 """
 
 import gc
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from atomiclm.cli import UserError
-from atomiclm.config.app import run_app, while_read
+from atomiclm.cli import UserError, report
+from atomiclm.config.app import run_app
 from atomiclm.config.command_line import composing
 from atomiclm.config.compose import override_key, override_value, value_of
 from atomiclm.config.expand_overrides import expand_overrides, study_of
-from atomiclm.config.plugins import job_overrides
+from atomiclm.config.plugins import in_own_sweep, job_overrides
 from atomiclm.config.run import RunConfig, read_cell, read_config
 from atomiclm.config.validate import cautions
-from atomiclm.machine import default_cache_dir
 from atomiclm.sweep import Study
-from atomiclm.sweep.cost_table import CostRow, Rate, cost_table, describe_cost
-from atomiclm.sweep.ledger import LEDGER_FILE
+from atomiclm.sweep.cost_table import CostRow, cost_table, describe_cost, figures, span
+from atomiclm.sweep.ledger import LEDGER_FILE, read_ledger
+from atomiclm.tracking import Console
+
+if TYPE_CHECKING:
+    from atomiclm.config.match import Cost
 
 
 def main() -> None:
     """Run the command."""
     gc.disable()  # a short life with many small objects: collecting them is a tenth of it
     planned: dict[str, tuple[list[str], RunConfig]] = {}
+    cells: list[RunConfig] = []  # of a sweep
+    console = cache(Console)  # made when it is first used: by then notes go to standard error
 
     def plan(config: DictConfig) -> None:
         """Note one configuration, the arms of its experiment, or a cell of a sweep."""
         overrides = job_overrides()
         with composing(overrides):
             arms = arms_of_experiment(overrides, study_of(config))
-            for arm in arms:
+            for number, arm in enumerate(arms, 1):
+                console().still(f"checking arm {number} of {len(arms)}", after=2.0)
                 read = read_config(config) if arms == [overrides] else read_cell(arm)
                 planned.setdefault(read.variant, (arm, read))
+            if in_own_sweep():
+                cells.append(read)
 
-    run_app(plan, works=False)
-    if not planned:
-        return
-    with while_read():
-        _print([overrides for overrides, _ in planned.values()], [arm for _, arm in planned.values()])
+    def show() -> None:
+        console().still("counting parameters and FLOPs", after=0.0)
+        import torch  # noqa: F401 - which takes seconds
+
+        console().still("")
+        _print([overrides for overrides, _ in planned.values()], [arm for _, arm in planned.values()], cells)
+
+    run_app(plan, works=False, finish=show)
 
 
 def arms_of_experiment(overrides: Sequence[str], study: Study) -> list[list[str]]:
@@ -67,33 +78,57 @@ def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str
     return [{key: arm.get(key, "") for key in differing} for arm in settings]
 
 
-def _print(overrides: Sequence[Sequence[str]], runs: Sequence[RunConfig]) -> None:
-    from atomiclm.config.match import cost_of
+def _print(overrides: Sequence[Sequence[str]], runs: Sequence[RunConfig], cells: Sequence[RunConfig]) -> None:
+    from atomiclm.config.match import cost_of, machine_rate
 
     values: dict[str, Any] = runs[0].values
     costs = [cost_of(run.values) for run in runs]
     rate = machine_rate(values)
+    differing = settings_that_differ(overrides)
     if len(runs) == 1:
-        print(f"{values['name']}/{runs[0].folder.name}")
-        for label, text in describe_cost(costs[0], rate):
-            print(f"  {label:22} {text}")
+        lines = [f"{values['name']}/{runs[0].folder.name}"]
+        lines += [f"  {label:22} {text}" for label, text in describe_cost(costs[0], rate)]
     else:
-        print(
-            f"{values['name']}: {len(runs)} arms, context {costs[0].context_length}; differences are to the first arm"
-        )
-        differing = settings_that_differ(overrides)
+        context = f"context {costs[0].context_length}; differences are to the first arm"
+        lines = [f"{values['name']}: {len(runs)} arms, {context}"]
         solved = [run.matched.solution if run.matched else None for run in runs]
         rows = [CostRow(*parts) for parts in zip(differing, costs, solved, strict=True)]
-        for line in cost_table(rows, rate):
-            print(f"  {line}")
-        print(f"  time of steps: at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}, to what like runs here reached")
-    for matched in dict.fromkeys(str(run.matched) for run in runs if run.matched):
-        print(f"  {matched}")
-    names = [" ".join(settings.values()) for settings in settings_that_differ(overrides)]
-    for line in cautions([(name, run.values) for name, run in zip(names, runs, strict=True)]):
-        print(f"  {line}")
-    for line in _seeds(Path(values["output_dir"]) / values["name"]):
-        print(f"  {line}")
+        lines += [f"  {line}" for line in cost_table(rows, rate)]
+        known = f"at {rate.flops_per_second:.2e} FLOP/s, {rate.origin}, to what like runs here reached"
+        lines.append(f"  time of steps: {known}")
+    lines += [f"  {matched}" for matched in dict.fromkeys(str(run.matched) for run in runs if run.matched)]
+    facts: dict[str, Any] = {}
+    if len(cells) > 1:
+        costs_of = dict(zip((run.variant for run in runs), costs, strict=True))
+        text, facts = _sweep(cells, [costs_of[cell.variant] for cell in cells])
+        lines.append(f"  {text}")
+    names = [" ".join(settings.values()) for settings in differing]
+    warned = list(cautions([(name, run.values) for name, run in zip(names, runs, strict=True)]))
+    seeds = list(_seeds(Path(values["output_dir"]) / values["name"]))
+    arms = [
+        {"settings": settings, "run_id": run.run_id, "matched": run.matched and run.matched.solution, **figures(cost)}
+        for settings, run, cost in zip(differing, runs, costs, strict=True)
+    ]
+    facts |= {"name": values["name"], "flops_per_second": rate.flops_per_second, "cautions": warned, "arms": arms}
+    report([*lines, *(f"  {line}" for line in [*warned, *seeds])], facts)
+
+
+def _sweep(cells: Sequence[RunConfig], costs: "Sequence[Cost]") -> tuple[str, dict[str, Any]]:
+    """How long the cells of a sweep take here, several at a time where that pays off: in words, and by name."""
+    from atomiclm.config.match import machine_rate
+    from atomiclm.sweep.side_by_side import share_machine
+
+    ledger, values = read_ledger(cells[0].folder.parent), cells[0].values
+    share = share_machine(cells, cells, ledger.threads_here() if ledger else None)
+    facts = {"cells": len(cells), "cells_at_once": share.cells, "threads": share.threads}
+    text = f"{len(cells)} cells, {share.cells} at a time, {share.threads_each}"
+    if any(cost.tokens is None for cost in costs):
+        return text, facts
+    rate = machine_rate({**values, "runtime": {**values["runtime"], "num_threads": share.threads}})
+    times = [rate.seconds(cost) for cost in costs]
+    least = sum(least for least, _ in times) / share.cells
+    most = None if any(most is None for _, most in times) else sum(most or 0 for _, most in times) / share.cells
+    return f"{text}: {span(least, most)}", {**facts, "seconds_at_least": least, "seconds_at_most": most}
 
 
 def _seeds(folder: Path) -> Iterator[str]:
@@ -101,37 +136,15 @@ def _seeds(folder: Path) -> Iterator[str]:
     if not (folder / LEDGER_FILE).is_file():
         return
     from atomiclm.comparison.analysis import compare_folder  # statistics, for which there must be something to count
-    from atomiclm.comparison.seeds import factor_lines, seeds_report
+    from atomiclm.comparison.seeds import factor_lines, seed_lines
 
     try:
         comparison = compare_folder(folder)
         report = comparison.factors
-        lines = factor_lines(comparison, report) if report else seeds_report(comparison).lines()
+        lines = factor_lines(comparison, report) if report else seed_lines(comparison)
         yield from (f"seeds: {line}" for line in lines)
     except UserError as error:
         yield f"seeds: {folder} tells nothing yet: {error}"
-
-
-def machine_rate(values: dict[str, Any]) -> Rate:
-    """Return the best rate of matrix products that training here saw, or the rate of this processor now."""
-    import torch  # --help is answered without it
-
-    from atomiclm.training.runtime import Runtime, read_machine
-
-    machine = read_machine(Path(values["cache_dir"] or default_cache_dir()))
-    device, precision = values["runtime"]["device"], values["trainer"]["precision"]
-    num_threads = values["runtime"]["num_threads"]
-    known = machine.rate(
-        kind=None if device == "auto" else device, dtype=None if precision == "auto" else precision, threads=num_threads
-    )
-    if known is not None:
-        threads = f", {known.threads} threads" if known.threads else ""
-        origin = f"the best matrix products in {known.dtype} on {known.device}{threads}"
-        return Rate(known.flops_per_second, origin, partial(machine.reached, known))
-    now = Runtime(device="cpu").matmul_rate(torch.float32)
-    num_threads = num_threads or now.threads
-    origin = f"float32 products measured now, for {num_threads} threads; a training run here will measure its own"
-    return Rate(now.flops_per_second / now.threads * num_threads, origin)
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
-"""`python -m atomiclm.prepare data=... tokenizer=...`: train the tokenizer and write the token shards, nothing else.
+"""`atomiclm prepare data=... tokenizer=...`: train the tokenizer and write the token shards, nothing else.
 
 Training does this by itself when it has to; this command does it ahead of time, for a cluster or out of curiosity.
 """
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
+from atomiclm.cli import report
 from atomiclm.config.app import run_app
-from atomiclm.config.load import prepare_corpus, vocabulary_note
 from atomiclm.config.run import read_config
-from atomiclm.data import Progress
-from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import Console
+
+if TYPE_CHECKING:
+    from atomiclm.data import Progress
 
 REPORT_BYTES = 1 << 20
 """At most this much validation text is looked at to report on the vocabulary."""
@@ -22,7 +24,7 @@ REPORT_BYTES = 1 << 20
 class Stages:
     """Hands progress on and times each stage, for the figures at the end."""
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._begun: dict[str, float] = {}
         self._ended: dict[str, tuple[float, int]] = {}
@@ -48,31 +50,33 @@ def main() -> None:
 
 def prepare(config: DictConfig) -> None:
     """Prepare the corpus that `config` describes and say what came of it."""
+    # Only now: numpy and the compiler of the kernels come with them.
+    from atomiclm.config.load import prepare_corpus, vocabulary_note
+    from atomiclm.tokenizer import BasicTokenizer
     from atomiclm.tokenizer.report import describe
 
     values = read_config(config).values
-    console = Console()
-    stages = Stages(console.progress)
+    stages = Stages(Console().progress)
     corpus = prepare_corpus(values, stages)
+    lines: list[str] = []
     for part in corpus.parts:
         if part.name:
-            console.say(f"{part.name}: {part.weight:.1%} of the training samples")
+            lines.append(f"{part.name}: {part.weight:.1%} of the training samples")
         for name, split in (("train", part.train), ("validation", part.validation)):
             rate = split.num_bytes / (split.num_tokens - split.num_documents)
-            console.say(
+            lines.append(
                 f"{name:11} {split.num_documents:,} documents  {split.num_bytes:,} bytes  {split.num_tokens:,} tokens  "
                 f"{rate:.3f} bytes/token  sha256 {split.sha256[:16]}"
             )
     for name, bits in corpus.anchors.items():
-        console.say(f"{name:11} {bits:.4f} bits per byte")
-    for line in stages.lines():
-        console.say(line)
+        lines.append(f"{name:11} {bits:.4f} bits per byte")
+    lines += stages.lines()
     tokenizer = corpus.tokenizer
-    console.say(vocabulary_note(values, corpus) or f"vocabulary  {tokenizer.vocab_size:,} ids")
+    lines.append(vocabulary_note(values, corpus) or f"vocabulary  {tokenizer.vocab_size:,} ids")
     if isinstance(tokenizer, BasicTokenizer) and tokenizer.merges:
-        for line in describe(tokenizer, corpus.raw_bytes("validation", REPORT_BYTES)):
-            console.say(line)
-    console.say(f"shards      {corpus.folder}")
+        lines += describe(tokenizer, corpus.raw_bytes("validation", REPORT_BYTES))
+    lines.append(f"shards      {corpus.folder}")
+    report(lines, {"shards": str(corpus.folder), "anchors": corpus.anchors, **corpus.manifest})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -64,7 +64,8 @@ class RunEvaluation:
         """Return the figures of the whole validation split, as `validation_row` names them."""
         model = self.run.model
         tokens_per_batch = self.settings.batch_size * model.context_length
-        subject = Subject(model, self._forward, self.run.runtime.device, tokens_per_batch)
+        divide = self.run.processes.scored
+        subject = Subject(model, self._forward, self.run.runtime.device, tokens_per_batch, divide)
         return validation_row(subject, self.conditions)
 
     @cached_property
@@ -74,10 +75,10 @@ class RunEvaluation:
     def _forward(self, tokens: Tensor, *, documents: Tensor | None = None) -> Tensor:
         self._go_on()
         self.run.console.still("validating")
-        return self._model_forward(tokens, documents=documents)
+        return self.run.processes.enter(lambda: self._model_forward(tokens, documents=documents))
 
-    def _go_on(self, *_: int) -> None:
-        if self.run.stop:
+    def _go_on(self, *_: object) -> None:
+        if self.run.is_to_stop():
             raise Interrupted
 
     def sample(self) -> list[dict[str, str]]:
@@ -86,7 +87,8 @@ class RunEvaluation:
         end_of_text = tokenizer.special_tokens[END_OF_TEXT]
         prompt = tokenizer.encode(settings.sample_prompt) or [end_of_text]
         begun = time.perf_counter()
-        drawn = generate(
+        draw = partial(
+            generate,
             self.run.model,
             [prompt] * settings.samples,
             settings.sample_tokens,
@@ -96,6 +98,7 @@ class RunEvaluation:
             on_token=self._go_on,
             never=tokenizer.unused_ids(self.run.model.vocab_size),
         )
+        drawn = self.run.processes.enter(draw)
         # Of all samples at once, with their caches, the prompts' prefill included: a figure to compare arms by.
         self.decode_tokens_per_second = round(sum(map(len, drawn)) / (time.perf_counter() - begun), 1)
         texts = [tokenizer.decode([token for token in ids if token != end_of_text]) for ids in drawn]
@@ -151,7 +154,7 @@ class RunEvaluation:
             yield f"            {latest['validation/accuracy']:.1%} of the answers right"
 
     def report(self) -> Iterator[str]:
-        """Yield the lines at the end of a single run: its scores, the anchors, where it is and what to type next."""
+        """Yield the lines at the end of a single run: its scores, the anchors and where it is."""
         yield from self.scores()
         path = self.run.folder.path
         if self.anchors:
@@ -160,5 +163,9 @@ class RunEvaluation:
             if self.settings.anchors:
                 yield from (f"            {note}" for note in notes(self.run.corpus.train.num_bytes))
         yield f"run         {path}"
-        yield f'next        python -m atomiclm.generate {shlex.quote(str(path))} --prompt "..."'
-        yield f"            python -m atomiclm.compare {shlex.quote(str(path.parent))}"
+
+    def next_commands(self) -> Iterator[str]:
+        """Yield what to type next, at the end of a single run."""
+        path = self.run.folder.path
+        yield f'next        atomiclm generate {shlex.quote(str(path))} --prompt "..."'
+        yield f"            atomiclm compare {shlex.quote(str(path.parent))}"

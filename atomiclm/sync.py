@@ -1,4 +1,4 @@
-"""`python -m atomiclm.sync RUN...`: show runs in W&B that were trained without it, from their folders alone.
+"""`atomiclm sync RUN...`: show runs in W&B that were trained without it, from their folders alone.
 
 They become what the live mirror would have made them. Doing it twice gives the same W&B run: it has the id noted in the
 run's folder, and rows that the server holds are not sent again.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from atomiclm.atomic_io import to_json, write_atomic
-from atomiclm.cli import VERSION, UserError, command, format_error, from_user
+from atomiclm.cli import UserError, command, command_parser, format_error, from_user, say_if_slow
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.sweep.ledger import place_of
 from atomiclm.tracking import Locked, RunFolder, WeightsAndBiases, find_run, run_lock
@@ -21,25 +21,19 @@ from atomiclm.tracking.wandb_mirror import VERDICT, choose_mode, require_key
 # Settings of `tracking` in a run's config.yaml that also hold for a run sent later.
 SAVED_SETTINGS = ("project", "entity", "tags", "artifacts", "init_timeout_seconds")
 
+EXAMPLES = """\
+examples:
+  atomiclm sync outputs/gqa_ratio
+  atomiclm sync RUN --project mine
+  atomiclm sync RUN --offline
+
+Exit codes: 0 every run was sent; 1 a run could not be sent whole; 2 wrong arguments or no key."""
+
 
 @command("sync")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m atomiclm.sync",
-        description=__doc__,
-        epilog="Exit codes: 0 every run was sent, 1 a run could not be sent whole, 2 wrong arguments or no key.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=VERSION)
-    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a run id, or a folder of runs")
-    parser.add_argument("--offline", action="store_true", help="make offline segments, for `wandb sync` elsewhere")
-    parser.add_argument("--project", help="W&B project (default: the run's tracking.project)")
-    parser.add_argument("--entity", help="W&B user or team (default: the run's tracking.entity)")
-    parser.add_argument("--artifacts", choices=("none", "small", "all"), help="default: the run's tracking.artifacts")
-    parser.add_argument("--timeout", type=int, default=600, metavar="SECONDS", help="for each run (default 600)")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
-    arguments = parser.parse_args(argv)
+    arguments = parser().parse_args(argv)
     named = {key: getattr(arguments, key) for key in ("project", "entity", "artifacts")}
     settings: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
     settings |= {"mode": "offline" if arguments.offline else "online", "finish_timeout_seconds": arguments.timeout}
@@ -53,9 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not arguments.offline:
         require_key("give --offline")
     failed = 0
-    for folder in folders:
+    for number, folder in enumerate(folders, 1):
         try:
-            mirror = send(folder, settings)
+            with say_if_slow(f"sending run {number} of {len(folders)}", quiet=arguments.quiet):
+                mirror = send(folder, settings)
         except (OSError, UserError) as error:
             failed = 1
             print(f"{folder.path}: not sent: {format_error(error)}", file=sys.stderr)
@@ -63,6 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
             rows = f"{mirror.sent} rows sent" if mirror.sent else "no new rows"
             print(f"{folder.path}: {rows}{f', {mirror.held} were there' if mirror.held else ''}: {mirror.where}")
     return failed
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser("sync", __doc__, EXAMPLES)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a run id, or a folder of runs")
+    parser.add_argument("--offline", action="store_true", help="make offline segments, for `wandb sync` elsewhere")
+    parser.add_argument("--project", help="W&B project (default: the run's tracking.project)")
+    parser.add_argument("--entity", help="W&B user or team (default: the run's tracking.entity)")
+    parser.add_argument("--artifacts", choices=("none", "small", "all"), help="default: the run's tracking.artifacts")
+    parser.add_argument("--timeout", type=int, default=600, metavar="SECONDS", help="for each run (default 600)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
+    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    return parser
 
 
 def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | None = None) -> WeightsAndBiases:
@@ -93,7 +102,7 @@ def send(folder: RunFolder, settings: dict[str, Any], verdict: dict[str, Any] | 
     raise UserError(" ".join(said).replace("W&B: ", ""))
 
 
-def send_verdicts(comparison: Comparison) -> str:
+def send_verdicts(comparison: Comparison, quiet: bool = False) -> str:
     """Write into each ended run's summary in W&B how its arm compares; returns the line that says so, or why not.
 
     Stops at the first run that W&B does not take: a server that does not answer costs the timeouts of one.
@@ -104,7 +113,8 @@ def send_verdicts(comparison: Comparison) -> str:
     where = "nowhere"
     for number, (folder, arm) in enumerate(runs):
         try:
-            where = send(folder, {"mode": "auto"}, _verdict(comparison, arm)).where
+            with say_if_slow(f"W&B: verdict {number + 1} of {len(runs)}", quiet=quiet):
+                where = send(folder, {"mode": "auto"}, _verdict(comparison, arm)).where
         except Exception as error:  # no fault of the comparison
             return f"W&B: verdicts of {number} of {len(runs)} runs; then {folder.path}: {format_error(error)}"
     return f"W&B: verdicts of {len(runs)} runs; the last is {where}"

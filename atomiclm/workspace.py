@@ -1,4 +1,4 @@
-"""`python -m atomiclm.workspace PATH`: a saved W&B view that opens on the comparison a study is about.
+"""`atomiclm workspace PATH`: a saved W&B view that opens on the comparison a study is about.
 
 Of a sweep over several factors their effects (the final metric by arm and by level, parallel coordinates) and curves by
 factor; of any the metric by arm, against tokens, FLOPs, seconds and steps; costs; samples. The run table has what
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atomiclm.cli import VERSION, UserError, command
+from atomiclm.cli import UserError, command, command_parser, say_if_slow
 from atomiclm.comparison.arms import differing_columns
 from atomiclm.comparison.runs import read_runs
 from atomiclm.sweep.ledger import StudyLedger, read_ledger
@@ -23,23 +23,20 @@ from atomiclm.tracking.wandb_run import factor_key
 
 COSTS = ("parameters", "flops_per_token", "cache_bytes_per_token")  # in W&B's `config.derived`
 
+EXAMPLES = """\
+examples:
+  atomiclm workspace outputs/gqa_ratio
+  atomiclm workspace outputs/gqa_ratio --dry-run
+
+Exit codes: 0 saved or printed; 1 W&B did not take it; 2 the arguments are wrong or a part is missing."""
+
 
 @command("workspace")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m atomiclm.workspace",
-        description=__doc__,
-        epilog="Exit codes: 0 saved or printed, 1 W&B did not take it, 2 the arguments are wrong or a part is missing.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=VERSION)
-    parser.add_argument("path", metavar="PATH", help="a folder of runs (outputs/gqa_ratio)")
-    parser.add_argument("--project", help="W&B project (default: the runs' tracking.project)")
-    parser.add_argument("--entity", help="W&B user or team (default: the runs', else the key's own)")
-    parser.add_argument("--dry-run", action="store_true", help="print the view as JSON, and ask W&B nothing")
-    arguments = parser.parse_args(argv)
-    runs = read_runs([arguments.path])
+    arguments = parser().parse_args(argv)
+    with say_if_slow(f"reading {arguments.path}", quiet=arguments.quiet):
+        runs = read_runs([arguments.path])
     project = arguments.project or _tracking(runs, "project") or "atomiclm"
     entity = arguments.entity or _tracking(runs, "entity") or ""
     if not entity and not arguments.dry_run:
@@ -50,10 +47,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UserError(f"the server does not say whose the key is ({error}); give --entity") from error
     path = Path(arguments.path)
     try:
+        with say_if_slow("importing wandb-workspaces", quiet=arguments.quiet):
+            import wandb_workspaces.workspaces  # noqa: F401 - a second or two
         view = workspace(path.absolute().name, read_ledger(path), runs, entity, project)
     except ImportError as error:
         raise UserError(
-            "wandb-workspaces is not installed; it comes with `pip install 'atomiclm[workspace]'`"
+            "wandb-workspaces is not installed; it comes with the extra: `uv sync --extra workspace`"
         ) from error
     if arguments.dry_run:
         # wandb stands in for sys.stdout, and would end `| head` with a traceback.
@@ -63,10 +62,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         view.save()
     except Exception as error:  # whatever a server may answer
-        print(f"atomiclm.workspace: W&B did not take the view ({type(error).__name__}: {error})", file=sys.stderr)
+        print(f"atomiclm workspace: W&B did not take the view ({type(error).__name__}: {error})", file=sys.stderr)
         return 1
     print(f"{arguments.path}: {view.url}")
     return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = command_parser("workspace", __doc__, EXAMPLES)
+    parser.add_argument("path", metavar="PATH", help="a folder of runs (outputs/gqa_ratio)")
+    parser.add_argument("--project", help="W&B project (default: the runs' tracking.project)")
+    parser.add_argument("--entity", help="W&B user or team (default: the runs', else the key's own)")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
+    parser.add_argument("--dry-run", action="store_true", help="print the view as JSON, and ask W&B nothing")
+    return parser
 
 
 def _tracking(runs: Sequence[RunResult], key: str) -> str | None:

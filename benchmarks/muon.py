@@ -47,7 +47,7 @@ class Side:
         for _ in range(STEPS):
             found = self.loss(self.tokens[:, :-1], self.tokens[:, 1:], None, None)
             (found.total / self.tokens[:, 1:].numel()).backward()
-            clip_gradient(self.model.parameters(), self.trainer.gradient_clip)
+            clip_gradient([each.grad for each in self.model.parameters()], self.trainer.gradient_clip)
             before = time.process_time()
             self.optimizer.step()
             updating += time.process_time() - before

@@ -32,7 +32,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 def heed_signals() -> None:
     """In a new process: take signals as in the foreground; the tests may have begun under `nohup` or with `&`."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 

@@ -1,5 +1,6 @@
 """Commands that ask do not act: they leave every file of the working folder as it was, and make none."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def folder(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     found = only_run(folder)
     cell = Cell("as it is", 1, found.name, [*RUN, "seed=1"])
-    write_ledger(found.parent, StudyLedger("runs", "python -m atomiclm.train -m seed=1", [cell], Study()))
+    write_ledger(found.parent, StudyLedger("runs", "atomiclm train -m seed=1", [cell], Study()))
     return folder
 
 
@@ -83,3 +84,22 @@ def test_a_command_that_reads_writes_nothing(folder, case, monkeypatch, capsys):
         status = ended.code
     assert status == 0 or "--version" in case, capsys.readouterr().err
     assert tree(folder) == before
+
+
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_json_is_one_object_on_standard_output_and_quiet_leaves_the_result_alone(folder, command):
+    summary = json.loads((only_run(folder) / "summary.json").read_text())
+    words = (command, *RUN, "evaluation.samples=0", "evaluation.times=1")
+    asked, quiet = run(folder, *words, "--json"), run(folder, *words, "--quiet")
+    found = json.loads(asked.stdout)
+    assert asked.stdout.count("\n") == 1
+    assert asked.stderr.startswith("checking the configuration\n")
+    if command == "train":
+        assert found == {"run": f"outputs/runs/{only_run(folder).name}", **summary}  # the flags are no part of the run
+        assert (
+            quiet.stdout == f"{found['run']} is done already: {summary['validation/bits_per_byte']:.4f} bits per byte\n"
+        )
+    else:
+        assert found["arms"][0]["parameters"] == summary["parameters"]
+        assert f"{summary['parameters']:,}" in quiet.stdout
+    assert quiet.stderr == ""

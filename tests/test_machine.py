@@ -1,9 +1,10 @@
-"""bfloat16 is native where the hardware multiplies it and oneDNN is not kept from it."""
+"""Native bfloat16 where the hardware has it and oneDNN may use it; no more cores and memory than are granted."""
 
 import pytest
 import torch
 
-from atomiclm.machine import has_native_bfloat16
+from atomiclm import machine
+from atomiclm.machine import free_memory, has_native_bfloat16, usable_cores
 from atomiclm.training import Runtime
 
 CPU = torch.device("cpu")
@@ -41,3 +42,17 @@ def test_a_processor_without_onednn_and_other_devices_have_none(monkeypatch):
     monkeypatch.setattr("torch.backends.mkldnn.is_available", lambda: False)
     assert not has_native_bfloat16(CPU)
     assert not has_native_bfloat16(torch.device("mps"))
+
+
+def test_control_groups_limit_cores_and_memory(monkeypatch):
+    files = {"cpu.max": [["max", "100000"], ["150000", "100000"]]}
+    monkeypatch.setattr(machine, "_control_groups", lambda name: files.get(name, []))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    assert usable_cores() == 2
+    files.clear()
+    assert usable_cores() == 8
+    before = free_memory()
+    assert before > 2**24
+    files |= {"memory.max": [["max"], [str(2**24)]], "memory.current": [["7"], [str(2**23)]]}
+    files |= {"memory.stat": [["inactive_file", "5"], ["anon", "1", "inactive_file", "1000"], ["inactive_file", "9"]]}
+    assert free_memory() == 2**24 - 2**23 + 1000

@@ -79,6 +79,7 @@ def make_sweep(folder, seeds=(1, 2)):
         run_id = f"num_kv_heads={kv}-theta={theta}-seed={seed}-{kv}{theta[-1]}{seed}".ljust(48, "0")
         bits = 2 + 0.5 * (kv == "1") + 0.01 * seed + 0.001 * (seed == 1) * (theta == "1e5")
         figures = {"validation/bits_per_byte": bits, "validation/loss": bits}
+        figures["protocol"] = {"protocol": "bits_per_byte", "compared": {}, "recorded": {}}
         path = make_run(folder / run_id, variant=f"{kv}-{theta}", seed=seed, **{**figures, "state": "done"})
         with Record(Path(path) / "metrics.jsonl") as record:
             for each in loss_rows(1, 2):

@@ -6,15 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from atomiclm.cli import UserError
+from atomiclm.comparison import provenance
 from atomiclm.comparison.arms import Group, Grouped, by_plan, by_variant, choose_baseline, without_figures_diverged
-from atomiclm.comparison.provenance import (
-    anchors,
-    cost_differences,
-    environment_differences,
-    noise,
-    prediction,
-    total,
-)
 from atomiclm.comparison.results import Arm, Column, Comparison, Spread
 from atomiclm.comparison.runs import numbers_of, read_plan, read_runs, refuse_unlike
 from atomiclm.comparison.seeds import planned_looks
@@ -65,7 +58,11 @@ def compare_runs(
     if swept and not study.is_declared and {group.name for group in grouped.groups} <= named:
         # Runs beside those of a sweep leave its arms the names that they have there.
         labels = {arm: place.label for arm, place in swept[1].items()}
-        grouped = _renamed(grouped, labels)
+        grouped = replace(
+            grouped,
+            groups=[replace(group, name=labels.get(group.name, group.name)) for group in grouped.groups],
+            unfinished=[replace(run, arm=labels.get(run.arm, run.arm)) for run in grouped.unfinished],
+        )
         swept = swept[0], {place.label: place for place in swept[1].values()}
     refuse_unlike([run for run in grouped.compared if run.done], metric)
     is_studys = metric == study.metric
@@ -101,11 +98,11 @@ def compare_runs(
         arms=arms,
         unfinished=grouped.unfinished,
         unplanned=grouped.unplanned,
-        prediction=prediction(ledger),
-        noise=noise(base.figures[metric], contrasted) if base and base.runs else None,
-        anchors=anchors([run for run in grouped.compared if run.done]),
-        environment=environment_differences(grouped.compared),
-        total=total(everything),
+        prediction=provenance.prediction(ledger),
+        noise=provenance.noise(base.figures[metric], contrasted) if base and base.runs else None,
+        anchors=provenance.anchors([run for run in grouped.compared if run.done]),
+        environment=provenance.environment_differences(grouped.compared),
+        total=provenance.total(everything),
         tuned={labels.get(arm, arm): tuned for arm, tuned in ledger.tuned.items()} if ledger else {},
         notes=[text for text in (note, *_notes(arms, base, grouped, ledger)) if text],
         factors=report_of(*swept, arms, metric, rules) if swept else None,
@@ -113,18 +110,8 @@ def compare_runs(
 
 
 def compare_folder(folder: Path) -> Comparison:
-    """Compare the runs of a study's folder by its own rules.
-
-    Raises:
-        ValueError: there is no such folder, it is damaged, or its runs cannot be compared.
-    """
+    """Compare the runs of a study's folder by its own rules; UserError: as `compare_runs`, or there is none."""
     return compare_runs(read_runs([folder]), read_plan([folder]))
-
-
-def _renamed(grouped: Grouped, labels: Mapping[str, str]) -> Grouped:
-    groups = [replace(group, name=labels.get(group.name, group.name)) for group in grouped.groups]
-    unfinished = [replace(run, arm=labels.get(run.arm, run.arm)) for run in grouped.unfinished]
-    return replace(grouped, groups=groups, unfinished=unfinished)
 
 
 def _looks(ledger: StudyLedger | None) -> list[int]:
@@ -161,7 +148,7 @@ def _judged(arms: Sequence[Arm], baseline: str | None, metric: str, rules: Rules
         if arm is not base:
             contrast, expected = found[arm.name], expect.get(arm.name)
             came = outcome(expected, contrast.verdict, not arm.runs) if expected else None
-            costs = cost_differences(arm.figures, base.figures, arm.runs)
+            costs = provenance.cost_differences(arm.figures, base.figures, arm.runs)
             arm = replace(arm, contrast=contrast, costs=costs, expected=expected, outcome=came)
         judged.append(arm)
     return judged

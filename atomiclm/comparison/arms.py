@@ -12,8 +12,9 @@ from atomiclm.comparison.results import Column, Unfinished
 from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.wording import format_value
 from atomiclm.config import IDENTITY
+from atomiclm.sweep.factors import last_parts
 from atomiclm.sweep.ledger import Cell
-from atomiclm.tracking.run_folder import EARLIER_DIGITS, are_one_run, digest_of
+from atomiclm.tracking.run_folder import digest_of
 from atomiclm.tracking.run_result import RunResult
 
 MOST_NAMED = 4
@@ -114,26 +115,16 @@ def by_variant(runs: Sequence[RunResult], cells: Sequence[Cell] = ()) -> Grouped
 
 
 def _of_cells(runs: Sequence[RunResult], cells: Sequence[Cell]) -> dict[str, RunResult]:
-    """The run of each cell that has one, by the cell's run id.
-
-    Raises:
-        UserError: two folders hold one run.
-    """
-    alike: dict[str, list[RunResult]] = defaultdict(list)
+    """The run of each cell that has one, by the cell's run id; UserError: two folders hold one run."""
+    known: dict[str, RunResult] = {}
     for run in runs:
-        twins = alike[digest_of(run.folder.run_id)[:EARLIER_DIGITS]]
-        if twin := next((twin for twin in twins if are_one_run(twin.folder.run_id, run.folder.run_id)), None):
+        twin = known.setdefault(digest_of(run.folder.run_id), run)
+        if twin is not run:
             raise UserError(
                 f"{twin.folder.path} and {run.folder.path} are copies of one run: their names end in the same hash; "
                 "move one of them to another folder"
             )
-        twins.append(run)
-    return {
-        cell.run_id: run
-        for cell in cells
-        for run in alike[cell.digest[:EARLIER_DIGITS]]
-        if are_one_run(run.folder.run_id, cell.run_id)
-    }
+    return {cell.run_id: known[cell.digest] for cell in cells if cell.digest in known}
 
 
 def _by_arm(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -203,19 +194,7 @@ def differing_columns(arms: Sequence[Sequence[Mapping[str, Any]]]) -> list[Colum
         values = [{repr(config.get(key)) for config in configs} for configs in known]
         if all(len(own) == 1 for own in values) and len(set.union(*values)) > 1:
             differing.append(key)
-    return [Column(key, short) for key, short in short_names(differing).items()]
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """For each dotted name the fewest last parts that tell it apart; a class is known by the part it fills."""
-    dotted = {key: f".{key.removesuffix('._target_')}" for key in keys}
-    short = {}
-    for key, name in dotted.items():
-        parts = name[1:].split(".")
-        ends = (".".join(parts[-length:]) for length in range(1, len(parts) + 1))
-        # `model.norm` and `model.norm._target_` may both be there: only their full names differ.
-        short[key] = next((end for end in ends if sum(one.endswith(f".{end}") for one in dotted.values()) == 1), key)
-    return short
+    return [Column(key, short) for key, short in last_parts(differing).items()]
 
 
 # ------------------------------------------------------------------------------------------------------ the baseline
@@ -226,11 +205,9 @@ def choose_baseline(
 ) -> tuple[str | None, str]:
     """Return the baseline's name, and a note where nobody chose it.
 
-    Args:
-        wanted: an arm's name, or `key=value` of a differing key; a UserError where it is not one of the arms.
-        is_planned: whether the arms stand in the order of a plan; the first is then the baseline. Else it is the arm
-            with the most usual value of most keys: to choose it by its result would make the differences smaller or
-            larger than they are.
+    What is `wanted` is an arm's name, or `key=value` of a differing key, a UserError where it is not one of the arms.
+    Of arms in the order of a plan the first is the baseline; else the arm with the most usual value of most keys: to
+    choose it by its result would make the differences smaller or larger than they are.
     """
     names = [group.name for group in groups]
     if wanted is not None:

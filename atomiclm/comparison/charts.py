@@ -109,11 +109,7 @@ class ArmStyle:
 
 
 def save(chart: alt.LayerChart, path: Path) -> None:
-    """Write a chart as the ending of `path` says: .svg (also without one), .png (of twice as many pixels) or .pdf.
-
-    Raises:
-        UserError: another ending.
-    """
+    """Write a chart as the ending of `path` says: .svg (also without one), .png (of twice as many pixels) or .pdf."""
     spec = specification(chart)
     if path.suffix in (".svg", ""):
         content = svg(spec).encode()

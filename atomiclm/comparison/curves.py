@@ -155,14 +155,10 @@ def _is_number(value: Any) -> bool:
 def curve(
     ended: Sequence[Track], diverged: Sequence[Track] = (), points: int = MOST_POINTS, average: bool = False
 ) -> Curve | None:
-    """One arm's curve from its seeds' tracks; None without any.
+    """One arm's curve of at most so many points from the tracks of its seeds; None without any.
 
-    Args:
-        ended: one a seed that ran to its end.
-        diverged: one a seed that did not, because its loss stopped being a number.
-        points: at most so many.
-        average: whether a point is the mean of all rows since the one before (a training loss, which is noisy), or its
-            own row (a validation).
+    average: whether a point is the mean of all rows since the one before (a training loss, which is noisy), or its own
+    row (a validation).
     """
     if not ended and not diverged:
         return None

@@ -9,22 +9,11 @@ from typing import Any
 
 from atomiclm.atomic_io import to_json
 from atomiclm.cli import UserError
-from atomiclm.comparison.arms import MOST_NAMED
+from atomiclm.comparison import tables
 from atomiclm.comparison.factor_tables import arm_fields, verdict_blocks
 from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.runs import numbers_of
-from atomiclm.comparison.tables import (
-    Field,
-    about,
-    closing,
-    cost_lines,
-    costs,
-    notes,
-    other_columns,
-    prediction_lines,
-    quality,
-    settings,
-)
+from atomiclm.comparison.tables import Field
 from atomiclm.comparison.wording import COSTS
 from atomiclm.sweep.study import Study
 from atomiclm.tracking.run_result import RunResult
@@ -40,7 +29,7 @@ def to_markdown(comparison: Comparison) -> str:
     if comparison.unfinished:
         lines += ["Not in the table:", ""]
         for run in comparison.unfinished:
-            lines.append(f"- {_markdown_text('  '.join(part for part in about(run) if part))}")
+            lines.append(f"- {_markdown_text('  '.join(part for part in tables.about(run) if part))}")
             if run.command:
                 lines.append(f"  `{run.command}`")
         lines += [f"- all of them: `{comparison.command}`"] if comparison.command else []
@@ -51,13 +40,12 @@ def to_markdown(comparison: Comparison) -> str:
         for said in verdict_blocks(comparison, comparison.factors):
             lines += [_markdown_text(said), ""] if isinstance(said, str) else [*_markdown_table(said), ""]
         lines += [*_markdown_table(arm_fields(comparison, comparison.factors)), ""]
-    names = Field("arm", [arm.name for arm in comparison.arms], is_number=False)
-    lines += [*_markdown_table([names, *quality(comparison), *costs(comparison)]), ""]
-    if len(other_columns(comparison)) > MOST_NAMED and (own := settings(comparison)):
-        lines += [*_markdown_table([names, *own]), ""]
-    for block in (prediction_lines, cost_lines, notes, closing):
-        found = [f"{_markdown_text(line)}  " for line in block(comparison)]
-        lines += [*found, ""] if found else []
+    names = tables.names(comparison)
+    lines += [*_markdown_table([names, *tables.quality(comparison), *tables.costs(comparison)]), ""]
+    if many := tables.many_settings(comparison):
+        lines += [*_markdown_table([names, *many]), ""]
+    for block in filter(None, tables.statements(comparison)):
+        lines += [*(f"{_markdown_text(line)}  " for line in block), ""]
     return "\n".join(lines)
 
 
@@ -108,11 +96,7 @@ def to_csv_of_runs(comparison: Comparison) -> str:
 
 
 def to_csv_of_effects(comparison: Comparison) -> str:
-    """One line an interaction of two factors, a simple effect where there is one, and a main effect.
-
-    Raises:
-        UserError: it is no sweep over several factors.
-    """
+    """One line an interaction of two factors, a simple effect where there is one, and a main effect."""
     report = comparison.factors
     if report is None:
         raise UserError("--format: effects takes a sweep over at least two factors with figures; give csv or runs")

@@ -70,7 +70,7 @@ def verdict_blocks(comparison: Comparison, report: FactorReport) -> Iterator[str
     yield from report.notes
     if report.deviation is not None:
         freedom = f"{report.degrees_of_freedom} degree{'s' if report.degrees_of_freedom != 1 else ''} of freedom"
-        yield f"noise of a run sd {report.deviation:.2g}, seeds apart, {freedom}; p after Holm"
+        yield f"residual sd {report.deviation:.2g}, seeds as blocks, {freedom}; p with Holm's correction"
 
 
 def _interaction_lines(report: FactorReport) -> Iterator[str]:

@@ -146,7 +146,8 @@ class Factorial:
     def _marginal(self, at: Mapping[int, int]) -> NDArray[np.float64]:
         """Equal weights for all combinations that have these levels."""
         weights = np.array([all(levels[factor] == level for factor, level in at.items()) for levels in self._grid])
-        return weights / weights.sum()
+        shares: NDArray[np.float64] = weights / weights.sum()
+        return shares
 
     def _parameters_of(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Weights of combinations as weights of parameters; equal shares of the seeds are zero by their coding."""
@@ -196,17 +197,17 @@ class PlannedSweep:
         asked = math.comb(len(self.sizes), 2)
         return f_power(noncentrality, (a - 1) * (b - 1), self.degrees_of_freedom, self.alpha / asked)
 
-    def detectable_effect(self, factor: int, power: float = POWER) -> float:
-        """The smallest effect that is found in a share `power` of sweeps."""
-        return smallest(lambda difference: self.effect_power(factor, difference) >= power)
+    def detectable_effect(self, factor: int) -> float:
+        """The smallest effect that is found in a share POWER of sweeps."""
+        return smallest(lambda difference: self.effect_power(factor, difference) >= POWER)
 
-    def detectable_interaction(self, one: int, other: int, power: float = POWER) -> float:
+    def detectable_interaction(self, one: int, other: int) -> float:
         """The same of an interaction."""
-        return smallest(lambda difference: self.interaction_power(one, other, difference) >= power)
+        return smallest(lambda difference: self.interaction_power(one, other, difference) >= POWER)
 
-    def seeds_needed(self, factor: int, difference: float, power: float = POWER) -> int:
-        """The fewest seeds with which an effect is found in a share `power` of sweeps."""
-        return fewest(lambda seeds: replace(self, seeds=seeds).effect_power(factor, difference) >= power)
+    def seeds_needed(self, factor: int, difference: float) -> int:
+        """The fewest seeds with which an effect is found in a share POWER of sweeps."""
+        return fewest(lambda seeds: replace(self, seeds=seeds).effect_power(factor, difference) >= POWER)
 
     @property
     def degrees_of_freedom(self) -> int:

@@ -107,14 +107,17 @@ def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rul
     P values are adjusted by Holm over all main effects, over all interactions, and over all simple effects that are
     shown: in each of the three families the chance of any false verdict is at most `rules.alpha`.
     """
-    notes = list(_without_figures(factors, arms))
     kept, places = _with_figures(factors, arms)
     if len(kept) < 2:
         return None
     analysis = _Analysis(kept, places, rules)
     interactions = analysis.interactions()
     best, may_be_best = analysis.best()
-    fit = analysis.fit
+    fit, notes = analysis.fit, list(_without_figures(factors, arms))
+    if not analysis.has_error:
+        notes.append("no combination has two seeds with a figure: effects have no error bar (seed=1,2,3)")
+    elif not fit.is_full and len(kept) > 2:
+        notes.append("some combinations have no figure: interactions of three factors and more count as noise")
     return FactorReport(
         factors=factors,
         levels={name: arm.levels for name, arm in arms.items()},
@@ -126,7 +129,7 @@ def factor_report(factors: Sequence[Factor], arms: Mapping[str, ArmFigures], rul
         deviation=fit.deviation if analysis.has_error else None,
         degrees_of_freedom=fit.degrees_of_freedom if analysis.has_error else 0,
         is_full=fit.is_full,
-        notes=[*notes, *analysis.notes()],
+        notes=notes,
     )
 
 
@@ -171,11 +174,7 @@ class _Analysis:
 
     def main_effects(self, interactions: Sequence[Interaction]) -> list[Effect]:
         """Every level against the first of its factor."""
-        effects = [
-            self._effect(factor, level, None)
-            for factor, own in enumerate(self.factors)
-            for level in range(1, len(own.levels))
-        ]
+        effects = [effect for factor in range(len(self.factors)) for effect in self._effects(factor)]
         return [self._noted(effect, interactions) for effect in self._judged(effects)]
 
     def interactions(self) -> list[Interaction]:
@@ -226,24 +225,13 @@ class _Analysis:
             return best, []
         level = 2 * self.rules.alpha / (len(known) - 1)
 
-        def may_be(name: str) -> bool:
-            for other in known:
-                worse = self.fit.difference(self.arms[name].levels, self.arms[other].levels)
-                if other == name or worse is None:
-                    continue
-                low, high = worse.interval(min(1.0, level))
-                if (low if sign > 0 else -high) > 0:
-                    return False
-            return True
+        def is_worse(name: str, other: str) -> bool:
+            worse = self.fit.difference(self.arms[name].levels, self.arms[other].levels)
+            low, high = worse.interval(min(1.0, level)) if worse else (0.0, 0.0)
+            return (low if sign > 0 else -high) > 0
 
-        return best, sorted(filter(may_be, known), key=lambda name: known[name])
-
-    def notes(self) -> Iterator[str]:
-        """What was assumed."""
-        if not self.has_error:
-            yield "no combination has two seeds with a figure: effects have no error bar (seed=1,2,3)"
-        elif not self.fit.is_full and len(self.factors) > 2:
-            yield "some combinations have no figure: interactions of three factors and more count as noise"
+        ranked = sorted(known, key=lambda name: known[name])
+        return best, [name for name in ranked if not any(is_worse(name, other) for other in known if other != name)]
 
     def means(self) -> dict[str, tuple[float, float]]:
         """Of every arm that has a figure, and half their intervals."""
@@ -256,18 +244,19 @@ class _Analysis:
 
     def _simple(self, factor: int, other: int) -> list[Effect]:
         """The effects of one factor at each level of another."""
-        return [
-            self._effect(factor, level, (other, at))
-            for at in range(len(self.factors[other].levels))
-            for level in range(1, len(self.factors[factor].levels))
-        ]
+        levels = range(len(self.factors[other].levels))
+        return [effect for level in levels for effect in self._effects(factor, (other, level))]
+
+    def _effects(self, factor: int, at: tuple[int, int] | None = None) -> list[Effect]:
+        """Of every level but the first."""
+        return [self._effect(factor, level, at) for level in range(1, len(self.factors[factor].levels))]
 
     def _effect(self, factor: int, level: int, at: tuple[int, int] | None) -> Effect:
         estimate = self.fit.effect(factor, level, at=dict([at]) if at else None)
-        both, only_level, only_first = self._pairs(factor, level, at)
-        has_error = estimate is not None and self.has_error
-        low, high = estimate.interval(self.rules.alpha) if estimate and has_error else (None, None)
+        tested = estimate if self.has_error else None
+        low, high = tested.interval(self.rules.alpha) if tested else (None, None)
         margin = self.rules.margin
+        both, only_level, only_first = self._pairs(factor, level, at)
         levels = self.factors[factor].levels
         first = self.factors[factor].label(levels[0])
         note = ""
@@ -286,10 +275,10 @@ class _Analysis:
             mean=estimate.mean if estimate else math.nan,
             low=low,
             high=high,
-            degrees_of_freedom=self.fit.degrees_of_freedom if has_error else 0,
-            p=estimate.p() if estimate and has_error else None,
+            degrees_of_freedom=self.fit.degrees_of_freedom if tested else 0,
+            p=tested.p() if tested else None,
             p_holm=None,
-            p_equivalence=estimate.p_equivalence(margin) if estimate and has_error and margin is not None else None,
+            p_equivalence=tested.p_equivalence(margin) if tested and margin is not None else None,
             verdict="diverged" if only_level else "inconclusive",
             note=note,
         )

@@ -8,19 +8,7 @@ from typing import Any
 import altair as alt
 import numpy as np
 
-from atomiclm.comparison.charts import (
-    ArmStyle,
-    Rows,
-    Theme,
-    anchor_layers,
-    arm_encodings,
-    chart,
-    finished,
-    labels,
-    padded,
-    text_width,
-    within,
-)
+from atomiclm.comparison import charts
 from atomiclm.comparison.curves import Numbers, Recorded
 from atomiclm.comparison.results import Comparison
 from atomiclm.comparison.wording import QUANTITIES, format_cost, format_spread, heading, name
@@ -40,7 +28,7 @@ _BOUNDS = "reach[figure + (half ? '/half' : '')]"
 # ------------------------------------------------------------------------------------------- the course of training
 
 
-def curves(comparison: Comparison, recorded: Recorded, theme: Theme) -> alt.LayerChart | None:
+def curves(comparison: Comparison, recorded: Recorded, theme: charts.Theme) -> alt.LayerChart | None:
     """Means over the seeds, with bands from the least to the greatest; None where no run has recorded a curve.
 
     Its controls choose both axes, a logarithmic x, the last half and single seeds; a click in the legend singles out
@@ -48,9 +36,9 @@ def curves(comparison: Comparison, recorded: Recorded, theme: Theme) -> alt.Laye
     """
     if not recorded.figures:
         return None
-    names = labels([arm.name for arm in comparison.arms], 11, MOST_LEGEND)
-    styles = [ArmStyle.of(index) for index in range(len(names))]
-    arm = arm_encodings(names, styles, theme, _legend(names, 44))
+    names = charts.labels([arm.name for arm in comparison.arms], 11, MOST_LEGEND)
+    styles = [charts.ArmStyle.of(index) for index in range(len(names))]
+    arm = charts.arm_encodings(names, styles, theme, _legend(names, 44))
     rows, ends = _curve_rows(names, recorded)
     reach = {
         f"{figure}{suffix}": _reach(recorded, figure, begin)
@@ -76,22 +64,50 @@ def curves(comparison: Comparison, recorded: Recorded, theme: Theme) -> alt.Laye
         shown.mark_line(clip=True, strokeWidth=1.8).encode(y="mean:Q", opacity=visible, strokeDash=arm["strokeDash"]),
         marked.encode(y="mean:Q", opacity=visible, shape=arm["shape"]),
         _under_the_pointer(_shown(rows), names, theme),
-        *anchor_layers(comparison, theme, _BOUNDS, when="test(/bits_per_byte$/, figure)"),
+        *charts.anchor_layers(comparison, theme, _BOUNDS, when="test(/bits_per_byte$/, figure)"),
     ]
     if ends:
         stopped = _shown(ends).mark_text(text="\N{MULTIPLICATION SIGN}", fontSize=15, fontWeight="bold", clip=True)
         layers.append(stopped.encode(x=_x(), y="value:Q", color=arm["color"], opacity=visible))
-    under = chart([{}]).mark_text(
+    under = charts.chart([{}]).mark_text(
         text=alt.expr("axes[axis]"), x=alt.expr("width / 2"), y=_HEIGHT + 34, color=theme.quiet
     )
     title = alt.TitleParams(text=alt.expr("figures[figure]"), frame="group", offset=10)
     params = [*_controls(recorded.figures, reach), picked]
-    return finished([layers[0].add_params(*params), *layers[1:], under], theme, "container", _HEIGHT, title=title)
+    return charts.finished(
+        [layers[0].add_params(*params), *layers[1:], under], theme, "container", _HEIGHT, title=title
+    )
+
+
+def run_chart(rows: Sequence[Mapping[str, Any]]) -> alt.LayerChart:
+    """The course of one run: bits per byte of its training batches, and of its validation text.
+
+    Args:
+        rows: of its `metrics.jsonl`.
+    """
+    theme, texts = charts.FIGURE, ["training batches", "validation"]
+    points: charts.Rows = [
+        {"tokens": row["tokens"], "bits": row[key], "text": text}
+        for text, key in zip(texts, ("train/bits_per_byte", "validation/bits_per_byte"), strict=True)
+        for row in rows
+        if key in row
+    ]
+    base = charts.chart(points).encode(
+        x=alt.X("tokens:Q", title="training tokens", axis=alt.Axis(format="~s", tickCount=6)),
+        y=alt.Y(
+            "bits:Q", title=None, scale=charts.within(None), axis=alt.Axis(grid=True, gridOpacity=0.4, tickCount=5)
+        ),
+        color=alt.Color("text:N", scale=alt.Scale(domain=texts, range=[theme.hues[5], theme.hues[2]])),
+        tooltip=["text:N", alt.Tooltip("tokens:Q", format=","), alt.Tooltip("bits:Q", format=".4f")],
+    )
+    marked = base.transform_filter(f"datum.text == '{texts[1]}'").mark_point(filled=True, size=36, opacity=1)
+    layers = [base.mark_line(strokeWidth=1.8), marked]
+    return charts.finished(layers, theme, charts.WIDTH, _HEIGHT, title="bits per byte, lower is better")
 
 
 def _legend(names: Sequence[str], offset: int) -> alt.Legend:
     """In as many columns as the names have room for, none cut."""
-    widest = 34 + max(text_width(name, 11) for name in names)
+    widest = 34 + max(charts.text_width(name, 11) for name in names)
     return alt.Legend(offset=offset, labelLimit=0, columns=alt.expr(f"max(1, floor(width / {widest:.0f}))"))
 
 
@@ -113,10 +129,10 @@ def _controls(figures: Sequence[str], reach: dict[str, list[float]]) -> list[alt
     ]
 
 
-def _shown(rows: Rows) -> alt.Chart:
+def _shown(rows: charts.Rows) -> alt.Chart:
     """The rows that the controls leave, with x on the axis that they choose."""
     return (
-        chart(rows)
+        charts.chart(rows)
         .transform_filter("datum.figure === figure")
         .transform_calculate(x="log ? log(datum[axis]) / LN10 : datum[axis]")
         .transform_joinaggregate(last="max(x)")
@@ -136,12 +152,12 @@ def _x() -> alt.X:
     return alt.X("x:Q", scale=alt.Scale(nice=False, zero=alt.expr("!log && !half"), padding=5), axis=axis)
 
 
-def _under_the_pointer(shown: alt.Chart, names: Sequence[str], theme: Theme) -> alt.Chart:
+def _under_the_pointer(shown: alt.Chart, names: Sequence[str], theme: charts.Theme) -> alt.Chart:
     """A line at the nearest x, with every arm's mean in a tooltip."""
     hover = alt.selection_point("at", fields=["x"], nearest=True, on="pointermove", clear="pointerout", empty=False)
     tips = [alt.Tooltip("where:N", title="at")]
     tips += [alt.Tooltip(f"{index}:Q", title=text, format=".4f") for index, text in enumerate(names)]
-    return (
+    chart: alt.Chart = (
         shown.transform_pivot("index", value="mean", groupby=["x"], op="mean")
         .transform_calculate(where="format(log ? pow(10, datum.x) : datum.x, '.4~s')")
         .mark_rule(stroke=theme.quiet)
@@ -153,19 +169,20 @@ def _under_the_pointer(shown: alt.Chart, names: Sequence[str], theme: Theme) -> 
         )
         .add_params(hover)
     )
+    return chart
 
 
-def _curve_rows(names: Sequence[str], recorded: Recorded) -> tuple[Rows, Rows]:
+def _curve_rows(names: Sequence[str], recorded: Recorded) -> tuple[charts.Rows, charts.Rows]:
     """One row a point of an arm's curve, and one where a diverged seed ends."""
-    rows: Rows = []
-    ends: Rows = []
+    rows: charts.Rows = []
+    ends: charts.Rows = []
     for index, (arm, label) in reversed(list(enumerate(zip(recorded.arms, names, strict=True)))):  # the baseline on top
         for figure, curve in arm.curves.items():
             mean, (low, high), points = curve.mean(), curve.band(), curve.values.shape[1]
             columns = {**curve.axes, "mean": mean, "low": low, "high": high}
             columns |= {f"seed{seed}": values for seed, values in enumerate(curve.values)}
             same = {"arm": label, "index": index, "figure": figure, "ended": curve.ended}
-            same |= {"dash": ArmStyle.of(index).dash, "points": points}
+            same |= {"dash": charts.ArmStyle.of(index).dash, "points": points}
             own = [same | {key: _finite(column[at]) for key, column in columns.items()} for at in range(points)]
             rows += own
             for values in curve.values[curve.ended :]:
@@ -189,7 +206,7 @@ def _reach(recorded: Recorded, figure: str, begin: float) -> list[float]:
             found.append((curve.values[: curve.ended] if curve.ended else curve.values)[:, late].ravel())
     values = np.concatenate(found)
     values = values[np.isfinite(values)]
-    return padded(values.tolist() or [0.0, 1.0], 0.05)
+    return charts.padded(values.tolist() or [0.0, 1.0], 0.05)
 
 
 def last_value(values: Numbers) -> float:
@@ -206,7 +223,7 @@ class Line:
     """One line of a chart: y over x, NaN where it breaks."""
 
     name: str
-    style: ArmStyle
+    style: charts.ArmStyle
     points: Sequence[tuple[float, float]]
     ringed: Sequence[int] = ()  # positions of points that are singled out
 
@@ -215,22 +232,21 @@ def lines(
     given: Sequence[Line],
     x_title: str,
     y_title: str,
-    theme: Theme,
+    theme: charts.Theme,
     own_ticks: bool = False,
     y_domain: list[float] | None = None,
 ) -> alt.LayerChart | None:
     """Lines over a logarithmic x: trials of a tuned setting, or an evaluation by position. None without a point.
 
-    Args:
-        own_ticks: whether only the values of x that occur are ticks, as those of a grid that was tried.
-        y_domain: ends of y; a point beyond is drawn at the edge. None takes all values.
+    With `own_ticks` only the values of x that occur are ticks, as those of a grid that was tried. A point beyond
+    `y_domain` is drawn at the edge.
     """
-    names = labels([line.name for line in given], 11, MOST_LEGEND)
+    names = charts.labels([line.name for line in given], 11, MOST_LEGEND)
     drawn = [[(x, y) for x, y in line.points if math.isfinite(y) and 0 < x < math.inf] for line in given]
     if not any(drawn):
         return None
-    domain = y_domain or padded([y for points in drawn for _, y in points], 0.04)
-    rows: Rows = []
+    domain = y_domain or charts.padded([y for points in drawn for _, y in points], 0.04)
+    rows: charts.Rows = []
     for line, label, points in reversed(list(zip(given, names, drawn, strict=True))):  # the baseline on top
         ringed = {line.points[at][0] for at in line.ringed}
         same = {"arm": label, "dash": line.style.dash}
@@ -245,20 +261,20 @@ def lines(
         tickCount=6,
         labelOverlap=True,
     )
-    x = alt.X("x:Q", title=x_title, scale=within(None, log=True, padding=12), axis=x_axis)
-    y = alt.Y("y:Q", title=None, scale=within(domain), axis=alt.Axis(grid=True, tickCount=5))
-    arm = arm_encodings(names, [line.style for line in given], theme, _legend(names, 18))
+    x = alt.X("x:Q", title=x_title, scale=charts.within(None, log=True, padding=12), axis=x_axis)
+    y = alt.Y("y:Q", title=None, scale=charts.within(domain), axis=alt.Axis(grid=True, tickCount=5))
+    arm = charts.arm_encodings(names, [line.style for line in given], theme, _legend(names, 18))
     tip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("x:Q", title=x_title, format=".4~r"),
         alt.Tooltip("value:Q", title=y_title, format=".4f"),
     ]
-    base = chart(rows).encode(x=x, y=y, color=arm["color"], tooltip=tip)
+    base = charts.chart(rows).encode(x=x, y=y, color=arm["color"], tooltip=tip)
     layers = [base.mark_line(strokeWidth=1.8).encode(strokeDash=arm["strokeDash"])]
     if max(map(len, drawn)) <= MOST_MARKERS:
         layers.append(base.mark_point(filled=True, size=36, opacity=1).encode(shape=arm["shape"]))
     layers.append(base.transform_filter("datum.ring").mark_point(size=190, filled=False, strokeWidth=1.5))
-    return finished(layers, theme, "container", 300, title=y_title)
+    return charts.finished(layers, theme, "container", 300, title=y_title)
 
 
 def _log_ticks(low: float, high: float, most: int = 8) -> Any:
@@ -275,16 +291,13 @@ def _log_ticks(low: float, high: float, most: int = 8) -> Any:
 # ---------------------------------------------------------------------------------------------- quality against cost
 
 
-def pareto(comparison: Comparison, cost: str, theme: Theme, encodings: Mapping[str, Any] | None = None) -> Any:
+def pareto(comparison: Comparison, cost: str, theme: charts.Theme, encodings: Mapping[str, Any] | None = None) -> Any:
     """Quality against one cost, the arms that no other beats in both joined; None where the cost does not differ.
 
     A panel without fonts and colours of the whole (`charts.styled`). Of a sweep over several factors means and
-    intervals are those of all its runs.
-
-    Args:
-        encodings: colour and shape by the levels of factors, the fields factor0, factor1, ...; None: by arm.
+    intervals are those of all its runs; `encodings` are then colour and shape by the fields factor0, factor1, ...
     """
-    rows: Rows = []
+    rows: charts.Rows = []
     for arm in comparison.arms:
         spread, quality = arm.figures.get(cost), arm.figures[comparison.metric]
         if spread is not None and math.isfinite(spread.mean) and math.isfinite(quality.mean):
@@ -302,25 +315,25 @@ def pareto(comparison: Comparison, cost: str, theme: Theme, encodings: Mapping[s
     best = frontier(costs, qualities, not QUANTITIES[cost].larger_is_better, comparison.direction == "lower")
     is_crowd = len(rows) > MOST_INTERVALS
     rows = [row | {"best": at in best, "interval": not is_crowd or at in best} for at, row in enumerate(rows)]
-    ys = padded(qualities if is_crowd else [row[end] for row in rows for end in ("low", "high")], 0.12)
+    ys = charts.padded(qualities if is_crowd else [row[end] for row in rows for end in ("low", "high")], 0.12)
     log = min(costs) > 0 and max(costs) > 3 * min(costs)
-    xs = padded(costs, 0.1, log)
+    xs = charts.padded(costs, 0.1, log)
     ticks = _log_ticks(xs[0], xs[1]) if log else alt.Undefined
     x_axis = alt.Axis(format=".3~s", values=ticks, tickCount=3, labelOverlap=True)
     y_axis = alt.Axis(tickCount=5, grid=True, gridOpacity=0.4)
     every = [arm.name for arm in comparison.arms]
-    drawn_as = encodings or arm_encodings(every, [ArmStyle.of(index) for index in range(len(every))], theme)
+    drawn_as = encodings or charts.arm_encodings(every, list(map(charts.ArmStyle.of, range(len(every)))), theme)
     tip = [
         alt.Tooltip("arm:N"),
         alt.Tooltip("quality:N", title=heading(comparison.metric)),
         alt.Tooltip("takes:N", title=heading(cost)),
     ]
-    x = alt.X("cost:Q", title=name(cost), scale=within(xs, log), axis=x_axis)
-    y = alt.Y("mean:Q", title=None, scale=within(ys), axis=y_axis)
-    base = chart(rows).encode(x=x, y=y, color=drawn_as["color"], tooltip=tip)
+    x = alt.X("cost:Q", title=name(cost), scale=charts.within(xs, log), axis=x_axis)
+    y = alt.Y("mean:Q", title=None, scale=charts.within(ys), axis=y_axis)
+    base = charts.chart(rows).encode(x=x, y=y, color=drawn_as["color"], tooltip=tip)
     joined = base.transform_filter("datum.best").mark_line(strokeDash=[4, 3], strokeWidth=1)
     layers = [
-        *(anchor_layers(comparison, theme, str(ys)) if comparison.metric.endswith("bits_per_byte") else ()),
+        *(charts.anchor_layers(comparison, theme, str(ys)) if comparison.metric.endswith("bits_per_byte") else ()),
         joined.encode(color=alt.value(theme.quiet)),
         base.transform_filter("datum.interval").mark_rule(opacity=0.5, clip=True).encode(y="low:Q", y2="high:Q"),
         base.mark_point(filled=True, size=55, opacity=1).encode(shape=drawn_as["shape"]),

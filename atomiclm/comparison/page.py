@@ -1,14 +1,6 @@
-"""A comparison as one HTML page that loads nothing: `page.html.jinja` filled with tables, charts and commands.
+"""A comparison as one HTML page that loads nothing: `page.html.jinja` filled with tables, charts and commands."""
 
-Names of arms, errors and samples come from run folders, which are not ours to trust. The template escapes every text,
-control characters and reversed writing directions are spelt out (`printable`), and the page's content security policy
-lets only its own scripts and style run (by their hashes) and nothing be loaded.
-"""
-
-import base64
-import hashlib
 import itertools
-import json
 import math
 import re
 import shlex
@@ -26,17 +18,24 @@ from markupsafe import Markup
 from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import UserError
 from atomiclm.comparison import charts, factor_charts, wording
-from atomiclm.comparison.charts import DARK, LIGHT, PAGE, ArmStyle, styled
+from atomiclm.comparison.charts import PAGE, ArmStyle, styled
 from atomiclm.comparison.curves import ArmRows, Recorded, read_recorded
 from atomiclm.comparison.factor_tables import arm_fields, keys_line, verdict_blocks
 from atomiclm.comparison.forest_charts import effects, has_difference
 from atomiclm.comparison.line_charts import MOST_INTERVALS, Line, curves, last_value, lines, pareto
 from atomiclm.comparison.provenance import facts_of
 from atomiclm.comparison.results import Comparison
-from atomiclm.comparison.saved_evaluations import SavedEvaluation, Series, families, read_saved_evaluations
+from atomiclm.comparison.saved_evaluations import (
+    SavedEvaluation,
+    Series,
+    families,
+    read_saved_evaluations,
+    with_decoding,
+)
 from atomiclm.comparison.tables import other_columns
+from atomiclm.comparison.web_page import environment_of, picture, policy, script_json, source, style
 from atomiclm.comparison.wording import MINUS, QUANTITIES, heading, name, number, verdict_word
-from atomiclm.tracking.console import duration, printable, short_number
+from atomiclm.tracking.console import duration, short_number
 from atomiclm.tracking.run_result import RunResult
 
 MOST_COLUMNS = 2
@@ -57,9 +56,6 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
     """Write the page of a comparison, whole or not at all.
 
     Curves and samples are read from the runs' `metrics.jsonl`, evaluations from their `evaluations/`.
-
-    Raises:
-        OSError: it cannot be written.
     """
     write_atomic(Path(path), page_html(comparison).encode("utf-8"))
 
@@ -73,27 +69,25 @@ def page_html(comparison: Comparison) -> str:
             return None
         spec = charts.specification(chart)
         specifications[key] = _columnwise(spec)
-        return {"key": key, "picture": _picture(key, spec)}
+        return {"key": key, "picture": picture(key, spec)}
 
     recorded = read_recorded(comparison)
     first = next((run for arm in comparison.arms for run in arm.runs), None)
     words = Counter(verdict_word(arm) for arm in comparison.arms if arm.contrast or arm.diverged)
     evaluations, faults = read_saved_evaluations(comparison)
     factors = _factors(comparison, recorded, draw) if comparison.factors else None
+    priced = with_decoding(comparison, evaluations)
     tradeoffs = {
         cost: draw(f"tradeoff-{at}", styled(panel, PAGE))
         for at, (cost, quantity) in enumerate(QUANTITIES.items())
-        if quantity.is_traded and not factors and (panel := pareto(comparison, cost, PAGE)) is not None
+        if quantity.is_traded and not factors and (panel := pareto(priced, cost, PAGE)) is not None
     }
-    style, script = _style(), _source("page.js")
+    own_style, script = style(), source(Path(__file__).parent / "page.js")
     context = {
         "comparison": comparison,
-        "style": style,
+        "style": own_style,
         "scripts": [_vega(), script],
-        "policy": (
-            f"default-src 'none'; style-src {_sha256(style)}; script-src {_sha256(_vega())} {_sha256(script)}; "
-            "base-uri 'none'; form-action 'none'"
-        ),
+        "policy": policy(own_style, _vega(), script),
         "states": ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in comparison.unfinished).items()),
         "summary": ", ".join(f"{n} {word}" for word, n in words.items()),
         "other_columns": other_columns(comparison),
@@ -113,8 +107,8 @@ def page_html(comparison: Comparison) -> str:
         ],
         "unmatched": sorted({cost.quantity for arm in comparison.arms for cost in arm.costs if not cost.is_matched}),
         "facts": _facts(first) if first else {},
-        "this_page": f"python -m atomiclm.compare {shlex.join(comparison.folders)} --html page.html",
-        "charts": _script_json(specifications),
+        "this_page": f"atomiclm compare {shlex.join(comparison.folders)} --html page.html",
+        "charts": script_json(specifications),
     }
     return _template().render(context)
 
@@ -251,14 +245,7 @@ _WORDS: tuple[Callable[..., Any], ...] = (
 
 @cache
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-    )
+    environment = environment_of(Path(__file__).parent)
     said = {word.__name__: word for word in _WORDS}
     environment.filters |= said
     environment.globals |= said
@@ -272,33 +259,6 @@ def _template() -> jinja2.Template:
 
 
 @cache
-def _source(file: str) -> Markup:
-    return Markup((Path(__file__).parent / file).read_text(encoding="utf-8"))
-
-
-def _picture(key: str, spec: dict[str, Any]) -> Markup:
-    """A chart for a reader without script or on paper."""
-    picture = charts.svg({**spec, "width": 640} if spec.get("width") == "container" else spec)
-    clips = list(dict.fromkeys(re.findall(r'id="(clip\d+)"', picture)))
-
-    def plain(tag: re.Match[str]) -> str:
-        # The page's policy allows no style attributes, and says the font once; nobody needs hundreds of roles, or
-        # thousandths of a pixel. Ids are unique in a page.
-        text = re.sub(r' (style|role|aria-[a-z]+|font-family|pointer-events)="[^"]*"', "", tag[0])
-        text = re.sub(r"(\d\.\d)\d+", r"\1", text)
-        return re.sub(r"\bclip\d+", lambda found: f"{key}-{clips.index(found[0])}", text)
-
-    return Markup(re.sub(r"<[^>]*>", plain, picture))
-
-
-@cache
-def _style() -> Markup:
-    hues = zip(LIGHT.hues, DARK.hues, strict=True)
-    colours = "".join(f"--hue{index}: light-dark({light}, {dark}); " for index, (light, dark) in enumerate(hues))
-    return Markup(f":root {{ {colours}}}\n{_source('page.css')}")
-
-
-@cache
 def _vega() -> Markup:
     """Vega, Vega-Lite and vega-embed, which draw the charts in the browser."""
     return Markup(
@@ -306,19 +266,6 @@ def _vega() -> Markup:
         .replace("</script", "<\\/script")
         .replace("<!--", "<\\!--")
     )
-
-
-def _sha256(text: str) -> str:
-    """As a content security policy names a text that may run."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _script_json(value: Any) -> Markup:
-    """JSON that can stand inside `<script>`: no `</script>`, `<!--`, U+2028, lone surrogate or NaN can be in it."""
-    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    for character in "<>&":  # only ever inside strings, where the escape means the same
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
 
 
 def _columnwise(spec: dict[str, Any]) -> dict[str, Any]:

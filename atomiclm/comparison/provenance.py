@@ -6,15 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from atomiclm.comparison.results import (
-    Contrast,
-    CostDifference,
-    EnvironmentDifference,
-    Noise,
-    Prediction,
-    Spread,
-    Total,
-)
+from atomiclm.comparison import results
 from atomiclm.comparison.statistics import detectable_difference
 from atomiclm.comparison.wording import COUNTED
 from atomiclm.sweep.ledger import StudyLedger
@@ -34,8 +26,8 @@ _MATCHED_AS = {
 
 
 def cost_differences(
-    figures: Mapping[str, Spread], baseline: Mapping[str, Spread], runs: Sequence[RunResult]
-) -> list[CostDifference]:
+    figures: Mapping[str, results.Spread], baseline: Mapping[str, results.Spread], runs: Sequence[RunResult]
+) -> list[results.CostDifference]:
     """By how much an arm costs more than the baseline, where it is more than 0.1 % (5 % of time) or was matched."""
     matched = {_MATCHED_AS.get(str(run.summary["match"]["quantity"])) for run in runs if "match" in run.summary}
     found = []
@@ -48,11 +40,11 @@ def cost_differences(
         relative = ours / theirs - 1
         least = _LEAST_CLOCK_DIFFERENCE if name == "seconds" else _LEAST_DIFFERENCE
         if name in matched or abs(relative) > least:
-            found.append(CostDifference(name, relative, name in matched))
+            found.append(results.CostDifference(name, relative, name in matched))
     return found
 
 
-def environment_differences(runs: Sequence[RunResult]) -> list[EnvironmentDifference]:
+def environment_differences(runs: Sequence[RunResult]) -> list[results.EnvironmentDifference]:
     """The facts that are not the same for all runs; a run that does not know one counts as "not on record".
 
     Where every run has the hash of the code, the commit says no more: it changes with every line of documentation.
@@ -63,7 +55,7 @@ def environment_differences(runs: Sequence[RunResult]) -> list[EnvironmentDiffer
     for fact in dict.fromkeys(fact for facts in known for fact in facts if fact not in ignored):
         values = Counter(facts.get(fact, "not on record") for facts in known)
         if len(values) > 1:
-            differences.append(EnvironmentDifference(fact, dict(values.most_common())))
+            differences.append(results.EnvironmentDifference(fact, dict(values.most_common())))
     return differences
 
 
@@ -75,6 +67,11 @@ def facts_of(environment: Mapping[str, Any]) -> dict[str, str]:
     given = {
         "code": str(environment.get("code_sha256") or "")[:12],
         "commit": f"{str(source['commit'])[:12]}{changes}" if source.get("commit") else None,
+        **{
+            str(name).replace("code_sha256", "code"): str(digest)[:12]
+            for name, digest in environment.items()
+            if str(name).startswith("code_sha256 of ")
+        },
         **{package: versions.get(package) for package in ("atomiclm", "torch", "numpy")},
         "python": environment.get("python"),
         "platform": environment.get("platform"),
@@ -88,7 +85,7 @@ def facts_of(environment: Mapping[str, Any]) -> dict[str, str]:
     return {fact: str(value) for fact, value in given.items() if value not in (None, "")}
 
 
-def total(runs: Sequence[RunResult]) -> Total:
+def total(runs: Sequence[RunResult]) -> results.Total:
     """What the runs took together, however they ended."""
 
     def number(run: RunResult, name: str) -> float:
@@ -100,7 +97,7 @@ def total(runs: Sequence[RunResult]) -> Total:
         is_on_cpu = run.environment.get("device", "cpu") == "cpu"
         return int(run.environment.get("torch_threads") or 1) if is_on_cpu else 0
 
-    return Total(
+    return results.Total(
         runs=sum(run.done for run in runs),
         seconds=sum(number(run, "seconds") for run in runs),
         core_seconds=sum(number(run, "seconds") * cores(run) for run in runs),
@@ -117,26 +114,25 @@ def anchors(runs: Sequence[RunResult]) -> dict[str, float]:
     return found
 
 
-def noise(baseline: Spread, contrasts: Sequence[Contrast]) -> Noise:
+def noise(baseline: results.Spread, contrasts: Sequence[results.Contrast]) -> results.Noise:
     """Spread over seeds of the baseline and of the paired differences, and what that lets be seen."""
     paired = [one for one in contrasts if one.is_paired and one.deviation is not None]
     if not paired:
-        return Noise(baseline.deviation, baseline.count, None, 0, None)
+        return results.Noise(baseline.deviation, baseline.count, None, 0, None)
     deviation = math.sqrt(statistics.fmean(one.deviation**2 for one in paired if one.deviation is not None))
     pairs = statistics.median_low(len(one.seeds) for one in paired)
     alpha = statistics.median_low(one.alpha for one in paired)
     detectable = detectable_difference(deviation, pairs, alpha / len(contrasts))
-    return Noise(baseline.deviation, baseline.count, deviation, pairs, detectable)
+    return results.Noise(baseline.deviation, baseline.count, deviation, pairs, detectable)
 
 
-def prediction(ledger: StudyLedger | None) -> Prediction | None:
+def prediction(ledger: StudyLedger | None) -> results.Prediction | None:
     """What the study predicts, and when it was said."""
     if ledger is None or not (ledger.study.prediction or ledger.study.expect):
         return None
     study, sha256 = ledger.study, ledger.study.prediction_sha256()
     own = [entry for entry in ledger.declared if entry.sha256 == sha256]
     earlier = len(ledger.declared) - len(own)
-    if not own:
-        return Prediction(study.prediction, study.source, sha256, None, None, earlier)
     # What was taken back and put up again counts from the later time.
-    return Prediction(study.prediction, study.source, sha256, own[-1].time, own[-1].finished_cells, earlier)
+    time, finished = (own[-1].time, own[-1].finished_cells) if own else (None, None)
+    return results.Prediction(study.prediction, study.source, sha256, time, finished, earlier)

@@ -3,16 +3,21 @@
 Missing numbers are None, or NaN in a `Spread`, never zero. Arms stand in the study's order, the baseline first.
 """
 
+import io
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from atomiclm.sweep.factors import Factor
 from atomiclm.sweep.ledger import TunedValue
 from atomiclm.sweep.study import Expected, Study
 from atomiclm.tracking.run_result import RunResult
+
+if TYPE_CHECKING:
+    import altair
+    import pandas
 
 Direction = Literal["lower", "higher"]
 """Which values of the metric are better."""
@@ -22,6 +27,10 @@ Verdict = Literal["better", "worse", "equivalent", "inconclusive", "diverged"]
 
 Outcome = Literal["reproduced", "contradicted", "unresolved"]
 """Of a prediction, against the verdict."""
+
+
+FigureKind = Literal["arms", "effects", "heatmap", "interactions", "curves", "cost"]
+"""Of a picture: arms with their intervals; the others of a sweep over several factors."""
 
 
 @dataclass(frozen=True)
@@ -239,7 +248,7 @@ class FactorReport:
         return sorted(range(len(self.factors)), key=size, reverse=True)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Comparison:
     """All that `compare` shows."""
 
@@ -269,3 +278,31 @@ class Comparison:
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def chart(self, kind: FigureKind | None = None) -> "altair.TopLevelMixin":
+        """The figure that `compare --figure` writes; None: of a sweep over several factors its effects, else arms.
+
+        Raises:
+            UserError: there is nothing of that kind to draw.
+        """
+        from atomiclm.comparison.factor_charts import draw_figure
+
+        figure: altair.TopLevelMixin = draw_figure(self, kind)[0]
+        return figure
+
+    def frame(self, rows: Literal["arms", "runs"] = "arms") -> "pandas.DataFrame":
+        """A row an arm, or a row a run with every figure, in pandas. ImportError: pandas is not installed."""
+        import pandas
+
+        from atomiclm.comparison.export import to_csv, to_csv_of_runs
+
+        return pandas.read_csv(io.StringIO({"arms": to_csv, "runs": to_csv_of_runs}[rows](self)))
+
+    def __repr__(self) -> str:
+        return f"Comparison({self.name}: {', '.join(arm.name for arm in self.arms)})"
+
+    def _repr_markdown_(self) -> str:
+        """What a notebook shows."""
+        from atomiclm.comparison.export import to_markdown
+
+        return to_markdown(self)

@@ -1,19 +1,15 @@
 """The runs and the plan at the paths that a user gives, and which of them may stand in one table."""
 
-import difflib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.config import CACHE_DTYPE
+from atomiclm.config.errors import nearest
 from atomiclm.sweep.ledger import LEDGER_FILE, StudyLedger, read_ledger
 from atomiclm.tracking.run_folder import RunFolder, near, runs_in
 from atomiclm.tracking.run_result import RunResult, read_run
-
-_BYTES_OF = {"float32": 4, "bfloat16": 2}
 
 _ADVICE = (
     "Compare the folders of one text at a time, with one validation_fraction and one trainer.separate_documents, or "
@@ -37,7 +33,7 @@ def read_runs(paths: Sequence[str | Path]) -> list[RunResult]:
     """
     folders = [folder for path in paths for folder in _folders_at(Path(path).expanduser())]
     unique = {folder.path.resolve(): folder for folder in folders}
-    return [_cache_in_one_dtype(read_run(folder)) for folder in unique.values()]
+    return [read_run(folder) for folder in unique.values()]
 
 
 def read_plan(paths: Sequence[str | Path]) -> StudyLedger | None:
@@ -62,24 +58,6 @@ def _folders_at(path: Path) -> list[RunFolder]:
     raise UserError(f"PATH: no runs in {str(path)!r}")
 
 
-def _cache_in_one_dtype(run: RunResult) -> RunResult:
-    """Convert the cache bytes of a run of before summaries named their dtype: they were in the run's precision.
-
-    Where that is not on record, nobody knows what they were counted in, and they are left out.
-    """
-    summary = dict(run.summary)
-    cache_bytes = summary.get("cache_bytes_per_token")
-    if not isinstance(cache_bytes, int) or "cache_dtype" in summary:
-        return run
-    precision = str(run.environment.get("precision"))
-    if precision in _BYTES_OF:
-        in_one_dtype = cache_bytes * _BYTES_OF[CACHE_DTYPE] // _BYTES_OF[precision]
-        summary |= {"cache_bytes_per_token": in_one_dtype, "cache_dtype": CACHE_DTYPE}
-    else:
-        del summary["cache_bytes_per_token"]
-    return replace(run, summary=summary)
-
-
 def numbers_of(run: RunResult) -> dict[str, float]:
     """The numbers of a run's summary, by name; whole numbers that only tell runs apart are not among them.
 
@@ -100,12 +78,10 @@ def refuse_unlike(runs: Sequence[RunResult], metric: str) -> None:
     """
     if not runs:
         return
-    protocols = [(run, found) for run in runs if (found := _protocol(run)) is not None]
-    for run, found in protocols[1:]:
-        first, described = protocols[0]
-        if reasons := differences(described, found):
+    for run in runs:
+        if reasons := differences(_protocol(runs[0]), _protocol(run)):
             rule = "they were not measured alike, so their figures cannot be compared"
-            raise UserError(f"{first.folder.path} and {run.folder.path}: {rule}: {'; '.join(reasons)}. {_ADVICE}")
+            raise UserError(f"{runs[0].folder.path} and {run.folder.path}: {rule}: {'; '.join(reasons)}. {_ADVICE}")
     figures = [{name for name in numbers_of(run) if name.startswith("validation/")} for run in runs]
     for run, own in zip(runs, figures, strict=True):
         if own != figures[0]:
@@ -122,50 +98,21 @@ def refuse_unlike(runs: Sequence[RunResult], metric: str) -> None:
                 f"seed {run.seed} of variant {run.variant} is there twice: {twin.folder.path} and {run.folder.path}; "
                 f"give only one of them"
             )
-    known = sorted({name for run in runs for name in numbers_of(run)})
+    known = {name for run in runs for name in numbers_of(run)}
     if metric not in known:
-        close = difflib.get_close_matches(metric, known, n=3, cutoff=0.3) or known
-        raise UserError(f"--metric: no finished run reports {metric!r}; there are: {', '.join(close)}")
+        raise UserError(f"--metric: no finished run reports {metric!r}{nearest(metric, known)}")
     for run in runs:
         if metric not in numbers_of(run):
             raise UserError(f"--metric: {run.folder.path} does not report {metric!r}, others do; choose another")
 
 
-def _protocol(run: RunResult) -> Facts | None:
-    try:
-        return recorded_protocol(run.summary, run.config, run.environment)
-    except ValueError as error:
-        raise UserError(f"{run.folder.path}: summary.json has {error}") from error
-
-
-def recorded_protocol(
-    summary: Mapping[str, Any], config: Mapping[str, Any], environment: Mapping[str, Any]
-) -> Facts | None:
-    """How the validation figures of a run came about, from its summary.json, config.yaml and environment.json.
-
-    config: under dotted names ("model.context_length")
-
-    A run whose summary does not say it (`protocol`) is from before protocols were written down: of the only one there
-    was, end-to-end windows over the whole split, whose settings stand in these files. None: the run has no validation
-    split on record (it ended before its summary had one).
-    """
-    if "protocol" in summary:
-        facts: Facts = summary["protocol"]
-        match facts:
-            case {"protocol": str(), "compared": Mapping(), "recorded": Mapping()}:
-                return facts
-        raise ValueError("a protocol that cannot be read: it needs protocol, compared and recorded")
-    if "validation_sha256" not in summary:
-        return None
-    processes = environment.get("processes") or [environment]
-    recorded = {"context_length": config.get("model.context_length"), "precision": processes[-1].get("precision")}
-    # Written by validation since documents could be kept apart; the configuration says it too, before the first.
-    apart = bool(summary.get("validation/separate_documents", config.get("trainer.separate_documents", False)))
-    return {
-        "protocol": "bits_per_byte",
-        "compared": {"revision": 1, "validation_sha256": summary["validation_sha256"], "separate_documents": apart},
-        "recorded": {key: value for key, value in recorded.items() if value is not None},
-    }
+def _protocol(run: RunResult) -> Facts:
+    facts: Facts = run.summary.get("protocol", {})
+    match facts:
+        case {"protocol": str(), "compared": Mapping(), "recorded": Mapping()}:
+            return facts
+    rule = "does not say how its figures were measured (protocol); remove the run's folder and train it again"
+    raise UserError(f"{run.folder.path}: summary.json {rule}")
 
 
 def differences(one: Facts, other: Facts) -> list[str]:

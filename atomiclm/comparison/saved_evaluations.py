@@ -8,11 +8,11 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from atomiclm.atomic_io import read_file
-from atomiclm.comparison.results import Arm, Comparison
+from atomiclm.comparison.results import Arm, Comparison, Spread
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Series:
     figures: Mapping[str, float]
     curve: Sequence[tuple[float, float]]  # x and y of its farthest reaching curve; empty without
     count: int  # runs
+    changed: bool  # whether settings were
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,19 @@ def read_saved_evaluations(comparison: Comparison) -> tuple[list[SavedEvaluation
             protocol, compared, model = key
             found[protocol, compared][position, model] += results
     return [_saved(comparison, protocol, by_arm) for (protocol, _), by_arm in found.items()], faults
+
+
+def with_decoding(comparison: Comparison, evaluations: Sequence[SavedEvaluation]) -> Comparison:
+    """The comparison with `decode/ms_per_token` among the figures of its arms, of the machine that measured most arms.
+
+    Of models whose settings were changed to evaluate there is none: their quality is not that of the arm.
+    """
+    arms = {at: dict(arm.figures) for at, arm in enumerate(comparison.arms)}
+    measured = [[own for own in one.series if not own.changed] for one in evaluations if one.protocol == "decode"]
+    for own in max(measured, key=len, default=[]):
+        if "ms_per_token" in own.figures:
+            arms[own.position]["decode/ms_per_token"] = Spread(own.figures["ms_per_token"], None, own.count)
+    return replace(comparison, arms=[replace(arm, figures=arms[at]) for at, arm in enumerate(comparison.arms)])
 
 
 def families(figures: Mapping[str, float]) -> dict[str, list[tuple[float, float]]]:
@@ -69,10 +83,8 @@ def _of_arm(arm: Arm, faults: list[str]) -> dict[tuple[str, str, str], list[dict
             except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 faults.append(f"{path}: {type(error).__name__} {error}")
                 continue
-            if key not in own or int(result.get("step", 0)) >= int(
-                own[key].get("step", 0)
-            ):  # of several checkpoints the last
-                own[key] = result
+            # Of several checkpoints the last.
+            own[key] = max(result, own.get(key, result), key=lambda one: int(one.get("step", 0)))
         for key, result in own.items():
             results[key].append(result)
     return results
@@ -97,7 +109,7 @@ def _saved(
             means = [statistics.fmean(values) for values in zip(*(curve[column] for curve in curves), strict=True)]
             points = list(zip(curves[0]["position"], means, strict=True))
         name = comparison.arms[position].name + (f" ({settings})" if settings else "")
-        series.append(Series(position, name, figures, points, len(results)))
+        series.append(Series(position, name, figures, points, len(results), bool(settings)))
     return SavedEvaluation(protocol, names, series)
 
 

@@ -142,14 +142,14 @@ def f_power(noncentrality: float, numerator: int, denominator: int, alpha: float
     return 1.0 - float(ncfdtr(numerator, denominator, min(1e5, noncentrality), critical))
 
 
-def seeds_needed(deviation: float, margin: float, alpha: float = 0.05, power_wanted: float = POWER) -> int:
-    """The fewest pairs with which a paired t test finds a difference of `margin` in a share `power_wanted` of studies.
+def seeds_needed(deviation: float, margin: float, alpha: float = 0.05) -> int:
+    """The fewest pairs with which a paired t test finds a difference of `margin` in a share POWER of studies.
 
     A thousand million stands for all that are more: nobody trains so many.
 
     deviation: of the paired differences. One estimated from a few seeds is uncertain itself, and the answer with it.
     """
-    return 2 if deviation == 0 else fewest(lambda pairs: power(margin, deviation, pairs, alpha) >= power_wanted)
+    return 2 if deviation == 0 else fewest(lambda pairs: power(margin, deviation, pairs, alpha) >= POWER)
 
 
 def fewest(enough: Callable[[int], bool]) -> int:
@@ -166,15 +166,15 @@ def fewest(enough: Callable[[int], bool]) -> int:
     return high
 
 
-def detectable_difference(deviation: float, pairs: int, alpha: float = 0.05, power_wanted: float = POWER) -> float:
-    """The smallest true difference that a paired t test of so many pairs finds in a share `power_wanted` of studies."""
-    return deviation * _detectable_deviations(pairs, alpha, power_wanted)
+def detectable_difference(deviation: float, pairs: int, alpha: float = 0.05) -> float:
+    """The smallest true difference that a paired t test of so many pairs finds in a share POWER of studies."""
+    return deviation * _detectable_deviations(pairs, alpha)
 
 
 @cache
-def _detectable_deviations(pairs: int, alpha: float, power_wanted: float) -> float:
+def _detectable_deviations(pairs: int, alpha: float) -> float:
     """The same in standard deviations of the differences; the same for all arms of a study."""
-    return smallest(lambda difference: power(difference, 1.0, pairs, alpha) >= power_wanted)
+    return smallest(lambda difference: power(difference, 1.0, pairs, alpha) >= POWER)
 
 
 def smallest(enough: Callable[[float], bool]) -> float:

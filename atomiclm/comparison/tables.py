@@ -1,22 +1,13 @@
 """The tables of a comparison as headings, cells and sentences; terminal and Markdown lay them out, each in its way."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from atomiclm.comparison import wording
 from atomiclm.comparison.arms import MOST_NAMED
 from atomiclm.comparison.results import Arm, Column, Comparison, Prediction, Unfinished
-from atomiclm.comparison.wording import (
-    COSTS,
-    confidence,
-    format_cost,
-    format_difference,
-    format_p,
-    format_relative,
-    format_spread,
-    format_value,
-    heading,
-)
 from atomiclm.tracking.console import duration, printable, short_number
 
 
@@ -30,16 +21,21 @@ class Field:
     values: Sequence[float] = ()  # unrounded, to sort by; empty: the cells
 
 
+def names(comparison: Comparison) -> Field:
+    """The first column of a table of arms."""
+    return Field("arm", [arm.name for arm in comparison.arms], is_number=False)
+
+
 def quality(comparison: Comparison) -> list[Field]:
-    """The columns after the arm's name: settings, seeds, the metric, the difference, the verdict."""
+    """The columns after the arm's name: settings where they are few, seeds, the metric, the difference, the verdict."""
     arms = comparison.arms
-    named = heading(comparison.metric)
-    found = settings(comparison) if len(other_columns(comparison)) <= MOST_NAMED else []
+    named = wording.heading(comparison.metric)
+    found = [] if many_settings(comparison) else settings(comparison)
     found.append(Field("seeds", [seeds_of(arm) for arm in arms]))
-    found.append(Field(named, [format_spread(arm.figures[comparison.metric]) for arm in arms]))
+    found.append(Field(named, [wording.format_spread(arm.figures[comparison.metric]) for arm in arms]))
     if any(arm.contrast for arm in arms):
-        found.append(Field("difference", [format_difference(arm.contrast) for arm in arms]))
-        found.append(Field("p", [format_p(arm.contrast.p_holm) if arm.contrast else "" for arm in arms]))
+        found.append(Field("difference", [wording.format_difference(arm.contrast) for arm in arms]))
+        found.append(Field("p", [wording.format_p(arm.contrast.p_holm) if arm.contrast else "" for arm in arms]))
     if any(arm.verdict or arm.expected for arm in arms) or len(arms) > 1:
         words = [arm.verdict or ("baseline" if arm.name == comparison.baseline else "") for arm in arms]
         found.append(Field("verdict", words, is_number=False))
@@ -52,8 +48,8 @@ def quality(comparison: Comparison) -> list[Field]:
 def costs(comparison: Comparison) -> list[Field]:
     """What an arm takes."""
     return [
-        Field(heading(name), [format_cost(name, arm.figures[name]) for arm in comparison.arms])
-        for name in COSTS
+        Field(wording.heading(name), [wording.format_cost(name, arm.figures[name]) for arm in comparison.arms])
+        for name in wording.COSTS
         if name != comparison.metric
     ]
 
@@ -72,15 +68,20 @@ def settings(comparison: Comparison) -> list[Field]:
     columns = other_columns(comparison)
 
     def spelled(column: Column, arm: Arm) -> str:
-        return f"{column.short.rpartition('.')[2]}={format_value(arm.values[column.key])}"
+        return f"{column.short.rpartition('.')[2]}={wording.format_value(arm.values[column.key])}"
 
     if all(spelled(column, arm) in arm.name for column in columns for arm in comparison.arms):
         return []
     found = []
     for column in columns:
-        cells = [format_value(arm.values[column.key]) for arm in comparison.arms]
+        cells = [wording.format_value(arm.values[column.key]) for arm in comparison.arms]
         found.append(Field(column.short, cells, are_numbers(cells)))
     return found
+
+
+def many_settings(comparison: Comparison) -> list[Field]:
+    """The differing settings where they are so many that they have a table of their own."""
+    return settings(comparison) if len(other_columns(comparison)) > MOST_NAMED else []
 
 
 def are_numbers(cells: Sequence[str]) -> bool:
@@ -88,15 +89,18 @@ def are_numbers(cells: Sequence[str]) -> bool:
     return all(re.fullmatch(r"[0-9.]+(e-?[0-9]+)?|-", cell) for cell in cells)
 
 
-def prediction_lines(comparison: Comparison) -> Iterator[str]:
+def statements(comparison: Comparison) -> list[list[str]]:
+    """Paragraphs under the tables: what was predicted, costs, notes, anchors with noise and cost; a line a sentence."""
+    return [list(block(comparison)) for block in (_prediction_lines, _cost_lines, _notes, _closing)]
+
+
+def _prediction_lines(comparison: Comparison) -> Iterator[str]:
     """What was predicted, how beforehand, and what came of it."""
     predicted = comparison.prediction
     if predicted is None:
         return
     if predicted.text:
-        yield (
-            f"Predicted: {predicted.text} ({predicted.source})" if predicted.source else f"Predicted: {predicted.text}"
-        )
+        yield f"Predicted: {predicted.text}{f' ({predicted.source})' if predicted.source else ''}"
     yield f"{declared(predicted)}."
     outcomes = [arm for arm in comparison.arms if arm.outcome]
     for word in ("reproduced", "contradicted", "unresolved"):
@@ -116,18 +120,20 @@ def declared(predicted: Prediction) -> str:
     return f"{verb} after {predicted.finished_cells} runs had ended {named}"
 
 
-def cost_lines(comparison: Comparison) -> Iterator[str]:
+def _cost_lines(comparison: Comparison) -> Iterator[str]:
     """What an arm costs more or less than the baseline, and what it was matched in."""
     for arm in comparison.arms:
         open_costs = [one for one in arm.costs if not one.is_matched]
         matched = [one for one in arm.costs if one.is_matched]
-        words = [f"{heading(one.quantity)} {format_relative(one.relative)}" for one in open_costs]
-        words += [f"matched in {heading(one.quantity)} to {format_relative(one.relative)}" for one in matched]
+        words = [f"{wording.heading(one.quantity)} {wording.format_relative(one.relative)}" for one in open_costs]
+        words += [
+            f"matched in {wording.heading(one.quantity)} to {wording.format_relative(one.relative)}" for one in matched
+        ]
         if words:
             yield f"{arm.name} against {comparison.baseline}: {', '.join(words)}"
 
 
-def notes(comparison: Comparison) -> Iterator[str]:
+def _notes(comparison: Comparison) -> Iterator[str]:
     """What the reader of the table must know, and what the figures in it are."""
     for arm in comparison.arms:
         if arm.contrast and arm.contrast.note:
@@ -167,14 +173,26 @@ def _legend(comparison: Comparison) -> Iterator[str]:
 
 
 def _confidence(errors: Sequence[float]) -> str:
-    return " or ".join(map(confidence, errors))
+    return " or ".join(map(wording.confidence, errors))
 
 
-def closing(comparison: Comparison) -> Iterator[str]:
+def under_trained(comparison: Comparison) -> str | None:
+    """A warning where the best arm has learned less than counting n-grams does; None otherwise."""
+    counted = comparison.anchors.get("5-gram")
+    means = [arm.figures[comparison.metric].mean for arm in comparison.arms if comparison.metric in arm.figures]
+    means = [mean for mean in means if math.isfinite(mean)]
+    if counted is None or not means or min(means) <= counted or not comparison.metric.endswith("bits_per_byte"):
+        return None
+    return f"no arm reaches the 5-gram's {counted:.3f} bits per byte: after longer training they may differ otherwise"
+
+
+def _closing(comparison: Comparison) -> Iterator[str]:
     """Anchors, noise floor and cost, a line each."""
     if comparison.anchors:
         values = "  ".join(f"{name} {value:.3f}" for name, value in comparison.anchors.items())
         yield f"anchors  {values}  (bits per byte on the same bytes)"
+    if warning := under_trained(comparison):
+        yield warning
     floor = comparison.noise
     if floor and floor.deviation is not None:
         text = f"noise    sd {floor.deviation:.2g} over {floor.count} seeds of {comparison.baseline}"

@@ -8,21 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from atomiclm.comparison.arms import MOST_NAMED
+from atomiclm.comparison import tables
 from atomiclm.comparison.factor_tables import arm_fields, keys_line, verdict_blocks
 from atomiclm.comparison.results import Comparison, FactorReport
-from atomiclm.comparison.tables import (
-    Field,
-    about,
-    closing,
-    cost_lines,
-    costs,
-    notes,
-    other_columns,
-    prediction_lines,
-    quality,
-    settings,
-)
+from atomiclm.comparison.tables import Field, under_trained
 
 STATES = {
     "failed": "bold red",
@@ -52,14 +41,13 @@ def print_terminal(comparison: Comparison, console: Console) -> None:
     for table in _tables(comparison, console.width):
         console.print()
         console.print(table)
-    if len(other_columns(comparison)) > MOST_NAMED and settings(comparison):
+    if many := tables.many_settings(comparison):
         console.print()
-        console.print(_settings(comparison, console.width))
+        console.print(_settings(comparison, many, console.width))
     console.print()
-    for line in prediction_lines(comparison):
-        console.print(Text(line))
-    for line in (*cost_lines(comparison), *notes(comparison), *closing(comparison)):
-        console.print(Text(line, style="dim"))
+    for at, lines in enumerate(tables.statements(comparison)):
+        for line in lines:
+            console.print(Text(line, style="dim" if at else ""))
 
 
 def print_factors(comparison: Comparison, report: FactorReport, console: Console) -> None:
@@ -79,8 +67,9 @@ def print_factors(comparison: Comparison, report: FactorReport, console: Console
         else:
             console.print(_table(block, room=console.width))
             style = "dim"
-    if keys := keys_line(report):
-        console.print(Text(keys, style="dim"))
+    for line in (keys_line(report), under_trained(comparison)):
+        if line:
+            console.print(Text(line, style="dim"))
     if states and comparison.command:
         console.print(Text("to go on: ").append(comparison.command, style="dim"), soft_wrap=True)
     console.print(Text("--details: every arm against the baseline, costs, anchors, what is missing", style="dim"))
@@ -117,7 +106,7 @@ def _print_unfinished(comparison: Comparison, console: Console) -> None:
     runs = comparison.unfinished
     console.print(Text(f"Not in the table: {len(runs)}", style="bold"))
     for run in runs[:MOST_UNFINISHED]:
-        state, name, progress, error = about(run)
+        state, name, progress, error = tables.about(run)
         text = Text("  ").append(f"{state:<11} ", style=STATES.get(state, "")).append(name)
         console.print(text.append(f"  {progress}", style="dim") if progress else text)
         if error:
@@ -133,11 +122,12 @@ def _print_unfinished(comparison: Comparison, console: Console) -> None:
 
 def _tables(comparison: Comparison, width: int) -> list[Table]:
     """One table, or quality and costs apart, or as many as it takes for no number to be cut."""
-    names = _names(comparison)
+    names = tables.names(comparison)
     name_width = min(_width(names), max(12, width // 3))
-    parts = _packed([*quality(comparison), *costs(comparison)], width - name_width)
+    kinds = tables.quality(comparison), tables.costs(comparison)
+    parts = _packed([*kinds[0], *kinds[1]], width - name_width)
     if len(parts) > 1:
-        parts = [part for kind in (quality, costs) for part in _packed(kind(comparison), width - name_width)]
+        parts = [part for kind in kinds for part in _packed(kind, width - name_width)]
     bold = next((at for at, name in enumerate(names.cells) if name == comparison.baseline), None)
     return [_table([names, *part], name_width, bold) for part in parts]
 
@@ -152,10 +142,6 @@ def _packed(columns: Sequence[Field], room: int) -> list[list[Field]]:
     return parts
 
 
-def _names(comparison: Comparison) -> Field:
-    return Field("arm", [arm.name for arm in comparison.arms], is_number=False)
-
-
 def _words(column: Field) -> list[str]:
     return [word for text in (column.heading, *column.cells) for word in text.split()]
 
@@ -164,9 +150,8 @@ def _width(column: Field) -> int:
     return max(len(line) for cell in (column.heading, *column.cells) for line in cell.split("\n"))
 
 
-def _settings(comparison: Comparison, width: int) -> Table:
+def _settings(comparison: Comparison, columns: Sequence[Field], width: int) -> Table:
     """The differing settings of many: one a row where the arms have room as columns, else one arm a row."""
-    columns = settings(comparison)
     keys = [column.key for column in comparison.columns]
     by_arm = list(zip(*(column.cells for column in columns), strict=True))
     fields = [Field("setting", keys, is_number=False)]
@@ -179,5 +164,5 @@ def _settings(comparison: Comparison, width: int) -> Table:
         )
         for own in by_arm
     ]
-    names = _names(comparison)
+    names = tables.names(comparison)
     return _table([names, Field("settings", words, is_number=False)], min(_width(names), max(12, width // 3)))

@@ -69,12 +69,9 @@ class _Samples:
 def contrasts(
     baseline: Figures, arms: Mapping[str, Figures], diverged: Mapping[str, int], rules: Rules
 ) -> dict[str, Contrast]:
-    """Return the contrast of each arm, its verdict included.
+    """Return the contrast of each arm, its verdict included; `diverged` is by arm the number of seeds that did.
 
-    Args:
-        arms: all that the study holds against the baseline; one without figures still counts in Holm's correction, so
-            that verdicts do not sharpen because a run is missing.
-        diverged: by arm, number of seeds that diverged.
+    An arm without figures still counts in Holm's correction, so that verdicts do not sharpen because a run is missing.
     """
     samples = {name: _samples(figures, baseline, rules.looks) for name, figures in arms.items()}
     estimates = {name: compared.estimate() for name, compared in samples.items()}
@@ -127,6 +124,8 @@ def _contrast(
     mean = estimate.mean if estimate else math.nan
     if samples.count == 1:
         mean = samples.arm[0] - samples.baseline[0]
+    tested = None if estimate is None or has_diverged else p_holm
+    at_this_look = None if p_equivalence is None else p_equivalence / samples.share
     found = Contrast(
         seeds=samples.seeds,
         differences=samples.differences,
@@ -137,19 +136,16 @@ def _contrast(
         high=high,
         alpha=alpha,
         p=estimate.p() if estimate else None,
-        p_holm=p_holm if estimate and not has_diverged else None,
+        p_holm=tested,
         p_equivalence=p_equivalence,
         correlation=correlation(samples.arm, samples.baseline) if samples.is_paired else None,
         seeds_needed=needed,
         detectable=detectable,
-        verdict="diverged",
+        verdict="diverged" if has_diverged else decide(mean, tested, at_this_look, rules.direction, rules.alpha),
         note="its figures are of the seeds that ended",
     )
     if has_diverged:
         return found
-    at_this_look = None if p_equivalence is None else p_equivalence / samples.share
-    verdict = decide(mean, found.p_holm, at_this_look, rules.direction, rules.alpha)
-    found = replace(found, verdict=verdict)
     return replace(found, note="; ".join(part for part in _notes(found, samples, family, rules) if part))
 
 
@@ -195,9 +191,8 @@ def decide(
     An arm that diverged on k of n seeds has that as its verdict, whatever the others did: a mean over the runs that
     happened to survive is no estimate of the arm.
 
-    Args:
-        p_holm, p_equivalence: None where there is no such test; of a look in a sequential study, divided by its share
-            (`seeds.look_shares`).
+    A p is None where there is no such test; of a look in a sequential study it is divided by the look's share
+    (`seeds.look_shares`).
     """
     if p_equivalence is not None and p_equivalence < alpha:
         return "equivalent"

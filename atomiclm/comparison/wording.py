@@ -1,6 +1,7 @@
 """What figures are called and how they are written: one table for the terminal, Markdown, the page and the charts."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,25 +14,15 @@ MINUS = "\N{MINUS SIGN}"
 
 @dataclass(frozen=True)
 class Quantity:
-    """One figure of summary.json.
+    """One figure of summary.json."""
 
-    Attributes:
-        heading: in tables of a terminal.
-        name: where there is room for its unit.
-        in_table: whether it is a cost that every table of arms shows.
-        on_page: whether the page's table of costs has it.
-        is_counted: whether arms can be matched in it, so that a difference to the baseline is worth a line.
-        is_traded: whether quality is drawn against it.
-        larger_is_better: of accuracies and speeds.
-    """
-
-    heading: str
-    name: str = ""
-    in_table: bool = False
-    on_page: bool = False
-    is_counted: bool = False
-    is_traded: bool = False
-    larger_is_better: bool = False
+    heading: str  # in tables of a terminal
+    name: str = ""  # where there is room for its unit
+    in_table: bool = False  # whether it is a cost that every table of arms shows
+    on_page: bool = False  # whether the page's table of costs has it
+    is_counted: bool = False  # whether arms can be matched in it, so that a difference to the baseline is worth a line
+    is_traded: bool = False  # whether quality is drawn against it
+    larger_is_better: bool = False  # of accuracies and speeds
 
 
 QUANTITIES = {
@@ -58,6 +49,8 @@ QUANTITIES = {
     "decode_tokens_per_second": Quantity(
         "decoded tokens/s", "decoded tokens per second", is_traded=True, larger_is_better=True
     ),
+    "peak_memory_bytes": Quantity("peak bytes", "peak memory of training, bytes", on_page=True, is_traded=True),
+    "decode/ms_per_token": Quantity("ms/token", "decoding, ms per token of one text", is_traded=True),
 }  # fmt: skip
 """In the order of the columns."""
 
@@ -150,7 +143,7 @@ def format_relative(relative: float) -> str:
 
 
 def format_value(value: Any) -> str:
-    """A configuration value in a table: a class by its own name, nothing for a key the arm does not have."""
+    """A configuration value in a table: a class by its own name, a sha256 by its beginning, a missing key by a dash."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -160,6 +153,8 @@ def format_value(value: Any) -> str:
     if isinstance(value, list):
         return " ".join(map(format_value, value))
     text = str(value)
+    if re.fullmatch("[0-9a-f]{64}", text):
+        return text[:12]
     return text.rpartition(".")[2] if text.startswith("atomiclm.") else text
 
 

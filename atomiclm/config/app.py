@@ -12,8 +12,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from _thread import interrupt_main
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import FrameType
@@ -27,48 +28,50 @@ from hydra.experimental.callback import Callback
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from atomiclm.cli import VERSION, Lasting, UserError, discard, format_error, mend_streams
+from atomiclm.cli import VERSION, Lasting, UserError, discard, format_error, mend_streams, reporting
 from atomiclm.config.build import TARGET, TRUST, is_trusted, walk
-from atomiclm.config.command_line import CommandLine, composing, read_command_line
-from atomiclm.config.compose import compose_all, initialized, override_key, value_of, without_null
+from atomiclm.config.command_line import CommandLine, composing, help_text, read_command_line, with_options
+from atomiclm.config.compose import compose, compose_all, initialized, override_key, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault, RunFailed, Stopped
 from atomiclm.config.expand_overrides import expand_overrides, expand_sweep, listed
-from atomiclm.config.plugins import CONF, StudySweeper, job_overrides
+from atomiclm.config.plugins import CONF, StudySweeper, job_overrides, known_options
 
-SWEEPER = "hydra_plugins.atomiclm.StudySweeper"  # as conf/hydra/sweeper/study.yaml names it
-
-type Task = Callable[[DictConfig], Any]
+type Task = Callable[[DictConfig], Any]  # its name is the command's
 
 
-def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
+def run_app(task: Task, works: bool = True, trains: bool = False, finish: Callable[[], None] | None = None) -> None:
     """Compose the configuration of `python -m atomiclm.NAME ...` and run `task` on it, once or for every cell.
 
     A command that works, and does not only print, goes on when nobody reads what it prints; a sweep of one that trains
-    has a ledger, and skips what has ended.
+    has a ledger, and skips what has ended. `finish` is called after all cells.
     """
     mend_streams()
-    if "--version" in sys.argv[1:]:  # Hydra would print its own
-        print(VERSION)
-        return
+    if is_follower():
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 for as long as the process lives
     try:
-        if works and (size := os.environ.get("WORLD_SIZE") or "1") != "1":
-            rule = f"WORLD_SIZE={size}: a run is trained by one process, several are not supported yet"
-            raise UserError(f"{rule}; start the command without torchrun, or unset WORLD_SIZE")
         with stoppable():
             with composing([]):
-                typed = read_command_line(sys.argv[1:])
+                typed = read_command_line(sys.argv[1:], task.__name__)
             if typed.questions:
                 _answer(typed, task)
                 sys.stdout.flush()  # here, where it may be that nobody reads it
                 return
             if works:
                 sys.stdout = Lasting(sys.stdout)
+            if works and world_size() != "1" and (typed.multirun or not trains):
+                what = "the cells of a sweep are trained by a process each" if trains else "this command is one process"
+                raise UserError(f"WORLD_SIZE={world_size()}: {what}; start it without torchrun, or unset WORLD_SIZE")
+            # Of a command that only prints, the result is alone on standard output.
+            apart = typed.quiet or typed.as_json or not works
+            where = reporting(typed.quiet, typed.as_json) if apart else nullcontext()
+            with where, initialized(typed.config_dir) as loader:
                 print("checking the configuration", flush=True)
-            with initialized(typed.config_dir) as loader:
                 if typed.multirun:
                     _sweep(typed.overrides, task, loader, trains, works)
                 else:
                     _run(typed.overrides, task, works)
+                if finish is not None:
+                    finish()
     except UserError as error:
         _exit(str(error), 2)
     except BrokenPipeError:
@@ -86,15 +89,38 @@ def run_app(task: Task, works: bool = True, trains: bool = False) -> None:
 
 
 def _answer(typed: CommandLine, task: Task) -> None:
-    """Have Hydra print what was asked for."""
+    """Print what was asked for: the help ourselves, for Hydra takes two seconds; the rest by Hydra."""
     overrides = typed.overrides
+    if "--version" in typed.questions:
+        print(VERSION)
+        return
     with composing(overrides):
         with initialized(typed.config_dir):
-            if not {"--help", "--hydra-help", "--shell-completion"} & set(typed.questions):
+            if "--help" in typed.questions:
+                print(help_text(task.__name__))
+                return
+            if "--hydra-help" not in typed.questions:
                 overrides = without_null(expand_overrides(overrides))
+            if "--cfg" in typed.questions and _print_with_source(typed.questions, overrides):
+                return
         sys.argv[1:] = [*typed.questions, *overrides]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print what it raises itself, and exit
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
+
+
+def _print_with_source(questions: list[str], overrides: list[str]) -> bool:
+    """Print the configuration of a run that starts with the weights of another, which Hydra does not know all of."""
+    config = compose(overrides)
+    if "hydra" in questions or OmegaConf.select(config, "trainer.init_from") is None:
+        return False
+    from atomiclm.config.run import complete
+
+    complete(config, overrides)
+    package = questions[questions.index("--package") + 1] if "--package" in questions else ""
+    shown = OmegaConf.select(config, package) if package else config
+    is_node = OmegaConf.is_config(shown)
+    print(OmegaConf.to_yaml(shown, resolve="--resolve" in questions).rstrip("\n") if is_node else shown)
+    return True
 
 
 def _run(overrides: list[str], task: Task, works: bool) -> None:
@@ -123,8 +149,11 @@ def _sweep(overrides: list[str], task: Task, loader: ConfigLoader, trains: bool,
     # Cells of ours choose their arms themselves; another sweeper knows of none.
     is_ours = value_of("hydra/sweeper", overrides) in (None, "study")
     StudySweeper.trains = trains
-    # Hydra makes sweepers of the package hydra_plugins only; a folder of that name every Hydra application would scan.
-    Plugins.instance().class_name_to_class[SWEEPER] = StudySweeper
+    from atomiclm.config.launchers import RayLauncher, SubmititLauncher
+
+    # Hydra makes plugins of the package hydra_plugins only; a folder of that name every Hydra application would scan.
+    for plugin in (StudySweeper, SubmititLauncher, RayLauncher):
+        Plugins.instance().class_name_to_class[f"hydra_plugins.atomiclm.{plugin.__name__}"] = plugin
     with composing(overrides):
         # What another sweeper writes lies beside its runs.
         beside_runs = "hydra.sweep.dir=${output_dir}/${name}"
@@ -137,6 +166,15 @@ def _sweep(overrides: list[str], task: Task, loader: ConfigLoader, trains: bool,
             sweeper.sweep(expanded)
             return
     sweeper.sweep(overrides)
+
+
+def run_cell(overrides: list[str], task: Task) -> Any:
+    """Run `task` on a cell of a sweep, as Hydra's launchers do where it is `overrides` that they are given."""
+    with composing(overrides):
+        config = compose_hydra([*overrides, "hydra.mode=MULTIRUN"], RunMode.MULTIRUN)
+        with open_dict(config):
+            del config["hydra"]
+    return task(config)
 
 
 def compose_hydra(overrides: list[str], mode: RunMode) -> DictConfig:
@@ -161,26 +199,44 @@ def compose_hydra(overrides: list[str], mode: RunMode) -> DictConfig:
     return config
 
 
-@contextmanager
-def while_read() -> Iterator[None]:
-    """Print inside for as long as somebody reads: `| head` closes the pipe when it has seen enough."""
-    try:
-        yield
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard(sys.stdout)
+def complete_setting(word: str, overrides: Sequence[str]) -> list[str]:
+    """What the override `word`, which is being typed after `overrides`, can become: groups, options, keys, values."""
+    groups = known_options()
+    key, equals, _ = word.partition("=")
+    if equals and key in groups:
+        return [f"{key}={option}" for option in groups[key]]
+    if equals and key == "arm":
+        return [f"arm={arm}" for arm in listed("arms", overrides)]
+    settings = {path: value for path, value in walk(with_options(overrides)) if not isinstance(value, dict)}
+    if equals:
+        return [f"{key}={settings[key]}"] if settings.get(key) is not None else []
+    keys = [path for path in settings if not re.search(r"(^|\.)_|\[", path)]
+    return [f"{name}=" for name in [*groups, *keys] if word or not re.search("[./]", name)]
+
+
+def world_size() -> str:
+    """How many processes torchrun has started for this run, as it says so."""
+    return os.environ.get("WORLD_SIZE") or "1"
+
+
+def is_follower() -> bool:
+    """Whether this is one of several processes that train a run, and not the first, which speaks for all."""
+    return world_size() != "1" and (os.environ.get("RANK") or "0") != "0"
 
 
 def _exit(message: str, status: int) -> None:
     ignore()  # a scheduler asks more than once, and the status must say what the message does
-    with contextlib.suppress(OSError):  # nobody reads it
-        print(message, file=sys.stderr, flush=True)
+    if not is_follower() or os.environ.get("LOCAL_RANK") == "0":  # once a machine: the first may not be heard of
+        with contextlib.suppress(OSError):  # nobody reads it
+            print(message, file=sys.stderr, flush=True)
     sys.exit(status)
 
 
-# Signals. SIGUSR1 is what Slurm sends before it takes a machine away (`--signal=B:USR1@60`).
+# Signals. SIGUSR1 is what Slurm sends before it takes a machine away (`--signal=B:USR1@60`), of submitit's jobs
+# it is SIGUSR2.
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
+_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 
 @dataclass
@@ -203,7 +259,7 @@ def stoppable() -> Iterator[None]:
     """While open, each of the signals ends the command with `Stopped`, raised in the main thread where it stands."""
     try:
         # One that is ignored stays so: `nohup`, or a script's `&`, has asked for that.
-        handled = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+        handled = [each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
         previous = {each: signal.signal(each, _act) for each in handled}
     except ValueError:  # not the main thread: some launchers run cells in others, where signals cannot be taken
         yield
@@ -219,7 +275,7 @@ def stoppable() -> Iterator[None]:
 
 def ignore() -> None:
     """Ignore every signal from here on: the command has said how it ends, and what is left is taking torch down."""
-    for each in _SIGNALS:
+    for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
 
 
@@ -256,7 +312,7 @@ def _swallowed(otherwise: Callable[["sys.UnraisableHookArgs"], object], lost: "s
     if not isinstance(lost.exc_value, Stopped):
         otherwise(lost)
         return
-    # Soon and not here, where it would be lost once more.
-    again = threading.Timer(0.05, os.kill, (os.getpid(), lost.exc_value.number))
+    # Soon and not here, where it would be lost once more; not by the system, of which a worker of a sweep takes none.
+    again = threading.Timer(0.05, interrupt_main, (lost.exc_value.number,))
     again.daemon = True
     again.start()

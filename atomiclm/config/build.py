@@ -79,6 +79,8 @@ def component(target: str) -> Callable[..., Any]:
     allowed = (*(f"atomiclm.{package}." for package in _COMPONENTS), "torch.nn.", "torch.optim.")
     if not trusted and not (_is_name(target) and f"{module_name}.".startswith(allowed)):
         raise TargetError(_refusal(target))
+    if trusted and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # where `python -m` looks too
     try:
         module = import_module(module_name)
     except Exception as error:  # whatever the top level of a user's own module raises
@@ -86,12 +88,13 @@ def component(target: str) -> Callable[..., Any]:
     if not hasattr(module, name):
         public = [other for other in getattr(module, "__all__", dir(module)) if not other.startswith("_")]
         raise TargetError(f"module {module_name} has no '{name}'{nearest(name, public)}")
-    found = getattr(module, name)
+    found: Any = getattr(module, name)
     if not trusted and not _is_component(found):
         raise TargetError(_refusal(target))
     if not callable(found):
         raise TargetError(f"'{target}' is not a class: it is {found!r}")
-    return found
+    component: Callable[..., Any] = found
+    return component
 
 
 def is_trusted(target: str) -> bool:
@@ -126,7 +129,7 @@ def _refusal(target: str) -> str:
         return f"'{target}' is no component: {rule}and optimizers of torch.optim, each where it is defined"
     rule = f"'{target}' is neither atomiclm's nor torch's, and naming it would run it"
     if not _is_name(target) or top in sys.stdlib_module_names:
-        return f"{rule}; name a component"
+        return f"{rule}; name a component as MODULE.CLASS"
     return f"{rule}; if you trust the code of {top}, say so in the environment: {TRUST}={top}"
 
 

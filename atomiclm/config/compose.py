@@ -22,8 +22,9 @@ from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import InterpolationResolutionError
+from yaml import MarkedYAMLError
 
-from atomiclm.config.build import walk
+from atomiclm.config.build import PARTIAL, TARGET, walk
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.plugins import APP, CONF, ExperimentsSource, SearchPath
 
@@ -40,13 +41,25 @@ def initialized(config_dir: str | None = None) -> Iterator[ConfigLoader]:
     if hydra.is_initialized():
         yield hydra.config_loader()
         return
+    with initialize_shipped(config_dir):
+        yield hydra.config_loader()
+
+
+@contextmanager
+def initialize_shipped(config_dir: str | None = None) -> Iterator[None]:
+    """Initialize Hydra with our search path inside; what it was initialized with before is restored."""
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError([Fault("--config-dir", f"{config_dir} is no folder")])
     SearchPath.config_dir = str(Path(config_dir).absolute()) if config_dir else None
     Plugins.instance().register(ExperimentsSource)
     Plugins.instance().register(SearchPath)
-    with initialize_config_dir(str(CONF), job_name=APP, version_base="1.3"):
-        yield GlobalHydra.instance().config_loader()
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), job_name=APP, version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def compose(overrides: Sequence[str]) -> DictConfig:
@@ -72,6 +85,10 @@ def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
     words = without_null(overrides)
     try:
         return GlobalHydra.instance().config_loader().load_configuration("config", words, run_mode=mode)
+    except MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{Path(mark.name).name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a file"
+        raise ConfigError([Fault("config", f"{where}: {error.problem}; mend its YAML")]) from error
     except (RecursionError, AssertionError, KeyError, TypeError) as error:  # what Hydra trips over in a file
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
@@ -214,3 +231,27 @@ def overridden(overrides: Sequence[str], later: Sequence[str]) -> list[str]:
     """`later` after those of `overrides` that set other keys: Hydra refuses two choices of one group."""
     keys = {override_key(override) for override in later}
     return [*(override for override in overrides if override_key(override) not in keys), *later]
+
+
+# Change parts of a trained model.
+
+
+def choose_parts(config: DictConfig, choices: Sequence[Override]) -> None:
+    """Put options in the place of components of `config`: `model/position=yarn`, or null for none.
+
+    An option has its own values, but for those that the component in its place has under the same name: theta,
+    rotary_fraction and layout stay as they were trained.
+    """
+    for one in choices:
+        group, path = one.key_or_group, one.key_or_group.replace("/", ".")
+        known, node = options_of(group), None
+        if not one.is_delete() and one.value() is not None:
+            if one.value() not in known:
+                listed = f"choose one of {', '.join(known)}" if known else "model has no such part"
+                raise ConfigError([Fault(group, f"{one.value()} is none of its options; {listed}")])
+            node = OmegaConf.select(compose([f"{group}={one.value()}"]), path)
+        if isinstance(node, DictConfig):
+            own, option = OmegaConf.select(config, path), unresolved(node)
+            shared = own.items() if isinstance(own, DictConfig) else ()
+            node = option | {key: value for key, value in shared if key in option and key not in (TARGET, PARTIAL)}
+        OmegaConf.update(config, path, node, merge=False, force_add=True)

@@ -53,6 +53,11 @@ class Stopped(KeyboardInterrupt):
         return f"stopped by {signal.Signals(self.number).name}; the same command resumes"
 
 
+def failure_text(error: BaseException) -> str:
+    """What a cell of a sweep failed of: the error's type, and what it says."""
+    return f"{type(error).__name__}: {str(error).strip() or 'no message'}"
+
+
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the closest candidate, or the candidates themselves when none is close."""
     options = sorted(set(candidates))

@@ -8,13 +8,13 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
 from atomiclm.cli import UserError, from_user
-from atomiclm.config.build import PARTIAL, TARGET, build
-from atomiclm.config.compose import CONF, compose, resolved, unresolved
+from atomiclm.config.build import PARTIAL, build
+from atomiclm.config.compose import choose_parts, resolved
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.load import TrainedModel, load_run, prepare_corpus, read_values, say_aloud
+from atomiclm.config.load import TrainedRun, load_run, prepare_corpus, read_values, say_aloud
 from atomiclm.config.validate import Check
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
@@ -47,6 +47,8 @@ class LoadedRun:
             for key in sorted({*old, *new})
             if not key.endswith(PARTIAL) and old.get(key) != new.get(key)
         }
+        if isinstance(own["tokenizer"], dict) and own["tokenizer"].get("sha256"):  # it came with other weights
+            own["tokenizer"] = {**own["tokenizer"], "path": str(folder.tokenizer)}
         self.trainer: Trainer = build(own["trainer"])
         corpus = prepare_corpus({**own, "cache_dir": None})  # on this machine, whatever the machine that trained had
         known, found = folder.read_summary().get("validation_sha256"), corpus.manifest["validation_sha256"]
@@ -92,7 +94,7 @@ class LoadedRun:
         )
 
     @cached_property
-    def _trained(self) -> TrainedModel:
+    def _trained(self) -> TrainedRun:
         changed = self.values if self.changed else None
         trained = load_run(self.folder, self.checkpoint, self.runtime.device, changed)
         if self.conditions.corpus.tokenizer.digest() != trained.tokenizer.digest():
@@ -116,12 +118,10 @@ def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> 
     if faults := [Fault(one.key_or_group, rule) for one in parsed if (rule := _rule(one))]:
         raise ConfigError(faults)
     config = OmegaConf.create({**values})
-    for one in sorted(parsed, key=lambda one: "/" not in one.key_or_group):
-        path = one.key_or_group.replace("/", ".")
-        if "/" in one.key_or_group:
-            OmegaConf.update(config, path, _option(one, OmegaConf.select(config, path)), merge=False)
-        else:
-            OmegaConf.update(config, path, one.value(), force_add=True)
+    choose_parts(config, [one for one in parsed if "/" in one.key_or_group])
+    for one in parsed:
+        if "/" not in one.key_or_group:
+            OmegaConf.update(config, one.key_or_group, one.value(), force_add=True)
     changed = resolved(config)
     check = Check()
     check.node("model", changed["model"])
@@ -139,17 +139,3 @@ def _rule(override: Override) -> str | None:
     if override.is_delete() or override.is_sweep_override():
         return "sets no single value; give one value, and null for none"
     return None
-
-
-def _option(option: Override, trained: Any) -> dict[str, Any]:
-    """The node of an option, interpolations as written, with the values it shares with the trained component."""
-    group, name = option.key_or_group, str(option.value())
-    known = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-    if name not in known:
-        listed = f"choose one of {', '.join(known)}" if known else "model has no such part"
-        raise ConfigError([Fault(group, f"{name} is none of its options; {listed}")])
-    node: Any = unresolved(compose([f"{group}={name}"]))
-    for part in group.split("/"):
-        node = node[part]
-    own = trained if isinstance(trained, DictConfig) else {}
-    return {**node, **{key: value for key, value in own.items() if key in node and key not in (TARGET, PARTIAL)}}

@@ -91,19 +91,21 @@ def _tuned(overrides: Sequence[str], tuned: Mapping[str, float] | None) -> list[
 
 def _tuned_key(overrides: Sequence[str]) -> str | None:
     """The setting that the study tunes for its arms."""
-    experiment = _experiment(overrides)
+    experiment = experiment_of(overrides)
     defaults = [entry for entry in experiment.get("defaults", []) if isinstance(entry, Mapping)]
     chosen = [value for entry in defaults for group, value in entry.items() if str(group).endswith("/study/tuning")]
     option = value_of("study/tuning", overrides) or next(iter(chosen), None)
     if option is None:
         return None
     own = (experiment.get("study") or {}).get("tuning") or {}
-    return own.get("key") or OmegaConf.select(OmegaConf.load(CONF / "study" / "tuning" / f"{option}.yaml"), "key")
+    file = CONF / "study" / "tuning" / f"{option}.yaml"
+    key: str | None = own.get("key") or OmegaConf.select(OmegaConf.load(file), "key")
+    return key
 
 
 def listed(name: str, overrides: Sequence[str]) -> dict[str, list[str]]:
     """The arms or profiles of the chosen experiment, under what was typed; composition reports those that are none."""
-    node = OmegaConf.create({"study": _experiment(overrides).get("study") or {}})
+    node = OmegaConf.create({"study": experiment_of(overrides).get("study") or {}})
     changed = ("study.arms", "study.factors") if name == "arms" else (f"study.{name}",)
     for one in parsed([override for override in overrides if override_key(override).startswith(changed)]):
         with suppress(OmegaConfBaseException):
@@ -128,10 +130,10 @@ def _setting(key: str, overrides: Sequence[str]) -> str:
         return typed.strip("'\"")
     files = [CONF / "debug" / f"{value_of('debug', overrides)}.yaml", CONF / "config.yaml"]
     debug, primary = (OmegaConf.select(OmegaConf.load(file), key) if file.is_file() else None for file in files)
-    return str(debug or _experiment(overrides).get(key) or primary)
+    return str(debug or experiment_of(overrides).get(key) or primary)
 
 
-def _experiment(overrides: Sequence[str]) -> dict[str, Any]:
+def experiment_of(overrides: Sequence[str]) -> dict[str, Any]:
     """The file of the chosen experiment; empty where there is none, which composition reports."""
     file = find_experiment(value_of("experiments", overrides) or "")
     return _content(file, file.stat().st_mtime_ns) if file else {}

@@ -15,26 +15,30 @@ from atomiclm.config.build import build, walk
 from atomiclm.config.errors import Fault
 from atomiclm.config.validate import Check
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
-from atomiclm.data.cache import Progress
-from atomiclm.machine import default_cache_dir
+from atomiclm.data.cache import Progress, silent
+from atomiclm.machine import default_cache_dir, usable_cores
 from atomiclm.tokenizer import Tokenizer
 from atomiclm.tracking import RunFolder
 
 if TYPE_CHECKING:
+    import altair
+    import pandas
     import torch
 
     from atomiclm.model import Decoder
 
 
 def prepare_corpus(
-    values: dict[str, Any], progress: Progress | None = None, check_text: Callable[[str], None] | None = None
-) -> PreparedCorpus:
+    values: dict[str, Any], progress: Progress = silent, check_text: Callable[[str], None] | None = None
+) -> PreparedCorpus[Any]:
     """Return the corpus as token shards, from the cache or made now; see `atomiclm.data.prepare` for `check_text`.
 
     ValueError: the text cannot be read, or does not fit the model's context.
     """
     source, tokenizer = build(values["data"]), build(values["tokenizer"])
-    corpus = prepare(source, tokenizer, _cache_dir(values), progress=progress, check_text=check_text)
+    corpus = prepare(
+        source, tokenizer, _cache_dir(values), progress=progress, check_text=check_text, workers=_data_workers(values)
+    )
     for part in corpus.parts:
         _check_context_length(part, values["model"]["context_length"])
     return corpus
@@ -42,14 +46,18 @@ def prepare_corpus(
 
 def corpus_sha256(values: dict[str, Any]) -> str:
     """Return the hash of the text of a configuration, as it is now."""
-    return data.corpus_sha256(build(values["data"]), _cache_dir(values))
+    return data.corpus_sha256(build(values["data"]), _cache_dir(values), _data_workers(values))
 
 
 def _cache_dir(values: dict[str, Any]) -> Path:
     return Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
 
 
-def vocabulary_note(values: dict[str, Any], corpus: PreparedCorpus) -> str | None:
+def _data_workers(values: dict[str, Any]) -> int:
+    return values.get("runtime", {}).get("data_workers") or usable_cores()  # runs of earlier versions do not set it
+
+
+def vocabulary_note(values: dict[str, Any], corpus: PreparedCorpus[Any]) -> str | None:
     """What to say where the text yielded a smaller vocabulary than was asked for, which the model was sized by."""
     asked, learned = values["tokenizer"].get("vocab_size"), corpus.tokenizer.vocab_size
     rows = values["model"]["vocab_size"]
@@ -70,8 +78,10 @@ def _check_context_length(part: CorpusPart, context_length: int) -> None:
             f"model.context_length: {context_length} is longer than {text}: its training split has {available} "
             f"tokens; give at most {available - 1}, or more text"
         )
-    longest = max(part.train.longest_document(), part.validation.longest_document())
-    if part.validation.answers is not None and longest > context_length:
+    if part.validation.answers is None:
+        return
+    longest = max(part.train.longest_document(), part.validation.longest_document())  # all tokens are read for it
+    if longest > context_length:
         raise UserError(
             f"model.context_length: {context_length} is too short for {text}: answers would be asked for without the "
             f"questions at the start of their documents, the longest of which has {longest} tokens; give at least "
@@ -138,19 +148,65 @@ def size_faults(model: Mapping[str, Any]) -> list[Fault]:
     return faults
 
 
-@dataclass(frozen=True)
-class TrainedModel:
-    """A model with the weights of a checkpoint, and all that is needed to use it."""
+@dataclass(frozen=True, repr=False)
+class TrainedRun:
+    """A run with the weights of one of its checkpoints: what `atomiclm.load_run` and `atomiclm.train_run` return.
+
+    model        in eval mode
+    tokenizer    that of the run
+    config       the run's configuration, nested dicts with interpolations followed (`config.yaml`)
+    checkpoint   the folder the weights are from
+    """
 
     model: "Decoder"
     tokenizer: Tokenizer
-    values: dict[str, Any]
+    config: dict[str, Any]
     checkpoint: Path
+    folder: RunFolder
+
+    def __repr__(self) -> str:
+        return f"TrainedRun({self.folder.path}, {self.checkpoint.name}, {self.model.num_parameters():,} parameters)"
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The final figures and how the run ended (`summary.json`)."""
+        return self.folder.read_summary()
+
+    @property
+    def record(self) -> list[dict[str, Any]]:
+        """What was measured, one dict an event, in order (`metrics.jsonl`): "train", "validation", "sample" ..."""
+        return self.folder.read_rows()
+
+    def frame(self, event: str | None = None) -> "pandas.DataFrame":
+        """The record, or its rows of one event, as a pandas DataFrame. ImportError: pandas is not installed."""
+        import pandas
+
+        rows = [row for row in self.record if event in (None, row["event"])]
+        return pandas.DataFrame(rows).dropna(axis="columns", how="all")
+
+    def chart(self) -> "altair.LayerChart":
+        """Bits per byte over training tokens: of training batches as a line, of the validation text as points."""
+        from atomiclm.comparison.line_charts import run_chart
+
+        return run_chart(self.record)
+
+    def generate(
+        self, prompt: str = "", max_tokens: int = 200, seed: int = 1, temperature: float = 0.8, **filters: Any
+    ) -> str:
+        """The prompt and its continuation, as `atomiclm generate` prints them for the same settings.
+
+        filters: top_k, top_p, min_p of `generation.Settings`
+        """
+        from atomiclm.generation import Settings, Writer
+
+        settings = Settings(temperature=temperature, max_tokens=max_tokens, **filters)
+        [text] = Writer(self.model, self.tokenizer).write([prompt], [seed], settings)
+        return prompt + text.text
 
 
 def load_run(
     folder: RunFolder, checkpoint: Path | None, device: "torch.device", values: dict[str, Any] | None = None
-) -> TrainedModel:
+) -> TrainedRun:
     """Return the model of a run, at `checkpoint` or at its newest sound one, saying which newer ones are damaged.
 
     values: its configuration with settings of its model changed (`with_model_settings`); None: its own
@@ -176,7 +232,7 @@ def load_run(
             fix = "only settings that leave the parameters as they are can be changed"
             raise UserError(f"--set: {reason}; {fix}") from error
         raise UserError(f"{folder.path} cannot be used: {reason}") from error
-    return TrainedModel(model.to(device).eval(), tokenizer, values, path)
+    return TrainedRun(model.to(device).eval(), tokenizer, values, path, folder)
 
 
 def say_aloud(line: str) -> None:

@@ -7,7 +7,8 @@ it is a value of the configuration, the size that pays for it is written into th
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -17,12 +18,10 @@ from atomiclm.config.build import component
 from atomiclm.config.compose import compose, overridden, override_key, resolved
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.validate import Check
+from atomiclm.machine import default_cache_dir
 
 Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_bytes"]
 COUNTED: tuple[Quantity, ...] = get_args(Quantity)
-
-_BYTES = {"float32": 4, "bfloat16": 2, "auto": 4}
-"""Of an activation; for precision=auto the most, which it is depends on the machine that trains."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,12 @@ class Cost:
     FLOPs are of matrix products, for one token of a full context, as executed (the whole rectangle of attention scores,
     PaLM's convention); training adds the backward pass and what only training computes, `needed` leaves out the scores
     that a mask throws away. The cache is of one sequence of context_length tokens in CACHE_DTYPE, activations of one
-    micro-batch, estimated; the optimizer's state is in float32, None when its class does not say. Steps and tokens are
-    None when the budget is in seconds.
+    micro-batch, estimated, as what a validation takes; the optimizer's state is in float32, None when its class does
+    not say. Steps and tokens are None when the budget is in seconds.
+
+    host_bytes is what a CPU takes in addition: the copy of weights and optimizer state that is being written as a
+    checkpoint while training goes on, and the gaps that the C library's allocator leaves, about two fifths of what a
+    step or a validation takes (measured with model=tiny, mini, small). On an accelerator it is 0.
     """
 
     context_length: int
@@ -44,6 +47,8 @@ class Cost:
     needed_flops_per_token: float
     cache_bytes: int
     activation_bytes: int
+    validation_bytes: int
+    host_bytes: int
     optimizer_bytes: int | None
     steps: int | None
     tokens: int | None
@@ -64,8 +69,12 @@ class Cost:
 
     @property
     def memory_bytes(self) -> int:
-        """At the peak of a training step, estimated: weights, their gradients, optimizer state and activations."""
-        return 2 * self.weight_bytes + (self.optimizer_bytes or 0) + self.activation_bytes
+        """At the peak of the run, estimated; what summary.json has as peak_memory_bytes once it was trained.
+
+        Weights, optimizer state, and the larger of a step (gradients and activations) and a validation; host_bytes.
+        """
+        work = max(self.weight_bytes + self.activation_bytes, self.validation_bytes)
+        return self.weight_bytes + (self.optimizer_bytes or 0) + work + self.host_bytes
 
     @property
     def flops(self) -> int:
@@ -90,21 +99,39 @@ def residuals(cost: Cost, baseline: Cost) -> dict[Quantity, float]:
 
 def cost_of(values: Mapping[str, Any]) -> Cost:
     """Count the run of a configuration whose interpolations are resolved; UserError: what its model refused."""
+    import torch
+
     from atomiclm.config.load import decoder_of_shapes
+    from atomiclm.machine import has_native_bfloat16
     from atomiclm.model import parameter_roles
+    from atomiclm.model.accounting import AUTOCAST_BYTES
+    from atomiclm.model.loss import default_chunk_tokens
     from atomiclm.training import Budget
+    from atomiclm.training.runtime import available_devices
 
     trainer, model, optim = values["trainer"], values["model"], values["optim"]
     length: int = model["context_length"]
+    runtime, evaluation = values["runtime"], values.get("evaluation") or {}
     decoder = decoder_of_shapes(model)
     budget = Budget(trainer.get("max_steps"), trainer.get("max_tokens"), trainer.get("max_seconds"))
     steps = budget.steps(trainer["batch_size"] * length)
-    micro_batch_size = values["runtime"].get("micro_batch_size") or trainer["batch_size"]
+    micro_batch_size = runtime.get("micro_batch_size") or trainer["batch_size"]
+    device = torch.device(available_devices()[0] if runtime.get("device", "auto") == "auto" else runtime["device"])
+    precision = trainer.get("precision", "auto")
+    is_narrow = has_native_bfloat16(device) if precision == "auto" else precision == "bfloat16"
+    width = AUTOCAST_BYTES if is_narrow else 4.0
+    chunk_tokens = (trainer.get("objective") or {}).get("chunk_tokens")
+    chunk_tokens = chunk_tokens or default_chunk_tokens(micro_batch_size * length, decoder.vocab_size, device)
+    validated = evaluation.get("batch_size", 0) * length if evaluation.get("times") else 0
     optimizer_bytes = None
     if elements := getattr(component(optim["_target_"]), "state_elements", None):
         roles = parameter_roles(decoder)
         parameters = decoder.named_parameters()
         optimizer_bytes = 4 * sum(elements(tuple(each.shape), roles[name], optim) for name, each in parameters)
+    state_bytes = 4 * decoder.num_parameters() + (optimizer_bytes or 0)
+    activation_bytes = decoder.activation_bytes(micro_batch_size, length, width, chunk_tokens)
+    validation_bytes = decoder.validation_bytes(validated, length, width)
+    gaps = 0.4 * max(activation_bytes, validation_bytes)
     return Cost(
         context_length=length,
         parameters_by_role={str(role): count for role, count in decoder.num_parameters_by_role().items()},
@@ -113,12 +140,50 @@ def cost_of(values: Mapping[str, Any]) -> Cost:
         training_flops_per_token=decoder.training_flops_per_token(length),
         needed_flops_per_token=decoder.needed_training_flops_per_token(length),
         cache_bytes=decoder.cache_bytes(length),
-        activation_bytes=micro_batch_size
-        * decoder.activation_bytes(1, length, _BYTES[trainer.get("precision", "auto")]),
+        activation_bytes=activation_bytes,
+        validation_bytes=validation_bytes,
+        host_bytes=int(state_bytes + gaps) if device.type == "cpu" else 0,
         optimizer_bytes=optimizer_bytes,
         steps=steps,
         tokens=None if steps is None else steps * trainer["batch_size"] * length,
     )
+
+
+@dataclass(frozen=True)
+class Rate:
+    """How fast this machine is, in FLOP/s."""
+
+    flops_per_second: float  # at best
+    origin: str  # how that is known ("measured by training here", say)
+    # Of FLOPs a token, the rate of the slowest run here that has about as many; None where none has.
+    reached: Callable[[float], float | None] = lambda flops_per_token: None
+
+    def seconds(self, cost: Cost) -> tuple[float, float | None]:
+        """Seconds of the steps of a run, at best and at the rate of the slowest of like runs; of a budget in tokens."""
+        reached = self.reached(cost.training_flops_per_token)
+        return cost.flops / self.flops_per_second, cost.flops / reached if reached else None
+
+
+def machine_rate(values: dict[str, Any]) -> Rate:
+    """Return the best rate of matrix products that training here saw, or the rate of this processor now."""
+    import torch  # --help is answered without it
+
+    from atomiclm.training.runtime import Runtime, read_machine
+
+    machine = read_machine(Path(values["cache_dir"] or default_cache_dir()))
+    device, precision = values["runtime"]["device"], values["trainer"]["precision"]
+    num_threads = values["runtime"]["num_threads"]
+    known = machine.rate(
+        kind=None if device == "auto" else device, dtype=None if precision == "auto" else precision, threads=num_threads
+    )
+    if known is not None:
+        threads = f", {known.threads} threads" if known.threads else ""
+        origin = f"the best matrix products in {known.dtype} on {known.device}{threads}"
+        return Rate(known.flops_per_second, origin, partial(machine.reached, known))
+    now = Runtime(device="cpu").matmul_rate(torch.float32)
+    num_threads = num_threads or now.threads
+    origin = f"float32 products measured now, for {num_threads} threads; a training run here will measure its own"
+    return Rate(now.flops_per_second / now.threads * num_threads, origin)
 
 
 @dataclass(frozen=True)
@@ -260,8 +325,12 @@ def _countable(values: dict[str, Any]) -> Check:
 @lru_cache(maxsize=64)
 def _baseline_cost(overrides: tuple[str, ...]) -> Cost:
     """Compose a baseline and count it: the arms of a study share it."""
+    from atomiclm.config.run import complete
+
     try:
-        values = resolved(compose(overrides))
+        config = compose(overrides)
+        complete(config, overrides)
+        values = resolved(config)
     except Exception as error:
         raise ConfigError([Fault("match.baseline", f"does not compose: {str(error).splitlines()[0]}")]) from error
     if faults := _countable(values).faults:

@@ -25,7 +25,7 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from atomiclm.cli import Lasting
-from atomiclm.config.errors import ConfigError, Fault, RunFailed
+from atomiclm.config.errors import ConfigError, Fault, RunFailed, failure_text
 from atomiclm.tracking.run_folder import read_yaml_text
 
 if TYPE_CHECKING:
@@ -94,6 +94,25 @@ def _experiment_folders() -> list[Path]:
     """The folders that are searched, first one first: `experiments/` of the working folder, the shipped ones."""
     local = Path.cwd() / GROUP
     return [local, EXPERIMENTS] if local.is_dir() and local.resolve() != EXPERIMENTS.resolve() else [EXPERIMENTS]
+
+
+def config_dir_flag() -> list[str]:
+    """What a command has to repeat beside the overrides, to find the options that this one finds."""
+    return [f"--config-dir={SearchPath.config_dir}"] if SearchPath.config_dir else []
+
+
+def known_options() -> dict[str, list[str]]:
+    """The groups and their options, read from the folders: Hydra takes a second and a half to list them."""
+    folders = [CONF, Path(SearchPath.config_dir)] if SearchPath.config_dir else [CONF]
+    found = {
+        (path.parent.relative_to(folder).as_posix(), path.stem) for folder in folders for path in folder.rglob("*.yaml")
+    }
+    found |= {(GROUP, path.stem) for folder in _experiment_folders() for path in folder.glob("*.yaml")}
+    options: dict[str, list[str]] = {}
+    for group, option in sorted(found):
+        if group != "." and group.partition("/")[0] != "hydra":
+            options.setdefault(group, []).append(option)
+    return options
 
 
 def find_experiment(name: str) -> Path | None:
@@ -191,17 +210,16 @@ class StudySweeper(Sweeper):
                 _ = job.return_value  # raises what the job did
             return
 
-        def launch(cells: Any, first: int) -> "list[BaseException | None]":
+        def launch(cells: Any, first: int) -> list[str | None]:
             with composing([]):
                 jobs = self.launcher.launch([one.job for one in cells], initial_job_idx=first)
-            return [job._return_value if job.status is JobStatus.FAILED else None for job in jobs]
+            return [failure_text(job._return_value) if job.status is JobStatus.FAILED else None for job in jobs]
 
         def look(folder: Path, study: Any, seeds: int) -> tuple[int, str]:
             from atomiclm.comparison.analysis import compare_folder  # statistics: only a sequential study asks
             from atomiclm.comparison.seeds import next_look
 
-            decision = next_look(compare_folder(folder), study, seeds)
-            return decision.seeds, decision.reason
+            return next_look(compare_folder(folder), study, seeds)
 
         # By name: Hydra's registry executes the module of its basic launcher again, and makes another class of it.
         one_by_one = type(self.launcher).__name__ == BASIC

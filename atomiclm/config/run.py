@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,30 @@ import yaml
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from atomiclm.cli import UserError
 from atomiclm.config import IDENTITY
 from atomiclm.config.build import TARGET, component, read_constructor, takes_text, walk
-from atomiclm.config.command_line import composing
-from atomiclm.config.compose import PRESETS, chooses, compose, parsed, resolved, root_keys, unresolved
-from atomiclm.config.expand_overrides import declared_overrides
+from atomiclm.config.command_line import composing, quoted
+from atomiclm.config.compose import (
+    PRESETS,
+    chooses,
+    compose,
+    initialize_shipped,
+    parsed,
+    resolved,
+    root_keys,
+    unresolved,
+)
+from atomiclm.config.errors import ConfigError, Fault
+from atomiclm.config.expand_overrides import declared_overrides, expand_overrides
 from atomiclm.config.plugins import in_own_sweep, job_overrides
 from atomiclm.config.validate import validate
+from atomiclm.machine import code_of
 from atomiclm.tracking import find_cell
-from atomiclm.tracking.run_folder import EARLIER_DIGITS
+from atomiclm.tracking.run_folder import digest_of
 
 if TYPE_CHECKING:
+    from atomiclm.config.init_from import Source
     from atomiclm.config.match import Matched
 
 
@@ -38,6 +51,8 @@ class RunConfig:
     run_id: str
     variant: str
     matched: "Matched | None"
+    source: "Source | None" = None  # of its first weights
+    overrides: Sequence[str] | None = None  # what a program composed it from; None: what the process was started with
 
     @property
     def folder(self) -> Path:
@@ -62,11 +77,30 @@ def read_cell(overrides: Sequence[str], swept: Sequence[str] = ()) -> RunConfig:
     return _read(compose(overrides), overrides, swept)
 
 
+def compose_run(overrides: Sequence[str]) -> RunConfig:
+    """The same for one run in a program or a notebook, whatever Hydra application that belongs to."""
+    if flags := [override for override in overrides if override.startswith("-")]:
+        raise UserError(f"{flags[0]}: flags are for commands; give overrides, key=value or group=option")
+    with initialize_shipped(), composing(overrides):
+        config = read_cell(expand_overrides([quoted(override) for override in overrides]))
+    return replace(config, overrides=overrides)
+
+
+def complete(config: DictConfig, overrides: Sequence[str]) -> "Source | None":
+    """Change in `config`, composed from `overrides`, what Hydra cannot know: texts as typed, what a source says."""
+    restore_texts(config, overrides)
+    if OmegaConf.select(config, "trainer.init_from") is None:
+        return None
+    from atomiclm.config.init_from import apply_init
+
+    return apply_init(config, overrides)
+
+
 def _read(
     config: DictConfig, overrides: Sequence[str], swept: Sequence[str] = (), run_id: str | None = None
 ) -> RunConfig:
+    source = complete(config, overrides)
     options, base = ({}, {}) if run_id else _without_typed(config, overrides)
-    restore_texts(config, overrides)
     matched = None
     if OmegaConf.select(config, "match.quantity") is not None:
         from atomiclm.config.match import apply_match
@@ -74,11 +108,18 @@ def _read(
         matched = apply_match(config, overrides)
     apply_held_out(config)
     values = validate(resolved(config), root_keys())
-    # Of the variant the seed is taken out wherever interpolation carried it. It has as many digits as of earlier runs:
-    # seeds that are added to them are of the same arm.
-    variant = digest(resolved(DictConfig(OmegaConf.merge(config, {"seed": 0}))))[:EARLIER_DIGITS]
+    if source is not None:
+        source.check_fits(values["model"])
+        if run_id and digest(values) != digest_of(run_id):
+            rule = f"{source.path} has other weights or another tokenizer than when the sweep was planned"
+            raise ConfigError([Fault("trainer.init_from", f"{rule}; start the sweep again")])
+    # Of the variant the seed is taken out wherever interpolation carried it.
+    seed = unresolved(config)["seed"]
+    config.seed = 0
+    variant = digest(resolved(config))[:8]
+    config.seed = seed
     run_id = run_id or f"{slug(options, unresolved(config), base, swept)}-{digest(values)}"
-    return RunConfig(values, run_id, variant, matched)
+    return RunConfig(values, run_id, variant, matched, source)
 
 
 def restore_texts(config: DictConfig, overrides: Sequence[str]) -> None:
@@ -116,6 +157,13 @@ def digest(config: dict[str, Any]) -> str:
 def defining(config: dict[str, Any]) -> str:
     """Return what defines the run in one text: the identity groups, keys sorted, 2.0 and 2 the same number."""
     identity = {key: _canonical(config.get(key)) for key in IDENTITY}
+    target = tokenizer.get(TARGET) if isinstance(tokenizer := identity["tokenizer"], dict) else None
+    for group, name, sha256 in (("trainer", "init_from", "init_sha256"), ("tokenizer", "path", "sha256")):
+        is_named = group == "trainer" or target == "atomiclm.interop.PretrainedTokenizer"
+        if is_named and isinstance(node := identity[group], dict):
+            # What is known by its hash is the same wherever it lies. null says no more than a key that is not there.
+            left_out = [name] if node.get(sha256) else [key for key in (name, sha256) if node.get(key) is None]
+            identity[group] = {key: value for key, value in node.items() if key not in left_out}
     return json.dumps(identity, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -127,12 +175,17 @@ def _canonical(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def user_code_hash(values: Any) -> dict[str, str]:
-    """Return the sha256 of the source file of each module that a built configuration names and we have not written."""
+def code_hashes(values: Any) -> dict[str, str | None]:
+    """The sha256 of atomiclm's code, and of each module's that a built configuration names and we have not written."""
     modules = {str(value).rpartition(".")[0] for path, value in walk(values) if path.endswith(TARGET)}
     theirs = [module for module in sorted(modules) if module.split(".")[0] not in ("atomiclm", "torch")]
     files = {module: getattr(sys.modules.get(module), "__file__", None) for module in theirs}
-    return {module: hashlib.sha256(Path(file).read_bytes()).hexdigest() for module, file in files.items() if file}
+    theirs_now = {
+        f"code_sha256 of {module}": hashlib.sha256(Path(file).read_bytes()).hexdigest()
+        for module, file in files.items()
+        if file
+    }
+    return {"code_sha256": code_of(), **theirs_now}
 
 
 _SLUG_CHARACTERS = 80
@@ -178,6 +231,8 @@ def slug(options: dict[str, str], unresolved: dict[str, Any], base: dict[str, An
     for group in IDENTITY:
         if group != "seed":
             values |= _differences(group, unresolved.get(group), base.get(group))
+    if "trainer.init_from" in values and (sha256 := unresolved["trainer"].get("init_sha256")):
+        values["trainer.init_from"] = sha256[:8]  # an id within an id would answer to both runs
     lasts = [key.rpartition(".")[2] for key in values]
     named = {
         # The last part of a key names it, with the one before where two keys end alike.

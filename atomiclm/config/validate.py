@@ -166,7 +166,9 @@ class Check:
                     arguments[key] = None
         for name, argument in constructor.arguments.items():
             if argument.default is inspect.Parameter.empty and name not in node and not partial:
-                own.append(Fault(_within(path, name), f"{constructor.name} needs this argument"))
+                fix = "; where the decoder supplies it, write `_partial_: true` beside `_target_`"
+                fix = fix if path.startswith("model.") else ""
+                own.append(Fault(_within(path, name), f"{constructor.name} needs this argument{fix}"))
         self.faults += own
         if own:
             return None
@@ -323,11 +325,11 @@ def cautions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
     for name, values in runs:
         for path, message in _doubts(values):
             found.setdefault(path, []).append((name, message))
-    for path, told in found.items():
-        names = list(dict.fromkeys(name for name, _ in told))
+    for path, doubts in found.items():
+        names = list(dict.fromkeys(name for name, _ in doubts))
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-        where = f"  [{len(told)} of {len(runs)} runs: {shown}]" if len(runs) > 1 else ""
-        yield f"warning: {path}: {told[0][1]}{where}"
+        where = f"  [{len(doubts)} of {len(runs)} runs: {shown}]" if len(runs) > 1 else ""
+        yield f"warning: {path}: {doubts[0][1]}{where}"
 
 
 def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from atomiclm.data.builtin_corpora import PythonStandardLibrary, Shakespeare
 from atomiclm.data.cache import Progress
+from atomiclm.data.huggingface import HuggingFace
 from atomiclm.data.mixture import DevSplit, Mixture
 from atomiclm.data.order import (
     Batch,
@@ -24,8 +25,8 @@ from atomiclm.data.validation import ValidationWindows, answer_batches
 
 __all__ = [
     "END_OF_TEXT", "AssociativeRecall", "Batch", "BestFit", "Copy", "CorpusPart", "Dataset", "DevSplit", "Document",
-    "Markov", "MixedDataset", "Mixture", "Order", "PackedDataset", "Passkey", "PreparedCorpus", "Progress",
-    "PythonStandardLibrary", "RandomWindows", "RepeatedWindows", "Shakespeare", "ShuffledWindows", "SourceError",
-    "TextDataset", "TextFiles", "TextSource", "TokenShard", "ValidationWindows", "answer_batches", "check_separator",
-    "corpus_sha256", "prepare", "training_batches",
+    "HuggingFace", "Markov", "MixedDataset", "Mixture", "Order", "PackedDataset", "Passkey", "PreparedCorpus",
+    "Progress", "PythonStandardLibrary", "RandomWindows", "RepeatedWindows", "Shakespeare", "ShuffledWindows",
+    "SourceError", "TextDataset", "TextFiles", "TextSource", "TokenShard", "ValidationWindows",
+    "answer_batches", "check_separator", "corpus_sha256", "prepare", "training_batches",
 ]  # fmt: skip

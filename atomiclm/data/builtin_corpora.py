@@ -9,7 +9,7 @@ from pathlib import Path
 
 from atomiclm.atomic_io import write_atomic
 from atomiclm.data.cache import exclusive, file_sha256
-from atomiclm.data.file_formats import read_documents
+from atomiclm.data.file_formats import Stretch, read_documents
 from atomiclm.data.source import Document, NotUtf8Error, SourceError, TextSource, stamp_of
 from atomiclm.machine import default_cache_dir
 
@@ -45,7 +45,7 @@ class PythonStandardLibrary(TextSource):
         left_out = 0
         for name, path in self._files():
             try:
-                yield from read_documents(path, name, text_key="")
+                yield from read_documents(Stretch(path, name, 0), text_key="")
             except NotUtf8Error:
                 left_out += 1
         self.left_out = left_out

@@ -118,7 +118,7 @@ class Meter:
     """Adds up bytes and reports every 256 KiB, however small the documents are."""
 
     def __init__(self, progress: Progress, stage: str, total_bytes: int) -> None:
-        self._report = lambda done_bytes: progress(stage, done_bytes, total_bytes)
+        self._report: Callable[[int], None] = lambda done_bytes: progress(stage, done_bytes, total_bytes)
         self._done_bytes = self._reported_bytes = 0
         self._report(0)
 

@@ -6,16 +6,19 @@ figure about another text. So is text full of NULs, which is most often UTF-16 t
 """
 
 import codecs
+import contextlib
 import gzip
 import io
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
+from atomiclm.data.remote_files import RemoteFile
 from atomiclm.data.source import Document, NotUtf8Error, SourceError
 
 # Plain text as it is. .json, .csv and .tsv are missing on purpose: people keep whole data sets in them, and training
@@ -43,34 +46,78 @@ BATCH_ROWS = 100  # rows of Parquet in memory at once
 MAX_NUL_SHARE = 0.01  # of the characters. English in UTF-16 has a half, other alphabets at least one for each space
 
 
-def file_format(path: Path, *, named: bool = True) -> Literal["text", "jsonl", "parquet"] | None:
+def file_format(path: Path | RemoteFile, *, named: bool = True) -> Literal["text", "jsonl", "parquet"] | None:
     """How `path` is read, from its name alone; None when it is not readable.
 
     named: whether somebody named this very file. Only then is a name without a suffix taken for text.
     """
-    is_compressed = path.suffix.lower() in (".gz", ".zst")
-    inner = (Path(path.stem) if is_compressed else path).suffix.lower()
+    inner = (Path(path.stem) if is_compressed(path) else path).suffix.lower()
     if inner in (".jsonl", ".ndjson"):
         return "jsonl"
     if inner in TEXT_SUFFIXES or (inner == "" and named):
         return "text"
-    return "parquet" if inner == ".parquet" and not is_compressed else None
+    return "parquet" if inner == ".parquet" and not is_compressed(path) else None
 
 
-def read_documents(path: Path, name: str, text_key: str) -> Iterator[Document]:
-    """The documents of one file that hold text; a file or row with none gives none. Raises SourceError.
+def size_of(path: Path | RemoteFile) -> int:
+    """Bytes that a file has; 0 where a server does not say."""
+    return path.stat().st_size if isinstance(path, Path) else path.num_bytes
+
+
+def is_compressed(path: Path | RemoteFile) -> bool:
+    """Whether a file has to be decompressed from its beginning."""
+    return path.suffix.lower() in (".gz", ".zst")
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A file, or some of it: of JSON lines those that begin from byte `start` to `stop` - 1, of Parquet so row groups.
+
+    name: for messages
+    num_bytes: about how many there are on disk
+    """
+
+    path: Path | RemoteFile
+    name: str
+    num_bytes: int
+    start: int = 0
+    stop: int | None = None
+
+
+def stretches_of(path: Path | RemoteFile, name: str, max_bytes: int) -> Iterator[Stretch]:
+    """A file in stretches of about `max_bytes`, as far as it can be read from its middle. Raises SourceError."""
+    kind, size = file_format(path), size_of(path)
+    if size <= max_bytes or kind == "text" or is_compressed(path):
+        yield Stretch(path, name, size)
+    elif kind == "jsonl":
+        for start in range(0, size, max_bytes):
+            yield Stretch(path, name, min(max_bytes, size - start), start, start + max_bytes)
+    else:
+        with _parquet_file(path) as file:
+            groups = [file.metadata.row_group(index).total_byte_size for index in range(file.num_row_groups)]
+        start = num_bytes = 0
+        for index, group_bytes in enumerate(groups):
+            num_bytes += group_bytes
+            if num_bytes >= max_bytes or index == len(groups) - 1:
+                yield Stretch(path, name, num_bytes, start, index + 1)
+                start, num_bytes = index + 1, 0
+
+
+def read_documents(stretch: Stretch, text_key: str) -> Iterator[Document]:
+    """The documents of a file or a stretch of one that hold text; a row with none gives none. Raises SourceError.
 
     A text file is one document; so is each row of JSON lines and of Parquet, its text found under `text_key`.
     """
+    path, name = stretch.path, stretch.name
     kind = file_format(path)
     try:
         if kind == "text":
             if text := _whole_text(path):
                 yield Document(name, text)
             return
-        for number, text in (_parquet_rows if kind == "parquet" else _jsonl_rows)(path, text_key):
+        for place, text in (_parquet_rows if kind == "parquet" else _jsonl_rows)(stretch, text_key):
             if text:
-                yield Document(f"{name}:{number}", text)
+                yield Document(f"{name}:{place}", text)
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno is not None:
             fix = "make it readable, or leave it out"
@@ -78,18 +125,23 @@ def read_documents(path: Path, name: str, text_key: str) -> Iterator[Document]:
         raise SourceError("path", f"{path} is damaged or cut off ({error}); fetch or compress it again") from error
 
 
-def _opened(path: Path) -> BinaryIO:
+@contextlib.contextmanager
+def _opened(path: Path | RemoteFile) -> Iterator[BinaryIO]:
     """The bytes of a file, decompressed: of all members or frames."""
-    if path.suffix.lower() == ".gz":
-        return cast(BinaryIO, gzip.open(path))
-    if path.suffix.lower() == ".zst":
-        import pyarrow  # only who reads .zst or .parquet pays for it
+    with path.open("rb") as file:
+        if path.suffix.lower() == ".gz":
+            with gzip.GzipFile(fileobj=file) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        elif path.suffix.lower() == ".zst":
+            import pyarrow  # only who reads .zst or .parquet pays for it
 
-        return cast(BinaryIO, io.BufferedReader(pyarrow.input_stream(str(path), compression="zstd")))
-    return path.open("rb")
+            with io.BufferedReader(pyarrow.input_stream(file, compression="zstd")) as unpacked:
+                yield cast(BinaryIO, unpacked)
+        else:
+            yield file
 
 
-def _whole_text(path: Path) -> str:
+def _whole_text(path: Path | RemoteFile) -> str:
     content = bytearray()
     with _opened(path) as file:
         while chunk := file.read(CHUNK_BYTES):
@@ -125,11 +177,21 @@ def decode(raw: bytes | bytearray, where: str) -> str:
     return text
 
 
-def _jsonl_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text) of each line that is not blank; the last may lack its line feed."""
+def _jsonl_rows(stretch: Stretch, text_key: str) -> Iterator[tuple[str, str]]:
+    """(its place, text) of each line that is not blank; the last may lack its line feed. Lines are numbered from 1."""
+    path, start = stretch.path, stretch.start
+    after = f" after byte {start:,}" if start else ""
     with _opened(path) as file:
+        if start:
+            file.seek(start - 1)
+            while (rest := file.readline(CHUNK_BYTES)) and not rest.endswith(b"\n"):  # of the line before
+                pass
+            start = file.tell()
         for number, line in enumerate(iter(partial(file.readline, MAX_ROW_BYTES + 1), b""), 1):
-            where = f"{path} line {number}"
+            if stretch.stop is not None and start >= stretch.stop:
+                return
+            start += len(line)
+            where = f"{path} line {number}{after}"
             if len(line) > MAX_ROW_BYTES:
                 raise SourceError("path", f"{where} is longer than {MAX_ROW_BYTES:,} bytes; one row a line")
             if line.isspace() or not (text := decode(line, where)).strip():  # the first without decoding: bombs of them
@@ -143,25 +205,36 @@ def _jsonl_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
                 raise SourceError("path", f"{where} is not a JSON object; one object a line")
             if text_key not in row:
                 raise SourceError("text_key", f"{where} has no key {text_key!r}; its keys: {sorted(row)!r:.200}")
-            yield number, _checked(row[text_key], text_key, where)
+            yield f"{number}{after}", _checked(row[text_key], text_key, where)
 
 
-def _parquet_rows(path: Path, text_key: str) -> Iterator[tuple[int, str]]:
-    """(row number from 1, text)."""
+@contextlib.contextmanager
+def _parquet_file(path: Path | RemoteFile) -> Iterator[Any]:
+    """A Parquet file opened, whose faults are SourceErrors."""
     import pyarrow
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            if text_key not in names:
-                raise SourceError("text_key", f"{path} has no column {text_key!r}; its columns: {names!r:.200}")
-            batches = file.iter_batches(batch_size=BATCH_ROWS, columns=[text_key])
-            for number, value in enumerate(chain.from_iterable(batch.column(0) for batch in batches), 1):
-                yield number, _checked(value.as_py(), text_key, f"{path} row {number}")
+        opened = contextlib.nullcontext(path) if isinstance(path, Path) else path.open("rb")
+        with opened as source, parquet.ParquetFile(source) as file:
+            yield file
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         reason = f"{str(error)!a:.200}"  # it may quote the file, control characters and all
         raise SourceError("path", f"{path} is no readable Parquet file ({reason}); write it again") from error
+
+
+def _parquet_rows(stretch: Stretch, text_key: str) -> Iterator[tuple[int, str]]:
+    """(row number in the file from 1, text)."""
+    path = stretch.path
+    with _parquet_file(path) as file:
+        names = file.schema_arrow.names
+        if text_key not in names:
+            raise SourceError("text_key", f"{path} has no column {text_key!r}; its columns: {names!r:.200}")
+        groups = range(file.num_row_groups)[stretch.start : stretch.stop]
+        first = 1 + sum(file.metadata.row_group(index).num_rows for index in range(stretch.start))
+        batches = file.iter_batches(BATCH_ROWS, groups, [text_key], use_threads=False)
+        for number, value in enumerate(chain.from_iterable(batch.column(0) for batch in batches), first):
+            yield number, _checked(value.as_py(), text_key, f"{path} row {number}")
 
 
 def _checked(text: Any, text_key: str, where: str) -> str:

@@ -33,6 +33,16 @@ class Batch:
     mask: Flags | None = None
     documents: Ids | None = None
 
+    def rows(self, index: slice | Ids) -> "Batch":
+        """Some of the rows."""
+        mask, documents = self.mask, self.documents
+        return Batch(
+            self.inputs[index],
+            self.targets[index],
+            None if mask is None else mask[index],
+            None if documents is None else documents[index],
+        )
+
 
 class Dataset(ABC):
     """Training samples in a fixed sequence: a pure function of the index, so that resuming needs the step alone.
@@ -71,7 +81,7 @@ class Order(ABC):
 
 
 def training_batches(
-    corpus: PreparedCorpus, context_length: int, order: Order, separate_documents: bool = False
+    corpus: PreparedCorpus[Any], context_length: int, order: Order, separate_documents: bool = False
 ) -> Dataset:
     """Training samples: of one source as `order` says, of several mixed by their weights.
 

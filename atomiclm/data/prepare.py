@@ -1,32 +1,50 @@
 """Text in, token shards out: split, train the tokenizer on the training split, encode, store; each step only once."""
 
 import copy
+import functools
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from atomiclm.cli import UserError
-from atomiclm.data.cache import Meter, Progress, built_once, content_key, silent
+from atomiclm.data.cache import Meter, Progress, built_once, content_key, damage, silent
 from atomiclm.data.shards import (
     CorpusPart,
     Flags,
+    Ids,
+    JoinedShards,
     PreparedCorpus,
     ShardWriter,
     TrainableTokenizer,
-    Written,
     open_shards,
     token_dtype,
 )
-from atomiclm.data.source import FORMAT, CorpusSource, SourceText, Split, hash_number, split_document
+from atomiclm.data.source import (
+    FORMAT,
+    ChangedError,
+    CorpusSource,
+    SourceText,
+    Span,
+    SpanFacts,
+    Split,
+    Survey,
+    hash_number,
+    split_document,
+    surveyed_documents,
+)
+from atomiclm.data.workers import Add, Workers
 from atomiclm.machine import default_cache_dir
 
 END_OF_TEXT = "<|endoftext|>"  # the special token that separates documents
 TOKENIZER_FILE = "tokenizer.json"
 PIECE_CHARACTERS = 1 << 18
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 # Before the single space between two words, or after a line feed between two visible characters. Both the GPT-2 and
 # the GPT-4 pattern start a pre-token there whatever stands around, so the pieces' ids are the whole's ids.
@@ -38,8 +56,9 @@ def prepare[T: TrainableTokenizer](
     tokenizer: T,
     cache_dir: Path | None = None,
     *,
-    progress: Progress | None = None,
+    progress: Progress = silent,
     check_text: Callable[[str], None] | None = None,
+    workers: int = 1,
 ) -> PreparedCorpus[T]:
     """The corpus, split and tokenized, from the cache or built into it.
 
@@ -49,6 +68,8 @@ def prepare[T: TrainableTokenizer](
     progress: called with what is being done, and with a damaged cache that is rebuilt
     check_text: called with `corpus_sha256` before anything is made of the text; what it raises ends the preparation
 
+    workers: processes that read and encode; they decide how long it takes and nothing else
+
     Cached by content: the tokenizer by (corpus, split, its settings), shards by (corpus, split, tokenizer digest); a
     corpus is known by the stamp of its files where they have one, else by reading them. Of several sources each is
     split by its own rule, one tokenizer is trained on text of all (`tokenizer_text`), and their tokens stand one
@@ -57,10 +78,16 @@ def prepare[T: TrainableTokenizer](
     Raises ValueError for faults of the source, an empty split, a corpus that changes underway, a tokenizer that would
     join an answer with other text, and a cache folder that may not be written to.
     """
-    report = silent if progress is None else progress
-    root = cache_dir or default_cache_dir()
     check_separator(tokenizer)
-    texts = [SourceText(part, root, report) for part in source.parts()]
+    with Workers(workers) as some:
+        return _prepare(source, tokenizer, cache_dir or default_cache_dir(), progress, check_text, some)
+
+
+def _prepare[T: TrainableTokenizer](
+    source: CorpusSource, tokenizer: T, root: Path, report: Progress, check_text: Callable[[str], None] | None,
+    workers: Workers,
+) -> PreparedCorpus[T]:  # fmt: skip
+    texts = [SourceText(part, root, report, workers) for part in source.parts()]
     identity = _identity(texts)
     if check_text is not None:
         check_text(identity["corpus_sha256"])
@@ -84,13 +111,13 @@ def prepare[T: TrainableTokenizer](
     trained = type(tokenizer).load(tokenizer_folder / TOKENIZER_FILE)
 
     def write_shards(folder: Path) -> Mapping[str, Any]:
-        meter = Meter(report, "encoding", num_bytes)
-        facts = _encode(texts, trained, folder, meter)
-        meter.finish()
+        facts = _encode(texts, (type(trained), tokenizer_folder / TOKENIZER_FILE), scratch, folder, report, workers)
         return {**identity, **facts}
 
-    folder = root / "shards" / content_key(**identity, tokenizer=trained.digest())
+    key = content_key(**identity, tokenizer=trained.digest())
+    folder, scratch = root / "shards" / key, root / "spans" / key
     manifest = built_once(folder, write_shards, report)
+    shutil.rmtree(scratch, ignore_errors=True)
     has_answers = {text.part.name: text.source.has_answers for text in texts}
     train, training = open_shards(folder, "train", manifest, has_answers)
     validation, held_out = open_shards(folder, "validation", manifest, has_answers)
@@ -121,9 +148,10 @@ def check_separator(tokenizer: TrainableTokenizer) -> None:
         raise UserError(f"special_tokens: {sorted(tokenizer.special_tokens)} {rule}")
 
 
-def corpus_sha256(source: CorpusSource, cache_dir: Path | None = None) -> str:
+def corpus_sha256(source: CorpusSource, cache_dir: Path | None = None, workers: int = 1) -> str:
     """The hash by which `prepare` knows the text of a corpus. Raises ValueError for faults of the source."""
-    texts = [SourceText(part, cache_dir or default_cache_dir(), silent) for part in source.parts()]
+    with Workers(workers) as some:
+        texts = [SourceText(part, cache_dir or default_cache_dir(), silent, some) for part in source.parts()]
     return str(_identity(texts)["corpus_sha256"])
 
 
@@ -175,29 +203,101 @@ def tokenizer_text(texts: Sequence[SourceText], meter: Meter) -> Iterator[str]:
 # From text to shards.
 
 
-def _encode(texts: Sequence[SourceText], tokenizer: TrainableTokenizer, folder: Path, meter: Meter) -> dict[str, Any]:
-    """Write both shards into `folder`; what the manifest says about them."""
-    separator = tokenizer.special_tokens[END_OF_TEXT]
-    token_bytes = np.asarray(tokenizer.token_bytes(), dtype=np.int64)
-    assert token_bytes[separator] == 0, "a special token must stand for no bytes"
-    has_answers = any(text.source.has_answers for text in texts)
-    splits: tuple[Split, ...] = ("train", "validation")
-    with ExitStack() as files:
-        writers = {split: ShardWriter(folder, split, separator, token_bytes, has_answers, files) for split in splits}
-        by_part = {}
-        for text in texts:
-            for writer in writers.values():
-                writer.source = Written()
-            for batch in _batched(_pieces(text, meter)):
+@dataclass(frozen=True, slots=True)
+class EncodeSpan:
+    """The work of making one span's shards, by whatever process.
+
+    text: the survey of the whole source, which says how it is split
+    tokenizer: its class and file
+    """
+
+    span: Span
+    facts: SpanFacts
+    text: Survey
+    validation_fraction: float
+    has_answers: bool
+    tokenizer: tuple[type[TrainableTokenizer], Path]
+    root: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where the shards are until they are joined; equal text has equal shards."""
+        return self.root / content_key(
+            sha256=self.facts.sha256, rule=self.text.rule, validation_fraction=self.validation_fraction
+        )
+
+
+def encode_span(work: EncodeSpan, add: Add) -> dict[str, Any]:
+    """Make a span's shards, unless they are there already; their counts by split."""
+    tokenizer, separator, token_bytes = _loaded(*work.tokenizer)
+
+    def write(folder: Path) -> Mapping[str, Any]:
+        with ExitStack() as files:
+            writers = {
+                split: ShardWriter(folder, split, separator, token_bytes, work.has_answers, files) for split in SPLITS
+            }
+            for batch in _batched(_pieces(work, add)):
                 rows = tokenizer.encode_arrays([raw for _, raw, _, _ in batch])
                 for (split, raw, answers, begins_document), ids in zip(batch, rows, strict=True):
                     writers[split].write(ids, raw, answers, begins_document)
-            by_part[text.part.name] = {split: writer.source.facts() for split, writer in writers.items()}
-            assert sum(writer.source.bytes for writer in writers.values()) == text.survey.num_bytes
-        whole: dict[str, Any] = {split: writer.whole.facts() for split, writer in writers.items()}
+            return {split: writer.counts for split, writer in writers.items()}
+
+    return built_once(work.folder, write, silent)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(kind: type[TrainableTokenizer], path: Path) -> tuple[TrainableTokenizer, int, Ids]:
+    """A tokenizer, the id that separates documents, and the bytes that each id stands for."""
+    tokenizer = kind.load(path)
+    separator = tokenizer.special_tokens[END_OF_TEXT]
+    token_bytes = np.asarray(tokenizer.token_bytes(), dtype=np.int64)
+    assert token_bytes[separator] == 0, "a special token must stand for no bytes"
+    return tokenizer, separator, token_bytes
+
+
+def _encode(
+    texts: Sequence[SourceText], tokenizer: tuple[type[TrainableTokenizer], Path], scratch: Path, folder: Path,
+    report: Progress, workers: Workers,
+) -> dict[str, Any]:  # fmt: skip
+    """Write both shards into `folder`; what the manifest says about them.
+
+    scratch: where the shards of the spans are until all are made. Those that an earlier process made, before it was
+    killed, are not made again.
+    """
+    has_answers = any(text.source.has_answers for text in texts)
+    work = {
+        text.part.name: [
+            EncodeSpan(span, facts, text.survey, text.source.validation_fraction, has_answers, tokenizer, scratch)
+            for span, facts in text.surveyed_spans()
+        ]
+        for text in texts
+    }
+    folders = {one.folder: one.facts.num_bytes for some in work.values() for one in some}
+    missing = [num_bytes for folder, num_bytes in folders.items() if damage(folder) is not None]
+    if len(missing) < len(folders):
+        report(f"{len(folders) - len(missing)} of {len(folders)} shards are there from before", 0, 0)
+    meter = Meter(report, "encoding", sum(missing))
+    by_part = {}
+    with ExitStack() as files:
+        joined = {split: JoinedShards(folder, split, has_answers, files) for split in SPLITS}
+        for text in texts:
+            some = work[text.part.name]
+            try:
+                made = [counts for _, counts in sorted(workers.spread(encode_span, some, meter.add))]
+            except ChangedError as error:
+                raise text.changed() from error
+            for one, counts in zip(some, made, strict=True):
+                for split, shards in joined.items():
+                    shards.append(one.folder, counts[split])
+            by_part[text.part.name] = {split: shards.end_source() for split, shards in joined.items()}
+            num_bytes = sum(facts["bytes"] for facts in by_part[text.part.name].values())
+            assert num_bytes == text.survey.num_bytes
+        whole: dict[str, Any] = {split: shards.facts() for split, shards in joined.items()}
+    meter.finish()
+    trained, separator, token_bytes = _loaded(*tokenizer)
     return {
         "num_documents": sum(text.survey.num_documents for text in texts),
-        "tokenizer": {"digest": tokenizer.digest(), "vocab_size": tokenizer.vocab_size},
+        "tokenizer": {"digest": trained.digest(), "vocab_size": trained.vocab_size},
         "separator": separator,
         "dtype": token_dtype(len(token_bytes)).str,
         **whole,
@@ -209,13 +309,13 @@ def _encode(texts: Sequence[SourceText], tokenizer: TrainableTokenizer, folder: 
 Piece = tuple[Split, bytes, Flags, bool]  # a stretch of a document that is encoded by itself
 
 
-def _pieces(text: SourceText, meter: Meter) -> Iterator[Piece]:
-    for document, raw in text.documents(meter):
+def _pieces(work: EncodeSpan, add: Add) -> Iterator[Piece]:
+    for document, raw in surveyed_documents(work.span, work.facts, add):
         answers = np.zeros(len(raw), dtype=np.bool_)
         for first, past in document.answers:
             answers[first:past] = True
         done_bytes = 0
-        for split, part in split_document(document, raw, text.survey, text.source.validation_fraction):
+        for split, part in split_document(document, raw, work.text, work.validation_fraction):
             for number, piece in enumerate(pieces(part)):
                 data = piece.encode()
                 yield split, data, answers[done_bytes : done_bytes + len(data)], number == 0

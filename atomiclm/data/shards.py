@@ -1,6 +1,8 @@
 """A corpus as token ids: flat little-endian arrays on disk, read through the page cache."""
 
 import hashlib
+import shutil
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +17,9 @@ from atomiclm.data.source import SourceError, Split
 Tokens = npt.NDArray[np.unsignedinteger[Any]]
 Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
+
+COUNTS = ("bytes", "tokens", "documents")  # of a split, as the manifest has them
+COPY_BYTES = 1 << 20
 
 
 class TrainableTokenizer(Protocol):
@@ -130,7 +135,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 def open_shards(
     folder: Path, split: Split, manifest: dict[str, Any], has_answers: Mapping[str, bool]
 ) -> tuple[TokenShard, dict[str, TokenShard]]:
-    """(what `ShardWriter` wrote, the stretch of it of each source). has_answers: by source, in the order written."""
+    """(what `JoinedShards` wrote, the stretch of it of each source). has_answers: by source, in the order written."""
     tokens: Tokens = np.memmap(folder / f"{split}.bin", dtype=np.dtype(manifest["dtype"]), mode="r")
     answers = None
     if any(has_answers.values()):
@@ -150,23 +155,8 @@ def open_shards(
     return shard(manifest[split], 0, answers), sources
 
 
-@dataclass
-class Written:
-    """What a writer has written: in all, or of one source."""
-
-    bytes: int = 0
-    tokens: int = 0
-    documents: int = 0
-    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-
-    def facts(self) -> dict[str, Any]:
-        """As the manifest has it."""
-        counts = {"bytes": self.bytes, "tokens": self.tokens, "documents": self.documents}
-        return {**counts, "sha256": self.digest.hexdigest()}
-
-
 class ShardWriter:
-    """Writes `<split>.bin`, and `<split>.answers.bin` when has_answers, and accounts for every byte.
+    """Writes `<split>.bin` and `<split>.txt`, and `<split>.answers.bin` when has_answers, and accounts for every byte.
 
     token_bytes: (vocab_size,) bytes that each id stands for
     files: closes what is opened
@@ -176,14 +166,14 @@ class ShardWriter:
         self, folder: Path, split: Split, separator: int, token_bytes: Ids, has_answers: bool, files: ExitStack
     ) -> None:
         self._file = files.enter_context((folder / f"{split}.bin").open("wb"))
+        self._text_file = files.enter_context((folder / f"{split}.txt").open("wb"))
         self._answers_file = None
         if has_answers:
             self._answers_file = files.enter_context((folder / f"{split}.answers.bin").open("wb"))
         self._dtype = token_dtype(len(token_bytes))
         self._separator = np.asarray([separator], dtype=self._dtype).tobytes()
         self._token_bytes = token_bytes
-        self.whole = Written()
-        self.source = Written()  # replaced where another source begins
+        self.counts = dict.fromkeys(COUNTS, 0)
 
     def write(self, ids: npt.NDArray[np.uint32], raw: bytes, answers: Flags, begins_document: bool) -> None:
         """Append the ids of `raw`, after a separator if it begins a document.
@@ -199,6 +189,7 @@ class ShardWriter:
         # Bits per byte divides by them.
         assert covered == len(raw), f"the tokenizer's ids stand for {covered} bytes of a text of {len(raw)}"
         self._file.write(ids.astype(self._dtype).tobytes())
+        self._text_file.write(raw)
         if self._answers_file is not None:
             counts = np.concatenate([[0], np.cumsum(answers)])
             ends = np.cumsum(lengths)
@@ -206,8 +197,49 @@ class ShardWriter:
             if ((covered > 0) & (covered < lengths)).any():
                 raise SourceError("tokenizer", "a token joins part of an answer with other text; use tokenizer=bytes")
             self._answers_file.write((covered > 0).tobytes())
-        for written in (self.whole, self.source):
-            written.digest.update(raw)
-            written.tokens += begins_document + len(ids)
-            written.documents += begins_document
-            written.bytes += len(raw)
+        self.counts["bytes"] += len(raw)
+        self.counts["tokens"] += begins_document + len(ids)
+        self.counts["documents"] += begins_document
+
+
+class JoinedShards:
+    """One split of a corpus, joined from what `ShardWriter`s wrote, which need not be in memory."""
+
+    def __init__(self, folder: Path, split: Split, has_answers: bool, files: ExitStack) -> None:
+        self._names = [f"{split}.bin", *([f"{split}.answers.bin"] if has_answers else [])]
+        self._files = [files.enter_context((folder / name).open("wb")) for name in self._names]
+        self._split = split
+        self._whole, self._source = Sums(), Sums()
+
+    def append(self, folder: Path, counts: Mapping[str, int]) -> None:
+        """Append what a `ShardWriter` with these counts wrote into `folder`."""
+        for name, joined in zip(self._names, self._files, strict=True):
+            with (folder / name).open("rb") as shard:
+                shutil.copyfileobj(shard, joined, COPY_BYTES)
+        for sums in (self._whole, self._source):
+            sums.counts.update(counts)
+        with (folder / f"{self._split}.txt").open("rb") as text:
+            while raw := text.read(COPY_BYTES):
+                for sums in (self._whole, self._source):
+                    sums.digest.update(raw)
+
+    def end_source(self) -> dict[str, Any]:
+        """The facts of the source that ends here, as the manifest has them."""
+        ended, self._source = self._source, Sums()
+        return ended.facts()
+
+    def facts(self) -> dict[str, Any]:
+        """The facts of the whole."""
+        return self._whole.facts()
+
+
+@dataclass
+class Sums:
+    """Counts and sha256 of some text."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
+
+    def facts(self) -> dict[str, Any]:
+        """As the manifest has it."""
+        return {**{name: self.counts[name] for name in COUNTS}, "sha256": self.digest.hexdigest()}

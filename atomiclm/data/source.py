@@ -7,6 +7,7 @@ characters are for training and the rest for validation, as char-rnn and nanoGPT
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -15,11 +16,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 from atomiclm.atomic_io import read_json, write_atomic
 from atomiclm.cli import UserError
 from atomiclm.data.cache import Meter, Progress, content_key
+from atomiclm.data.workers import Add, Workers
 
 FORMAT = 2  # of everything below the cache folder, and of how text is read: part of every key
 SETTLED_SECONDS = 2.0  # the coarsest clock of a file system in use (FAT: 2 s)
@@ -48,6 +50,9 @@ class SourceError(UserError):
         self.argument = argument
         self.message = message
 
+    def __reduce__(self) -> tuple[Any, ...]:  # a worker hands it on
+        return type(self), (self.argument, self.message)
+
 
 class NotUtf8Error(SourceError):
     """Text in another encoding than UTF-8."""
@@ -67,6 +72,14 @@ class CorpusSource(ABC):
     @abstractmethod
     def parts(self) -> tuple["SourcePart", ...]:
         """The text sources and their weights, in a fixed order."""
+
+
+class Span(Protocol):
+    """A run of consecutive documents that a process of its own can read; it can be pickled."""
+
+    left_out: int  # as of a TextSource
+
+    def documents(self) -> Iterator[Document]: ...
 
 
 class TextSource(CorpusSource):
@@ -89,6 +102,10 @@ class TextSource(CorpusSource):
     @abstractmethod
     def documents(self) -> Iterator[Document]:
         """The documents, in the same order each time, none empty. Raises SourceError when one cannot be read."""
+
+    def spans(self) -> Sequence[Span]:
+        """The documents in spans, in order; the same ones whatever reads them. By default all are one."""
+        return (self,)
 
     def source_faults(self) -> list[tuple[str, str]]:
         """What `faults` reports beyond the validation fraction; by default nothing."""
@@ -165,54 +182,101 @@ def training_characters(characters: int, fraction: float) -> int:
     return int(characters * (1 - fraction))
 
 
+class SpanFacts(NamedTuple):
+    """What a span holds.
+
+    sha256: over every document's length (8 bytes, little-endian) and UTF-8 bytes, and its answers if any, in order
+    """
+
+    sha256: str
+    num_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Survey:
     """What one pass over a corpus tells, before it is split.
 
-    sha256: over every document's length (8 bytes, little-endian) and UTF-8 bytes, and its answers if any, in order
+    spans: of each, in order
+    num_documents: of all spans
     lowest, highest: the extremes of the documents' hash numbers in [0, 1)
     characters: of the only document; 0 when there are several
     left_out: documents that the source passed over, by its own rule
     """
 
-    sha256: str
-    num_bytes: int
+    spans: tuple[SpanFacts, ...]
     num_documents: int
     lowest: float
     highest: float
     characters: int
     left_out: int
 
+    @classmethod
+    def joined(cls, surveys: Sequence["Survey"]) -> "Survey":
+        """The survey of several spans one after another."""
+        num_documents = sum(one.num_documents for one in surveys)
+        return cls(
+            spans=tuple(span for one in surveys for span in one.spans),
+            num_documents=num_documents,
+            lowest=min(one.lowest for one in surveys),
+            highest=max(one.highest for one in surveys),
+            characters=sum(one.characters for one in surveys) if num_documents == 1 else 0,
+            left_out=sum(one.left_out for one in surveys),
+        )
+
+    @property
+    def sha256(self) -> str:
+        """Of the corpus: that of its only span, or over those of all."""
+        hashes = [span.sha256 for span in self.spans]
+        return hashes[0] if len(hashes) == 1 else hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+
+    @property
+    def num_bytes(self) -> int:
+        return sum(span.num_bytes for span in self.spans)
+
     @property
     def rule(self) -> str:
         return "by position in the only document" if self.num_documents == 1 else "by a hash of each document"
 
 
-def survey(source: TextSource, meter: Meter) -> Survey:
-    """Read all documents of a source once."""
+def survey(span: Span, add: Add) -> Survey:
+    """Read all documents of a span once. add: is called with the bytes of each."""
     digest = hashlib.sha256()
     num_bytes = num_documents = characters = 0
     lowest, highest = 1.0, 0.0
-    for document, raw in _digested(source, digest):
+    for document, raw in _digested(span, digest):
         number = hash_number(raw)
         lowest, highest = min(lowest, number), max(highest, number)
         num_bytes += len(raw)
         num_documents += 1
         characters = len(document.text) if num_documents == 1 else 0
-        meter.add(len(raw))
-    meter.finish()
-    return Survey(digest.hexdigest(), num_bytes, num_documents, lowest, highest, characters, source.left_out)
+        add(len(raw))
+    facts = SpanFacts(digest.hexdigest(), num_bytes)
+    return Survey((facts,), num_documents, lowest, highest, characters, span.left_out)
 
 
-def _digested(source: TextSource, digest: "hashlib._Hash") -> Iterator[tuple[Document, bytes]]:
+def _digested(span: Span, digest: "hashlib._Hash") -> Iterator[tuple[Document, bytes]]:
     """Documents and their UTF-8 bytes. All that one is goes into `digest`: equal digests mean equal corpora."""
-    for document in source.documents():
+    for document in span.documents():
         raw = document_bytes(document)
         digest.update(len(raw).to_bytes(8, "little"))
         digest.update(raw)
         if document.answers:
             digest.update(repr(document.answers).encode())
         yield document, raw
+
+
+def surveyed_documents(span: Span, facts: SpanFacts, add: Add) -> Iterator[tuple[Document, bytes]]:
+    """Documents and their UTF-8 bytes. Raises ChangedError at the end if they are not those of the survey."""
+    digest = hashlib.sha256()
+    for document, raw in _digested(span, digest):
+        yield document, raw
+        add(len(raw))
+    if digest.hexdigest() != facts.sha256:
+        raise ChangedError
+
+
+class ChangedError(Exception):
+    """The text is not that of the survey."""
 
 
 def split_document(document: Document, raw: bytes, found: Survey, fraction: float) -> Iterator[tuple[Split, str]]:
@@ -257,9 +321,10 @@ class SourceText:
     survey: what the text is. Of files that have a stamp it is remembered below `root`, and they are not read for it
     """
 
-    def __init__(self, part: SourcePart, root: Path, progress: Progress) -> None:
+    def __init__(self, part: SourcePart, root: Path, progress: Progress, workers: Workers) -> None:
         self.part = part
         self.source = part.source
+        self._workers = workers
         try:
             for argument, message in part.source.fraction_faults():
                 raise SourceError(argument, message)
@@ -272,26 +337,44 @@ class SourceText:
 
     def _surveyed(self, stamp: str | None, progress: Progress) -> Survey:
         if stamp is not None:
-            with contextlib.suppress(OSError, ValueError, TypeError):  # not there, or damaged: reading is always right
-                return Survey(**read_json(self._memory))
-        found = survey(self.source, Meter(progress, "reading", 0))
+            with contextlib.suppress(
+                OSError, ValueError, TypeError, LookupError
+            ):  # not there, or damaged: reading is always right
+                values = read_json(self._memory)
+                return Survey(**values | {"spans": tuple(SpanFacts(*span) for span in values["spans"])})
+        meter = Meter(progress, "reading", 0)
+        found = Survey.joined([one for _, one in sorted(self._workers.spread(survey, self.spans, meter.add))])
+        meter.finish()
         if stamp is not None and self.source.stamp() == stamp:
             with contextlib.suppress(OSError):  # a read-only cache: only reading again is spared by this file
                 self._memory.parent.mkdir(parents=True, exist_ok=True)
                 write_atomic(self._memory, json.dumps(asdict(found)).encode())
         return found
 
+    @functools.cached_property
+    def spans(self) -> Sequence[Span]:
+        return self.source.spans()
+
     @property
     def training_bytes(self) -> float:
         return self.survey.num_bytes * (1 - self.source.validation_fraction)
 
+    def surveyed_spans(self) -> Iterator[tuple[Span, SpanFacts]]:
+        """Each span, and what the survey found in it."""
+        if len(self.spans) != len(self.survey.spans):
+            raise self.changed()
+        return zip(self.spans, self.survey.spans, strict=True)
+
     def documents(self, meter: Meter) -> Iterator[tuple[Document, bytes]]:
-        """Documents and their UTF-8 bytes. Raises SourceError at the end if they are not those of the survey."""
-        digest = hashlib.sha256()
-        for document, raw in _digested(self.source, digest):
-            yield document, raw
-            meter.add(len(raw))
-        if digest.hexdigest() != self.survey.sha256:
-            self._memory.unlink(missing_ok=True)
-            changed = f"the corpus ({self.source.describe()}) changed while it was being prepared; run again"
-            raise SourceError(f"{self.part.prefix}path", changed)
+        """Documents and their UTF-8 bytes. Raises SourceError when they are not those of the survey."""
+        try:
+            for span, facts in self.surveyed_spans():
+                yield from surveyed_documents(span, facts, meter.add)
+        except ChangedError as error:
+            raise self.changed() from error
+
+    def changed(self) -> SourceError:
+        """What to raise when the text is not that of the survey, which is forgotten."""
+        self._memory.unlink(missing_ok=True)
+        message = f"the corpus ({self.source.describe()}) changed while it was being prepared; run again"
+        return SourceError(f"{self.part.prefix}path", message)

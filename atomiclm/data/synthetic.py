@@ -84,11 +84,13 @@ class Draws:
 
     def below(self, bound: int, count: int) -> list[int]:
         """Numbers from 0 to bound - 1."""
-        return (self.uniform(count) * bound).astype(np.int64).tolist()
+        numbers: list[int] = (self.uniform(count) * bound).astype(np.int64).tolist()
+        return numbers
 
     def distinct(self, bound: int, count: int) -> list[int]:
         """Different numbers from 0 to bound - 1, in random order."""
-        return np.argsort(self.uniform(bound), kind="stable")[:count].tolist()
+        numbers: list[int] = np.argsort(self.uniform(bound), kind="stable")[:count].tolist()
+        return numbers
 
 
 def check_symbols(name: str, count: int) -> None:
@@ -284,9 +286,9 @@ class Markov(SyntheticSource):
         np.add.at(step, (rows, following), self.transition.ravel())
         equations = step.T - np.eye(contexts)
         equations[-1] = 1.0  # one of them follows from the others; that all add up to 1 does not
-        found = np.clip(np.linalg.solve(equations, np.eye(contexts)[-1]), 0.0, None)
+        found: npt.NDArray[np.float64] = np.clip(np.linalg.solve(equations, np.eye(contexts)[-1]), 0.0, None)
         assert np.abs(found @ step - found).max() < 1e-9, "the stationary distribution is stationary"
-        return found / found.sum()
+        return np.divide(found, found.sum())
 
     @property
     def entropy_bits(self) -> float:

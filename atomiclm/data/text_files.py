@@ -1,15 +1,20 @@
-"""Text from files that are already there: a file, a folder or a glob."""
+"""Text from files that are already there, on this machine or at an address: a file, a folder or a glob."""
 
 import functools
 import glob
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from atomiclm.data.file_formats import READABLE, file_format, read_documents
-from atomiclm.data.source import Document, SourceError, TextSource, stamp_of
+from atomiclm.data.file_formats import READABLE, Stretch, file_format, read_documents, size_of, stretches_of
+from atomiclm.data.remote_files import RemoteFile, address_fault, protocol, remote_files
+from atomiclm.data.source import Document, SourceError, Span, TextSource, stamp_of
 
 QUICK_CHECK_BYTES = 64 << 20  # what `faults` reads at most, about a fifth of a second; `prepare` reads the rest
+File = Path | RemoteFile
+SPAN_BYTES = 32 << 20  # of a span on disk: a few seconds of encoding
 QUICK_ROW_BYTES = 1 << 20  # of a file of rows, of which it reads the first
 
 
@@ -18,7 +23,8 @@ class TextFiles(TextSource):
     """A file, every readable file under a folder, or the files a glob matches.
 
     path: a file, a folder (searched through, hidden files and folders left out, links to folders not followed, links
-        that lead out of it refused) or a glob (the same; `**` goes through folders); `~` is the home folder
+        that lead out of it refused) or a glob (the same; `**` goes through folders); `~` is the home folder. Also one
+        at an address: s3://, gs://, hf://, https:// or file:// (`remote_files.py`)
     validation_fraction: share of the corpus held out, strictly between 0 and 1. Several documents are split by a hash
         of their content, a single one is cut by position (`source.py`)
     text_key: the key of a .jsonl row, or the column of a .parquet file, that holds the text
@@ -34,11 +40,14 @@ class TextFiles(TextSource):
 
     def describe(self) -> str:
         files = self._files()
-        size = sum(path.stat().st_size for _, path in files) / 1e6
+        size = sum(size_of(path) for _, path in files) / 1e6
         return f"{self.path} ({len(files):,} file{'s' if len(files) != 1 else ''}, {size:,.1f} MB)"
 
     def source_faults(self) -> list[tuple[str, str]]:
-        """As far as whole files of the first 64 MiB show them."""
+        """As far as whole files of the first 64 MiB show them; of an address what is known without a network."""
+        if protocol(self.path):
+            fault = address_fault(self.path)
+            return [("path", fault)] if fault else []
         try:
             files = self._files()
         except SourceError as error:
@@ -46,42 +55,66 @@ class TextFiles(TextSource):
         faults: list[tuple[str, str]] = []
         holds_text, budget = False, QUICK_CHECK_BYTES
         for _, path in files:
-            budget -= path.stat().st_size if file_format(path) == "text" else QUICK_ROW_BYTES
+            budget -= size_of(path) if file_format(path) == "text" else QUICK_ROW_BYTES
             if budget < 0 or len(faults) == 3:  # three show the pattern
                 return faults
             try:
-                holds_text |= next(read_documents(path, str(path), self.text_key), None) is not None
+                first = next(read_documents(Stretch(path, str(path), 0), self.text_key), None)
+                holds_text |= first is not None
             except SourceError as error:
                 faults.append((error.argument, error.message))
         return faults if holds_text or faults else [("path", self._no_text(files))]
 
+    def spans(self) -> Sequence[Span]:
+        """Of about SPAN_BYTES on disk: small files together, large ones of JSON lines and Parquet in stretches."""
+        spans = list(self._spans(self._files()))
+        return spans if len(spans) > 1 else (self,)
+
+    def _spans(self, files: Sequence[tuple[str, File]]) -> Iterator["FileSpan"]:
+        stretches: list[Stretch] = []
+        for _, path in files:
+            for stretch in stretches_of(path, str(path), SPAN_BYTES):
+                stretches.append(stretch)
+                if sum(one.num_bytes for one in stretches) >= SPAN_BYTES:
+                    yield FileSpan(stretches, self.text_key)
+                    stretches = []
+        if stretches:
+            yield FileSpan(stretches, self.text_key)
+
     def documents(self) -> Iterator[Document]:
         files = self._files()
         left_out = 0
-        for _, path in files:
-            empty = True
-            for document in read_documents(path, str(path), self.text_key):
-                empty = False
-                yield document
-            left_out += empty
+        for span in self._spans(files):
+            yield from span.documents()
+            left_out += span.left_out
         if left_out == len(files):
             raise SourceError("path", self._no_text(files))
         self.left_out = left_out
 
     def stamp(self) -> str | None:
-        return stamp_of(self._files(), type(self).__qualname__, self.text_key)
+        files = self._files()
+        remote = [(name, path) for name, path in files if isinstance(path, RemoteFile)]
+        settings = type(self).__qualname__, self.text_key
+        if not remote:
+            return stamp_of([(name, path) for name, path in files if isinstance(path, Path)], *settings)
+        if any(path.tag is None for _, path in remote):
+            return None
+        entries = [(name, path.address, path.num_bytes, path.tag) for name, path in remote]
+        return hashlib.sha256(json.dumps([settings, entries]).encode()).hexdigest()
 
-    def _no_text(self, files: list[tuple[str, Path]]) -> str:
+    def _no_text(self, files: Sequence[tuple[str, File]]) -> str:
         if len(files) == 1:
             return f"{files[0][1]} is empty; give a file with text in it"
         return f"none of the {len(files)} files of {self.path} holds any text; give one that does"
 
-    def _files(self) -> list[tuple[str, Path]]:
+    def _files(self) -> list[tuple[str, File]]:
         """(name, path) of each file, in the order of names; of a folder or glob a name begins below the folder."""
         if not self.path:
             raise SourceError("path", "is empty; name a file, a folder or a glob")
+        if protocol(self.path):
+            return self._readable(remote_files(self.path), self.path)
         try:
-            path = Path(self.path).expanduser()
+            path = Path(self.path.removeprefix("file://")).expanduser()
             if path.is_file():
                 if file_format(path) is not None:
                     return [(path.name, path)]
@@ -102,12 +135,34 @@ class TextFiles(TextSource):
             raise
         except (OSError, RuntimeError, ValueError) as error:  # a name too long, the home of nobody, letters beside **
             raise SourceError("path", f"{self.path!r:.200} is not a path: {error!s:.200}; correct data.path") from error
-        readable = [(name, path) for name, path in found if file_format(path, named=False)]
+        return self._readable(found, where)
+
+    def _readable(self, found: Sequence[tuple[str, File]], where: str) -> list[tuple[str, File]]:
+        is_single = len(found) == 1 and str(found[0][1]) == self.path
+        readable = [(name, path) for name, path in found if file_format(path, named=is_single)]
         if not readable:
             suffixes = ", ".join(sorted({path.suffix or "no suffix" for _, path in found})[:8])
             others = f"its {len(found)} files have {suffixes}" if found else "there are no files in it"
             raise SourceError("path", f"nothing readable in {where}: {others}; readable are {READABLE}")
         return readable
+
+
+@dataclass(eq=False)
+class FileSpan:
+    """The documents of some stretches of files."""
+
+    stretches: Sequence[Stretch]
+    text_key: str
+    left_out: int = 0
+
+    def documents(self) -> Iterator[Document]:
+        self.left_out = 0
+        for stretch in self.stretches:
+            empty = stretch.stop is None
+            for document in read_documents(stretch, self.text_key):
+                empty = False
+                yield document
+            self.left_out += empty
 
 
 def files_below(root: Path, pattern: tuple[str, ...] = ("**",)) -> list[tuple[str, Path]]:

@@ -152,6 +152,8 @@ class Subject:
     forward: Callable[..., Tensor]
     device: torch.device
     tokens_per_batch: int
+    # How the rows of a batch are scored; several processes each score a part.
+    divide: Callable[[Batch, Callable[[Batch], Tensor]], Tensor] = lambda batch, score: score(batch)
 
     def rows(self, length: int) -> int:
         """Windows of that length in one forward pass."""
@@ -180,11 +182,16 @@ class Subject:
     def scored(self, batches: Iterable[Batch], token_bytes: Sequence[int]) -> Iterator[Scored]:
         """What each target costs. token_bytes: (vocab_size,) bytes that each id stands for."""
         lengths = torch.tensor(token_bytes, device=self.device)
-        for batch, logits, targets in self.logits(batches):
-            target_bytes = lengths[targets]
+
+        def score(part: Batch) -> Tensor:
+            ((_, logits, targets),) = self.logits([part])
+            return cross_entropy(logits, targets, reduction="none")
+
+        for batch in batches:
+            target_bytes = lengths[torch.from_numpy(batch.targets).to(self.device)]
             if batch.mask is not None:
                 target_bytes = target_bytes * torch.from_numpy(batch.mask).to(self.device)
-            yield Scored(batch, cross_entropy(logits, targets, reduction="none"), target_bytes)
+            yield Scored(batch, self.divide(batch, score), target_bytes)
 
     def validation(
         self, conditions: Conditions, part: CorpusPart, length: int, stride: int | None = None

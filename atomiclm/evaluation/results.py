@@ -98,7 +98,8 @@ def to_terminal(run: str, result: EvaluationResult, saved: bool, validation_byte
     if "bits_per_byte" in figures:
         words.append(f"{figures.pop('bits_per_byte'):.4f} bits per byte")
         words.append(f"{figures.pop('loss'):.4f} nats per token")
-    words += [f"{validation_bytes:,} bytes", str(known["precision"])]
+    words += [f"{validation_bytes:,} bytes" if "validation_sha256" in known else str(known["device"])]
+    words += [str(known["precision"])]
     words += ["documents apart"] if known.get("separate_documents") else []
     words += [f"source {known['source']}"] if "source" in known else []
     words += [f"{name} {known[name]}" for name in ("stride", "trained_length") if name in known]
@@ -131,8 +132,16 @@ def _grouped(figures: dict[str, float]) -> Iterator[str]:
 
 def to_json(results: Iterable[tuple[str, EvaluationResult]]) -> str:
     """A list, one object a result, as its file has it, with the run beside it."""
-    objects = [{"run": run, **json.loads(result.to_json())} for run, result in results]
-    return json.dumps(objects, indent=2) + "\n"
+    return json.dumps(_objects(results), indent=2) + "\n"
+
+
+def to_json_lines(results: Iterable[tuple[str, EvaluationResult]]) -> str:
+    """The same objects, one a line."""
+    return "".join(f"{json.dumps(each)}\n" for each in _objects(results))
+
+
+def _objects(results: Iterable[tuple[str, EvaluationResult]]) -> list[dict[str, Any]]:
+    return [{"run": run, **json.loads(result.to_json())} for run, result in results]
 
 
 def to_csv(results: Iterable[tuple[str, EvaluationResult]]) -> str:

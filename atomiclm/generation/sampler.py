@@ -16,9 +16,10 @@ class Sampler:
     top_p         probability to keep, in (0, 1], None keeps all
     min_p         least probability relative to the likeliest token, in [0, 1], None keeps all
 
-    Filters are applied in this order, each to what the one before left, as in Hugging Face transformers. Each row is
-    drawn on the CPU in float64 by its own generator from one uniform number: the global random state is not touched,
-    and device and batch decide nothing but the rounding of the scores.
+    Filters are applied in this order, each to what the one before left, as in Hugging Face transformers. Rows are drawn
+    in float64 where the scores are (on the CPU for MPS, which has no float64), each by one uniform number of its own
+    generator: the global random state is not touched, and device and batch decide nothing but the rounding of the
+    scores.
     """
 
     def __init__(
@@ -38,21 +39,28 @@ class Sampler:
         self.min_p = min_p
 
     def __call__(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
-        """Scores (batch, vocab_size) and a CPU generator for each row: token ids (batch,) int64 on the CPU.
+        """Scores (batch, vocab_size) and a CPU generator for each row: token ids (batch,) int64.
 
         Raises UserError when the highest score of a row is not finite: NaN, or infinite.
         """
-        scores = logits.detach().to("cpu", torch.float64)
-        if not scores.amax(-1).isfinite().all():
+        highest, likeliest = logits.max(-1)
+        if not highest.isfinite().all():
             raise UserError(
                 "the model's scores are not finite (NaN or infinite): it has diverged, or its weights are damaged"
             )
         if self.temperature == 0:
-            return scores.argmax(-1)
-        cumulative = self.filter(scores).softmax(-1).cumsum(-1)
+            return likeliest
+        device = "cpu" if logits.device.type == "mps" else logits.device
+        cumulative = self.probabilities(logits.detach().to(device, torch.float64)).cumsum(-1)
         uniform = torch.stack([torch.rand(1, dtype=torch.float64, generator=generator) for generator in generators])
         # right=True finds the first id whose cumulative probability exceeds the number: an id of probability 0 never.
-        return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(-1)
+        return torch.searchsorted(cumulative, uniform.to(device) * cumulative[:, -1:], right=True).squeeze(-1)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """The probability (batch, vocab_size) with which each token is drawn from scores (batch, vocab_size)."""
+        if self.temperature == 0:
+            return torch.zeros_like(logits).scatter(-1, logits.argmax(-1, keepdim=True), 1.0)
+        return self.filter(logits).softmax(-1)
 
     def filter(self, logits: Tensor) -> Tensor:
         """Scores (batch, vocab_size) divided by a positive temperature, with -inf at the tokens that are not kept."""

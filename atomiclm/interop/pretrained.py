@@ -27,6 +27,7 @@ class PretrainedTokenizer(BasicTokenizer):
         pattern: how text is split, for a `.tiktoken` file, which does not say it: "gpt2", "cl100k" or "o200k".
         special_tokens: the special tokens of a `.tiktoken` file, spelling and id, as its publisher lists them.
         algorithm: what does the work; see `BasicTokenizer`.
+        sha256: digest of the tokenizer that is wanted; None: whichever is there.
 
     Raises:
         ValueError: the file cannot be read, is damaged or says what we cannot do, or an argument does not fit it.
@@ -39,17 +40,9 @@ class PretrainedTokenizer(BasicTokenizer):
         pattern: str | None = None,
         special_tokens: dict[str, int] | None = None,
         algorithm: Literal["compiled", "heap", "basic"] = "compiled",
+        sha256: str | None = None,
     ) -> None:
-        try:
-            content = _read(Path(path).expanduser(), pattern, special_tokens)
-        except OSError as error:
-            raise UserError(f"path: {path} cannot be read ({error.strerror}); give the path of a file") from error
-        if END_OF_TEXT not in content.special_tokens:
-            content = replace(
-                content,
-                special_tokens=content.special_tokens | {END_OF_TEXT: content.vocab_size},
-                target_vocab_size=content.vocab_size + 1,
-            )
+        content = read_pretrained(path, pattern, special_tokens)
         if vocab_size != content.vocab_size:
             raise UserError(
                 f"vocab_size: {vocab_size} is not the size of {path}, which has {content.vocab_size} ids with "
@@ -57,6 +50,8 @@ class PretrainedTokenizer(BasicTokenizer):
             )
         super().__init__(pattern=content.pattern, special_tokens=(), algorithm=algorithm)
         self._use(content)
+        if sha256 not in (None, self.digest()):
+            raise UserError(f"sha256: {path} is another tokenizer, of digest {self.digest()}; bring the file back")
 
     def train_from_iterator(
         self, chunks: Iterable[str | bytes | tuple[str | bytes, int]], num_bytes: int | None = None
@@ -66,6 +61,23 @@ class PretrainedTokenizer(BasicTokenizer):
     def settings(self) -> dict[str, Any]:
         """What decides training, which is none: the digest says it all."""
         return {"class": type(self).__name__, "digest": self.digest(), "special_tokens": list(self.special_tokens)}
+
+
+def read_pretrained(
+    path: str, pattern: str | None = None, special_tokens: dict[str, int] | None = None
+) -> TokenizerState:
+    """Read a file as `PretrainedTokenizer` does, with `<|endoftext|>`; UserError: it cannot be read."""
+    try:
+        content = _read(Path(path).expanduser(), pattern, special_tokens)
+    except OSError as error:
+        raise UserError(f"path: {path} cannot be read ({error.strerror}); give the path of a file") from error
+    if END_OF_TEXT in content.special_tokens:
+        return content
+    return replace(
+        content,
+        special_tokens=content.special_tokens | {END_OF_TEXT: content.vocab_size},
+        target_vocab_size=content.vocab_size + 1,
+    )
 
 
 def _read(path: Path, pattern: str | None, special_tokens: dict[str, int] | None) -> TokenizerState:

@@ -1,7 +1,7 @@
 """A decoder-only transformer built from components, each variant one class."""
 
 from atomiclm.model.attention import Attention, MultiHeadAttention, NoAttention, OutputGate
-from atomiclm.model.attention_kernels import attention_kernel
+from atomiclm.model.attention_kernels import attend, attention_kernel, record_weights, recording_weights
 from atomiclm.model.attention_mask import CausalMask, Visible
 from atomiclm.model.attention_scores import CappedSoftmax, Scores, SinkSoftmax, Softmax
 from atomiclm.model.block import (
@@ -19,6 +19,7 @@ from atomiclm.model.decoder import Decoder
 from atomiclm.model.embedding import Embedding, Head, SoftcapHead
 from atomiclm.model.feedforward import GEGLU, GLU, Bilinear, ClampedSwiGLU, FeedForward, GatedFeedForward, ReGLU, SwiGLU
 from atomiclm.model.init import FanInInit, Initialisation, Initialiser, NormalInit, TruncatedNormalInit, ZeroOutputInit
+from atomiclm.model.introspection import Look, look
 from atomiclm.model.latent_attention import LatentAttention
 from atomiclm.model.loss import cross_entropy
 from atomiclm.model.moe import Experts, MixtureOfExperts
@@ -60,7 +61,7 @@ __all__ = [
     "GEGLU", "GLU", "Alibi", "Attention", "AttentionContext", "Bilinear", "Block", "CappedSoftmax", "CausalMask",
     "ClampedSwiGLU", "Decoder", "DynamicNTK", "Embedding", "Experts", "FanInInit", "FeedForward", "GatedFeedForward",
     "GroupLimitedSoftmax", "Head", "HeadNorm", "Initialisation", "Initialiser", "KVCache", "LatentAttention",
-    "LayerCache", "LayerNorm", "LayerPattern", "LearnedPosition", "Llama3Scaling", "Lookahead", "Loss",
+    "LayerCache", "LayerNorm", "LayerPattern", "LearnedPosition", "Llama3Scaling", "Look", "Lookahead", "Loss",
     "MaximalUpdateInit", "MixtureOfExperts", "MultiHeadAttention", "NTKAware", "NextToken", "NoAttention", "NoNorm",
     "NoPosition", "Norm", "NormalInit", "Objective", "OffsetRMSNorm", "OutputGate", "ParallelBlock",
     "ParallelPrediction", "PartError", "PlainHeadNorm", "Position", "PositionInterpolation", "PositionPattern",
@@ -68,5 +69,6 @@ __all__ = [
     "ResidualBlock", "ResidualLinear", "RotaryEmbedding", "Router", "Routing", "SandwichNormBlock", "Scores",
     "SequentialPrediction", "SigmoidTopK", "SinkSoftmax", "Sinusoidal", "SoftcapHead", "Softmax", "SoftmaxTopK",
     "SwiGLU", "TransformerBlock", "TruncatedNormalInit", "Visible", "WidthNorm", "WindowCache", "YaRN",
-    "ZeroOutputInit", "attention_kernel", "cross_entropy", "parameter_roles", "supply",
+    "ZeroOutputInit", "attend", "attention_kernel", "cross_entropy", "look", "parameter_roles", "record_weights",
+    "recording_weights", "supply",
 ]  # fmt: skip

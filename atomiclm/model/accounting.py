@@ -15,6 +15,13 @@ from torch import nn
 from atomiclm.model.components import Component, parameter_roles
 from atomiclm.roles import ROLES, Role
 
+AUTOCAST_BYTES = 2.8
+"""Of a saved number where products are bfloat16: the stream, and what norms save, stay in float32. Measured: 2.80, 2.84
+and 2.5 for model=mini, small and tiny."""
+
+BYTES_PER_SCORE = 12
+"""Three numbers in float32, see ``DecoderCosts.activation_bytes``."""
+
 
 class Accounted(Component, ABC):
     """A module that says what it costs."""
@@ -35,15 +42,15 @@ class Accounted(Component, ABC):
 
 
 def _flops(module: nn.Module, context_length: int, asked: bool = False) -> int:
-    if isinstance(module, Accounted) and not asked:
-        return module.flops_per_token(context_length)
+    if not asked and callable(count := getattr(module, "flops_per_token", None)):  # ours or not
+        return int(count(context_length))
     own = sum(2 * weight.numel() for weight in module.parameters(recurse=False) if weight.ndim >= 2)
     return own + sum(_flops(child, context_length) for child in module.children())
 
 
 def _saved(module: nn.Module, context_length: int) -> int:
-    if isinstance(module, Accounted):
-        return module.activation_elements_per_token(context_length)
+    if callable(count := getattr(module, "activation_elements_per_token", None)):
+        return int(count(context_length))
     if isinstance(module, nn.Linear):
         return module.in_features + module.out_features
     return sum(_saved(child, context_length) for child in module.children())
@@ -123,18 +130,39 @@ class DecoderCosts(nn.Module):
         """The same by token of a full context, rounded down (windowed layers cache less than the whole context)."""
         return self.cache_bytes(self.context_length, bytes_per_element) // self.context_length
 
-    def activation_bytes(self, batch_size: int, context_length: int | None = None, bytes_per_element: int = 4) -> int:
-        """Bytes saved for the backward pass of one batch, about: what the blocks, the head and the loss save.
+    def activation_bytes(
+        self,
+        batch_size: int,
+        context_length: int | None = None,
+        bytes_per_element: float = 4.0,
+        chunk_tokens: int | None = None,
+    ) -> int:
+        """Bytes that training on one batch takes at its peak, where the backward pass begins:
 
-        The loss is taken over all logits at once, and what dropout saves is left out.
+            batch_size length (bytes_per_element sum over parts of a(part)) + 12 vocab_size scored
+
+        a(part) is ``activation_elements_per_token``: of the blocks, of ``lookahead``, of the final norm and the head. A
+        score takes three float32 numbers: its log-probability, that one's gradient, its own. ``scored`` are the tokens
+        times the predictions of each; with ``chunk_tokens``, which go through the head at a time, at most two thirds of
+        those, as log-probability and gradient are one number there. What
+        dropout saves is left out. bytes_per_element is 4 in float32, ``AUTOCAST_BYTES`` where products are bfloat16.
         """
         length = self.context_length if context_length is None else context_length
         elements = sum(block.activation_elements_per_token(length) for block in self.layers)
         predictions = 1 if self.lookahead is None else 1 + self.lookahead.depth
         if self.lookahead is not None:
             elements += self.lookahead.activation_elements_per_token(length)
-        # The features before the final norm; then, for each prediction, what the head saves and the logits.
-        head = self.head.activation_elements_per_token(length) + self.vocab_size
-        elements += self.dim + predictions * head
-        # Log-probabilities are float32 whatever the logits are.
-        return batch_size * length * (elements * bytes_per_element + predictions * self.vocab_size * 4)
+        # The features before the final norm; then, for each prediction, what the head saves.
+        elements += self.dim + predictions * self.head.activation_elements_per_token(length)
+        tokens = batch_size * length
+        scored = tokens * predictions if chunk_tokens is None else 2 * min(chunk_tokens, tokens) / 3
+        return int(tokens * elements * bytes_per_element + BYTES_PER_SCORE * self.vocab_size * scored)
+
+    def validation_bytes(self, tokens: int, context_length: int | None = None, bytes_per_element: float = 4.0) -> int:
+        """Bytes that scoring so many tokens at once takes without gradients: one block's numbers, and 12 a score.
+
+        Of the scores there are then those of this batch and of the one before, and their log-probabilities.
+        """
+        length = self.context_length if context_length is None else context_length
+        block = max(block.activation_elements_per_token(length) for block in self.layers)
+        return int(tokens * block * bytes_per_element) + BYTES_PER_SCORE * self.vocab_size * tokens

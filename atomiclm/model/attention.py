@@ -23,11 +23,6 @@ class Attention(Accounted):
     num_heads: Annotated[int, "Heads, which the position scheme is built for"]
     head_dim: Annotated[int, "Width of the vectors that the position scheme rotates"]
 
-    @property
-    def query_width(self) -> int:
-        """Features of a query and a key, whose product a ``Scores`` scales."""
-        return self.head_dim
-
     @abstractmethod
     def forward(self, hidden: Tensor, context: AttentionContext, cache: LayerCache | None = None) -> Tensor:
         """Attend within what ``context`` allows; keys before ``context.mask.offset`` come from the cache."""
@@ -42,7 +37,7 @@ class Attention(Accounted):
 
     @abstractmethod
     def flops_per_token(self, context_length: int) -> int:
-        """Forward FLOPs of one token: projections (``super()``), and products with context_length keys and values."""
+        """Forward FLOPs of one token: projections, and products with ``context_length`` keys and values."""
         return super().flops_per_token(context_length)
 
     def attended_keys(self, length: int) -> float:

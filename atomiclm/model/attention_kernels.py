@@ -6,7 +6,8 @@
     flex       FlexAttention (Dong et al. 2024, arXiv 2412.05496), which skips what the mask hides block by block
 
 ``auto``, unless ``with attention_kernel(name):`` says otherwise, takes sdpa for a plain softmax and explicit for the
-rest; on CUDA, flex where it has blocks to skip or scores to fuse (see ``_kernel``).
+rest; on CUDA, flex where it has blocks to skip or scores to fuse; on a CPU that is trained in bfloat16, explicit with a
+softmax of the rounded products (see ``_kernel``).
 """
 
 from collections.abc import Callable, Iterator
@@ -28,8 +29,14 @@ AUTO: Kernel = "auto"
 # Its CUDA kernels need heads this wide (torch.nn.attention.flex_attention).
 _FLEX_MIN_WIDTH = 16
 
+_NARROW = "explicit, products not widened"
+_NARROW_KEYS = 128
+"""The CPU's fused kernel takes several times as long backwards in bfloat16 as plain products (benchmarks/training.py);
+with 256 keys the weights, which those save, take a quarter of a run's memory and more."""
+
 # A plain global: torch.compile guards on it and compiles anew when it changes.
 _chosen: Kernel = AUTO
+_recorded: list[Tensor] | None = None  # where weights are recorded, while somebody asks for them
 
 
 @contextmanager
@@ -44,6 +51,28 @@ def attention_kernel(kernel: Kernel) -> Iterator[None]:
         yield
     finally:
         _chosen = before
+
+
+@contextmanager
+def recording_weights() -> Iterator[list[Tensor]]:
+    """Attend in the explicit kernel inside, and record the weights of each call, (batch, heads, queries, keys)."""
+    global _recorded
+    before = _recorded
+    _recorded = []
+    try:
+        with attention_kernel("explicit"):
+            yield _recorded
+    finally:
+        _recorded = before
+
+
+def record_weights(weights: Tensor) -> None:
+    """Offer the weights (batch, heads, queries, keys) of an attention that computes them without ``attend``.
+
+    Does nothing unless somebody looks (``atomiclm.model.look``).
+    """
+    if _recorded is not None:
+        _recorded.append(weights)
 
 
 def attend(
@@ -70,7 +99,7 @@ def attend(
         return _sdpa(query, key, value, visible, scale, dropout)
     if kernel == FLEX:
         return _flex(query, key, value, visible, scores, scale)
-    return _explicit(query, key, value, visible, scores, scale, dropout)
+    return _explicit(query, key, value, visible, scores, scale, dropout, widen=kernel == EXPLICIT)
 
 
 def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, dropout: float) -> str:
@@ -97,20 +126,34 @@ def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, drop
     has_blocks_to_skip = visible.window is not None or visible.mask.documents is not None
     if flex_can and (has_blocks_to_skip or SDPA not in scores.kernels):
         return FLEX
-    return SDPA if SDPA in scores.kernels else EXPLICIT
+    if SDPA not in scores.kernels:
+        return EXPLICIT
+    is_narrow = query.device.type == "cpu" and query.dtype == torch.bfloat16 and visible.num_keys <= _NARROW_KEYS
+    return _NARROW if is_narrow and query.requires_grad and torch.is_grad_enabled() else SDPA
 
 
 def _explicit(
-    query: Tensor, key: Tensor, value: Tensor, visible: Visible, scores: Scores, scale: float, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    visible: Visible,
+    scores: Scores,
+    scale: float,
+    dropout: float,
+    widen: bool,
 ) -> Tensor:
     num_heads, num_kv_heads, time = query.shape[1], key.shape[1], query.shape[2]
     # Queries that share a key head stand one after the other, so that keys and values need not be repeated.
     grouped = query.unflatten(1, (num_kv_heads, -1)).flatten(2, 3)
     products = (grouped @ key.mT).unflatten(2, (-1, time)).flatten(1, 2)
-    transformed = scores.transform(products.to(torch.promote_types(products.dtype, torch.float32)) * scale)
+    if widen:
+        products = products.to(torch.promote_types(products.dtype, torch.float32))
+    transformed = scores.transform(products * scale)
     if not visible.is_everything:
         transformed = transformed + visible.additive(transformed.dtype)
-    weights = F.dropout(scores.weights(transformed), dropout).to(value.dtype)
+    weights = scores.weights(transformed)
+    record_weights(weights)
+    weights = F.dropout(weights, dropout).to(value.dtype)
     mixed = weights.unflatten(1, (num_kv_heads, -1)).flatten(2, 3) @ value
     return mixed.unflatten(2, (-1, time)).reshape(-1, num_heads, time, value.shape[-1])
 
@@ -129,7 +172,7 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: fl
         dropout_p=dropout,
         is_causal=visible.is_causal and not visible.is_everything,
         scale=scale,
-        enable_gqa=key.shape[1] != query.shape[1],
+        enable_gqa=True if key.shape[1] != query.shape[1] else False,  # noqa: SIM210 - no symbol, where it is compiled
     )
     return mixed[..., :value_width]
 

@@ -89,7 +89,7 @@ class Visible:
         self.bias = bias if bias is None or slots is None else bias[..., slots]
         self.num_keys = mask.num_keys if slots is None else len(slots)
         plain = mask.documents is None and bias is None
-        self.is_causal = plain and mask.offset == 0 and self.window is None
+        self.is_causal = plain and mask.num_queries > 1 and mask.offset == 0 and self.window is None
         self.is_everything = plain and mask.num_queries == 1 and (self.window is None or self.num_keys <= self.window)
         self._additive: dict[torch.dtype, Tensor] = {}
         self._blocks: BlockMask | None = None

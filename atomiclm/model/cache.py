@@ -12,6 +12,10 @@ class LayerCache:
     def __init__(self, *tensors: Tensor) -> None:
         self.tensors = tensors
 
+    def select(self, rows: Tensor) -> None:
+        """Go on with those rows (int64) alone, in their order."""
+        self.tensors = tuple(tensor[rows] for tensor in self.tensors)
+
     def write(self, offset: int, *new: Tensor) -> tuple[Tensor, ...]:
         """Store (batch, heads, time, width) from slot ``offset`` on; views of all slots filled so far."""
         end = offset + new[0].shape[2]
@@ -40,8 +44,9 @@ class WindowCache(LayerCache):
         if offset + time <= self.size:
             return super().write(offset, *new)
         if time == 1:
+            slot = torch.arange(offset, offset + 1, device=device) % self.size  # as a number it would be compiled in
             for stored, values in zip(self.tensors, new, strict=True):
-                stored[:, :, offset % self.size] = values[:, :, 0]
+                stored[:, :, slot] = values.to(stored.dtype)
             return self.tensors
         # The first of several queries sees tokens that the last ones are about to overwrite: copy before writing.
         before = torch.arange(self._begin(offset), offset, device=device) % self.size
@@ -87,6 +92,13 @@ class KVCache:
     def num_bytes(self) -> int:
         """Bytes of the layers' tensors (the document ids, 8 bytes a slot, come on top)."""
         return sum(tensor.nbytes for layer in self.layers for tensor in layer.tensors)
+
+    def select(self, rows: Tensor) -> None:
+        """Go on with those rows (int64) alone, in their order: the memory of the others is free."""
+        for layer in self.layers:
+            layer.select(rows)
+        self._documents = self._documents[rows]
+        self.batch_size = len(rows)
 
     def add_documents(self, documents: Tensor | None, batch_size: int, num_new: int) -> Tensor | None:
         """Record the documents (None: 0) of the next ``num_new`` tokens: those of all keys, None while there are none.

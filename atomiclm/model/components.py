@@ -2,15 +2,18 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import partial
-from typing import Annotated, Any, ClassVar, get_origin
+from functools import cache, partial
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from atomiclm.cli import UserError
+from atomiclm.machine import processor_name
 from atomiclm.roles import Role
 
 
@@ -158,8 +161,8 @@ def _members(interface: type) -> dict[str, str]:
     members = {}
     for base in filter(_is_ours, reversed(interface.__mro__)):
         for name, annotation in inspect.get_annotations(base).items():
-            if get_origin(annotation) is Annotated:
-                members[name] = annotation.__metadata__[0]
+            if metadata := getattr(annotation, "__metadata__", ()):  # of Annotated
+                members[name] = metadata[0]
         for name, member in vars(base).items():
             if not name.startswith(("_", "extra_repr")) and (
                 inspect.isfunction(member) or isinstance(member, property)
@@ -221,8 +224,34 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _HalvedProducts() if mkl_is_slow_with_vectors() else nullcontext():
             yield
     finally:
         for module in training:
             module.training = True
+
+
+@cache
+def mkl_is_slow_with_vectors() -> bool:
+    return torch.backends.mkl.is_available() and "AMD" in processor_name()
+
+
+class _HalvedProducts(TorchFunctionMode):
+    """Inside, a single vector on the CPU is multiplied with the two halves of a weight as a batch.
+
+    A step of decoding waits for memory. On an AMD processor MKL's product of one vector reads 8 GB/s where this reads
+    20 to 27; on an Intel one it is 19 and 10 (``benchmarks/decoding.py``).
+    """
+
+    def __torch_function__(
+        self, function: Any, types: Any, arguments: Sequence[Any] = (), keywords: Mapping[str, Any] | None = None
+    ) -> Any:
+        if function is not F.linear or keywords or torch.is_autocast_enabled("cpu"):  # it would cast halves every time
+            return function(*arguments, **(keywords or {}))
+        vectors, weight, bias = [*arguments, None][:3]
+        outputs, width = weight.shape
+        if vectors.numel() != width or outputs % 2 or vectors.device.type != "cpu":
+            return function(*arguments)
+        column = vectors.reshape(1, 1, width).expand(2, 1, width).mT
+        product = torch.bmm(weight.view(2, -1, width), column).view(*vectors.shape[:-1], outputs)
+        return product if bias is None else product + bias

@@ -1,6 +1,6 @@
 """The decoder: token embedding, blocks, final norm, head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -102,6 +102,8 @@ class Decoder(DecoderCosts):
                 self.lookahead = _supply_builders("lookahead", lookahead, Lookahead, **(sizes | builders))
             self.dropout = nn.Dropout(dropout)
         _check_positions_fit(self.position, [*self.layers, *(self.lookahead.layers if self.lookahead else [])])
+        # Those that may take part in a step beyond `forward`, found once: a scan of all modules takes a millisecond.
+        self._parts = [m for m in self.modules() if m is not self and not type(m).__module__.startswith("torch.")]
         self.lr_multipliers: dict[str, float] = {}
         self._initialise(init or NormalInit())
 
@@ -208,10 +210,16 @@ class Decoder(DecoderCosts):
         A module has them in ``auxiliary: dict[str, Tensor]``, scalars, each a mean over all tokens of the pass.
         """
         totals: dict[str, Tensor] = {}
-        for module in self.modules():
+        for module in self._parts:
             for name, loss in getattr(module, "auxiliary", {}).items():
                 totals[name] = totals[name] + loss if name in totals else loss
         return totals
+
+    def step_counts(self) -> Iterator[Tensor]:
+        """Yield what modules count over a whole step, by their ``step_counts()``: of several processes, in all."""
+        for module in self._parts:
+            if callable(counts := getattr(module, "step_counts", None)):
+                yield from counts()
 
     @property
     def needs_survey(self) -> bool:
@@ -219,7 +227,7 @@ class Decoder(DecoderCosts):
 
         A survey runs all of them in training mode without gradients, and ends with ``after_survey``.
         """
-        return any(getattr(module, "needs_survey", False) for module in self.modules() if module is not self)
+        return any(getattr(module, "needs_survey", False) for module in self._parts)
 
     def after_survey(self) -> None:
         """Call ``after_survey`` of the modules that have it: the passes since the last step were a survey."""
@@ -234,8 +242,8 @@ class Decoder(DecoderCosts):
         self._call_on_modules("discard_step")
 
     def _call_on_modules(self, name: str) -> None:
-        for module in self.modules():
-            if module is not self and callable(method := getattr(module, name, None)):
+        for module in self._parts:
+            if callable(method := getattr(module, name, None)):
                 method()
 
     def _check(self, tokens: Tensor, documents: Tensor | None) -> None:

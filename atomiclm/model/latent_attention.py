@@ -145,7 +145,7 @@ class LatentAttention(Attention):
         Values of another width than keys are filled up with zeros on the CPU.
         """
         width, latent, query_latent = self.query_width, self.latent_dim, self.query_latent_dim
-        squeezed = 2 * (latent + self.rotary_dim) + latent + 1 + (0 if query_latent is None else 3 * query_latent + 1)
+        squeezed = 2 * (latent + self.rotary_dim) + 1 + (0 if query_latent is None else 2 * query_latent + 1)
         if SDPA not in self.scores.kernels:
             expanded = 2 * width + 2 * self.value_dim
             return self.dim + squeezed + self.num_heads * (expanded + self.scores.saved_per_score() * context_length)

@@ -163,18 +163,40 @@ class Experts(Accounted):
         # A slot is one choice of one token: slot token * k + i. Sorting is stable, so runs repeat bit for bit.
         order = routing.experts.flatten().argsort(stable=True)
         token = order.div(self.experts_per_token, rounding_mode="floor")
-        rows = hidden[token].split(routing.load.tolist())
+        rows = hidden[token]
+        if torch.compiler.is_compiling():  # a graph whose products have the sizes of this batch would serve no other
+            outputs = self._grouped(rows, routing.load)
+        else:
+            outputs = self._one_by_one(rows, routing.load)
+        slots = torch.empty_like(order).scatter(0, order, torch.arange(order.shape[0], device=order.device))
+        chosen = outputs[slots].unflatten(0, routing.experts.shape)
+        return (chosen * routing.weights.unsqueeze(-1)).sum(1).to(outputs.dtype)
+
+    def _one_by_one(self, rows: Tensor, load: Tensor) -> Tensor:
         # unbind, not indexing: the gradients of the slices are then stacked once, not padded to full size one by one.
-        stacks = zip(rows, self.gate.unbind(), self.up.unbind(), self.down.unbind(), strict=True)
+        stacks = zip(rows.split(load.tolist()), self.gate.unbind(), self.up.unbind(), self.down.unbind(), strict=True)
         products = [
             F.linear(self._activate(F.linear(own, gate)) * F.linear(own, up), down)
             for own, gate, up, down in stacks
             if own.shape[0]
         ]
-        outputs = torch.cat(products)
-        slots = torch.empty_like(order).scatter(0, order, torch.arange(order.shape[0], device=order.device))
-        chosen = outputs[slots].unflatten(0, routing.experts.shape)
-        return (chosen * routing.weights.unsqueeze(-1)).sum(1).to(outputs.dtype)
+        return torch.cat(products)
+
+    def _grouped(self, rows: Tensor, load: Tensor) -> Tensor:
+        """The same products, each matrix with all experts in one call that gets where their rows end."""
+        device = rows.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
+        ends = load.cumsum(0).to(torch.int32)
+
+        def product(left: Tensor, weights: Tensor) -> Tensor:
+            (_, outputs, width), weights = weights.shape, weights.to(dtype)
+            if outputs % 8 or width % 8:  # the kernel takes rows of whole 16 bytes alone
+                left = F.pad(left, (0, -width % 8))
+                weights = F.pad(weights, (0, -width % 8, 0, -outputs % 8))
+            return F.grouped_mm(left, weights.mT, offs=ends)[:, :outputs]
+
+        rows = rows.to(dtype)
+        return product(self._activate(product(rows, self.gate)) * product(rows, self.up), self.down)
 
     def flops_per_token(self, context_length: int) -> int:
         return 6 * self.dim * self.hidden_dim * self.experts_per_token

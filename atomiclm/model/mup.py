@@ -3,11 +3,11 @@
 import math
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
 
 import torch
 
 from atomiclm.model.accounting import DecoderCosts
-from atomiclm.model.attention import Attention
 from atomiclm.model.attention_scores import Scores
 from atomiclm.model.components import check_positive, parameter_roles
 from atomiclm.model.init import Initialisation, NormalInit
@@ -33,9 +33,9 @@ class MaximalUpdateInit(NormalInit):
     Source: Yang et al. 2022, arXiv 2203.03466, table 8 (the one whose head may be tied) and definition 4.1 (attention).
 
     base_dim        width at which this is the standard parametrisation
-    base_head_dim   the base model's ``query_width`` (for latent attention content_dim + rotary_dim); a score's scale is
-                    the base's times ``base_head_dim / width``. The same as this model's when width comes from more
-                    heads
+    base_head_dim   features of a query in the base model (for latent attention content_dim + rotary_dim); a score's
+                    scale is the base's times ``base_head_dim / width``. The same as this model's when width comes from
+                    more heads
     zero_head       start an untied head at 0, as the authors advise: the logits of a random head shrink as width grows
     base_fan_in     fan-ins (last dimensions) in the base model that are not in proportion to dim, by a part of the
                     parameter's name: ``{"feedforward.down": 512}`` where hidden_dim is 512 at every width, or
@@ -70,10 +70,10 @@ class MaximalUpdateInit(NormalInit):
         growth = {name: self.growth(model, name, shapes[name]) for name in hidden}
         score_scales = {}
         for name, module in model.named_modules():
-            if not isinstance(module, Attention) or module.query_width == self.base_head_dim:
-                continue
             if isinstance(scores := getattr(module, "scores", None), Scores):
-                score_scales[name] = scores.factor(self.base_head_dim) * self.base_head_dim / module.query_width
+                width: Any = getattr(module, "query_width", None) or module.head_dim
+                if width != self.base_head_dim:
+                    score_scales[name] = scores.factor(self.base_head_dim) * self.base_head_dim / width
         return replace(
             super().__call__(model),
             lr_multipliers={name: 1.0 / factor for name, factor in growth.items() if factor != 1.0},

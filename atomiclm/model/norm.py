@@ -1,10 +1,11 @@
 """Normalisation of each token's features, and of queries and keys."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from atomiclm.model.accounting import Accounted
@@ -40,8 +41,8 @@ class RMSNorm(Norm):
         return rms_norm(hidden, self.weight, self.eps)
 
     def activation_elements_per_token(self, context_length: int) -> int:
-        """The input and the root; with a gain also the normalised features (torch's fused GPU kernel: not those)."""
-        return (2 if self.gain else 1) * self.dim + 1
+        """The input and the root."""
+        return self.dim + 1
 
 
 class OffsetRMSNorm(RMSNorm):
@@ -95,7 +96,34 @@ def rms_norm(vectors: Tensor, gain: Tensor | None, eps: float) -> Tensor:
     """``x / sqrt(mean(x^2) + eps) * gain`` over the last dimension, in the wider of the two dtypes."""
     if gain is not None and gain.dtype != vectors.dtype:
         vectors = _widened(vectors, gain)
+    is_plain = vectors.device.type == "cpu" and vectors.dtype.itemsize >= 4 and not torch.compiler.is_compiling()
+    if gain is not None and is_plain and torch.is_grad_enabled():
+        normed: Tensor = _RMSNormOnCPU.apply(vectors, gain, eps)
+        return normed
     return F.rms_norm(vectors, vectors.shape[-1:], gain, eps)
+
+
+class _RMSNormOnCPU(torch.autograd.Function):
+    """``F.rms_norm``, bit for bit, with its gradient in few passes: torch's takes it through each of its steps.
+
+    With ``n = x / root``, ``d gain = sum(g n)`` and ``d x = (g gain - n mean(g gain n)) / root`` (equation 4 of Zhang,
+    Sennrich 2019, differentiated).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, gain: Tensor, eps: float) -> Tensor:
+        inverse = vectors.square().mean(-1, keepdim=True).add_(eps).rsqrt_()
+        ctx.save_for_backward(vectors, gain, inverse)
+        return (vectors * inverse).mul_(gain)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+        vectors, gain, inverse = ctx.saved_tensors
+        normed = vectors * inverse
+        of_gains = (gradient * normed).flatten(0, -2)
+        means = (of_gains @ gain).div_(-gain.numel()).view_as(inverse)
+        return normed.mul_(means).addcmul_(gradient, gain).mul_(inverse), of_gains.sum(0), None
 
 
 def _widened(hidden: Tensor, parameter: Tensor | None) -> Tensor:
@@ -142,7 +170,7 @@ class HeadNorm(QueryKeyNorm):
         return _rms_by_head(query, self.query, self.eps), _rms_by_head(key, self.key, self.eps)
 
     def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
-        return (num_heads + num_kv_heads) * (2 * head_dim + 1)
+        return (num_heads + num_kv_heads) * (head_dim + 1)
 
 
 class WidthNorm(QueryKeyNorm):
@@ -166,7 +194,7 @@ class WidthNorm(QueryKeyNorm):
         return normed.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def saved_per_token(self, num_heads: int, num_kv_heads: int, head_dim: int) -> int:
-        return 2 * (num_heads + num_kv_heads) * head_dim + 2
+        return (num_heads + num_kv_heads) * head_dim + 2
 
 
 class PlainHeadNorm(QueryKeyNorm):

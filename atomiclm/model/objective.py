@@ -7,7 +7,7 @@ from torch import Tensor
 
 from atomiclm.model.components import check_not_negative, check_positive
 from atomiclm.model.decoder import Decoder
-from atomiclm.model.loss import chunked_loss, summed_loss
+from atomiclm.model.loss import chunked_loss, default_chunk_tokens, summed_loss
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class NextToken(Objective):
 
     z_loss         weight of ``(log Z)^2`` of the next token's logits, Z the sum of exponentials that softmax divides by
                    (Chowdhery et al. 2022, PaLM, arXiv 2204.02311, section 5: 1e-4). 0 computes nothing
-    chunk_tokens   tokens that go through the head at a time, see ``chunked_loss``; None: all at once
+    chunk_tokens   tokens that go through the head at a time, see ``chunked_loss``; None: see ``default_chunk_tokens``
 
     In training mode the total also has the weighted cross-entropy of the model's ``lookahead``, and there are its
     ``auxiliary_losses()``.
@@ -91,7 +91,7 @@ class NextToken(Objective):
     def _score(
         self, model: Decoder, hidden: Tensor, targets: Tensor, mask: Tensor | None, z_loss: float
     ) -> tuple[Tensor, Tensor]:
-        if self.chunk_tokens is None:
+        chunk_tokens = self.chunk_tokens or default_chunk_tokens(targets.numel(), model.vocab_size, targets.device)
+        if chunk_tokens is None:
             return summed_loss(model.logits(hidden), targets, mask, z_loss)
-        table = model.embedding.weight
-        return chunked_loss(model.head, table, hidden, targets, mask, z_loss, self.chunk_tokens)
+        return chunked_loss(model.head, model.embedding.weight, hidden, targets, mask, z_loss, chunk_tokens)

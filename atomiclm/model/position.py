@@ -91,13 +91,17 @@ class AttentionContext:
     def visible(self, window: int | None = None, cache: LayerCache | None = None) -> Visible:
         """The keys that queries of a layer see: through its window, among those that its cache returns.
 
-        Layers of one window share one answer: their caches are of one kind and equally full.
+        Layers of one window share one answer: their caches are of one kind and equally full. Compiled ones do not, for
+        the first of them would be another function than the rest.
         """
         key = (window, cache is None)
-        if key not in self._seen:
-            slots = None if cache is None else cache.slots(self.mask.offset, self.mask.num_queries, self.mask.device)
-            self._seen[key] = Visible(self.mask, window, slots, self.bias)
-        return self._seen[key]
+        if key in self._seen:
+            return self._seen[key]
+        slots = None if cache is None else cache.slots(self.mask.offset, self.mask.num_queries, self.mask.device)
+        visible = Visible(self.mask, window, slots, self.bias)
+        if not torch.compiler.is_compiling():
+            self._seen[key] = visible
+        return visible
 
 
 def _positions_in(documents: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ class RotaryEmbedding(Position):
     product of a query and a key depends on the distance between them alone. Shapes: (batch, heads, time, head_dim) to
     the same. No parameters; any length.
 
-    theta             base of the wavelengths, which run from 2 pi to about 2 pi theta tokens
+    theta             base of the wavelengths, which run from 2 pi to 2 pi theta^(1 - 2 / rotated) tokens
     rotary_fraction   share of the features that are rotated: the first ``rotated = int(head_dim * rotary_fraction)``,
                       an even number; the others pass as they are (GPT-NeoX, Phi)
     layout            which features are a pair: "adjacent" (2i, 2i + 1), "half" (i, i + rotated / 2). One is the other

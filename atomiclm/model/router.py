@@ -95,6 +95,9 @@ class Router(Accounted):
             self.load.add_(load)
         return Routing(experts, weights, logits, scores, load)
 
+    def step_counts(self) -> list[Tensor]:
+        return [self.load]
+
     def after_survey(self) -> None:
         self.batch_load = self.load.clone()
         self.load.zero_()

@@ -42,8 +42,15 @@ class Adafactor(RoleOptimizer):
         check_positive("least_scale", self.least_scale, "1e-3")
         check_positive("clip_threshold", self.clip_threshold, "1")
 
-    def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        squared = gradient.square().add_(self.eps)
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
+        changes = [self._change(*each) for each in zip(weights, gradients, states, strict=True)]
+        torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, changes, alpha=-group["lr"])
+
+    def _change(self, weight: Tensor, gradient: Tensor, state: dict[str, Any]) -> Tensor:
+        """U, with the size of the weight in it. Roots are taken of the means, which are fewer than V."""
         if not state:
             state["step"] = 0
             if weight.ndim < 2:
@@ -53,18 +60,18 @@ class Adafactor(RoleOptimizer):
                 state["column_moment"] = torch.zeros_like(weight[..., :1, :])
         state["step"] += 1
         share = state["step"] ** -self.decay_exponent
+        squared = gradient.square().add_(self.eps)
         if weight.ndim < 2:
             second = state["second_moment"].lerp_(squared, share)
+            change: Tensor = gradient * second.rsqrt()
         else:
             rows = state["row_moment"].lerp_(squared.mean(dim=-1, keepdim=True), share)
             columns = state["column_moment"].lerp_(squared.mean(dim=-2, keepdim=True), share)
-            second = (rows / rows.mean(dim=-2, keepdim=True)) * columns
-        change = gradient / second.sqrt()
-        change.div_((_root_mean_square(change) / self.clip_threshold).clamp(min=1.0))
+            change = (gradient * (rows / rows.mean(dim=-2, keepdim=True)).rsqrt()).mul_(columns.rsqrt())
+        scale = (_root_mean_square(change) / self.clip_threshold).clamp(min=1.0).reciprocal()
         if self.scale_by_weight:
-            change.mul_(_root_mean_square(weight).clamp(min=self.least_scale))
-        weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-        weight.add_(change, alpha=-group["lr"])
+            scale *= _root_mean_square(weight).clamp(min=self.least_scale)
+        return change.mul_(scale)
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:
@@ -75,4 +82,5 @@ class Adafactor(RoleOptimizer):
 
 def _root_mean_square(tensor: Tensor) -> Tensor:
     """Of each matrix, or of a vector; the dimensions stay."""
-    return tensor.square().mean(dim=(-2, -1) if tensor.ndim >= 2 else -1, keepdim=True).sqrt()
+    norms: Tensor = torch.linalg.vector_norm(tensor, dim=(-2, -1) if tensor.ndim >= 2 else -1, keepdim=True)
+    return norms.mul_(math.sqrt(norms.numel() / tensor.numel()))

@@ -17,7 +17,7 @@ HIDDEN_ROLES = ("matrix", "residual")
 
 @dataclass(eq=False, repr=False)
 class RoleOptimizer(torch.optim.Optimizer, ABC):
-    """A rule that updates one parameter at a time, from its gradient and its own state.
+    """A rule that updates each parameter from its gradient and its own state, all those of a group in one call.
 
     State is saved by the name of the parameter, tensors as tensors and numbers as numbers; both come back to the last
     bit. Settings are attributes of the optimizer; a group of `param_groups` holds only what differs between groups:
@@ -53,6 +53,10 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
 
     num_moments: ClassVar[int] = 2
     """Tensors of a parameter's shape that its state holds."""
+
+    elementwise: ClassVar[bool] = False
+    """Whether each number of a parameter is updated from that number of its gradient and state alone, so that a part of
+    a parameter can be updated by itself."""
 
     def __post_init__(
         self,
@@ -105,21 +109,31 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
             for (role, multiplier), pairs in sorted(members.items(), key=lambda entry: ROLES.index(entry[0][0]))
         ]
 
-    # As torch has it, without the wrapper that loads torch's compiler at the first call, which takes a second.
+    # As torch has them, without the wrapper that loads torch's compiler at the first call, which takes two seconds.
     add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step with the gradients that are there; a parameter without one is left alone."""
         assert closure is None, "optimizers here need no closure"
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self.update(parameter, parameter.grad, self.state[parameter], group)
+            moved = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if moved:
+                gradients = [parameter.grad for parameter in moved]
+                self.update(moved, gradients, [self.state[parameter] for parameter in moved], group)
 
     @abstractmethod
-    def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Change `weight` and `state` in place for one step, not `gradient`. `state` is empty before the first."""
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
+        """Change `weights` and `states` in place for one step, not `gradients`: parameters of one group, at least one.
+
+        A state is empty before its first step. The `torch._foreach_` functions do one operation on all tensors of a
+        list: in one kernel on an accelerator, in one call from Python elsewhere.
+        """
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:

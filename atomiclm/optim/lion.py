@@ -26,15 +26,21 @@ class Lion(RoleOptimizer):
     weight_decay: float = 1.0
 
     num_moments = 1
+    elementwise = True
 
     def check_settings(self) -> None:
         check_betas("betas", self.betas)
 
-    def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        momentum = state["momentum"]
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
+        for weight, state in zip(weights, states, strict=True):
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+        momenta = [state["momentum"] for state in states]
         beta1, beta2 = self.betas
-        weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-        weight.add_(momentum.lerp(gradient, 1.0 - beta1).sign_(), alpha=-group["lr"])
-        momentum.lerp_(gradient, 1.0 - beta2)
+        changes = torch._foreach_lerp(momenta, gradients, 1.0 - beta1)
+        torch._foreach_sign_(changes)
+        torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, changes, alpha=-group["lr"])
+        torch._foreach_lerp_(momenta, gradients, 1.0 - beta2)

@@ -84,14 +84,17 @@ class Muon(RoleOptimizer):
             check("orthogonalized_roles", list(self.orthogonalized_roles), sound, rule)
         super().add_param_group(param_group)
 
-    def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
         """One step of AdamW, or of the momentum alone where the role is orthogonalized; `step` applies that."""
         if group["role"] not in self.orthogonalized_roles:
-            adamw_update(weight, gradient, state, group, self.adamw_betas, self.adamw_eps)
+            adamw_update(weights, gradients, states, group, self.adamw_betas, self.adamw_eps)
             return
-        if not state:
-            state["momentum"] = torch.zeros_like(weight)
-        state["momentum"].lerp_(gradient, 1.0 - self.momentum)
+        for weight, state in zip(weights, states, strict=True):
+            if not state:
+                state["momentum"] = torch.zeros_like(weight)
+        torch._foreach_lerp_([state["momentum"] for state in states], gradients, 1.0 - self.momentum)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -106,14 +109,16 @@ class Muon(RoleOptimizer):
                         direction = weight.grad.lerp(momentum, self.momentum) if self.nesterov else momentum
                         of_one_shape.setdefault(weight.shape, []).append((weight, direction, group))
         for (*_, rows, columns), members in of_one_shape.items():
-            directions = torch.stack([direction for _, direction, _ in members])
+            weights, unscaled, groups = zip(*members, strict=True)
+            directions = torch.stack(unscaled)
             directions = orthogonalized(directions, self.newton_schulz_coefficients, self.newton_schulz_steps, self.eps)
             scale = math.sqrt(max(1.0, rows / columns))
             if self.adjust_lr == "match_rms_adamw":
                 scale = 0.2 * math.sqrt(max(rows, columns))
-            for (weight, _, group), direction in zip(members, directions, strict=True):
-                weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-                weight.add_(direction.to(weight.dtype), alpha=-group["lr"] * scale)
+            changes = directions.to(weights[0].dtype, copy=True).unbind()
+            torch._foreach_mul_(changes, [-group["lr"] * scale for group in groups])
+            torch._foreach_mul_(weights, [1.0 - group["lr"] * group["weight_decay"] for group in groups])
+            torch._foreach_add_(weights, changes)
 
     @classmethod
     def state_elements(cls, shape: tuple[int, ...], role: str, settings: Mapping[str, Any]) -> int:

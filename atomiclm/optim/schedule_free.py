@@ -31,6 +31,8 @@ class ScheduleFreeAdamW(RoleOptimizer):
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
+    elementwise = True
+
     def check_settings(self) -> None:
         check_betas("betas", self.betas)
         check_eps("eps", self.eps)
@@ -40,25 +42,35 @@ class ScheduleFreeAdamW(RoleOptimizer):
         )
         check("betas", self.betas, self.betas[0] >= _LEAST_BETA1, rule)
 
-    def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not state:
-            state["step"] = 0
-            state["squared_rates"] = 0.0
-            state["iterate"] = weight.clone()
-            state["second_moment"] = torch.zeros_like(weight)
-        state["step"] += 1
-        iterate, second = state["iterate"], state["second_moment"]
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
         beta1, beta2 = self.betas
-        second.mul_(beta2).addcmul_(gradient, gradient, value=1.0 - beta2)
-        rate = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
-        state["squared_rates"] += rate**2
-        share = rate**2 / state["squared_rates"] if state["squared_rates"] else 0.0
-        change = gradient / second.sqrt().add_(self.eps)
-        change.add_(weight, alpha=group["weight_decay"])
+        rates, shares = [], []
+        for weight, state in zip(weights, states, strict=True):
+            if not state:
+                state["step"] = 0
+                state["squared_rates"] = 0.0
+                state["iterate"] = weight.clone()
+                state["second_moment"] = torch.zeros_like(weight)
+            state["step"] += 1
+            rate = group["lr"] * math.sqrt(1.0 - beta2 ** state["step"])
+            state["squared_rates"] += rate**2
+            rates.append(rate)
+            shares.append(rate**2 / state["squared_rates"] if state["squared_rates"] else 0.0)
+        iterates, seconds = [state["iterate"] for state in states], [state["second_moment"] for state in states]
+        torch._foreach_mul_(seconds, beta2)
+        torch._foreach_addcmul_(seconds, gradients, gradients, value=1.0 - beta2)
+        roots = torch._foreach_sqrt(seconds)
+        torch._foreach_add_(roots, self.eps)
+        changes = torch._foreach_div(gradients, roots)
+        torch._foreach_add_(changes, weights, alpha=group["weight_decay"])
         # x <- (1 - c) x + c z_new and y = (1 - b1) z_new + b1 x give y without x: y <- (1 - c) y + c z - r (...).
-        weight.lerp_(iterate, share)
-        weight.add_(change, alpha=-rate * (1.0 - beta1 * (1.0 - share)))
-        iterate.add_(change, alpha=-rate)
+        torch._foreach_lerp_(weights, iterates, shares)
+        torch._foreach_mul_(changes, [-rate for rate in rates])
+        torch._foreach_add_(iterates, changes)
+        torch._foreach_mul_(changes, [1.0 - beta1 * (1.0 - share) for share in shares])
+        torch._foreach_add_(weights, changes)
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """x of every parameter that was updated, by name: x = (y - (1 - b1) z) / b1."""

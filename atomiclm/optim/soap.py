@@ -14,6 +14,9 @@ from atomiclm.optim.base import RoleOptimizer, check_betas, check_eps, check_pos
 _SIDES = {"left": -2, "right": -1}
 """What is rotated, the rows or the columns, and the dimension that counts them."""
 
+type _Member = tuple[Tensor, Tensor, dict[str, Any]]
+"""A weight, its gradient and its state."""
+
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class SOAP(RoleOptimizer):
@@ -46,26 +49,48 @@ class SOAP(RoleOptimizer):
         check_positive("refresh_every_steps", self.refresh_every_steps, "10")
         check_positive("largest_side", self.largest_side, "10000")
 
-    def update(self, weight: Tensor, gradient: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        if not _rotated_sides(weight.shape, self.largest_side):
-            adamw_update(weight, gradient, state, group, self.betas, self.eps)
-            return
-        if not state:
-            self._begin(weight, gradient, state)
-            return
-        state["step"] += 1
-        first, second, step = state["first_moment"], state["second_moment"], state["step"]
-        beta1, beta2 = self.betas
-        rotated = _rotate(gradient, state)
+    def update(
+        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
+        plain: list[_Member] = []
+        alike: dict[tuple[torch.Size, int], list[_Member]] = {}
+        for member in zip(weights, gradients, states, strict=True):
+            weight, _, state = member
+            if not _rotated_sides(weight.shape, self.largest_side):
+                plain.append(member)
+            elif state:
+                alike.setdefault((weight.shape, state["step"]), []).append(member)
+            else:
+                self._begin(*member)
+        if plain:
+            weights, gradients, states = map(list, zip(*plain, strict=True))
+            adamw_update(weights, gradients, states, group, self.betas, self.eps)
+        for members in alike.values():
+            weights, gradients, states = map(list, zip(*members, strict=True))
+            self._move(weights, torch.stack(gradients), states, group)
+
+    def _move(
+        self, weights: list[Tensor], gradient: Tensor, states: list[dict[str, Any]], group: dict[str, Any]
+    ) -> None:
+        """Weights of one shape that have taken as many steps, in one batch: its products are of all of them."""
+        step, (beta1, beta2) = states[0]["step"] + 1, self.betas
+        tensors = [key for key, value in states[0].items() if isinstance(value, Tensor)]
+        batch = {key: torch.stack([state[key] for state in states]) for key in tensors}
+        first, second = batch["first_moment"], batch["second_moment"]
+        rotated = _rotate(gradient, batch)
         first.lerp_(gradient, 1.0 - beta1)
         second.mul_(beta2).addcmul_(rotated, rotated, value=1.0 - beta2)
         denominator = second.sqrt().div_((1.0 - beta2**step) ** 0.5).add_(self.eps)
-        change = _rotate(_rotate(first, state) / denominator, state, back=True)
-        weight.mul_(1.0 - group["lr"] * group["weight_decay"])
-        weight.add_(change, alpha=-group["lr"] / (1.0 - beta1**step))
-        self._gather(gradient, state)
+        changes = _rotate(_rotate(first, batch) / denominator, batch, back=True)
+        torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
+        torch._foreach_add_(weights, changes.unbind(), alpha=-group["lr"] / (1.0 - beta1**step))
+        self._gather(gradient, batch)
         if step % self.refresh_every_steps == 0:
-            _refresh(state)
+            _refresh(batch)
+        for key in tensors:
+            torch._foreach_copy_([state[key] for state in states], batch[key].unbind())
+        for state in states:
+            state["step"] = step
 
     def _begin(self, weight: Tensor, gradient: Tensor, state: dict[str, Any]) -> None:
         state["step"] = 0

@@ -1,28 +1,15 @@
 """The figures of a plan as text: one configuration in full, or a table with one row an arm."""
 
+import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from atomiclm.config import CACHE_DTYPE
-from atomiclm.config.match import Cost, residuals
+from atomiclm.config.match import Cost, Rate, residuals
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """How fast this machine is.
-
-    Attributes:
-        flops_per_second: at best.
-        origin: how that is known ("measured by training here", say).
-        reached: of FLOPs a token, the FLOP/s of the slowest run here that has about as many; None where none has.
-    """
-
-    flops_per_second: float
-    origin: str
-    reached: Callable[[float], float | None] = lambda flops_per_token: None
 
 
 @dataclass(frozen=True)
@@ -34,6 +21,12 @@ class CostRow:
     matched: str | None = None
 
 
+def figures(cost: Cost) -> dict[str, Any]:
+    """The figures of one configuration by name, for a program; units are in the names."""
+    derived = ("parameters", "non_embedding_parameters", "cache_bytes_per_token", "weight_bytes", "memory_bytes")
+    return dataclasses.asdict(cost) | {name: getattr(cost, name) for name in derived}
+
+
 def describe_cost(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
     """Yield (label, text) for every figure of one configuration."""
     total = cost.parameters
@@ -43,19 +36,18 @@ def describe_cost(cost: Cost, rate: Rate) -> Iterator[tuple[str, str]]:
             yield f"  {role}", f"{count:,}  ({count / total:.1%})"
     if cost.active_parameters != total:
         yield "  active for a token", f"{cost.active_parameters:,}  ({cost.active_parameters / total:.1%})"
-    yield (
-        "FLOPs/token forward",
-        f"{cost.forward_flops_per_token:,}  (context {cost.context_length}, all scores counted)",
-    )
+    context = f"context {cost.context_length}, all scores counted"
+    yield "FLOPs/token forward", f"{cost.forward_flops_per_token:,}  ({context})"
     yield "FLOPs/token training", f"{cost.training_flops_per_token:,}"
     needed = cost.needed_flops_per_token
     yield "  without masked scores", f"{needed:,.0f}  ({needed / cost.training_flops_per_token:.1%})"
     yield "cache bytes/token", f"{cost.cache_bytes_per_token:,}  ({CACHE_DTYPE}, over a full context)"
-    yield "memory", f"about {_bytes(cost.memory_bytes)} at the peak of a step"
+    yield "memory", f"about {_bytes(cost.memory_bytes)} at the peak, beside Python and torch"
     yield "  weights, gradients", f"{_bytes(2 * cost.weight_bytes)}"
-    state = "not told by its class" if cost.optimizer_bytes is None else _bytes(cost.optimizer_bytes)
-    yield "  optimizer", state
-    yield "  activations", f"about {_bytes(cost.activation_bytes)}"
+    yield "  optimizer", "its class does not say" if cost.optimizer_bytes is None else _bytes(cost.optimizer_bytes)
+    yield "  activations", f"about {_bytes(cost.activation_bytes)}, or {_bytes(cost.validation_bytes)} in a validation"
+    if cost.host_bytes:
+        yield "  on this CPU", f"about {_bytes(cost.host_bytes)}: a checkpoint's copy, the allocator's gaps"
     if cost.tokens is None:
         yield "budget", "seconds of training steps"
         return
@@ -114,11 +106,15 @@ def _time(cost: Cost, rate: Rate) -> str:
     """From the time at the best rate to that at the rate of like runs; "over" the first where there was none."""
     if cost.tokens is None:
         return ""
-    reached = rate.reached(cost.training_flops_per_token)
-    least = _duration(cost.flops / rate.flops_per_second)
-    if reached is None:
+    return span(*rate.seconds(cost))
+
+
+def span(least_seconds: float, most_seconds: float | None) -> str:
+    """A time between two, the unit of both said once; "over" the first where there is no second."""
+    least = _duration(least_seconds)
+    if most_seconds is None:
         return f"over {least}"
-    most = _duration(cost.flops / reached)
+    most = _duration(most_seconds)
     if least == most:
         return most
     number, unit = least.split()

@@ -21,7 +21,7 @@ from atomiclm.sweep.ledger import LEDGER_FILE, Cell
 from atomiclm.sweep.run_status import LOG, summary_of
 from atomiclm.sweep.study import Study
 from atomiclm.tracking.console import duration, is_redrawn
-from atomiclm.tracking.run_folder import EARLIER_DIGITS, RunFolder, digest_of, runs_in
+from atomiclm.tracking.run_folder import RunFolder, digest_of, runs_in
 from atomiclm.tracking.run_result import read_run
 
 POLL_SECONDS = 0.5
@@ -36,23 +36,13 @@ _TAIL_BYTES = 4096
 
 
 class Display:
-    """Shows the cells of a sweep as they end; a context, inside which a thread watches the run folders.
-
-    Args:
-        folder: where the runs lie.
-        left: the cells that are to be trained.
-        total: how many cells the sweep has.
-        metric: the figure of summary.json that is shown.
-        stream: where to write; standard output when None.
-    """
+    """Shows the cells that are `left` of `total` as they end, with the figure `metric` of their summaries; a context,
+    inside which a thread watches the run folders."""
 
     def __init__(
         self, folder: Path, left: Sequence[Cell], total: int, metric: str, stream: TextIO | None = None
     ) -> None:
-        self.folder = folder
-        self.left = list(left)
-        self.total = total
-        self.metric = metric
+        self.folder, self.left, self.total, self.metric = folder, list(left), total, metric
         self.stream = sys.stdout if stream is None else stream
         # By the clock of the file system, which may not be this machine's: the ledger has just been written.
         self.began = _modified(folder / LEDGER_FILE) or time.time()
@@ -83,37 +73,32 @@ class Display:
             self.live.stop()
 
     def _watch(self) -> None:
-        while True:
+        is_over = False
+        while not is_over:
             is_over = self.over.wait(POLL_SECONDS)
             self.look()
-            if is_over:
-                return
 
-    def look(self, returned: Sequence[tuple[Cell, BaseException | None]] = ()) -> None:
-        """Look at the run folders now.
-
-        Args:
-            returned: cells whose jobs have ended, with what they raised; some end without a summary of their run.
-        """
+    def look(self, returned: Sequence[tuple[Cell, str | None]] = ()) -> None:
+        """Look at the run folders now, and at what ended jobs failed of: some end without a summary of their run."""
         with self.lock, suppress(OSError):  # the folder is being changed, or nobody reads what is printed
             self._look()
         with self.lock, suppress(OSError):
-            for cell, error in returned:
+            for cell, failure in returned:
                 if cell in self.left:
-                    self._end(cell, _failed(type(error).__name__, str(error)) if error else "ended before")
+                    self._end(cell, _failed(failure) if failure else "ended before")
 
     def _look(self) -> None:
         """Print the cells that have ended since the last look, and what the others are doing."""
-        runs = {digest_of(entry.name)[:EARLIER_DIGITS]: Path(entry.path) for entry in os.scandir(self.folder)}
+        runs = {digest_of(entry.name): Path(entry.path) for entry in os.scandir(self.folder)}
         doing: list[tuple[float, str]] = []
         for cell in list(self.left):
-            path = runs.get(cell.digest[:EARLIER_DIGITS])
+            path = runs.get(cell.digest)
             if path is None:
                 continue
             if (summary := self._ended(RunFolder(path))) is not None:
                 self._end(cell, self._result(summary))
             elif (spoke := _modified(path / LOG)) >= self.began:
-                doing.append((spoke, f"{cell.arm} seed {cell.seed}: {_last_line(path / LOG)}"))
+                doing.append((spoke, f"{cell.arm} seed {cell.seed}: {_last_line(path / LOG) or 'starting'}"))
         lines = [line for _, line in sorted(doing, reverse=True)]
         if self.live:
             more = [f"and {len(lines) - MOST_RUNNING} more"] if len(lines) > MOST_RUNNING else []
@@ -146,7 +131,7 @@ class Display:
         figure = summary.get(self.metric)
         if summary["state"] == "failed":
             error = summary.get("error", {})
-            return _failed(str(error.get("type")), str(error.get("message")))
+            return _failed(f"{error.get('type')}: {error.get('message')}")
         if summary["state"] == "diverged" or not isinstance(figure, int | float):
             return str(summary["state"])
         return f"{figure:.4f} bits per byte" if self.metric == Study.metric else f"{self.metric} {figure:.5g}"
@@ -174,8 +159,8 @@ def failed_since_start(folder: Path) -> str:
     return next((run.run_id for run in late if read_run(run).state == "failed"), "")
 
 
-def _failed(kind: str, message: str) -> str:
-    return f"failed: {kind}: {message.strip().partition(chr(10))[0]:.200}"
+def _failed(failure: str) -> str:
+    return f"failed: {failure.partition(chr(10))[0]:.200}"
 
 
 def _modified(file: Path) -> float:

@@ -18,17 +18,11 @@ _UNITS = "_(heads|layers|dim|size|steps|length|tokens)"
 
 @dataclass(frozen=True)
 class Factor:
-    """One thing that a sweep varies.
+    """One thing that a sweep varies."""
 
-    Attributes:
-        name: short, and unlike the other factors': "kv", "theta", "feedforward".
-        key: what is typed: "model.attention.num_kv_heads", "model/feedforward".
-        levels: its values as they are written, the first one of the sweep first.
-    """
-
-    name: str
-    key: str
-    levels: Sequence[str]
+    name: str  # short, and unlike the other factors': "kv", "theta", "feedforward"
+    key: str  # what is typed: "model.attention.num_kv_heads", "model/feedforward"
+    levels: Sequence[str]  # its values as they are written, the first one of the sweep first
 
     @property
     def values(self) -> Sequence[str | float]:
@@ -48,15 +42,10 @@ class Factor:
 
 @dataclass(frozen=True)
 class FactorialArm:
-    """An arm as a combination of levels.
+    """An arm as a combination of levels."""
 
-    Attributes:
-        label: the levels in words: "kv1 theta1e5 gelu".
-        levels: for each factor the index of its level.
-    """
-
-    label: str
-    levels: tuple[int, ...]
+    label: str  # the levels in words: "kv1 theta1e5 gelu"
+    levels: tuple[int, ...]  # for each factor the index of its level
 
 
 def factors_of(variants: Sequence[Mapping[str, str]]) -> tuple[list[Factor], list[FactorialArm]]:
@@ -132,17 +121,23 @@ def declared_arms(factors: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[st
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """For each key the fewest last parts that tell it apart, without what a reader supplies: "kv" of num_kv_heads."""
+    """For each key its last parts, without what a reader supplies: "kv" of num_kv_heads."""
+    names = last_parts(keys)
+    brief = {key: re.sub(f"{_UNITS}$", "", re.sub(r"(^|\.)num_", r"\1", name)) for key, name in names.items()}
+    return {key: name if list(brief.values()).count(name) == 1 else names[key] for key, name in brief.items()}
+
+
+def last_parts(keys: Sequence[str]) -> dict[str, str]:
+    """For each key the fewest last parts that tell it apart; a class is known by the part it fills."""
     parts = {key: re.split(r"[./]", key.removesuffix("._target_")) for key in keys}
     lengths = dict.fromkeys(keys, 1)
     while True:
         names = {key: ".".join(own[-lengths[key] :]) for key, own in parts.items()}
-        alike = [key for key in keys if list(names.values()).count(names[key]) > 1 and lengths[key] < len(parts[key])]
-        if not alike:
-            break
-        lengths |= {key: lengths[key] + 1 for key in alike}
-    brief = {key: re.sub(f"{_UNITS}$", "", re.sub(r"(^|\.)num_", r"\1", name)) for key, name in names.items()}
-    return {key: name if list(brief.values()).count(name) == 1 else names[key] for key, name in brief.items()}
+        alike = [key for key in keys if list(names.values()).count(names[key]) > 1]
+        longer = {key: lengths[key] + 1 for key in alike if lengths[key] < len(parts[key])}
+        if not longer:  # `model.norm` and `model.norm._target_` may both be there: only their full names differ
+            return names | {key: key for key in alike}
+        lengths |= longer
 
 
 def _is_of_option(key: str, option: str) -> bool:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from atomiclm.atomic_io import read_json
 from atomiclm.cli import UserError
+from atomiclm.machine import usable_cores
 from atomiclm.sweep.factors import Factor, FactorialArm, factors_of
 from atomiclm.sweep.study import Study
-from atomiclm.tracking import Place, RunFolder, are_one_run
+from atomiclm.tracking import Place, RunFolder
 from atomiclm.tracking.record import write_summary
 from atomiclm.tracking.run_folder import digest_of
 
@@ -22,19 +23,12 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Cell:
-    """One run that the sweep wants.
+    """One run that the sweep wants."""
 
-    Attributes:
-        arm: name of its arm; of a sweep from the command line, what is special about it.
-        seed: its seed.
-        run_id: name of its run folder beside the ledger. Only the digest after its last "-" identifies the run.
-        overrides: what `python -m atomiclm.train` takes to run this cell alone.
-    """
-
-    arm: str
+    arm: str  # name of its arm; of a sweep from the command line, what is special about it
     seed: int
-    run_id: str
-    overrides: Sequence[str]
+    run_id: str  # name of its run folder beside the ledger, of which only the digest after the last "-" identifies it
+    overrides: Sequence[str]  # what `atomiclm train` takes to run this cell alone
 
     @property
     def digest(self) -> str:
@@ -46,62 +40,45 @@ class Cell:
         """The command that runs it alone, for a shell."""
         import shlex
 
-        return " ".join(["python -m atomiclm.train", *map(shlex.quote, self.overrides)])
+        return " ".join(["atomiclm train", *map(shlex.quote, self.overrides)])
 
 
 @dataclass(frozen=True)
 class Declared:
-    """A prediction as it stood at one time.
+    """A prediction as it stood at one time."""
 
-    Attributes:
-        sha256: `Study.prediction_sha256`.
-        time: when the ledger first saw it, ISO 8601 with time zone.
-        finished_cells: how many runs had ended by then; a prediction made before the results has 0.
-    """
-
-    sha256: str
-    time: str
-    finished_cells: int
+    sha256: str  # `Study.prediction_sha256`
+    time: str  # when the ledger first saw it, ISO 8601 with time zone
+    finished_cells: int  # how many runs had ended by then; a prediction made before the results has 0
 
 
 @dataclass(frozen=True)
 class TunedValue:
-    """What tuning chose for an arm.
+    """What tuning chose for an arm."""
 
-    Attributes:
-        value: the setting's value.
-        trials: mean metric on the dev split by value tried, over the tuning seeds; NaN where a trial diverged.
-        interior: whether better than both its neighbours; False: the grid ended first.
-    """
-
-    value: float
-    trials: Mapping[str, float]
-    interior: bool
+    value: float  # of the setting
+    trials: Mapping[str, float]  # mean metric on the dev split by value tried, over the seeds; NaN where one diverged
+    interior: bool  # whether better than both its neighbours; False: the grid ended first
 
 
 @dataclass(frozen=True)
 class StudyLedger:
-    """The plan of a sweep.
+    """The plan of a sweep."""
 
-    Attributes:
-        name: of the study; its folder's.
-        command: what was typed last, for a shell.
-        cells: every run that is wanted, arm by arm.
-        study: the declaration; of a sweep from the command line one without arms.
-        declared: the predictions, oldest first; more than one: it was changed.
-        tuned: by arm, where the study tunes.
-        looks: of a sequential study, the numbers of seeds at which it was looked at.
-        profile: cpu, smoke or gpu.
-    """
+    name: str  # of the study; its folder's
+    command: str  # what was typed last, for a shell
+    cells: Sequence[Cell]  # every run that is wanted, arm by arm
+    study: Study  # the declaration; of a sweep from the command line one without arms
+    declared: Sequence[Declared] = ()  # the predictions, oldest first; more than one: it was changed
+    tuned: Mapping[str, TunedValue] = field(default_factory=dict)  # by arm, where the study tunes
+    looks: Sequence[int] = ()  # of a sequential study, the numbers of seeds at which it was looked at
+    profile: str = "cpu"  # or smoke, gpu
+    threads: int | None = None  # CPU threads of every cell that does not say itself; None: another launcher's affair
+    cores: int | None = None  # that could be used where that was chosen
 
-    name: str
-    command: str
-    cells: Sequence[Cell]
-    study: Study
-    declared: Sequence[Declared] = ()
-    tuned: Mapping[str, TunedValue] = field(default_factory=dict)
-    looks: Sequence[int] = ()
-    profile: str = "cpu"
+    def threads_here(self) -> int | None:
+        """The threads that were chosen, if that was for a machine with as many cores as this; else None."""
+        return self.threads if self.cores == usable_cores() else None
 
     def factors(self) -> tuple[list[Factor], dict[str, FactorialArm]]:
         """What the sweep varies, and each arm's levels; nothing of a study that declares arms."""
@@ -141,14 +118,10 @@ def variants_of(study: Study, cells: Sequence[Cell]) -> dict[str, dict[str, str]
 
 
 def place_of(folder: RunFolder) -> Place:
-    """The place of a run in the sweep whose ledger lies beside it, by the digest in its id.
-
-    Raises:
-        UserError: the ledger is damaged.
-    """
+    """The place of a run in the sweep whose ledger lies beside it; UserError: the ledger is damaged."""
     ledger = read_ledger(folder.path.absolute().parent)
     cells = ledger.cells if ledger else ()
-    arm = next((cell.arm for cell in cells if are_one_run(cell.run_id, folder.run_id)), None)
+    arm = next((cell.arm for cell in cells if cell.digest == digest_of(folder.run_id)), None)
     if ledger is None or arm is None:
         return Place()
     factors, arms = ledger.factors()
@@ -163,11 +136,7 @@ def write_ledger(folder: Path, ledger: StudyLedger) -> None:
 
 
 def read_ledger(folder: Path) -> StudyLedger | None:
-    """Read `folder/study.json`; None where there is none.
-
-    Raises:
-        ValueError: it is damaged, or of another format.
-    """
+    """Read `folder/study.json`; None where there is none. UserError: it is damaged, or of another format."""
     file = folder / LEDGER_FILE
     try:
         values = read_json(file)

@@ -1,13 +1,16 @@
 """The cells of a sweep: from what was typed to validated runs, before anything is trained or written."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from atomiclm.config import IDENTITY
+from atomiclm.config.build import build
 from atomiclm.config.command_line import composing
 from atomiclm.config.compose import key_and_value, override_key, value_of, without_null
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.expand_overrides import expand_overrides, product
-from atomiclm.config.run import IDENTITY, RunConfig, read_cell
+from atomiclm.config.plugins import config_dir_flag
+from atomiclm.config.run import RunConfig, read_cell
 from atomiclm.sweep.factors import factors_of
 from atomiclm.sweep.ledger import Cell
 from atomiclm.sweep.study import Study, Tuning
@@ -26,6 +29,15 @@ class PlannedCell:
     def job(self) -> list[str]:
         """What a launcher is given: the overrides, and the run's name, which depends on what the sweep varies."""
         return [*without_null(self.overrides), f"hydra.job.name='{self.run.run_id}'"]
+
+    def with_threads(self, number: int) -> "PlannedCell":
+        """The same cell on so many CPU threads, unless it says itself on how many."""
+        runtime = build(self.run.values["runtime"])
+        if runtime.num_threads is not None or number == runtime.torchs_threads:
+            return self
+        setting = f"runtime.num_threads={number}"
+        cell = replace(self.cell, overrides=[*self.cell.overrides, setting])
+        return replace(self, cell=cell, overrides=[*self.overrides, setting])
 
 
 def plan_sweep(typed: Sequence[str], study: Study) -> list[PlannedCell]:
@@ -65,13 +77,8 @@ def plan_cells(
 ) -> list[PlannedCell]:
     """Return the product of what was typed, the study's arms and `seeds`; each cell validated.
 
-    All cells of one seed come before those of the next, so that an interrupted sweep has whole comparisons.
-
-    Args:
-        typed: the overrides of the command, lists of values among them.
-        study: what `typed` choose.
-        seeds: of every arm, unless seeds were typed.
-        tuned: what tuning chose for each arm; None: as the ledger has it.
+    All cells of one seed come before those of the next, so that an interrupted sweep has whole comparisons. Seeds that
+    were typed replace `seeds`. `tuned` is what tuning chose for each arm; None: as the ledger has it.
 
     Raises:
         ConfigError: the faults of all cells, more cells than are run, or cells that would not lie in one folder.
@@ -120,14 +127,8 @@ def validate_cells(
     An arm matched to itself is itself, so a sweep over match=none,parameters has its baseline twice, and trains it
     once. Two cells that are one run for any other reason are a mistake, and so are two arms of a study.
 
-    Args:
-        cells: the overrides of each, as somebody would type them.
-        arms: the name of each cell's arm.
-        tuned: what tuning chose for each arm; None: as the ledger has it.
-        swept: the keys that the command line lists several values of.
-
-    Raises:
-        ConfigError: the faults of all cells, each once, with the first cell that has it.
+    `arms` names the arm of each cell, `swept` the keys that the command line lists several values of. ConfigError: the
+    faults of all cells, each once, with the first cell that has it.
     """
     faults: dict[str, Fault] = {}
     planned: dict[str, tuple[int, PlannedCell]] = {}
@@ -144,7 +145,7 @@ def validate_cells(
             for fault in error.faults:
                 faults.setdefault(str(fault), Fault(fault.path, f"{fault.message}  {where}"))
             continue
-        cell = Cell(arms[number - 1], int(run.values["seed"]), run.run_id, list(overrides))
+        cell = Cell(arms[number - 1], int(run.values["seed"]), run.run_id, [*config_dir_flag(), *overrides])
         first, twin = planned.setdefault(cell.digest, (number, PlannedCell(cell, run, written_out)))
         if first == number or _differ_in_match_alone(overrides, written_out, twin):
             continue

@@ -10,9 +10,9 @@ from typing import Any
 
 from atomiclm.cli import UserError
 from atomiclm.config.load import corpus_sha256
-from atomiclm.config.run import RunConfig, defining
-from atomiclm.machine import code_of
-from atomiclm.tracking import RunFolder, are_one_run, write_summary
+from atomiclm.config.run import RunConfig, code_hashes, defining
+from atomiclm.tracking import RunFolder, write_summary
+from atomiclm.tracking.run_folder import digest_of
 
 LOG = "log.txt"
 """In a run folder: what a cell of a sweep prints."""
@@ -41,9 +41,7 @@ def take_over(run: RunConfig) -> Path | None:
     folder = run.folder
     if folder.exists() and any(path.name != LOG for path in folder.iterdir()):
         return None
-    for twin in sorted(Path(run.values["output_dir"]).glob("*/*-*")):
-        if not are_one_run(twin.name, run.run_id):
-            continue
+    for twin in sorted(Path(run.values["output_dir"]).glob(f"*/*-{digest_of(run.run_id)}")):
         summary = ended(RunFolder(twin))
         if summary is None or not _is_defined_as(run, RunFolder(twin)):
             continue
@@ -100,15 +98,15 @@ def refuse_other_texts(runs: Sequence[RunConfig]) -> None:
         refuse_other_text(RunFolder(run.folder), now[key])
 
 
-def of_other_code(folders: Sequence[RunFolder]) -> list[RunFolder]:
-    """Those of finished runs that another version of atomiclm's code trained."""
-    mine = code_of()
+def of_other_code(runs: Sequence[RunConfig]) -> list[RunConfig]:
+    """Those of finished runs that another version of atomiclm's code trained, or of a user's own module."""
     others = []
-    for folder in folders:
+    for run in runs:
+        now = code_hashes(run.values)
         try:
-            made_by = folder.read_environments()[-1].get("code_sha256")
+            made_by = RunFolder(run.folder).read_environments()[-1]
         except UserError:
             continue
-        if made_by not in (None, mine):
-            others.append(folder)
+        if any(made_by.get(name) not in (None, digest) for name, digest in now.items()):
+            others.append(run)
     return others

@@ -12,27 +12,29 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from atomiclm.cli import UserError
+from atomiclm.cli import UserError, report
 from atomiclm.config.compose import key_and_value, override_key, value_of
 from atomiclm.config.errors import RunFailed
 from atomiclm.config.expand_overrides import FILE_PROFILE
+from atomiclm.config.plugins import config_dir_flag
 from atomiclm.config.validate import cautions
 from atomiclm.sweep.display import Display
 from atomiclm.sweep.factors import factors_of
 from atomiclm.sweep.ledger import Cell, StudyLedger, TunedValue, read_ledger, write_ledger
 from atomiclm.sweep.plan import PlannedCell, arms_of, pending_tuning, plan_cells, plan_sweep
-from atomiclm.sweep.run_status import ended, of_other_code, refuse_other_texts, take_over
+from atomiclm.sweep.run_status import ended, of_other_code, refuse_other_texts, summary_of, take_over
+from atomiclm.sweep.side_by_side import Share, share_machine, train_side_by_side
 from atomiclm.sweep.study import Study
 from atomiclm.sweep.tuning import TUNING_SUFFIX, describe, plan_trials, tune
 from atomiclm.tracking import RunFolder, find_cell, is_locked
-from atomiclm.tracking.run_folder import EARLIER_DIGITS
 
 _SHOWN = 3
 """Runs that a note names."""
 
-Launch = Callable[[Sequence[PlannedCell], int], Sequence[BaseException | None]]
-"""Runs cells as jobs, of which the first has the number given; returns what each raised."""
+Launch = Callable[[Sequence[PlannedCell], int], Sequence[str | None]]
+"""Runs cells as jobs, of which the first has the number given; returns what each failed of."""
 
 Look = Callable[[Path, Study, int], tuple[int, str]]
 """(folder, study, seeds an arm has) -> how many it is to have, and why."""
@@ -40,25 +42,16 @@ Look = Callable[[Path, Study, int], tuple[int, str]]
 
 @dataclass
 class CellLauncher:
-    """Runs cells by one of Hydra's launchers.
-
-    Attributes:
-        launch: runs them and returns when all have ended.
-        one_by_one: whether it runs them in this process, one after the other.
-    """
+    """One of Hydra's launchers: `launch` returns when all cells have ended; `one_by_one` in this process, unless
+    several at a time pay off, for which we have processes of our own."""
 
     launch: Launch
     one_by_one: bool
 
 
 def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: Look) -> None:
-    """Plan the cells and train those that have not ended; tune first, and add seeds, where the study says so.
-
-    Args:
-        typed: the overrides of the command.
-        study: what they choose.
-        launcher: runs cells.
-        look: decides after each look at a sequential study.
+    """Plan the cells of the overrides `typed`, which choose `study`, and train those that have not ended; tune first,
+    and add seeds, where the study says so.
 
     Raises:
         ConfigError: the faults of all cells, before the first begins.
@@ -86,37 +79,39 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
             cells = plan_cells(typed, study, seeds, values or None)
         sweep.run(cells, tuned, looks)
         if study.sequential is None or "seed" in map(override_key, typed):
-            return
+            break
         looks.append(len(seeds))
         wanted, reason = look(folder, study, len(seeds))
         show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {reason}"])
         if wanted <= len(seeds):
-            return
+            break
         taken = {*seeds, *(study.tuning.seeds if study.tuning else ())}
         fresh = (seed for seed in itertools.count(1) if seed not in taken)
         seeds += itertools.islice(fresh, wanted - len(seeds))
+    facts = {"folder": str(folder), "runs": [_facts(one) for one in cells]}
+    report([f"{len(cells)} of {len(cells)} cells done"], facts)
+    show([f"next        atomiclm compare {shlex.quote(str(folder))}"])
+
+
+def _facts(one: PlannedCell) -> dict[str, Any]:
+    folder = RunFolder(one.run.folder)
+    return {"run": str(folder.path), "arm": one.cell.arm, "seed": one.cell.seed, **summary_of(folder)}
 
 
 class Sweep:
     """One sweep into one folder: its ledger, what has ended there, and the training of the rest.
 
-    Args:
-        typed: the overrides of the command.
-        study: what they choose.
-        folder: where the runs lie.
-        launcher: runs cells.
-        is_tuning: the cells are trials, of which one that fails only rules its value out.
+    is_tuning: the cells are trials, of which one that fails only rules its value out
     """
 
     def __init__(
         self, typed: Sequence[str], study: Study, folder: Path, launcher: CellLauncher, is_tuning: bool = False
     ) -> None:
-        self.typed = typed
-        self.study = study
-        self.folder = folder
-        self.launcher = launcher
+        self.typed, self.study, self.folder, self.launcher = typed, study, folder, launcher
+        self.command = " ".join(["atomiclm train -m", *map(shlex.quote, [*config_dir_flag(), *typed])])
         self.is_tuning = is_tuning
         self.launched = 0
+        self.share: Share | None = None  # of this machine, among the cells; None: the launcher's affair
 
     def declare(self) -> None:
         """Put the prediction on record before anything is trained; which cells there will be is not known yet."""
@@ -144,26 +139,28 @@ class Sweep:
                 "give the sweep another name=..."
             )
         finished = [one for one in planned if ended(RunFolder(one.run.folder)) or self._taken_over(one)]
-        refuse_other_texts([one.run for one in finished])
-        self._write_ledger(self._cells(planned), tuned or {}, looks, len(finished))
-        if others := of_other_code([RunFolder(one.run.folder) for one in finished]):
-            named = ", ".join(folder.run_id for folder in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
-            rule = f"note: {len(others)} finished runs were made by other code of atomiclm than this ({named})"
-            show([f"{rule}; remove their folders to train them again"])
         left = [one for one in planned if one not in finished]
+        refuse_other_texts([one.run for one in finished])
+        if self.launcher.one_by_one and left:
+            threads = known.threads_here() if known else None
+            self.share = share_machine([one.run for one in planned], [one.run for one in left], threads)
+            left = [one.with_threads(self.share.threads) for one in left]
+        self._write_ledger(self._cells(planned), tuned or {}, looks, len(finished))
+        if others := of_other_code([one.run for one in finished]):
+            named = ", ".join(run.run_id for run in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
+            rule = f"note: finished runs that were made by other code than this: {len(others)} ({named})"
+            show([f"{rule}; remove their folders to train them again"])
         self._show_plan(planned, len(finished))
+        if self.share and str(self.share):
+            show([f"  {self.share}"])
         warnings = list(cautions([(one.cell.arm, one.run.values) for one in left]))
         if warnings and not looks:  # later looks add seeds to the same arms
             show(warnings)
         failures = self._train(left, len(planned))
         if failures and not self.is_tuning:
-            again = " ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)])
-            listed = [_describe_failure(cell, error) for cell, error in failures]
-            rest = f"The others are kept. Once that is mended, this runs what is left:\n  {again}"
+            listed = [f"  {cell.arm} seed {cell.seed}: {failure}\n    {cell.command}" for cell, failure in failures]
+            rest = f"The others are kept. Once that is mended, this runs what is left:\n  {self.command}"
             raise RunFailed("\n".join([f"{len(failures)} of {len(planned)} cells failed:", *listed, rest]))
-        if not failures and not self.is_tuning:
-            next_command = f"python -m atomiclm.compare {shlex.quote(str(self.folder))}"
-            show([f"{len(planned)} of {len(planned)} cells done", f"next        {next_command}"])
 
     def _taken_over(self, one: PlannedCell) -> bool:
         """Whether another study has trained it. A sweep that is no study was given its name to train again."""
@@ -171,9 +168,6 @@ class Sweep:
         if twin is not None:
             show([f"{one.run.folder.name}: taken over from {twin}"])
         return twin is not None
-
-    # -----------------------------------------------------------------------------------------------------------------
-    # The ledger.
 
     def _cells(self, planned: Sequence[PlannedCell]) -> list[Cell]:
         """What is wanted; and what other sweeps into the same folder wanted, as far as it is still of this study.
@@ -183,7 +177,7 @@ class Sweep:
         """
         known = read_ledger(self.folder)
         mine = [one.cell for one in planned]
-        digests = {digest for cell in mine for digest in (cell.digest, cell.digest[:EARLIER_DIGITS])}
+        digests = {cell.digest for cell in mine}
         positions, names = {(cell.arm, cell.seed) for cell in mine}, {cell.arm for cell in mine}
 
         def stays(cell: Cell) -> bool:
@@ -202,13 +196,15 @@ class Sweep:
         declared = known.declared if known else ()
         ledger = StudyLedger(
             name=self.folder.name,
-            command=" ".join(["python -m atomiclm.train -m", *map(shlex.quote, self.typed)]),
+            command=self.command,
             cells=cells,
             study=self.study,
             declared=declared,
             tuned=tuned or (known.tuned if known else {}),
             looks=list(looks),
             profile=value_of("profile", self.typed) or FILE_PROFILE,
+            threads=self.share.threads if self.share else known.threads if known else None,
+            cores=self.share.cores if self.share else known.cores if known else None,
         )
         if self.study.is_declared:
             ledger = ledger.with_prediction(datetime.now(UTC).isoformat(timespec="seconds"), finished)
@@ -216,30 +212,40 @@ class Sweep:
                 show([f"{self.folder.name}: the prediction was changed after {finished} runs had ended; both are kept"])
         write_ledger(self.folder, ledger)
 
-    # -----------------------------------------------------------------------------------------------------------------
-    # Training.
-
-    def _train(self, left: Sequence[PlannedCell], total: int) -> list[tuple[Cell, BaseException]]:
-        """Train the cells that are left of `total`, shown as they end; return those that failed."""
+    def _train(self, left: Sequence[PlannedCell], total: int) -> list[tuple[Cell, str]]:
+        """Train the cells that are left of `total`, shown as they end; return those that failed, and of what."""
         if not left:
             return []
-        with Display(self.folder, [one.cell for one in left], total, self.study.metric) as display:
-            if not self.launcher.one_by_one:
-                return self._launch(left, display)
-            failures: list[tuple[Cell, BaseException]] = []
-            waiting = list(left)
-            while waiting and not (failures and self.study.fail_fast):
-                # Those that another process is training come last: it may have ended them by then.
-                one = next((one for one in waiting if not is_locked(one.run.folder)), waiting[0])
-                waiting.remove(one)
-                failures += self._launch([one], display)
-            return failures
+        waiting, failures = list(left), dict[str, str]()  # by the cell's digest
 
-    def _launch(self, planned: Sequence[PlannedCell], display: Display) -> list[tuple[Cell, BaseException]]:
-        first, self.launched = self.launched, self.launched + len(planned)
-        returned = [(one.cell, error) for one, error in zip(planned, self.launcher.launch(planned, first), strict=True)]
-        display.look(returned)
-        return [(cell, error) for cell, error in returned if error is not None]
+        def take() -> PlannedCell | None:
+            """The next cell; those that another process is training come last: it may have ended them by then."""
+            if not waiting or (failures and self.study.fail_fast):
+                return None
+            one = next((one for one in waiting if not is_locked(one.run.folder)), waiting[0])
+            waiting.remove(one)
+            return one
+
+        with Display(self.folder, [one.cell for one in left], total, self.study.metric) as display:
+
+            def end(one: PlannedCell, failure: str | None) -> None:
+                display.look([(one.cell, failure)])
+                if failure is not None:
+                    failures[one.cell.digest] = failure
+
+            def launch(planned: Sequence[PlannedCell]) -> None:
+                first, self.launched = self.launched, self.launched + len(planned)
+                for one, failure in zip(planned, self.launcher.launch(planned, first), strict=True):
+                    end(one, failure)
+
+            if self.share is None:
+                launch(left)
+            elif self.share.cells > 1:
+                train_side_by_side(take, end, self.share.cells)
+            else:
+                while one := take():
+                    launch([one])
+        return [(one.cell, failures[one.cell.digest]) for one in left if one.cell.digest in failures]
 
     def _show_plan(self, planned: Sequence[PlannedCell], finished: int) -> None:
         """The cells that are wanted: of a sweep from the command line its factors, of a study its arms."""
@@ -256,11 +262,6 @@ class Sweep:
             swept = [dict(map(key_and_value, own)) for own in arms_of(self.typed, self.study).values()]
             lines += [f"  {factor.name}: {', '.join(factor.levels)}" for factor in factors_of(swept)[0]]
         show(lines)
-
-
-def _describe_failure(cell: Cell, error: BaseException) -> str:
-    message = str(error).strip() or "no message"
-    return f"  {cell.arm} seed {cell.seed}: {type(error).__name__}: {message}\n    {cell.command}"
 
 
 def show(lines: Sequence[str]) -> None:

@@ -1,6 +1,5 @@
 """A study as its author declares it, before the first run: the question, the prediction, the arms, and what decides."""
 
-import difflib
 import hashlib
 import json
 import math
@@ -11,6 +10,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from atomiclm.cli import UserError
+from atomiclm.config.errors import nearest
 from atomiclm.sweep.factors import declared_arms
 
 METRICS = (
@@ -45,28 +45,19 @@ _NOT_ARMS = ("null", "true", "false", "yes", "no", "on", "off", "nan", "inf")
 
 @dataclass(frozen=True)
 class Tuning:
-    """One setting chosen anew for every arm, because a value that suits the baseline may not suit its rivals.
+    """One setting chosen for every arm by itself, because a value that suits the baseline may not suit its rivals.
 
     Every arm gets the same trials: each value under each seed, validated on a part of the training text
     (`held_out=dev`), so the text that reports is never looked at. The value with the lowest mean wins; one at an end
     of the grid extends it, for all arms alike, since the optimum may lie beyond.
-
-    Attributes:
-        key: the setting, optim.lr for example.
-        values: what is tried, from small to large, each about the same factor from the last: 1, 3, 10, or 1, 2, 5, 10.
-        seeds: of the trials; apart from the study's own.
-        grids: values of arms that need others, as many as `values`: two optimizers have no scale in common.
-        max_extensions: how often the grid may be extended by one value; an optimum at its end is then reported as such.
-
-    Raises:
-        ValueError: fewer than three values, not growing by about one factor, or no seed.
     """
 
-    key: str
-    values: Sequence[float]
-    seeds: Sequence[int] = (1001,)
+    key: str  # the setting, optim.lr for example
+    values: Sequence[float]  # from small to large, each about the same factor from the last: 1, 3, 10, or 1, 2, 5, 10
+    seeds: Sequence[int] = (1001,)  # of the trials; apart from the study's own
+    # Values of arms that need others, as many as `values`: two optimizers have no scale in common.
     grids: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    max_extensions: int = 2
+    max_extensions: int = 2  # of the grid by one value each; an optimum at its end is then reported as such
 
     def __post_init__(self) -> None:
         for name, values in {"values": self.values, **{f"grids.{arm}": own for arm, own in self.grids.items()}}.items():
@@ -100,17 +91,10 @@ class Sequential:
 
     Looking again after every few seeds, and stopping when the answer pleases, finds differences that are not there;
     so the chance of error is shared out over the looks beforehand (`comparison.seeds.look_shares`).
-
-    Attributes:
-        max_seeds: seeds an arm has at most.
-        step: seeds added between two looks.
-
-    Raises:
-        ValueError: a number that is not positive.
     """
 
-    max_seeds: int
-    step: int = 2
+    max_seeds: int  # an arm has at most
+    step: int = 2  # seeds added between two looks
 
     def __post_init__(self) -> None:
         if self.max_seeds < 2 or self.step < 1:
@@ -119,46 +103,28 @@ class Sequential:
 
 @dataclass(frozen=True)
 class Study:
-    """What a study asks, predicts and will be judged by. An experiment that asks nothing has no arms.
+    """What a study asks, predicts and will be judged by. An experiment that asks nothing has no arms."""
 
-    Attributes:
-        question: what is to be found out, in a sentence.
-        prediction: what is expected, in words.
-        source: where the expectation comes from: authors, year, arXiv number.
-        expect: the same by arm, for the scoreboard.
-        baseline: the arm all others are held against.
-        arms: for each arm the overrides that make it, `[]` for the experiment as the file has it.
-        factors: in place of arms: by name the key that a factor varies, and its levels. Every combination is an arm
-            (`sweep.factors.declared_arms`); the first one is the baseline unless another is named.
-        seeds: repetitions; every arm has the same, and they are compared pairwise.
-        metric: figure of summary.json that decides, see METRICS.
-        direction: whether a lower or a higher metric is better.
-        margin: the smallest difference in the metric that matters; smaller ones are called equivalent.
-        tuning: a setting chosen anew for every arm; None where the question does not need it.
-        sequential: add seeds until the verdicts are in; None runs `seeds` and no more.
-        profiles: overrides for other budgets than the file's own (which is `cpu`): smoke, gpu.
-        fail_fast: stop the sweep at the first cell that fails.
-
-    Raises:
-        ValueError: arms without a baseline among them, an expectation of an arm that is not there, seeds that are not
-            different or overlap with those of the tuning, a margin that is not positive and finite.
-    """
-
-    question: str = ""
-    prediction: str = ""
-    source: str = ""
+    question: str = ""  # what is to be found out, in a sentence
+    prediction: str = ""  # what is expected, in words
+    source: str = ""  # where the expectation comes from: authors, year, arXiv number
+    # What is expected by arm, for the scoreboard.
     expect: Mapping[str, Literal["better", "worse", "equivalent", "different"]] = field(default_factory=dict)
-    baseline: str | None = None
+    baseline: str | None = None  # the arm all others are held against
+    # For each arm the overrides that make it, `[]` for the experiment as the file has it.
     arms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    # In place of arms: by name the key that a factor varies, and its levels. Every combination is an arm
+    # (`sweep.factors.declared_arms`); the first one is the baseline unless another is named.
     factors: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
-    seeds: Sequence[int] = ()
-    metric: str = "validation/bits_per_byte"
-    direction: Literal["lower", "higher"] = "lower"
-    margin: float | None = None
-    tuning: Tuning | None = None
-    sequential: Sequential | None = None
+    seeds: Sequence[int] = ()  # repetitions; every arm has the same, and they are compared pairwise
+    metric: str = "validation/bits_per_byte"  # figure of summary.json that decides, see METRICS
+    direction: Literal["lower", "higher"] = "lower"  # which values of the metric are better
+    margin: float | None = None  # the smallest difference in it that matters; smaller ones are called equivalent
+    tuning: Tuning | None = None  # a setting chosen for every arm by itself
+    sequential: Sequential | None = None  # add seeds until the verdicts are in; None runs `seeds` and no more
+    # Overrides for other budgets than the file's own (which is `cpu`): smoke, gpu.
     profiles: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    fail_fast: bool = False
+    fail_fast: bool = False  # stop the sweep at the first cell that fails
 
     def __post_init__(self) -> None:
         if self.factors:
@@ -192,9 +158,7 @@ class Study:
         if self.tuning and self.arms and (strangers := [arm for arm in self.tuning.grids if arm not in self.arms]):
             raise ValueError(f"tuning.grids: {strangers[0]!r} is none of the arms: {', '.join(self.arms)}")
         if not any(self.metric == known or self.metric.startswith(f"{known}/") for known in METRICS):
-            close = difflib.get_close_matches(self.metric, METRICS, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(METRICS)}"
-            raise ValueError(f"metric={self.metric!r} is no figure that every run ends with; {hint}")
+            raise ValueError(f"metric={self.metric!r} is no figure of every run{nearest(self.metric, METRICS)}")
         if self.margin is not None:
             check_margin("margin=", self.margin)
         if self.sequential and len(self.seeds) > self.sequential.max_seeds:

@@ -32,15 +32,8 @@ class Trial:
 def trial_overrides(
     tuning: Tuning, arms: Mapping[str, Sequence[str]], typed: Sequence[str], name: str, grids: Grids
 ) -> list[tuple[str, float, list[str]]]:
-    """Return (arm, value, overrides) of every trial: seed by seed, and the positions of the grids in turn.
-
-    Args:
-        tuning: what is chosen.
-        arms: the overrides that make each, which replace those of the command line.
-        typed: the overrides of the command.
-        name: of the study.
-        grids: the values of each arm.
-    """
+    """Return (arm, value, overrides) of every trial of the study `name`: seed by seed, the positions of the grids in
+    turn. The overrides that make an arm replace those that were typed."""
     replaced = {"seed", "arm", "name", tuning.key, *(override_key(one) for own in arms.values() for one in own)}
     shared = [one for one in typed if override_key(one) not in replaced]
     apart = ["held_out=dev", f"name={name}{TUNING_SUFFIX}"]
@@ -71,14 +64,7 @@ def tune(
 ) -> dict[str, TunedValue]:
     """Train the trials of every arm and choose; extend the grid for all arms alike while one of them is at an end.
 
-    Args:
-        study: with a tuning.
-        arms: their names.
-        plan: returns the trials of the grids.
-        train: trains those that have not ended.
-
-    Raises:
-        UserError: an arm of which no value trained to its end.
+    UserError: an arm of which no value trained to its end.
     """
     tuning = study.tuning
     assert tuning is not None
@@ -108,8 +94,7 @@ def choose(
 ) -> TunedValue:
     """Return the value with the best mean over the tuning seeds; a trial without a figure rules its value out.
 
-    Raises:
-        UserError: no value has figures for all its trials.
+    UserError: no value has figures for all its trials.
     """
     means = {value: statistics.fmean(scores[value]) if scores.get(value) else math.nan for value in values}
     finite = {value: mean for value, mean in means.items() if math.isfinite(mean)}

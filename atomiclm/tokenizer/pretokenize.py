@@ -17,8 +17,10 @@ other becomes U+FFFD, the replacement character, as in tiktoken.
 
 import codecs
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain, groupby, pairwise
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from atomiclm.tokenizer.constants import BLOCK_BYTES
@@ -79,6 +81,7 @@ def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterat
     finder = special_finder(special_tokens)
     longest = max(map(len, special_tokens), default=1)
     first_bytes = {token[0] for token in special_tokens}
+    first = bytes(first_bytes) if len(first_bytes) == 1 else b""
 
     def first_undecided(data: bytes, position: int) -> int:
         for index in range(max(position, len(data) - longest + 1), len(data)):
@@ -92,7 +95,8 @@ def segments(blocks: Iterable[bytes], special_tokens: Sequence[bytes]) -> Iterat
     for block, last in chain(((block, False) for block in blocks), [(b"", True)]):
         data = held + block
         position = 0
-        while match := finder.search(data, position) if finder else None:
+        # A special token begins with a rare byte, which is found at once; a regular expression takes its time.
+        while finder and (at := data.find(first, position)) >= 0 and (match := finder.search(data, at)):
             near_the_end = not last and match.start() > len(data) - longest
             if near_the_end and match.start() >= first_undecided(data, position):
                 break
@@ -130,8 +134,11 @@ class RegexSplitter:
     def __init__(self, pattern: SplitPattern) -> None:
         self.pattern = pattern
 
-    def cuts(self, data: bytes) -> "Ends":
-        """The offset in `data`, a whole text, at which each pretoken ends."""
+    def cuts(self, data: bytes, stops: Sequence[int] = ()) -> "Ends":
+        """The offset in `data` at which each pretoken ends; `stops` says where texts end, if there are several."""
+        if len(stops) > 1:
+            texts = [(start, data[start:stop]) for start, stop in pairwise((0, *stops))]
+            return [start + end for start, text in texts for end in self.cuts(text)]
         text = data.decode("utf-8", _ESCAPE)
         pieces = self.pattern.split(text)
         if text.isascii():
@@ -141,16 +148,15 @@ class RegexSplitter:
 
 def weighted_segments(
     chunks: Iterable[Chunk], special_tokens: Sequence[bytes], block_bytes: int = BLOCK_BYTES
-) -> Iterator[tuple[Segment, int]]:
-    """The segments of a stream in which whole documents may have weights, and how often each counts."""
-    for weighted, group in groupby(map(_with_weight, chunks), key=lambda pair: pair[1] > 0):
-        if weighted:
-            for document, weight in group:
-                for segment in segments(join_chunks([document], block_bytes), special_tokens):
-                    yield segment, weight
+) -> Iterator[tuple[int, Iterator[Segment]]]:
+    """The segments of a stream in which whole documents may have weights: how often some count, and those."""
+    for weight, group in groupby(map(_with_weight, chunks), key=itemgetter(1)):
+        pieces = map(itemgetter(0), group)
+        if weight:
+            documents = (segments(join_chunks([document], block_bytes), special_tokens) for document in pieces)
+            yield weight, chain.from_iterable(documents)
         else:
-            for segment in segments(join_chunks((piece for piece, _ in group), block_bytes), special_tokens):
-                yield segment, 1
+            yield 1, segments(join_chunks(pieces, block_bytes), special_tokens)
 
 
 def _with_weight(chunk: Chunk) -> tuple[str | bytes, int]:
@@ -170,34 +176,47 @@ class Block(NamedTuple):
 
     data: bytes
     ends: "Ends"
-    weight: int  # how often every pretoken counts
     token: bytes  # the special token after the last one; empty when there is none
 
 
 def split_stream(
-    parts: Iterable[tuple[Segment, int]], splitter: RegexSplitter, block_bytes: int = BLOCK_BYTES
+    parts: Iterable[Segment], splitter: RegexSplitter, block_bytes: int = BLOCK_BYTES, together: bool = False
 ) -> Iterator[Block]:
-    """Split the `weighted_segments` of a stream, collected up to `block_bytes`, exactly as if they had come whole."""
+    """Split the segments of a stream, collected up to `block_bytes`, exactly as if they had come whole.
+
+    Args:
+        together: cut short texts many at a time, and leave out the special tokens between them.
+    """
     in_doubt = splitter.pattern.pieces_in_doubt
     waiting: list[bytes] = []
+    stops: list[int] = []  # where texts end in what waits
     size = 0
     ready = block_bytes
-    for (data, ends, token), weight in parts:
+    for data, ends, token in parts:
         waiting.append(data)
         size += len(data)
-        if not ends and (in_doubt is None or size < ready):
+        if ends:
+            stops.append(size)
+            if together and size < block_bytes:
+                continue
+        elif in_doubt is None or size < ready:
             continue
         data = b"".join(waiting)
         rest = b""
-        if not ends and (cut := cut_character(data)):
+        begin = stops[-1] if stops else 0  # of the text that has not ended, if there is one
+        if not ends and (cut := cut_character(data[begin:])):
             data, rest = data[:-cut], data[-cut:]
-        cuts = splitter.cuts(data)
-        settled = len(cuts) if ends else max(0, len(cuts) - (in_doubt or 0))
-        yield Block(data, cuts[:settled], weight, token)
+        cuts = splitter.cuts(data, stops if ends else [*stops, len(data)])
+        settled = len(cuts) if ends else max(bisect_right(cuts, begin), len(cuts) - (in_doubt or 0))
+        yield Block(data, cuts[:settled], b"" if together else token)
         waiting = [data[cuts[settled - 1] if settled else 0 :], rest]
+        stops = []
         size = sum(map(len, waiting))
         # A pretoken can be longer than a block. Waiting for twice its length keeps the total work linear.
         ready = max(block_bytes, 2 * size)
+    if stops:
+        data = b"".join(waiting)
+        yield Block(data, splitter.cuts(data, stops), b"")
 
 
 def beginning(chunks: Iterable[Chunk], size: int) -> tuple[Iterator[Chunk], int]:
@@ -222,9 +241,9 @@ def count_pretokens(
 ) -> dict[bytes, int]:
     """Count the pretokens of a stream; special tokens divide it first and are counted nowhere."""
     counts: dict[bytes, int] = {}
-    parts = weighted_segments(chunks, special_tokens, block_bytes)
-    for data, ends, weight, _ in split_stream(parts, RegexSplitter(pattern), block_bytes):
-        for start, end in pairwise((0, *ends)):
-            pretoken = data[start:end]
-            counts[pretoken] = counts.get(pretoken, 0) + weight
+    for weight, parts in weighted_segments(chunks, special_tokens, block_bytes):
+        for data, ends, _ in split_stream(parts, RegexSplitter(pattern), block_bytes):
+            for start, end in pairwise((0, *ends)):
+                pretoken = data[start:end]
+                counts[pretoken] = counts.get(pretoken, 0) + weight
     return counts

@@ -27,6 +27,8 @@ from atomiclm.tokenizer.pretokenize import (
     as_bytes,
     beginning,
     count_pretokens,
+    join_chunks,
+    segments,
     special_finder,
     split_stream,
     to_bytes,
@@ -132,7 +134,7 @@ class BasicTokenizer(Tokenizer):
         self.tie_break: TieBreak | None = state.tie_break
         self.trained_on = state.trained_on
         self.merges: list[Pair] = list(state.merges)
-        self.ranks: dict[Pair, int] = {pair: rank for rank, pair in enumerate(self.merges)}
+        self.ranks: dict[Pair, int] = state.ranks
         self.byte_ids, self.merge_ids = state.byte_ids, state.merge_ids
         self.whole_pretokens = state.whole_pretokens
         self._special_ids = dict(state.special_tokens)
@@ -179,8 +181,8 @@ class BasicTokenizer(Tokenizer):
             from atomiclm.tokenizer.fast.split import CompiledSplitter
             from atomiclm.tokenizer.fast.train import train_stream
 
-            blocks = split_stream(weighted_segments(chunks, special), CompiledSplitter(self._split))
-            merges, trained_on = train_stream(blocks, num_merges, self.tie_break)
+            parts = weighted_segments(chunks, special)
+            merges, trained_on = train_stream(parts, CompiledSplitter(self._split), num_merges, self.tie_break)
         else:
             pretokens = count_pretokens(chunks, self._split, special)
             learn = self._train_basic if self.algorithm == "basic" else self._train_heap
@@ -281,8 +283,8 @@ class BasicTokenizer(Tokenizer):
             from atomiclm.tokenizer.fast.split import CompiledSplitter
 
             splitter = CompiledSplitter(self._split)
-        parts = weighted_segments(chunks, allowed, block_bytes)
-        for data, ends, _, token in split_stream(parts, splitter, block_bytes):
+        parts = segments(join_chunks(chunks, block_bytes), allowed)
+        for data, ends, token in split_stream(parts, splitter, block_bytes):
             if len(ends) and compiled:
                 with self._pool().borrow() as encoder:
                     ids = encoder.encode_cut(data, np.asarray(ends, np.int64))

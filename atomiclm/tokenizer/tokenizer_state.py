@@ -108,10 +108,15 @@ class TokenizerState:
             trained_on=trained_on,
         )
 
-    @property
+    @cached_property
     def vocab_size(self) -> int:
         """The highest id + 1."""
         return 1 + max((*self.byte_ids, *self.merge_ids, *self.special_tokens.values()))
+
+    @cached_property
+    def ranks(self) -> dict[Pair, int]:
+        """Pair to its index in `merges`, the first if there are several."""
+        return dict(zip(reversed(self.merges), reversed(range(len(self.merges))), strict=True))
 
     @cached_property
     def special_finder(self) -> Finder:
@@ -154,8 +159,11 @@ class TokenizerState:
             refuse("byte_ids", f"must be {TOKENIZER_BASE_LENGTH} ids, are {len(self.byte_ids)}")
         if len(self.merge_ids) != len(self.merges):
             refuse("merges", f"must have an id each: {len(self.merges)} merges, {len(self.merge_ids)} ids")
+        ids = (*self.byte_ids, *self.merge_ids, *self.special_tokens.values())
+        if set(map(type, ids)) == {int} and len(set(ids)) == len(ids) and min(ids) >= 0 and max(ids) < MAX_VOCAB_SIZE:
+            return
         seen: set[int] = set()
-        for number, token in enumerate((*self.byte_ids, *self.merge_ids, *self.special_tokens.values())):
+        for number, token in enumerate(ids):  # which of them it is
             if type(token) is not int or not 0 <= token < MAX_VOCAB_SIZE or token in seen:
                 learned = number < TOKENIZER_BASE_LENGTH + len(self.merges)
                 taken = ", the id of another token" if is_int(token) and token in seen else ""
@@ -164,18 +172,15 @@ class TokenizerState:
             seen.add(token)
 
     def _check_merges(self) -> None:
-        seen: set[Pair] = set()
+        repeated = len(self.ranks) < len(self.merges)
         lengths = [1] * TOKENIZER_BASE_LENGTH
         total = TOKENIZER_BASE_LENGTH
-        for number, pair in enumerate(self.merges, start=TOKENIZER_BASE_LENGTH):
-            left, right = pair
+        for number, (left, right) in enumerate(self.merges, start=TOKENIZER_BASE_LENGTH):
             if not (0 <= left < number and 0 <= right < number):
                 refuse(_name(number), "must join two tokens made before it")
-            if pair in seen:
+            if repeated and self.ranks[left, right] < number - TOKENIZER_BASE_LENGTH:
                 refuse(_name(number), "joins the same two tokens as an earlier merge")
-            seen.add(pair)
-            length = lengths[left] + lengths[right]
-            lengths.append(length)
+            lengths.append(length := lengths[left] + lengths[right])
             total += length
             # At once, and not at the end: forty merges can double a token forty times.
             if total > MAX_VOCABULARY_BYTES:

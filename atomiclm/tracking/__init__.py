@@ -3,7 +3,7 @@
 from atomiclm.tracking.console import Console
 from atomiclm.tracking.lock import Locked, is_locked, run_lock
 from atomiclm.tracking.record import Record, read_metrics, read_summary, write_summary
-from atomiclm.tracking.run_folder import RunFolder, are_one_run, find_cell, find_run
+from atomiclm.tracking.run_folder import RunFolder, find_cell, find_run
 from atomiclm.tracking.wandb_mirror import WeightsAndBiases
 from atomiclm.tracking.wandb_run import Place
 
@@ -14,7 +14,6 @@ __all__ = [
     "Record",
     "RunFolder",
     "WeightsAndBiases",
-    "are_one_run",
     "find_cell",
     "find_run",
     "is_locked",

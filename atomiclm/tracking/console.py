@@ -30,6 +30,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stdout if stream is None else stream
         self._redraws = is_redrawn(self.stream)
+        self._stage: tuple[str, float, int] = "", 0.0, 0  # of a preparation: when it began, and with how many bytes
         self._row: dict[str, Any] = {}
         self._budget: dict[str, float] = {}
         self._first: tuple[float, float] | None = None  # (clock, fraction) of the first row of this process
@@ -40,13 +41,23 @@ class Console:
         self._drawn_at = -math.inf
 
     def progress(self, stage: str, done_bytes: int, total_bytes: int) -> None:
-        """Show how far a preparation is: when a stage begins, and then as `still` does. A total of 0 is not known."""
+        """Show how far a preparation is: when a stage begins, and then as `still` does, with its rate and the time left
+        at that rate. A total of 0 is not known."""
+        now = time.monotonic()
+        if done_bytes == 0 or stage != self._stage[0]:
+            self._stage = stage, now, done_bytes
         total = f"{short_number(total_bytes)}B"
         if done_bytes == 0:
             self.say(f"{stage}: {total}" if total_bytes else stage)
-        else:
-            share = f"{done_bytes / total_bytes:.0%} of {total}" if total_bytes else f"{short_number(done_bytes)}B"
-            self.still(f"{stage}: {share}")
+            return
+        words = [f"{done_bytes / total_bytes:.0%} of {total}" if total_bytes else f"{short_number(done_bytes)}B"]
+        _, began, bytes_then = self._stage
+        if done_bytes > bytes_then and now > began:
+            rate = (done_bytes - bytes_then) / (now - began)
+            words.append(f"{short_number(rate)}B/s")
+            if total_bytes > done_bytes:
+                words.append(f"{duration((total_bytes - done_bytes) / rate)} left")
+        self.still(f"{stage}: {', '.join(words)}")
 
     def still(self, doing: str, after: float = REPORT_SECONDS) -> None:
         """Show what is being done: in the line redrawn, which "" clears; else if nothing was for so many seconds."""

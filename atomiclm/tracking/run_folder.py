@@ -18,9 +18,7 @@ from atomiclm.cli import UserError
 from atomiclm.tracking.record import DamagedRow, read_metrics, read_summary
 
 CHECKPOINT_NAME = re.compile(r"step_(\d{8,18})")
-
-EARLIER_DIGITS = 8
-"""Of the hash in the names of runs that earlier versions made; those of today have 12, which begin with the same 8."""
+_DIGEST = re.compile(r"-[0-9a-f]{12}$")  # of a run id; a folder that was renamed has none
 
 # Of a configuration, which may come from a stranger. YAML's parser calls itself at each level, and ten lines of aliases
 # can come to more values than there is memory.
@@ -45,11 +43,17 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.bad_steps = self.path / "bad_steps"  # the batches of steps that could not be taken
         self.tokenizer = self.path / "tokenizer.json"  # a copy, so that the folder is complete without its neighbours
+        self.profile = self.path / "profile.json"  # torch's trace of a few steps, where runtime.profile asks for one
         self.wandb = self.path / "wandb"  # what the W&B mirror keeps on disk
 
     def looks_like_a_run(self) -> bool:
         """Whether at least one of the files that only a run writes is here (a killed run may lack the others)."""
         return any(file.is_file() for file in (self.config, self.environment, self.metrics, self.summary))
+
+    def is_done(self) -> bool:
+        with suppress(OSError, UserError):
+            return read_summary(self.summary).get("state") == "done"
+        return False
 
     def read_config(self) -> dict[str, Any]:
         with self.reading(self.config):
@@ -103,7 +107,7 @@ class RunFolder:
             return ""
         # A stranger's run may hold what does something to a terminal.
         is_plain = all(word.isprintable() for word in words)
-        return shlex.join(["python", "-m", "atomiclm.train", *words]) if is_plain else ""
+        return shlex.join(["atomiclm", "train", *words]) if is_plain else ""
 
     def train_again(self) -> str:
         """What to do about a part of the run that only training makes."""
@@ -202,20 +206,13 @@ def digest_of(run_id: str) -> str:
     return run_id.rpartition("-")[2]
 
 
-def are_one_run(first: str, second: str) -> bool:
-    """Whether two run ids end in the same hash; one of them may have the fewer digits of earlier versions."""
-    shorter, longer = sorted(map(digest_of, (first, second)), key=len)
-    return shorter == longer or (len(shorter) == EARLIER_DIGITS and longer.startswith(shorter))
-
-
 def find_cell(folder: Path, run_id: str) -> Path | None:
     """The run folder in `folder` that is the run `run_id`: the one of this name, else the one that ends in its hash.
 
     Raises:
         UserError: several folders end in the hash and none has the name.
     """
-    alike = folder.glob(f"*-{digest_of(run_id)[:EARLIER_DIGITS]}*")
-    found = sorted(path for path in alike if are_one_run(path.name, run_id))
+    found = sorted(folder.glob(f"*-{digest_of(run_id)}"))
     named = [path for path in found if path.name == run_id] or found
     if len(named) > 1:
         raise UserError(
@@ -235,8 +232,8 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
     """Find the run a person means.
 
     Args:
-        text: a run folder, a checkpoint folder in one, or a run id, of which the hash at its end is enough, and so is
-            any part that only one run has.
+        text: a run folder, a checkpoint folder in one, or a run id, of which the hash at its end is enough, the first
+            four characters of it or more that only one run has, and so is any other part that only one run has.
         outputs: where run ids are looked up, as `outputs/<name>/<run_id>`.
 
     Returns:
@@ -257,9 +254,12 @@ def find_run(text: str, outputs: str | Path = "outputs") -> tuple[RunFolder, Pat
     folder = Path(outputs)
     runs = [run for study in sorted(folder.glob("*")) for run in runs_in(study)]
     named = [run for run in runs if run.run_id == text] or [run for run in runs if digest_of(run.run_id) == text]
+    if len(text) >= 4:  # fewer may be the name of an arm
+        named = named or [run for run in runs if digest_of(run.run_id).startswith(text)]
     matches = named or [run for run in runs if text in run.run_id]
-    if len(matches) == 1:
-        return matches[0], None
+    ends = {_DIGEST.search(run.run_id) and digest_of(run.run_id) for run in matches}
+    if len(matches) == 1 or (len(ends) == 1 and None not in ends):  # copies in several studies are one run
+        return min(matches, key=lambda run: not run.is_done()), None
     if matches:
         shown = ", ".join(str(run.path) for run in matches[:5]) + (", ..." if len(matches) > 5 else "")
         raise UserError(f"RUN: {text!r} names {len(matches)} runs: {shown}; give more of the id, or the folder")

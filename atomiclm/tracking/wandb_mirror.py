@@ -37,7 +37,7 @@ class WeightsAndBiases:
     """Shows one run in W&B while `metrics.jsonl` stays the truth.
 
     The trainer writes to the record only; a thread passes its rows on. So nothing wandb does is waited for before
-    `finish`, and whatever goes wrong is said once and ends the mirror, not the run: `python -m atomiclm.sync` sends
+    `finish`, and whatever goes wrong is said once and ends the mirror, not the run: `atomiclm sync` sends
     what is missing. Row i of the mirror is row i of the record (checkpoints' own aside), so a resumed run asks the
     server how many rows it has and sends the others.
 
@@ -81,7 +81,7 @@ class WeightsAndBiases:
         if choose_mode(self.mode)[0] == "disabled":
             return
         self._folder, self._place, self._live, self._say = folder, place, live, say
-        self._later = f"`python -m atomiclm.sync {shlex.quote(str(folder.path))}` sends what is missing"
+        self._later = f"`atomiclm sync {shlex.quote(str(folder.path))}` sends what is missing"
         self._started = True
         # A daemon: should wandb hang, the process can still end.
         threading.Thread(target=self._run, name=f"wandb {folder.run_id}", daemon=True).start()

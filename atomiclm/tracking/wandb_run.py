@@ -17,7 +17,17 @@ from atomiclm.tracking.run_result import error_line, flatten
 LONGEST_NAME, LONGEST_TAG = 128, 64
 # Of `summary.json`: which run it is, at the top of W&B's configuration; what became of it, beside names with a '/'.
 IDENTITY = ("name", "run_id", "variant", "seed")
-RESULTS = (*AXES, "state", "error", "best", "anchors", "tokens_per_second", "decode_tokens_per_second", "cpu_seconds")
+RESULTS = (
+    *AXES,
+    "state",
+    "error",
+    "best",
+    "anchors",
+    "tokens_per_second",
+    "decode_tokens_per_second",
+    "cpu_seconds",
+    "peak_memory_bytes",
+)
 NOT_SENT = ("command", "variables")  # of `environment.json`: they are full of this machine's paths
 # Exit code of a run that is to be resumed: W&B shows one that was marked so before as preempted, and a sweep's agent
 # hands it out again (docs.wandb.ai, "Signal handling and sweep runs").

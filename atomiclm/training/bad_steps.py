@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import safetensors.torch
 import torch
-from torch import nn
 
 from atomiclm.data import Batch
 from atomiclm.training import checkpoint
@@ -33,14 +32,13 @@ class BadStep(Exception):
     """
 
     def __init__(
-        self, reason: str, batch: Batch, index: int, loss: float, gradient_norm: float, model: nn.Module
+        self, reason: str, batch: Batch, index: int, loss: float, gradient_norm: float, gradients: Sequence[str]
     ) -> None:
         super().__init__(f"{reason}: loss {loss:.4g}, gradient norm {gradient_norm:.4g}")
         self.batch = batch
         self.index = index
         self.row = {"batch": index, "reason": reason, "loss": loss, "gradient_norm": gradient_norm}
-        gradients = {name: parameter.grad for name, parameter in model.named_parameters() if math.isfinite(loss)}
-        self.gradients = [name for name, grad in gradients.items() if grad is not None and not grad.isfinite().all()]
+        self.gradients = [*gradients]
 
 
 class BadStepPolicy(Protocol):
@@ -172,7 +170,9 @@ class Recovery:
     decode: Callable[[list[int]], str]
 
     def record(self, state: TrainState, bad: BadStep, action: Action) -> None:
-        """Report the bad step, write its row, and save its batch."""
+        """Report the bad step, write its row, and save its batch; rank 0 does."""
+        if not state.processes.is_first:
+            return
         folder = self.folder / f"batch_{bad.index:08d}"
         done = {"stop": "the run stops", "skip": "the batch is skipped", "rewind": "the run rewinds"}[action]
         self.say(f"bad step {state.step} (batch {bad.index}): {bad}; {done}; batch saved in {folder}")

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import safetensors.torch
 import torch
@@ -65,8 +65,9 @@ class Snapshot:
     def take(cls, state: TrainState, about: Mapping[str, Any] | None = None, **scalars: Any) -> Self:
         """Copy the state of a run: the only part of saving that training waits for."""
         # Copied also where they are on the CPU already; contiguous, as safetensors wants them.
+        # Of several processes all take part, and rank 0 has it.
         model, optimizer = (
-            {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
+            {name: tensor.to("cpu", copy=True).contiguous() for name, tensor in tensors if state.processes.is_first}
             for tensors in (state.model_tensors(), state.optimizer_tensors())
         )
         return cls(model, optimizer, {**state.scalars(), **scalars}, about or {})
@@ -203,8 +204,9 @@ def read_manifest(path: Path) -> dict[str, Any]:
         raise DamagedCheckpoint(f"{path} is damaged: {MANIFEST} is not what was saved")
     if manifest.get("step") != stored_step(path):
         raise DamagedCheckpoint(f"{path} is damaged: its manifest is of step {shown(manifest.get('step'))}")
-    if not isinstance(files, dict) or not all(isinstance(files.get(name), dict) for name in FILES):
-        raise DamagedCheckpoint(f"{path} is damaged: its manifest does not name {', '.join(FILES)}")
+    known = files if isinstance(files, dict) else {}
+    if not all(isinstance(known.get(name), dict) and isinstance(known[name].get("sha256"), str) for name in FILES):
+        raise DamagedCheckpoint(f"{path} is damaged: its manifest has no sha256 of each of {', '.join(FILES)}")
     return manifest
 
 
@@ -226,6 +228,20 @@ def newest_sound(run: RunFolder, say: Callable[[str], None]) -> Path:
     )
 
 
+def final_checkpoint(run: RunFolder) -> Path:
+    """Return the last checkpoint of a run that is done; UserError: it is not done, or its checkpoints are gone."""
+    saved = checkpoints_in(run.checkpoints)
+    if not saved:
+        return newest_sound(run, print)  # which says why there are none
+    summary, names = run.read_summary(), ", ".join(one.name for one in saved)
+    if summary.get("state") != "done":
+        raise UserError(f"{run.path} has not ended, so name one of its checkpoints: {names}")
+    if summary.get("step") != stored_step(saved[0]):
+        rule = f"the last checkpoint of {run.path}, of step {shown(summary.get('step'))}, is gone"
+        raise UserError(f"{rule}; name one of its others: {names}")
+    return saved[0]
+
+
 def resume(state: TrainState, folder: Path, say: Callable[[str], None]) -> Snapshot | None:
     """Restore the newest sound checkpoint under `folder`, and return it; None where there is none to restore.
 
@@ -235,6 +251,8 @@ def resume(state: TrainState, folder: Path, say: Callable[[str], None]) -> Snaps
         DamagedCheckpoint: there are checkpoints and none is sound.
         OtherModel: a sound checkpoint is of another model; the message names what differs.
     """
+    if not state.processes.is_first:
+        return _follow(state)
     clean_up(folder)
     return _restore_newest(state, checkpoints_in(folder), folder, say)
 
@@ -249,6 +267,9 @@ def rewind(state: TrainState, folder: Path, say: Callable[[str], None]) -> None:
         except DamagedCheckpoint:
             return True  # to be reported as damaged, not passed over
 
+    if not state.processes.is_first:
+        _follow(state)
+        return
     if _restore_newest(state, filter(may_be_rewind_point, checkpoints_in(folder)), folder, say) is None:
         raise DamagedCheckpoint(f"{folder} has no checkpoint to rewind to")
     for path in checkpoints_in(folder):
@@ -260,22 +281,39 @@ def _restore_newest(
     state: TrainState, paths: Iterable[Path], folder: Path, say: Callable[[str], None]
 ) -> Snapshot | None:
     def restore(path: Path) -> Snapshot:
-        content = read(path)
-        try:
-            state.restore(content.scalars, content.model, content.optimizer)
-        except OtherModel as error:
-            raise OtherModel(f"{path}: {shown(str(error), 1000)}") from None
-        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
-            # The hashes are right, so another program wrote it like this.
-            raise DamagedCheckpoint(f"{path} is damaged: its state is invalid ({shown(error)})") from error
-        return content
+        return _restore(state, path, state.processes.from_first(read(path)))
 
-    if (found := _first_sound(paths, restore, folder)) is None:
+    try:
+        found = _first_sound(paths, restore, folder)
+    except DamagedCheckpoint:
+        state.processes.from_first(None)
+        raise
+    if found is None:
+        state.processes.from_first(None)
         return None
     path, content, damaged = found
     # Only with a sound one in hand: if there were none, the next start must find them and refuse as this one does.
     for other, error in damaged.items():
         say(f"{error}; moved to {_renamed(other, DAMAGED).name}, resuming from {path.name}")
+    return content
+
+
+def _follow(state: TrainState) -> Snapshot | None:
+    """What `_restore_newest` is in the other processes: they restore what rank 0 has read, as often as it does."""
+    while (content := state.processes.from_first(cast(Snapshot | None, None))) is not None:
+        with contextlib.suppress(DamagedCheckpoint):
+            return _restore(state, Path(), content)
+    return None
+
+
+def _restore(state: TrainState, path: Path, content: Snapshot) -> Snapshot:
+    try:
+        state.restore(content.scalars, content.model, content.optimizer)
+    except OtherModel as error:
+        raise OtherModel(f"{path}: {shown(str(error), 1000)}") from None
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RuntimeError) as error:
+        # The hashes are right, so another program wrote it like this.
+        raise DamagedCheckpoint(f"{path} is damaged: its state is invalid ({shown(error)})") from error
     return content
 
 

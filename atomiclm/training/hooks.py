@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from atomiclm.tracking import Record
+from atomiclm.tracking.run_folder import checkpoints_in
 from atomiclm.training import checkpoint
 from atomiclm.training.checkpoint import Snapshot
 from atomiclm.training.state import Interval, TrainState
@@ -61,7 +62,7 @@ class LogMetrics:
             "train/bits_per_byte": loss / (math.log(2) * self.bytes_per_token),
             **{f"train/{name}": total / interval.targets for name, total in interval.terms.items()},
             "train/gradient_norm": result.gradient_norm,
-            "train/learning_rate": max(group["lr"] for group in state.optimizer.param_groups),
+            "train/learning_rate": state.processes.greatest(max(group["lr"] for group in state.optimizer.param_groups)),
             "train/tokens_per_second": round(rate, 1),
             "train/flops_utilization": round(self.utilization(rate * self.flops_per_token), 4),
         }
@@ -129,7 +130,7 @@ class Retention:
 def prune(folder: Path, retention: Retention) -> None:
     """Remove what need not stay, once the newest checkpoint is on disk. One with a damaged manifest is not removed."""
     found: dict[Path, dict[str, Any]] = {}
-    for path in checkpoint.checkpoints_in(folder):  # newest first
+    for path in checkpoints_in(folder):  # newest first
         with contextlib.suppress(checkpoint.DamagedCheckpoint):
             found[path] = checkpoint.read_manifest(path)
     points = [path for path, manifest in found.items() if manifest.get("rewind_point")]
@@ -155,7 +156,8 @@ class SaveCheckpoints:
     Attributes:
         every_seconds: None = only for the other reasons.
         rewind_every_steps: steps between two rewind points; None = none.
-        record: the record of the run, forced to disk before a checkpoint that counts its rows is published.
+        record: the record of the run, forced to disk before a checkpoint that counts its rows is published; of several
+            processes rank 0 has it, and writes.
         conditions: what exact resuming depends on, for the manifest.
     """
 
@@ -165,7 +167,7 @@ class SaveCheckpoints:
     retention: Retention
     every_seconds: float | None
     rewind_every_steps: int | None
-    record: Record
+    record: Record | None
     conditions: Mapping[str, Any]
 
     def __post_init__(self) -> None:
@@ -175,7 +177,7 @@ class SaveCheckpoints:
 
     def begin(self, state: TrainState) -> None:
         """Before the first step: where the run may rewind, there must be a point to rewind to from the start."""
-        if self.rewind_every_steps and not checkpoint.checkpoints_in(self.folder):
+        if self.rewind_every_steps and state.processes.from_first(not checkpoints_in(self.folder)):
             self.save(state, rewind_point=True)
 
     def after_step(self, state: TrainState, result: StepResult, progress: float) -> None:
@@ -188,7 +190,7 @@ class SaveCheckpoints:
         must = rewind_point or is_best
         if must or (self._pending is not None and self._pending[1].done()):
             self.wait()
-        if must or (is_due and self._pending is None):
+        if must or state.processes.from_first(is_due and self._pending is None):
             self._submit(state, rewind_point)
 
     def save(self, state: TrainState, rewind_point: bool = False) -> None:
@@ -221,14 +223,15 @@ class SaveCheckpoints:
         about: dict[str, Any] = {"conditions": dict(self.conditions), "rewind_point": rewind_point}
         if state.validated is not None and state.validated[0] == state.step:
             about["bits_per_byte"] = state.validated[1]
-        snapshot = Snapshot.take(state, about, record_rows=self.record.rows)
-        self._pending = snapshot, self._pool.submit(self._write, snapshot)
+        snapshot = Snapshot.take(state, about, record_rows=self.record.rows if self.record else None)
+        if self.record is not None:
+            self._pending = snapshot, self._pool.submit(self._write, snapshot, self.record)
         self._taken_at = time.monotonic()
 
-    def _write(self, snapshot: Snapshot) -> dict[str, Any]:
+    def _write(self, snapshot: Snapshot, record: Record) -> dict[str, Any]:
         """Write a snapshot, and return its row of the record; runs in the thread."""
         begun = time.perf_counter()
-        path = checkpoint.write(snapshot, self.folder, before_publishing=self.record.sync)
+        path = checkpoint.write(snapshot, self.folder, before_publishing=record.sync)
         position = {key: snapshot.scalars[key] for key in ("step", "tokens", "seconds", "flops")}
         row = {"event": "checkpoint", **position, "path": path.name}
         try:

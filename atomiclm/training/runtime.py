@@ -7,29 +7,30 @@ end as another run, if only by its last bits; that is reported, never assumed.
 
 import contextlib
 import ctypes
-import errno
 import json
 import os
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, TypeAdapter
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from atomiclm.atomic_io import write_atomic
+from atomiclm.cli import UserError
 from atomiclm.data.cache import exclusive
 from atomiclm.machine import has_native_bfloat16, processor_name
 from atomiclm.model.block import Block
 
-_TORCHS_THREADS = torch.get_num_threads()
-
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 
@@ -38,46 +39,74 @@ class Runtime:
 
     Args:
         device: where tensors live; auto takes cuda, then mps, then cpu.
-        compile: run forward passes and the loss through torch.compile; pays off only for runs of many minutes.
+        compile: run the blocks of training passes through torch.compile, see `training`; pays off in runs of many
+            minutes. Evaluations and samples stay uncompiled.
         checkpoint_activations: recompute the inside of a block in the backward pass instead of keeping it.
         micro_batch_size: sequences in one forward pass; a batch is accumulated from several. null = the whole batch. A
             model with a load-balancing loss runs each once more, without gradients (`Decoder.needs_survey`).
-        num_threads: CPU threads for one operation; null = torch's choice.
+        num_threads: CPU threads for one operation; null = torch's choice, or in a sweep the cell's share of the cores.
+        data_workers: processes that read and tokenize a corpus of more than 32 MB, to the same shards whatever their
+            number; null = the cores that this process may use.
+        distributed: how several processes (torchrun) train one run: ddp = each has the whole model, fsdp = it is
+            sharded over them; auto = ddp, but fsdp on a GPU that has no memory for the whole. Of no use to one process.
+        shard: processes that share one copy of the model under fsdp; null = all.
+        reshard: free a block's gathered weights after its forward pass; false = less traffic, more memory.
+        gather_precision: in which fsdp sends and computes with weights; bfloat16 halves their traffic.
+        peer_timeout_seconds: how long a process waits for the others before it takes one for lost.
+        parallel: how many cells of a sweep are trained side by side at most; auto = as many as pay off. Of no use to a
+            single run.
         deterministic: warn of operations whose result can differ between two runs on the same machine.
         log_every_steps: steps between two rows of training metrics.
         checkpoint_every_seconds: seconds between two checkpoints (one is always written at the end); null = only then.
         keep_checkpoints: how many of the newest checkpoints stay.
         keep_best: whether the checkpoint with the best validation so far stays too.
+        profile: steps, after the first few, of which a table and a trace say where their time goes; null = none.
 
     Raises:
         ValueError: a setting is out of range, or the machine has no such device.
     """
 
+    torchs_threads: ClassVar[int] = torch.get_num_threads()  # its choice, whatever runs in this process set since
+
     def __init__(
         self,
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        device: Device = "auto",
         compile: bool = False,
         checkpoint_activations: bool = False,
         micro_batch_size: int | None = None,
         num_threads: int | None = None,
+        data_workers: int | None = None,
+        distributed: Literal["auto", "ddp", "fsdp"] = "auto",
+        shard: int | None = None,
+        reshard: bool = True,
+        gather_precision: Literal["float32", "bfloat16"] = "float32",
+        peer_timeout_seconds: float = 600.0,
+        parallel: int | Literal["auto"] = "auto",
         deterministic: bool = True,
         log_every_steps: int = 10,
         checkpoint_every_seconds: float | None = 60.0,
         keep_checkpoints: int = 2,
         keep_best: bool = True,
+        profile: int | None = None,
     ) -> None:
         self.device = torch.device(available_devices()[0] if device == "auto" else device)
         self.compile = compile
         self.checkpoint_activations = checkpoint_activations
         self.micro_batch_size = micro_batch_size
         self.num_threads = num_threads
+        self.distributed = distributed
+        self.shard = shard
+        self.reshard = reshard
+        self.gather_dtype = torch.float32 if gather_precision == "float32" else torch.bfloat16
         self.deterministic = deterministic
         self.log_every_steps = log_every_steps
         self.checkpoint_every_seconds = checkpoint_every_seconds
         self.keep_checkpoints = keep_checkpoints
         self.keep_best = keep_best
-        counts = {"num_threads": num_threads, "micro_batch_size": micro_batch_size,
-                  "log_every_steps": log_every_steps, "keep_checkpoints": keep_checkpoints}  # fmt: skip
+        self.profile = profile
+        counts = {"num_threads": num_threads, "data_workers": data_workers, "micro_batch_size": micro_batch_size,
+                  "parallel": None if parallel == "auto" else parallel, "log_every_steps": log_every_steps,
+                  "shard": shard, "keep_checkpoints": keep_checkpoints, "profile": profile}  # fmt: skip
         for argument, count in counts.items():
             if count is not None and count < 1:
                 raise ValueError(f"{argument}={count} must be positive; give at least 1")
@@ -87,41 +116,60 @@ class Runtime:
         if checkpoint_every_seconds is not None and checkpoint_every_seconds < 0:
             rule = "must not be negative; give 0 to save after every step"
             raise ValueError(f"checkpoint_every_seconds={checkpoint_every_seconds} {rule}")
+        if not peer_timeout_seconds > 0:
+            raise ValueError(f"peer_timeout_seconds={peer_timeout_seconds} must be positive; 600 is ten minutes")
         here = available_devices()
         if device != "auto" and device not in here:
             raise ValueError(f"device={device} is not available on this machine; device=auto takes {here[0]}")
 
     def prepare(self) -> None:
-        """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process."""
+        """Apply the process-wide settings. Called once a run, since a sweep's cells may share a process.
+
+        Raises:
+            UserError: blocks are to be compiled, and there is no compiler.
+        """
         if self.deterministic and self.device.type == "cuda":
             # Without it cuBLAS may choose other algorithms for the same product; read when its first handle is made.
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.set_num_threads(self.num_threads or _TORCHS_THREADS)
-        torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+        torch.set_num_threads(self.num_threads or self.torchs_threads)
+        if self.compile:
+            torch.use_deterministic_algorithms(self.deterministic, warn_only=True)  # imports the compiler, and tells it
+        else:
+            torch.set_deterministic_debug_mode("warn" if self.deterministic else "default")
         # The mode also overwrites every fresh buffer with NaN, which guards against reads nothing here makes.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         _reuse_freed_memory()
-        if self.compile:
-            # A sweep's cells share a process, and after eight shapes of one function the compiler silently gives up.
-            torch.compiler.reset()
+        compiler = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "g++")  # as torch looks for it
+        if self.compile and self.device.type == "cpu" and shutil.which(compiler) is None:
+            raise UserError(
+                f"runtime.compile=true needs a C++ compiler, and there is no {compiler}; install one, name it in "
+                "CXX, or leave compile=false"
+            )
         # TF32 matrix products where float32 is asked for: the custom on GPUs, and of no effect elsewhere.
         torch.set_float32_matmul_precision("high")
 
     @contextmanager
     def training(self, model: nn.Module) -> Iterator[None]:
-        """While open, `model` is trained; with `checkpoint_activations` each block keeps only its input in a training
-        pass, and recomputes the rest backwards.
+        """While open, `model` is trained. Its blocks change in passes with gradients; all others run as they are.
 
-        Memory falls from the activations of all blocks to one block's and the inputs of the others, for one more
-        forward pass of the blocks; the same random numbers are drawn again (dropout). A component with effects in its
-        forward pass must not repeat them when that runs within a backward pass, as `Router` does not.
+        With `checkpoint_activations` each block keeps only its input, and recomputes the rest backwards. Memory falls
+        from the activations of all blocks to one block's and the inputs of the others, for one more forward pass of the
+        blocks; the same random numbers are drawn again (dropout). A component with effects in its forward pass must not
+        repeat them when that runs within a backward pass, as `Router` does not.
+
+        With `compile` each is compiled, once for all that are alike: they are a model's time, and the rest of it would
+        be compiled again for every depth. What is compiled stays for later runs of the process, and torch keeps it on
+        disk. Shapes are constants: a symbol would make a run depend on those before it in the process.
 
         Source: Chen et al. (2016), arXiv:1604.06174, with blocks as the segments; torch's non-reentrant kind.
         """
-        modules = model.modules() if self.checkpoint_activations else ()
-        blocks = [module for module in modules if isinstance(module, Block)]
+        is_changed = self.checkpoint_activations or self.compile
+        blocks = [module for module in model.modules() if is_changed and isinstance(module, Block)]
+        run = _run_checkpointed if self.checkpoint_activations else _run
+        if self.compile:
+            run = _compiled(run)
         for block in blocks:  # on the instance, so that parameters keep their names
-            block.__dict__["forward"] = partial(_forward, block.forward)
+            block.__dict__["forward"] = partial(_forward, run, block)
         try:
             yield
         finally:
@@ -185,7 +233,6 @@ class Runtime:
             "deterministic": self.deterministic,
             "micro_batch_size": self.micro_batch_size,
             "checkpoint_activations": self.checkpoint_activations,
-            "world_size": int(os.environ.get("WORLD_SIZE", "1")),
         }
         if self.device.type == "cuda":
             # The processor decides also beside an accelerator: batches are made and generators seeded there.
@@ -209,12 +256,30 @@ def reasons_inexact(before: Mapping[str, Any] | None, now: Mapping[str, Any]) ->
     ]
 
 
-def _forward(forward: Callable[..., torch.Tensor], *arguments: Any) -> torch.Tensor:
+def _forward(run: Callable[..., Tensor], block: Block, *arguments: Any) -> Tensor:
     has_cache = len(arguments) > 2 and arguments[2] is not None
     if has_cache or not torch.is_grad_enabled():  # no training pass
-        return forward(*arguments)
-    recomputed: torch.Tensor = checkpoint(forward, *arguments, use_reentrant=False)
+        run = _run
+    return run(block, *arguments)
+
+
+def _run(block: Block, *arguments: Any) -> Tensor:
+    return type(block).forward(block, *arguments)
+
+
+def _run_checkpointed(block: Block, *arguments: Any) -> Tensor:
+    recomputed: Tensor = checkpoint(_run, block, *arguments, use_reentrant=False)
     return recomputed
+
+
+def _compiled(run: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    from torch._dynamo import config
+
+    # A sweep's cells share a process. By default the ninth shape of one function is silently left uncompiled.
+    config.recompile_limit = config.accumulated_recompile_limit = 1024
+    config.fail_on_recompile_limit_hit = True
+    config.skip_fwd_side_effects_in_bwd_under_checkpoint = True  # a router counts once
+    return torch.compile(run, dynamic=False)
 
 
 def _reuse_freed_memory() -> None:
@@ -232,46 +297,6 @@ def available_devices() -> list[str]:
     """Return the devices of this machine; `device=auto` takes the first."""
     found = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     return [device for device, is_here in found.items() if is_here]
-
-
-_MEMORY_SIGNS = (
-    "DefaultCPUAllocator",  # of torch's allocator for the CPU, which raises a plain RuntimeError
-    "out of memory",  # of CUDA's libraries and of MPS, some of which raise one too
-    "ALLOC_FAILED",  # of cuBLAS and cuDNN, whose workspaces come from the same memory
-    "could not create a memory",  # of oneDNN
-)
-"""In the messages of RuntimeErrors that have no class of their own."""
-
-
-def memory_advice(error: BaseException, config: Mapping[str, Any]) -> str | None:
-    """Return what to change in `config` after `error`, in place of an allocator's traceback; None where memory did not
-    run out."""
-    is_about_memory = (
-        isinstance(error, torch.OutOfMemoryError | MemoryError)
-        or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
-        or (isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY_SIGNS))
-    )
-    if not is_about_memory:
-        return None
-    trainer, runtime = config["trainer"], config["runtime"]
-    device = available_devices()[0] if runtime["device"] == "auto" else runtime["device"]
-    batch_size = trainer["batch_size"]
-    size = runtime["micro_batch_size"] or batch_size
-    pieces = "at once" if size == batch_size else f"in pieces of {size}"
-    reason = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])  # allocators go on for a page
-    lines = [f"out of memory on {device}, where batches of {batch_size} sequences are computed {pieces}: {reason}"]
-    if smaller := [str(divisor) for divisor in range(size // 2, 0, -1) if batch_size % divisor == 0][:4]:
-        others = f", or {', '.join(smaller[1:])}" if smaller[1:] else ""
-        lines.append(f"  runtime.micro_batch_size={smaller[0]}{others}: the same batch in smaller pieces")
-    if not runtime["checkpoint_activations"]:
-        lines.append("  runtime.checkpoint_activations=true: blocks are computed once more in the backward pass")
-    lines.append("  evaluation.batch_size: smaller, if it was an evaluation that ran out")
-    lines.append(
-        "The same command with any of these is the same run, up to the order of sums and the random numbers of "
-        "dropout, and goes on from its newest checkpoint. A smaller trainer.batch_size, model.context_length or model "
-        "makes it another run."
-    )
-    return "\n".join(lines)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

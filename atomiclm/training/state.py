@@ -2,7 +2,7 @@
 
 import math
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from atomiclm.cli import UserError
+from atomiclm.training.processes import Processes, local
 from atomiclm.training.step import Averaging, StepResult
 
 Score = tuple[int, float]
@@ -72,11 +73,15 @@ _PROGRESS = [each.name for each in fields(Progress)]
 
 @dataclass
 class TrainState(Progress):
-    """The model, its optimizer, the running average of the parameters by name, and how far the run has come."""
+    """The model, its optimizer, the running average of the parameters by name, and how far the run has come.
+
+    Where the model is sharded, each of several `processes` has its part of all tensors; a checkpoint has them whole.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     averages: dict[str, Tensor] = field(default_factory=dict)
+    processes: Processes = field(default_factory=Processes)
 
     def __post_init__(self) -> None:
         # The configured learning rate of each group, which a schedule multiplies into `lr`; torch's name for it.
@@ -113,7 +118,7 @@ class TrainState(Progress):
     def evaluated(self) -> Iterator[None]:
         """While open, the model has the weights the run is judged by; afterwards its own, to the last bit."""
         judged, parameters = self.judged_weights(), dict(self.model.named_parameters())
-        kept = {name: parameters[name].detach().clone() for name in judged}
+        kept = {name: local(parameters[name].detach()).clone() for name in judged}
         _copy(judged, parameters)
         try:
             yield
@@ -121,11 +126,13 @@ class TrainState(Progress):
             _copy(kept, parameters)
 
     def scalars(self) -> dict[str, Any]:
-        """Return what is not a tensor, as JSON takes it."""
+        """Return what is not a tensor, as JSON takes it; of several processes rank 0 has it all."""
         scalar_state = {
             name: {key: value for key, value in entry.items() if not isinstance(value, Tensor)}
             for name, entry in self._optimizer_state().items()
         }
+        if self.processes.owns:
+            scalar_state = self.processes.gathered(scalar_state)
         numpy_name, numpy_keys, *numpy_rest = np.random.get_state(legacy=True)
         python_version, python_keys, python_gauss = random.getstate()
         return {
@@ -137,45 +144,60 @@ class TrainState(Progress):
             },
         }
 
-    def model_tensors(self) -> dict[str, Tensor]:
-        """Return parameters and persistent buffers by name, as the run is judged by them; a tied parameter once."""
-        return {**_persistent(self.model), **self.judged_weights()}
+    def model_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield parameters and persistent buffers by name, as the run is judged by them; a tied parameter once.
 
-    def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Return optimizer state as `parameter name/state name`, the state of torch's random generators, and where the
-        model is judged by other weights, those it trains at, as `parameter name/training_weight`."""
-        tensors = {
-            f"{name}/{key}": value
-            for name, entry in self._optimizer_state().items()
-            for key, value in entry.items()
-            if isinstance(value, Tensor)
-        }
+        Whole, in every process, one after another: so many tensors that are sharded may not fit.
+        """
+        for name, tensor in {**persistent_tensors(self.model), **self.judged_weights()}.items():
+            yield name, self.processes.whole(name, tensor.detach())
+
+    def optimizer_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Yield optimizer state as `parameter name/state name`, the state of torch's random generators, and where the
+        model is judged by other weights, those it trains at, as `parameter name/training_weight`; whole as well."""
+        processes, owned = self.processes, dict[str, Tensor]()
+        for name, entry in self._optimizer_state().items():
+            for key, value in entry.items():
+                if isinstance(value, Tensor) and processes.owns:
+                    owned[f"{name}/{key}"] = value.cpu()
+                elif isinstance(value, Tensor):
+                    yield f"{name}/{key}", processes.whole(name, value)
+        if processes.owns:
+            yield from processes.gathered(owned).items()
         parameters = dict(self.model.named_parameters())
-        tensors |= {f"{name}/{_TRAINING}": parameters[name].detach() for name in self.judged_weights()}
-        tensors |= {f"{_RANDOM}/{device}": generator for device, generator in random_state().items()}
-        return tensors
+        for name in self.judged_weights():
+            yield f"{name}/{_TRAINING}", processes.whole(name, parameters[name].detach())
+        own = {f"{_RANDOM}/{name}": state for name, state in random_state(processes.rank).items()}
+        yield from processes.gathered(own).items()
 
     def restore(self, scalars: dict[str, Any], model: dict[str, Tensor], optimizer: dict[str, Tensor]) -> None:
         """Set everything to what `scalars`, `model_tensors` and `optimizer_tensors` gave; raises OtherModel."""
         if odd := sorted(name for name, tensor in optimizer.items() if tensor.is_complex()):
             raise OtherModel(f"the optimizer state is not this model's: {', '.join(odd[:8])} is complex")
-        load_tensors(self.model, model)
+        my_part = self.processes.my_part
+        load_tensors(self.model, model, my_part)
         parameters = dict(self.model.named_parameters())
-        training = {name: optimizer[key] for name in parameters if (key := f"{name}/{_TRAINING}") in optimizer}
+        training = {
+            name: my_part(name, optimizer[key], parameter)
+            for name, parameter in parameters.items()
+            if (key := f"{name}/{_TRAINING}") in optimizer
+        }
         progress = TypeAdapter(Progress).validate_python({name: scalars[name] for name in _PROGRESS})
         for name in _PROGRESS:
             setattr(self, name, getattr(progress, name))
-        self.averages = {n: parameters[n].detach().clone() for n in training} if self.averaged_steps else {}
+        averaged = training if self.averaged_steps else {}
+        self.averages = {name: local(parameters[name].detach()).clone() for name in averaged}
         _copy(training, parameters)
         self._restore_optimizer(scalars["optimizer"], optimizer)
         prefix = f"{_RANDOM}/"
-        restore_random_state({k.removeprefix(prefix): v for k, v in optimizer.items() if k.startswith(prefix)})
+        random_tensors = {k.removeprefix(prefix): v for k, v in optimizer.items() if k.startswith(prefix)}
+        restore_random_state(random_tensors, self.processes.rank)
         python_version, python_keys, python_gauss = scalars["random"]["python"]
         random.setstate((python_version, tuple(python_keys), python_gauss))
         np.random.set_state(tuple(scalars["random"]["numpy"]))
 
     def _restore_optimizer(self, scalars: dict[str, dict[str, Any]], tensors: dict[str, Tensor]) -> None:
-        names = {name for name, _ in self._named_parameters()}
+        names = {name for name, _ in self.model.named_parameters()}
         held = {key.rpartition("/")[0] for key in tensors} - {_RANDOM} | scalars.keys()
         if unknown := sorted(held - names):
             raise OtherModel(f"the optimizer state is not this model's: {', '.join(unknown[:8])} is unknown")
@@ -185,7 +207,7 @@ class TrainState(Progress):
             for key, value in tensors.items():
                 owner, _, what = key.rpartition("/")
                 if owner == name and what != _TRAINING:
-                    entry[what] = value.to(parameter.device)
+                    entry[what] = self.processes.my_part(name, value, parameter).to(parameter.device)
             if entry:
                 state[index] = entry
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
@@ -202,22 +224,26 @@ class TrainState(Progress):
         return {name: state[parameter] for name, parameter in self._named_parameters() if parameter in state}
 
 
-def random_state() -> dict[str, Tensor]:
-    """Return the state of torch's random generators, by device: what dropout draws from."""
-    state = {"cpu": torch.get_rng_state()}
+def random_state(rank: int = 0) -> dict[str, Tensor]:
+    """Return the state of torch's random generators, by device, and by rank beyond the first: dropout draws from it."""
+    suffix = f".{rank}" if rank else ""
+    state = {f"cpu{suffix}": torch.get_rng_state()}
     if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
+        state[f"cuda{suffix}"] = torch.cuda.get_rng_state()
     return state
 
 
-def restore_random_state(state: Mapping[str, Tensor]) -> None:
-    """Set the generators to what `random_state` gave; one of a device that is not here is left out."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
+def restore_random_state(state: Mapping[str, Tensor], rank: int = 0) -> None:
+    """Set the generators to what `random_state` gave; one of a device, or a process, that is not here is left out."""
+    suffix = f".{rank}" if rank else ""
+    if (of_cpu := state.get(f"cpu{suffix}")) is not None:
+        torch.set_rng_state(of_cpu)
+    if (of_cuda := state.get(f"cuda{suffix}")) is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(of_cuda)
 
 
-def _persistent(model: nn.Module) -> dict[str, Tensor]:
+def persistent_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and persistent buffers by name; a tied parameter once."""
     persistent = set(model.state_dict())
     buffers = {name: buffer for name, buffer in model.named_buffers() if name in persistent}
     return {**dict(model.named_parameters()), **buffers}
@@ -226,14 +252,16 @@ def _persistent(model: nn.Module) -> dict[str, Tensor]:
 @torch.no_grad()
 def _copy(tensors: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
     for name, tensor in tensors.items():
-        parameters[name].copy_(tensor)
+        local(parameters[name]).copy_(tensor)
 
 
 @torch.no_grad()
-def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy `tensors` into the parameters and persistent buffers of `model`, all of them, or none: OtherModel says which
-    names or shapes differ."""
-    targets = _persistent(model)
+def load_tensors(
+    model: nn.Module, tensors: dict[str, Tensor], my_part: Callable[[str, Tensor, Tensor], Tensor] | None = None
+) -> None:
+    """Copy `tensors`, or `my_part` of each, into the parameters and persistent buffers of `model`, all of them, or
+    none: OtherModel says which names or shapes differ."""
+    targets = persistent_tensors(model)
     problems = [f"{name} is missing" for name in targets.keys() - tensors.keys()]
     problems += [f"{name} is unknown" for name in tensors.keys() - targets.keys()]
     problems += [
@@ -245,4 +273,4 @@ def load_tensors(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     if problems:
         raise OtherModel(f"the weights are not this model's: {'; '.join(sorted(problems)[:8])}")
     for name, target in targets.items():
-        target.copy_(tensors[name])
+        local(target).copy_(tensors[name] if my_part is None else my_part(name, tensors[name], target))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from atomiclm.cli import UserError
 from atomiclm.data import Batch
 from atomiclm.model import Loss
+from atomiclm.training.processes import Processes, local
 
 LossFunction = Callable[[Tensor, Tensor, Tensor | None, Tensor | None], Loss]
 """(tokens, targets, mask, documents) of a micro-batch to its `Loss`; all (batch, time), the last two may be None."""
@@ -58,11 +59,13 @@ def accumulate(
     device: torch.device,
     stop_requested: Callable[[], bool] = lambda: False,
     after_survey: Callable[[], None] | None = None,
+    processes: Processes | None = None,
 ) -> MeanLoss:
     """Add the gradient of the mean loss of the whole batch, in micro-batches of `micro_batch_size` sequences.
 
     Sums are divided by the counted targets of the whole batch, and auxiliary losses weighted by the micro-batch's share
-    of all tokens, so how a batch is cut changes only the order of sums, and the random numbers that dropout draws.
+    of all tokens, so how a batch is cut changes only the order of sums, and the random numbers that dropout draws. Each
+    of several `processes` takes its part of the batch.
 
     `after_survey` is given where the loss of a micro-batch depends on the whole batch (`Decoder.needs_survey`). A batch
     of several is then first run without gradients, with the random numbers of the pass to come, and it is called.
@@ -74,16 +77,19 @@ def accumulate(
     targets = batch.targets.size if batch.mask is None else int(batch.mask.sum())
     if targets == 0:
         raise UserError("no target of the batch counts: its mask is False everywhere; give larger batches")
-    micro_batches = _split(batch, micro_batch_size or len(batch.inputs), device)
+    processes = processes or Processes()
+    part = processes.part(batch)
+    micro_batches = _split(part, micro_batch_size or len(part.inputs), device)
 
     def losses() -> Iterator[tuple[Loss, float]]:
         """The loss of each micro-batch, and its share of the batch's tokens."""
         for number, micro_batch in enumerate(micro_batches):
             if number and stop_requested():
                 raise Interrupted
+            processes.accumulate(is_last=number + 1 == len(micro_batches))
             yield loss(*micro_batch), micro_batch[0].numel() / batch.inputs.size
 
-    if after_survey is not None and len(micro_batches) > 1:
+    if after_survey is not None and len(micro_batches) * processes.size > 1:
         with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
             for _ in losses():
                 pass
@@ -92,10 +98,12 @@ def accumulate(
     terms: dict[str, Tensor] = {}
     for found, share in losses():
         auxiliary = {name: mean * share for name, mean in found.auxiliary.items()}
-        (found.total / targets + sum(auxiliary.values())).backward()
+        mean = found.total / targets + sum(auxiliary.values())
+        (mean * processes.size).backward()  # of their gradients torch takes the mean
         nats += found.nats.detach() / targets
         for name, value in ({name: term / targets for name, term in found.terms.items()} | auxiliary).items():
             terms[name] = terms.get(name, torch.zeros((), device=device)) + value.detach()
+    processes.add_up(nats, *terms.values())
     return MeanLoss(nats, terms, targets)
 
 
@@ -109,21 +117,20 @@ def _split(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, 
     return list(zip(*columns, strict=False))  # the first is never None, and ends it
 
 
-def clip_gradient(parameters: Iterable[nn.Parameter], limit: float | None) -> Tensor:
+def clip_gradient(gradients: list[Tensor], limit: float | None, processes: Processes | None = None) -> Tensor:
     """Scale all gradients by min(1, limit / norm), where norm is their joint Euclidean norm; return the norm.
 
-    Where it is not finite the gradients are left as they are, so that it can be said which element is bad.
+    Where it is not finite the gradients are left as they are, so that it can be said which element is bad. Of several
+    `processes` that share the model the norm is that of all.
 
     Source: Pascanu, Mikolov and Bengio (2012), arXiv:1211.5063, algorithm 1.
     """
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return torch.zeros(())
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    norm = (processes or Processes()).joint_norm(torch.stack(torch._foreach_norm(gradients)))
     if limit is not None:
         scale = torch.where(norm.isfinite(), (limit / (norm + 1e-6)).clamp(max=1.0), 1.0)
-        for gradient in gradients:
-            gradient.mul_(scale)
+        torch._foreach_mul_(gradients, scale)
     return norm
 
 
@@ -166,9 +173,9 @@ class ExponentialAverage:
         share = (1.0 - self.decay) / (1.0 - self.decay**step)
         for name, parameter in model.named_parameters():
             if step == 1:
-                averages[name] = parameter.detach().clone()
+                averages[name] = local(parameter.detach()).clone()
             else:
-                averages[name].lerp_(parameter, share)
+                averages[name].lerp_(local(parameter), share)
 
 
 @runtime_checkable

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-import torch
 from torch.optim import Optimizer
 
 from atomiclm.data import Dataset, Order
@@ -82,6 +81,9 @@ class Trainer:
         spikes: what a spike of the loss is, and whether it is a bad step too; null = no detection.
         branch_from: a run (its id, a part of it, or its folder) or a checkpoint in one, whose state this run continues
             from; null = from the start. Read by whoever makes the state.
+        init_from: a run, a checkpoint in one, or a folder that transformers' save_pretrained wrote, whose weights this
+            run starts with; null = weights that model.init draws. Read by whoever makes the model.
+        init_sha256: of those weights; null = whatever they are. What they were found to be stands here in config.yaml.
 
     Raises:
         ValueError: no limit is given, or a setting is out of range.
@@ -102,6 +104,8 @@ class Trainer:
         bad_steps: BadStepPolicy | None = None,
         spikes: SpikeDetector | None = None,
         branch_from: str | None = None,
+        init_from: str | None = None,
+        init_sha256: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size={batch_size} must be positive; give at least 1 sequence a step")
@@ -109,6 +113,15 @@ class Trainer:
             raise ValueError(f"gradient_clip={gradient_clip} must be positive; give a norm such as 1, or null for none")
         if branch_from == "":
             raise ValueError("branch_from='' must name a run or a checkpoint in one; null is a run from the start")
+        if init_from == "":
+            raise ValueError("init_from='' must name a run, a checkpoint in one or a folder; null draws the weights")
+        if init_from is not None and branch_from is not None:
+            raise ValueError(
+                "init_from: takes weights alone and branch_from the whole state of training, so a run has one of them; "
+                "set the other to null"
+            )
+        if init_sha256 is not None and init_from is None:
+            raise ValueError("init_sha256: is of the weights of init_from, which is null; leave it out")
         self.batch_size = batch_size
         self.order = order
         self.budget = Budget(max_steps, max_tokens, max_seconds)
@@ -146,7 +159,8 @@ class Trainer:
         if self.weight_average is None:
             state.averages, state.averaged_steps = {}, 0  # of another trainer
         objective = self.objective
-        loss = self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
+        forward = self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
+        loss = state.processes.training(model, forward)
         tokens_per_step = self.batch_size * batches.context_length
         model.train()
         with runtime.training(model):
@@ -183,6 +197,7 @@ class Trainer:
     ) -> StepResult:
         """Take one optimizer step; or raise BadStep or Interrupted, and leave all as it was."""
         model, optimizer, started = cast(Decoder, state.model), state.optimizer, time.perf_counter()
+        processes = state.processes
         while state.batch in state.skipped:
             state.batch += 1
         batch = batches.batch(state.batch, self.batch_size)
@@ -190,9 +205,15 @@ class Trainer:
 
         random = random_state()
         try:
-            after_survey = model.after_survey if model.needs_survey else None
-            mean = accumulate(loss, batch, runtime.micro_batch_size, runtime.device, stop_requested, after_survey)
-            norm = float(clip_gradient(model.parameters(), self.gradient_clip))
+
+            def after_survey() -> None:
+                processes.add_up(*counts)
+                model.after_survey()
+
+            counts, survey = [*model.step_counts()], after_survey if model.needs_survey else None
+            size, device = runtime.micro_batch_size, runtime.device
+            mean = accumulate(loss, batch, size, device, stop_requested, survey, processes)
+            norm = float(clip_gradient(processes.collect_gradients(model), self.gradient_clip, processes))
             nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
             reason = ""
             if not all(map(math.isfinite, (nats, *terms.values()))):
@@ -202,15 +223,19 @@ class Trainer:
             elif self.spikes is not None and self.spikes.is_bad and nats > spike_limit:
                 reason = f"the loss is a spike, beyond {spike_limit:.4g}"
             if reason:
-                raise BadStep(reason, batch, state.batch, nats, norm, model)
+                gradients = processes.bad_gradients(model) if math.isfinite(nats) else []
+                raise BadStep(reason, batch, state.batch, nats, norm, gradients)
         except (BadStep, Interrupted):
             optimizer.zero_grad(set_to_none=True)
+            model.zero_grad(set_to_none=True)
             model.discard_step()
             restore_random_state(random)
             raise
 
         optimizer.step()
+        processes.publish(model)
         optimizer.zero_grad(set_to_none=True)
+        processes.add_up(*counts)
         model.after_step()
         if self.weight_average is not None:
             state.averaged_steps += 1
@@ -218,7 +243,8 @@ class Trainer:
         if self.spikes is not None:
             self.spikes.remember(state.recent_losses, nats)
         runtime.synchronize()
-        seconds, tokens = time.perf_counter() - started, batch.inputs.size
+        # Agreed on, since a budget may be in seconds; of no other figure does anything depend on the clock.
+        seconds, tokens = processes.greatest(time.perf_counter() - started), batch.inputs.size
         state.advance(tokens, seconds, tokens * model.training_flops_per_token(batches.context_length))
         exceeded = spike_limit if nats > spike_limit else None
         return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, exceeded)
@@ -251,12 +277,12 @@ class Trainer:
             raise ValueError(f"weight_average: {name} averages the weights itself; give null, or another optimizer")
 
     def forward[**P, R](self, function: Callable[P, R], runtime: Runtime) -> Callable[P, R]:
-        """Return `function`, such as a model, in the precision of the run, compiled if the runtime says so."""
-        call, dtype = torch.compile(function) if runtime.compile else function, runtime.dtype(self.precision)
+        """Return `function`, such as a model, in the precision of the run."""
+        dtype = runtime.dtype(self.precision)
 
         def forward(*args: P.args, **kwargs: P.kwargs) -> R:
             with runtime.autocast(dtype):
-                return call(*args, **kwargs)
+                return function(*args, **kwargs)
 
         return forward
 

@@ -37,6 +37,12 @@ CONFIG: dict[str, Any] = {
 }
 """Under dotted names; the seed is set by the run, and followed by `model.init.seed` as in a real one."""
 
+PROTOCOL: dict[str, Any] = {
+    "protocol": "bits_per_byte",
+    "compared": {"revision": 1, "validation_sha256": "1a76159a29c5", "separate_documents": False},
+    "recorded": {"context_length": 256, "precision": "bfloat16"},
+}
+
 SUMMARY: dict[str, Any] = {
     "parameters": 2_557_632,
     "parameters_non_embedding": 2_033_344,
@@ -45,6 +51,7 @@ SUMMARY: dict[str, Any] = {
     "cache_dtype": "bfloat16",
     "vocab_size": 4096,
     "validation_sha256": "1a76159a29c5",
+    "protocol": PROTOCOL,
     "validation_bytes": 327_899,
     "train_bytes": 10_400_248,
     "train_tokens": 3_034_072,
@@ -168,7 +175,7 @@ def write_study(
             **(study or {}),
         }
     )
-    command = f"python -m atomiclm.train -m experiments={folder.name}"
+    command = f"atomiclm train -m experiments={folder.name}"
     found = StudyLedger(folder.name, command, cells, declaration, tuned=tuned or {}, looks=list(looks))
     found = found.with_prediction("2026-11-22T10:00:00+00:00", finished_cells)
     if ledger:

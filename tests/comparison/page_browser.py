@@ -68,7 +68,13 @@ class Browser:
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=phone)
         self.ask("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.ask("Page.navigate", url=page.as_uri())
-        while self.run(f"document.readyState === 'complete' && location.href === '{page.as_uri()}'") is not True:
+        self.wait(f"document.readyState === 'complete' && location.href === '{page.as_uri()}'")
+
+    def wait(self, condition: str) -> None:
+        """Wait until an expression is true in the page."""
+        ends = time.monotonic() + PATIENCE_SECONDS
+        while self.run(condition) is not True:
+            assert time.monotonic() < ends, f"not so in {PATIENCE_SECONDS} s: {condition}"
             time.sleep(0.02)
 
     def run(self, script: str) -> Any:

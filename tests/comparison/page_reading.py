@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-VOID = {"meta", "input", "br", "wbr"}
+VOID = {"meta", "input", "br", "wbr", "img"}
 
 
 @dataclass

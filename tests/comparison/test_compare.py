@@ -13,15 +13,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from comparison.fake_runs import METRIC, FakeArm, gqa_arms, many_arms, write_run, write_study
+from comparison.fake_runs import METRIC, PROTOCOL, FakeArm, gqa_arms, many_arms, write_run, write_study
 
 from atomiclm.atomic_io import to_json
 from atomiclm.compare import main
 from atomiclm.comparison.analysis import compare_folder
-from atomiclm.comparison.arms import short_names
 from atomiclm.comparison.results import Contrast, Spread
 from atomiclm.comparison.runs import read_runs
 from atomiclm.comparison.wording import format_difference, format_p, format_spread, format_value
+from atomiclm.sweep.factors import last_parts
 from atomiclm.sweep.study import Study
 
 SEEDS = (1, 2, 3, 4)
@@ -46,7 +46,7 @@ def troubled(tmp_path):
 
 
 def run_main(capsys, *arguments):
-    code = main([str(argument) for argument in arguments])
+    code = main([*map(str, arguments), "--quiet"])  # a slow machine is told what is being done
     return code, *capsys.readouterr()
 
 
@@ -65,9 +65,9 @@ def test_what_is_missing_comes_first_with_its_commands_then_the_table(troubled, 
         assert state in before
     assert "OutOfMemoryError: out of memory in layer 3" in before
     for seed in (2, 3, 4, 5, 6):
-        assert f"    python -m atomiclm.train name=troubled model.attention.num_kv_heads=1 seed={seed}" in lines[:table]
+        assert f"    atomiclm train name=troubled model.attention.num_kv_heads=1 seed={seed}" in lines[:table]
     assert f"name=troubled model.attention.num_kv_heads=1 seed={1}" not in out, "nothing finishes what diverged"
-    assert "all of them: python -m atomiclm.train -m experiments=troubled" in before
+    assert "all of them: atomiclm train -m experiments=troubled" in before
     row = next(line for line in lines[table:] if line.startswith("kv1"))
     assert "2 of 8" in row
     assert "diverged 1 of 3" in row
@@ -76,7 +76,7 @@ def test_what_is_missing_comes_first_with_its_commands_then_the_table(troubled, 
 def test_commands_are_never_wrapped_so_that_they_can_be_copied(troubled, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     _, out, _ = run_main(capsys, troubled)
-    assert "    python -m atomiclm.train name=troubled model.attention.num_kv_heads=1 seed=2" in out.splitlines()
+    assert "    atomiclm train name=troubled model.attention.num_kv_heads=1 seed=2" in out.splitlines()
 
 
 def test_a_sweep_that_hardly_began_lists_a_dozen_cells_and_counts_the_rest(tmp_path, capsys):
@@ -214,7 +214,8 @@ def test_exit_codes(tmp_path, capsys, state, code):
 def test_different_validation_bytes_are_refused_in_one_line_naming_both(study, capsys):
     run = next(study.glob("kv4-seed=2-*"))
     summary = json.loads((run / "summary.json").read_text())
-    (run / "summary.json").write_text(json.dumps({**summary, "validation_sha256": "bb"}))
+    other = {**PROTOCOL, "compared": {**PROTOCOL["compared"], "validation_sha256": "bb"}}
+    (run / "summary.json").write_text(json.dumps({**summary, "protocol": other}))
     code, out, err = run_main(capsys, study)
     assert (code, out) == (2, "")
     assert len(err.splitlines()) == 1
@@ -286,7 +287,7 @@ def test_without_a_plan_an_interrupted_run_has_the_command_it_was_started_by(tmp
     write_study(tmp_path / "free", gqa_arms()[:2], ledger=False)
     write_run(tmp_path / "free" / "kv8-seed=9-0badc0de", FakeArm("kv8"), 9, 1.9, state="interrupted")
     _, out, _ = run_main(capsys, tmp_path / "free")
-    assert "    python -m atomiclm.train arm=kv8 seed=9" in out.splitlines()
+    assert "    atomiclm train arm=kv8 seed=9" in out.splitlines()
 
 
 def test_many_differences_get_a_table_of_their_own(tmp_path, capsys, monkeypatch):
@@ -317,16 +318,18 @@ def test_what_runs_say_cannot_steer_the_terminal(tmp_path, capsys):
     assert "E: \\x1b[2J[bold]gone" in out
 
 
-def test_short_names_keep_the_last_part_that_tells():
+def test_names_of_settings_keep_the_last_part_that_tells():
     keys = ["model.attention.dropout", "model.dropout", "optim.lr", "model.norm._target_", "model.attention.norm.eps"]
-    assert short_names(keys) == {
+    assert last_parts(keys) == {
         "model.attention.dropout": "attention.dropout",
         "model.dropout": "model.dropout",
         "optim.lr": "lr",
         "model.norm._target_": "norm",
         "model.attention.norm.eps": "eps",
     }
-    assert short_names(["a.x", "b.a.x"]) == {"a.x": "a.x", "b.a.x": "b.a.x"}
+    assert last_parts(["a.x", "b.a.x"]) == {"a.x": "a.x", "b.a.x": "b.a.x"}
+    both = ["model.norm", "model.norm._target_"]
+    assert last_parts(both) == dict(zip(both, both, strict=True))
 
 
 def test_figures_in_words():
@@ -388,7 +391,7 @@ def test_a_full_disk_is_told_with_the_file(study, tmp_path, capsys, monkeypatch,
 
     monkeypatch.setattr("os.fsync", full)
     code, _, err = run_main(capsys, study, option, tmp_path / "file")
-    assert (code, err) == (1, f"atomiclm.compare: {tmp_path / 'file'}: No space left on device\n")
+    assert (code, err) == (1, f"atomiclm compare: {tmp_path / 'file'}: No space left on device\n")
     assert not (tmp_path / "file").exists()
 
 

@@ -11,6 +11,7 @@ from comparison.page_study import compared, eventful_study
 from atomiclm.comparison.charts import specification, svg
 from atomiclm.comparison.forest_charts import means
 from atomiclm.comparison.page import page_html
+from atomiclm.comparison.saved_evaluations import read_saved_evaluations, with_decoding
 from atomiclm.evaluation import Described, EvaluationResult, Measured
 
 
@@ -63,6 +64,25 @@ def test_settings_changed_for_an_evaluation_make_a_line_of_their_own(tmp_path):
     rows = Page(page_html(compared(folder))).table("bits_per_byte: means over the seeds")[1:]
     assert [row[0] for row in rows] == ["kv8", "kv8 (model.position.factor=2)", "kv8 (model.position.factor=4)"]
     assert [row[2] for row in rows] == ["2.0000", "4.0000", "6.0000"]
+
+
+def test_quality_is_drawn_against_the_time_of_a_token_where_decode_was_saved(tmp_path):
+    folder = tmp_path / "outputs" / "decoded"
+    write_study(folder, gqa_arms()[:2], (1,))
+    assert "decoding, ms per token of one text" not in page_html(compared(folder))
+    for run in (path for path in folder.iterdir() if (path / "summary.json").is_file()):
+        (run / "evaluations").mkdir()
+        took = 2.0 + run.name.startswith("kv4")
+        (run / "evaluations" / "decode-1.json").write_bytes(evaluation("decode", {"ms_per_token": took}))
+        changed = evaluation("decode", {"ms_per_token": 99.0}, model={"model.position.factor": 2})
+        (run / "evaluations" / "decode-2.json").write_bytes(changed)
+    text = page_html(compared(folder))
+    assert "decoding, ms per token of one text" in text
+    assert [arm.figures["decode/ms_per_token"].mean for arm in priced(compared(folder)).arms] == [2.0, 3.0]
+
+
+def priced(comparison):
+    return with_decoding(comparison, read_saved_evaluations(comparison)[0])
 
 
 def test_a_study_of_which_nothing_has_ended_has_a_page_and_no_figure(tmp_path):

@@ -1,7 +1,5 @@
 """The page in a real browser, where there is one: quiet, alone, no wider than a phone, and its controls work."""
 
-import time
-
 import pytest
 from comparison.fake_runs import four_factors, gqa_arms, many_arms, write_study
 from comparison.page_browser import CHROMIUM, Browser
@@ -34,8 +32,7 @@ def browser(tmp_path_factory):
 
 def drawn(browser):
     """Wait until Vega has taken the place of every picture."""
-    while browser.run("Object.keys(window.views).length < document.querySelectorAll('.chart').length"):
-        time.sleep(0.05)
+    browser.wait("Object.keys(window.views).length >= document.querySelectorAll('.chart').length")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])

@@ -48,6 +48,6 @@ def read_study(typed) -> Study:
 
 
 def plan(*typed: str) -> list[PlannedCell]:
-    """The cells of `python -m atomiclm.train -m ...typed`; what is to be tuned stands at the middle of its grid."""
+    """The cells of `atomiclm train -m ...typed`; what is to be tuned stands at the middle of its grid."""
     with composing(typed):  # as the command does
         return plan_sweep(typed, read_study(typed))

@@ -124,7 +124,7 @@ def _experiment(folder, monkeypatch, content):
 @pytest.mark.one_in(5)
 @pytest.mark.parametrize("path", HYDRA)
 def test_an_experiment_may_not_set_what_hydra_acts_on(path, tmp_path, monkeypatch, canary):
-    content = {"defaults": [{"override /hydra/launcher": "joblib"}], "hydra": HYDRA[path]}
+    content = {"defaults": [{"override /hydra/launcher": "submitit_local"}], "hydra": HYDRA[path]}
     _experiment(tmp_path, monkeypatch, content)
     with pytest.raises(ConfigError) as caught:
         compose(["experiments=mine"])  # as a command does, and each cell of a sweep over experiments
@@ -133,9 +133,9 @@ def test_an_experiment_may_not_set_what_hydra_acts_on(path, tmp_path, monkeypatc
 
 
 @pytest.mark.one_in(3)
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local", "submitit_slurm"])
+@pytest.mark.parametrize("launcher", ["submitit_local", "submitit_slurm"])
 def test_an_experiment_may_choose_an_installed_launcher_and_its_plain_settings(launcher, tmp_path, monkeypatch):
-    plain = {"n_jobs": 2} if launcher == "joblib" else {"timeout_min": 5, "name": "mine"}
+    plain = {"timeout_min": 5, "name": "mine"}
     content = {"defaults": [{"override /hydra/launcher": launcher}], "hydra": {"launcher": plain}}
     _experiment(tmp_path, monkeypatch, content)
     with initialized():
@@ -154,7 +154,7 @@ def test_an_experiment_may_choose_an_installed_launcher_and_its_plain_settings(l
 )
 def test_hydra_makes_what_is_installed_and_can_be_repeated_and_nothing_else(typed, path, canary):
     with initialized():
-        compose_hydra(["hydra/launcher=joblib", "hydra.launcher.temp_folder=/tmp"], RunMode.MULTIRUN)
+        compose_hydra(["hydra/launcher=submitit_local", "hydra.launcher.submitit_folder=/tmp"], RunMode.MULTIRUN)
         with pytest.raises(ConfigError) as caught:
             compose_hydra([typed], RunMode.MULTIRUN)
     assert [fault.path for fault in caught.value.faults] == [path]

@@ -47,6 +47,7 @@ CASES = {
         ["experiments=mine"],
         ["optim.lrr", "'lr'", "trianer", "'trainer'", "num_kv_head", "'num_kv_heads'", "3 faults"],
     ),
+    "spaces around =": (["model", "=", "tiny"], ["model: not an override", "in one word, without spaces around the ="]),
     "text for a number": (["optim.lr=abc"], ["optim.lr", "'abc' is not a number"]),
     "a fraction for a count": (["model.num_layers=2.5"], ["model.num_layers", "2.5 is not a whole number"]),
     "heads that do not divide": (["model.attention.num_heads=7"], ["model.attention", "num_heads=7", "divide dim"]),

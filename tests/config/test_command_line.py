@@ -35,8 +35,7 @@ def test_every_such_setting_is_told():
     (["--info", "defaults"], ["--info", "defaults"], []), (["--info"], ["--info", "all"], []),
     (["--cfg=job", "-p", "model", "--resolve"], ["--cfg", "job", "--resolve", "--package", "model"], []),
     (["model=tiny"], [], ["model=tiny"]), (["~debug"], [], ["~debug"]), (["+optim.x=1"], [], ["+optim.x=1"]),
-    (["-sc", "install=bash"], ["--shell-completion"], ["install=bash"]), (["name=--seed"], [], ["name=--seed"]),
-    ([], [], []),
+    (["name=--seed"], [], ["name=--seed"]), ([], [], []),
 ])  # fmt: skip
 def test_flags_and_overrides_are_told_apart(typed, flags, overrides):
     found = read_command_line(typed)

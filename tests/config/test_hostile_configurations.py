@@ -120,7 +120,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.slow
 def test_a_run_is_loaded(stored):
-    assert load_run(stored[0], None, CPU).values["model"]["dim"] == 32
+    assert load_run(stored[0], None, CPU).config["model"]["dim"] == 32
 
 
 SPOILED = {

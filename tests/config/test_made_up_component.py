@@ -87,11 +87,52 @@ def test_an_attention_that_lacks_a_member_is_a_fault_with_the_members_meaning(tm
     option.parent.mkdir(parents=True)
     option.write_text("_target_: headless_part.Headless\n_partial_: true\n")
     monkeypatch.setenv("ATOMICLM_TRUST", "headless_part")
-    told = run(tmp_path, "plan", "--config-dir", "mine", "model=tiny", "model/attention=headless")
+    told = run(tmp_path, "plan", "--quiet", "--config-dir", "mine", "model=tiny", "model/attention=headless")
     assert told.returncode == 2
     assert told.stderr.splitlines() == [
         "The configuration has 1 fault:",
         "  model.attention: Headless lacks members of Attention that a model needs:",
         "      head_dim: Width of the vectors that the position scheme rotates",
-        "      query_width: Features of a query and a key, whose product a ``Scores`` scales",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mixed", "status", "said"),
+    [
+        ("hidden.mean(1, keepdim=True)", 2, "model: scores of a token change with the tokens that follow it"),
+        ("nn.functional.pad(hidden, (0, 0, 1, 0))[:, :-1]", 0, "with its cache, the model scores otherwise"),
+        ("hidden", 0, None),
+    ],
+)
+def test_a_part_that_sees_later_tokens_is_refused_and_one_without_its_cache_is_noted(
+    tmp_path, monkeypatch, mixed, status, said
+):
+    (tmp_path / "mixing_part.py").write_text(CLASS.replace("(hidden)).sin", f"({mixed}) + hidden[..., :1]).sin"))
+    option = tmp_path / "mine" / "model" / "feedforward" / "sine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text(OPTION.replace("sine_part", "mixing_part"))
+    (tmp_path / "text.txt").write_text("a word and another word. " * 400)
+    monkeypatch.setenv("ATOMICLM_TRUST", "mixing_part")
+    done = run(
+        tmp_path, "train", "--config-dir", "mine", "model=tiny", "model/feedforward=sine", "tokenizer=bytes",
+        "data=text", "data.path=text.txt", "debug=one_step", "tracking=off",
+    )  # fmt: skip
+    printed = done.stdout + done.stderr
+    assert done.returncode == status, printed
+    if said is None:
+        assert "scores" not in printed
+    else:
+        assert said in printed
+
+
+def test_a_slip_in_an_options_yaml_is_said_with_its_line(tmp_path):
+    option = tmp_path / "mine" / "model" / "feedforward" / "sine.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("_target_: sine_part.Sine\n  _partial_: true\n")
+    done = run(tmp_path, "plan", "--quiet", "--config-dir", "mine", "model/feedforward=sine")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "The configuration has 1 fault:",
+        "  config: sine.yaml, line 2, column 12: mapping values are not allowed here; mend its YAML",
     ]

@@ -68,8 +68,8 @@ def test_a_demand_that_makes_no_sense_is_refused(settings, words):
 
 def test_residuals_are_fractions_of_the_baseline():
     roles = {"embedding": 100, "head": 0, "matrix": 300}
-    base = Cost(16, roles, 400, 10, 30, 29.0, 64, 1000, 800, 5, 80)
-    other = Cost(16, roles | {"matrix": 312}, 412, 11, 33, 30.0, 32, 1000, 800, 5, 80)
+    base = Cost(16, roles, 400, 10, 30, 29.0, 64, 1000, 0, 0, 800, 5, 80)
+    other = Cost(16, roles | {"matrix": 312}, 412, 11, 33, 30.0, 32, 1000, 0, 0, 800, 5, 80)
     assert residuals(other, base) == pytest.approx(
         {"parameters": 0.03, "non_embedding_parameters": 0.04, "flops": 0.1, "cache_bytes": -0.5}
     )

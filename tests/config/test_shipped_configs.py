@@ -27,6 +27,8 @@ def _needed(overrides: list[str], tmp_path: Path) -> list[str]:
     text.write_text("some text to read\n" * 50)
     config = compose(overrides)
     needed = [f"data.path={text}"] if "TextFiles" in config.data._target_ else []
+    if "HuggingFace" in config.data._target_:
+        needed.append(f"data.name={tmp_path}")
     if "Pretrained" in config.tokenizer._target_:
         tokenizer = BasicTokenizer(300)
         tokenizer.train("some text to read and to learn from\n" * 50)

@@ -16,7 +16,7 @@ from atomiclm.config.app import deferred, run_app, stoppable
 from atomiclm.config.command_line import composing
 from atomiclm.config.errors import ConfigError, Fault, Stopped
 
-ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP]
+ALL = [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP]
 
 
 @pytest.fixture(autouse=True)
@@ -109,14 +109,15 @@ def test_asked_again_while_it_ends_the_status_stays():
     code = """
 import atexit, os, signal, time
 from atomiclm.config.app import run_app
-def task(config):
+def train(config):
     atexit.register(time.sleep, 2)
     os.kill(os.getpid(), signal.SIGTERM)
-run_app(task, works=False)
+run_app(train, works=False)
 """
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, preexec_fn=heed_signals)
     with process:
         assert process.stderr is not None
+        assert process.stderr.readline() == "checking the configuration\n"
         said = process.stderr.readline()
         assert said == "stopped by SIGTERM; the same command resumes\n", said + process.stderr.read()
         process.send_signal(signal.SIGTERM)
@@ -191,6 +192,7 @@ def test_what_fails_while_it_composes_for_another_reason_stays_what_it_is():
 
 def _ended(monkeypatch, capsys, task):
     monkeypatch.setattr(sys, "argv", ["train", "tokenizer=bytes"])
+    task.__name__ = "train"
     with pytest.raises(SystemExit) as ended:
         run_app(task, works=False)
     return ended.value.code, capsys.readouterr().err
@@ -198,7 +200,7 @@ def _ended(monkeypatch, capsys, task):
 
 def test_the_command_reports_a_signal_that_comes_while_it_merges(monkeypatch, capsys):
     monkeypatch.setattr("atomiclm.config.app.compose_all", lambda *_: _trip("bare"))
-    told = (75, "stopped by SIGTERM; the same command resumes\n")
+    told = (75, "checking the configuration\nstopped by SIGTERM; the same command resumes\n")
     assert _ended(monkeypatch, capsys, lambda config: None) == told
 
 

@@ -1,4 +1,4 @@
-"""`python -m atomiclm.evaluate` on a real run: what it keeps, what it finds again, what it refuses."""
+"""`atomiclm evaluate` on a real run: what it keeps, what it finds again, what it refuses."""
 
 import csv
 import errno
@@ -9,9 +9,8 @@ import shutil
 import pytest
 from cli import TINY, corpus, environment, only_run, run
 
-from atomiclm.comparison.runs import recorded_protocol
 from atomiclm.config.evaluating import LoadedRun, with_model_settings
-from atomiclm.evaluate import PROTOCOLS, _parser, _protocols, main
+from atomiclm.evaluate import PROTOCOLS, _protocols, main, parser
 from atomiclm.evaluation import Described, read_evaluations
 from atomiclm.evaluation.results import NotFinite
 from atomiclm.generate import main as generate
@@ -56,8 +55,7 @@ def test_the_headline_is_the_runs_own_and_of_the_same_protocol(folder, capsys):
     assert found == {name: summary[f"validation/{name}"] for name in ("loss", "bits_per_byte")}
     (kept,) = read_evaluations(folder)
     own = read_run(RunFolder(folder))
-    environment_file = json.loads((folder / "environment.json").read_text())
-    described = recorded_protocol(own.summary, own.config, environment_file)
+    described = own.summary["protocol"]
     assert (
         kept.protocol.comparability == summary["validation/protocol"] == Described.from_facts(described).comparability
     )
@@ -162,10 +160,10 @@ def trained_node(position):
 
 
 def test_answers_are_asked_for_unasked_where_a_source_knows_them():
-    arguments = _parser().parse_args(["run"])
+    arguments = parser().parse_args(["run"])
     assert [protocol.name for protocol in _protocols(arguments, knows_answers=True)] == ["bits_per_byte", "recall"]
     assert [protocol.name for protocol in _protocols(arguments, knows_answers=False)] == ["bits_per_byte"]
-    asked = _parser().parse_args(["run", "--protocol", *PROTOCOLS, "sliding"])
+    asked = parser().parse_args(["run", "--protocol", *PROTOCOLS, "sliding"])
     assert [protocol.name for protocol in _protocols(asked, knows_answers=True)] == list(PROTOCOLS)
 
 
@@ -238,9 +236,9 @@ def test_a_text_that_has_changed_is_refused(folder, capsys):
 
 @pytest.mark.slow
 def test_the_command_itself_says_what_is_wrong_without_a_traceback(trained):
-    done = run(trained.parents[2], "evaluate", str(trained), "--set", "model/position=yran")
+    done = run(trained.parents[2], "evaluate", str(trained), "--quiet", "--set", "model/position=yran")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("atomiclm.evaluate: The configuration has 1 fault:")
+    assert done.stderr.startswith("atomiclm evaluate: The configuration has 1 fault:")
     assert "Traceback" not in done.stderr
 
 
@@ -250,9 +248,9 @@ def test_the_command_itself_says_what_is_wrong_without_a_traceback(trained):
 ])  # fmt: skip
 def test_a_part_of_the_run_that_is_missing_is_named_with_what_brings_it_back(folder, capsys, command, name):
     (folder / name).rename(folder / "elsewhere")
-    assert command([str(folder)]) == 2
+    assert command([str(folder), "--quiet"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert f"{folder / name}" in said
-    remedy = "python -m atomiclm.train data=text "
+    remedy = "atomiclm train data=text "
     assert (f"rm -r {folder} && {remedy}" if name == "checkpoints" else f"type: {remedy}") in said

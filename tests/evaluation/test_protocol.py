@@ -6,7 +6,7 @@ import json
 import pytest
 from evaluation.slow_oracle import conditions, decoder, small_corpus, subject
 
-from atomiclm.comparison.runs import differences, recorded_protocol
+from atomiclm.comparison.runs import differences
 from atomiclm.data import Copy, Markov
 from atomiclm.evaluation import (
     BitsPerByte,
@@ -127,41 +127,10 @@ def test_a_description_survives_a_summary(corpus):
         Described.from_facts({"protocol": "sliding"})
 
 
-# What a run's own validation says, and what is made of a run from before it said anything.
-
-
 @pytest.mark.parametrize("separate", [False, True])
-def test_runs_of_before_have_the_protocol_that_runs_of_today_write_down(corpus, separate):
+def test_a_runs_own_validation_names_the_protocol_that_it_is_of(corpus, separate):
     row = validation_row(subject(decoder()), conditions(corpus, separate))
-    today = {
-        **row,
-        "validation_sha256": corpus.manifest["validation_sha256"],
-        "protocol": BitsPerByte().describe(conditions(corpus, separate)).facts(),
-    }
-    before = {key: value for key, value in today.items() if key not in ("protocol", "validation/protocol")}
-    config = {"model.context_length": 8, "trainer.separate_documents": separate}
-    resumed = {"processes": [{"precision": "bfloat16"}, {"precision": "float32"}]}  # the last one has the last figures
-    old, new = recorded_protocol(before, config, resumed), recorded_protocol(today, config, {})
-    assert old == recorded_protocol(before, config, {"precision": "float32"})
-    assert (
-        row["validation/protocol"] == Described.from_facts(old).comparability == Described.from_facts(new).comparability
-    )
     assert row["validation/protocol"] == BitsPerByte().describe(conditions(corpus, separate)).comparability
-    assert differences(old, new) == []
-    assert old["recorded"] == {"context_length": 8, "precision": "float32"}
-
-
-def test_an_old_run_says_what_its_files_say():
-    files = {"validation_sha256": "a" * 64}, {"model.context_length": 8}, {"processes": [{"precision": "bfloat16"}]}
-    one = recorded_protocol(*files)
-    assert recorded_protocol({}, *files[1:]) is None
-    apart = recorded_protocol({**files[0], "validation/separate_documents": True}, *files[1:])
-    assert differences(one, apart) == ["documents apart: False against True"]
-    longer = recorded_protocol(files[0], {"model.context_length": 16}, {"precision": "float32"})
-    assert differences(one, longer) == []
-    assert longer["recorded"] == {"context_length": 16, "precision": "float32"}
-    elsewhere = recorded_protocol({"validation_sha256": "b" * 64}, *files[1:])
-    assert differences(one, elsewhere) == ["validation bytes: aaaaaaaaaaaa against bbbbbbbbbbbb"]
 
 
 def test_a_source_of_a_mixture_is_named_where_its_bytes_differ():

@@ -37,7 +37,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "torch's random state is not restored", _STATE,
-        '    torch.set_rng_state(state["cpu"])\n', "", f"{_EXACT}[adamw-constant]",
+        "        torch.set_rng_state(of_cpu)\n", "        pass\n", f"{_EXACT}[adamw-constant]",
     ),
     Mutant(
         "Python's random state is not restored", _STATE,
@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "rows are not flushed before the checkpoint that counts them", _HOOKS,
-        "before_publishing=self.record.sync", "before_publishing=lambda: None", _CUT,
+        "before_publishing=record.sync", "before_publishing=lambda: None", _CUT,
     ),
     Mutant(
         "older ones are removed before the new one is published", _CHECKPOINT,

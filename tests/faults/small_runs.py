@@ -97,10 +97,11 @@ class Setting:
     experts: bool = False
     lookahead: bool = False
     recompute: bool = False
+    compiled: bool = False
 
     def __str__(self) -> str:
         words = [self.optimizer, self.schedule, self.data, self.precision, f"micro{self.micro_batch_size}"]
-        flags = [name for name in ("average", "experts", "lookahead", "recompute") if getattr(self, name)]
+        flags = [name for name in ("average", "experts", "lookahead", "recompute", "compiled") if getattr(self, name)]
         return "-".join([*(word for word in words if word not in ("windows", "float32", "microNone")), *flags])
 
     def state(self) -> TrainState:
@@ -159,7 +160,8 @@ def go_on(
             weight_average=ExponentialAverage(0.8) if setting.average else None,
         )  # fmt: skip
         machine = runtime(setting.micro_batch_size)
-        machine.checkpoint_activations = setting.recompute
+        machine.checkpoint_activations, machine.compile = setting.recompute, setting.compiled
+        torch.compiler.reset()  # as in a new process
         trainer.fit(
             state, DATA[setting.data](), SCHEDULES[setting.schedule], machine, hooks, lambda: state.step >= until
         )

@@ -17,6 +17,8 @@ SETTINGS = [
     Setting("lion", experts=True, micro_batch_size=2, recompute=True),
     Setting("schedule_free", "constant", "packed", lookahead=True),
     Setting("muon", lookahead=True, experts=True, average=True),
+    Setting("muon", compiled=True),
+    Setting("adamw", experts=True, micro_batch_size=2, recompute=True, compiled=True),
 ]
 
 

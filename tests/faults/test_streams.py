@@ -76,9 +76,9 @@ sys.exit(main())
 
 @pytest.mark.parametrize(("end", "status", "words"), [
     ("pass", 7, ""),
-    ("raise KeyboardInterrupt", 130, "atomiclm.example: interrupted\n"),
-    ("open('/nowhere/at/all')", 1, "atomiclm.example: /nowhere/at/all: No such file or directory\n"),
-    ("from atomiclm.cli import UserError; raise UserError('give 2')", 2, "atomiclm.example: give 2\n"),
+    ("raise KeyboardInterrupt", 130, "atomiclm example: interrupted\n"),
+    ("open('/nowhere/at/all')", 1, "atomiclm example: /nowhere/at/all: No such file or directory\n"),
+    ("from atomiclm.cli import UserError; raise UserError('give 2')", 2, "atomiclm example: give 2\n"),
 ])  # fmt: skip
 def test_a_command_ends_in_one_line(tmp_path, end, status, words):
     done = python(ENDING.format(size=3, end=end), tmp_path)
@@ -89,7 +89,7 @@ def test_a_command_ends_in_one_line(tmp_path, end, status, words):
 @pytest.mark.parametrize("size", [3, 100_000])
 def test_output_that_cannot_be_written_is_told(tmp_path, size):
     done = python(ENDING.format(size=size, end="pass"), tmp_path, f"> {FULL}")
-    assert (done.returncode, done.stderr) == (1, "atomiclm.example: No space left on device\n")
+    assert (done.returncode, done.stderr) == (1, "atomiclm example: No space left on device\n")
 
 
 def test_a_reader_that_has_seen_enough_is_no_failure(tmp_path):

@@ -19,7 +19,7 @@ from atomiclm.machine import default_cache_dir
 from atomiclm.tracking import RunFolder, write_summary
 from atomiclm.tracking.wandb_mirror import choose_mode
 from atomiclm.train import lock_run
-from atomiclm.training.runtime import memory_advice
+from atomiclm.training.memory import memory_advice
 
 LIMIT_SECONDS = 300
 

@@ -5,8 +5,19 @@ from functools import partial
 import pytest
 import torch
 
+from atomiclm.cli import UserError
 from atomiclm.generation import Sampler, generate
-from atomiclm.model import Decoder, LearnedPosition, MultiHeadAttention, NoPosition, NormalInit, RotaryEmbedding
+from atomiclm.model import (
+    Alibi,
+    Decoder,
+    LatentAttention,
+    LearnedPosition,
+    MultiHeadAttention,
+    NoPosition,
+    NormalInit,
+    RotaryEmbedding,
+    SinkSoftmax,
+)
 
 VOCAB, CONTEXT = 31, 16
 GREEDY = Sampler(temperature=0)
@@ -106,7 +117,7 @@ def test_modes_are_put_back():
     assert [module.training for module in model.modules()] == modes
     assert texts == [naive(model, prompt, 5) for prompt in PROMPTS], "no dropout while writing"
 
-    def fail(row, token):
+    def fail(row, token, scores):
         raise RuntimeError("stop here")
 
     model.train()
@@ -127,12 +138,24 @@ def test_stop_tokens_end_a_row_and_are_left_out():
     assert generate(model, PROMPTS, 12, GREEDY, stop_tokens=range(VOCAB)) == [[]] * 4
 
 
+def test_rows_that_are_done_leave_the_batch():
+    model = build()
+    whole = generate(model, PROMPTS, 12, GREEDY)
+    rows = []
+    hook = model.embedding.register_forward_hook(lambda module, arguments, output: rows.append(len(arguments[0])))
+    stopped = generate(model, PROMPTS, 12, GREEDY, stop_tokens={whole[0][3], whole[2][6]})
+    hook.remove()
+    steps = [1 + len(text) for text in stopped]  # the token that ends a row takes a pass as well
+    assert len(set(steps)) > 2
+    assert rows == [sum(step > passed for step in steps) for passed in range(len(rows))]
+
+
 def test_tokens_are_streamed_as_they_come():
     model = build()
     heard = []
     stop = generate(model, PROMPTS, 30, GREEDY)[0][4]
     texts = generate(
-        model, PROMPTS, 30, GREEDY, stop_tokens=[stop], on_token=lambda row, token: heard.append((row, token))
+        model, PROMPTS, 30, GREEDY, stop_tokens=[stop], on_token=lambda row, token, scores: heard.append((row, token))
     )
     for row, text in enumerate(texts):
         assert [token for place, token in heard if place == row] == text
@@ -175,6 +198,58 @@ def test_works_under_autocast():
     with torch.autocast("cpu", torch.bfloat16):
         texts = generate(model, PROMPTS, 20, GREEDY)
     assert [len(text) for text in texts] == [20] * 4
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_single_row_writes_the_same_where_its_products_are_halved(bias, monkeypatch):
+    model = build(attention=partial(MultiHeadAttention, num_heads=4, bias=bias))
+    halved, bmm = [], torch.bmm
+    monkeypatch.setattr(torch, "bmm", lambda weight, column: halved.append(weight.shape) or bmm(weight, column))
+    texts = []
+    for slow in (False, True):
+        monkeypatch.setattr("atomiclm.model.components.mkl_is_slow_with_vectors", lambda slow=slow: slow)
+        halved.clear()
+        texts.append(generate(model, PROMPTS[:1], 20, GREEDY))
+        assert bool(halved) == slow
+    assert texts[0] == texts[1]
+    assert {shape[0] for shape in halved} == {2}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"attention": partial(MultiHeadAttention, num_heads=4, window=[5, None], scores=SinkSoftmax)},
+        {"attention": partial(MultiHeadAttention, num_heads=4, window=6), "position": Alibi},
+        {"attention": partial(LatentAttention, num_heads=4, latent_dim=12, content_dim=8, rotary_dim=4, value_dim=6)},
+    ],
+    ids=["grouped", "window_and_sink", "window_and_alibi", "latent"],
+)
+@pytest.mark.parametrize("halved", [False, True])
+def test_compiled_steps_write_the_same_and_are_not_compiled_for_each_token(changes, halved, monkeypatch):
+    """Across refilled caches, rows that leave, and a batch of one, whose pass is a program of its own."""
+    monkeypatch.setattr("atomiclm.model.components.mkl_is_slow_with_vectors", lambda: halved)
+    model = build(**changes)
+    ends = {generate(model, PROMPTS, 40, GREEDY)[0][12]}
+    expected = generate(model, PROMPTS, 40, GREEDY, stop_tokens=ends)
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    assert generate(model, PROMPTS, 40, GREEDY, stop_tokens=ends, compile=True) == expected
+    assert not counters["graph_break"]
+    assert 1 <= counters["stats"]["unique_graphs"] <= 6
+
+
+def test_no_compiler_is_said_in_one_line():
+    import torch._inductor.config as inductor
+
+    torch._dynamo.reset()
+    # `monkeypatch` would leave the setting deleted.
+    with inductor.patch({"cpp.cxx": (None, "/no/such/compiler")}), pytest.raises(UserError) as raised:
+        generate(build(), PROMPTS, 5, GREEDY, compile=True)
+    assert "torch cannot compile here" in str(raised.value)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

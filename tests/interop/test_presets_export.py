@@ -1,11 +1,17 @@
 """Every preset, made small: it learns one step, and exports as the class it rebuilds, with the same logits."""
 
+import json
+
 import pytest
 import torch
 from small_model import small_preset
 from transformers_float64 import Float64, load_float64
 
-from atomiclm.interop import save_huggingface
+from atomiclm.config.build import build
+from atomiclm.config.validate import Check
+from atomiclm.interop import describe_decoder, differences, save_huggingface
+from atomiclm.interop.huggingface.architectures import express
+from atomiclm.interop.huggingface.load import read_model_node
 from atomiclm.model import cross_entropy
 
 CLASSES = {
@@ -48,3 +54,16 @@ def test_a_small_one_learns_and_exports(name, tmp_path):
     with torch.no_grad(), Float64():
         ours, logits = model(tokens), theirs(tokens).logits
     assert (logits - ours).abs().max() <= 1e-9 * ours.abs().max()
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_its_config_json_read_as_a_configuration_builds_the_same_decoder(name, tmp_path):
+    model = small_preset(name)
+    architecture, config = express(model)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "model_type": architecture.model_type}))
+    node, check = read_model_node(tmp_path), Check()
+    check.node("model", node)
+    assert not check.faults
+    built = build(node)
+    assert differences(describe_decoder(model), describe_decoder(built)) == {}
+    assert built.state_dict().keys() == model.state_dict().keys()

@@ -16,6 +16,7 @@ from atomiclm.model import (
     LayerPattern,
     MultiHeadAttention,
     NoAttention,
+    NoPosition,
     OutputGate,
     PlainHeadNorm,
     RotaryEmbedding,
@@ -23,8 +24,13 @@ from atomiclm.model import (
     Softmax,
     WidthNorm,
     attention_kernel,
+    look,
     parameter_roles,
+    record_weights,
+    recording_weights,
 )
+from atomiclm.model.attention_kernels import attend
+from atomiclm.model.attention_mask import Visible
 
 CPU = torch.device("cpu")
 DIM, ROWS, TIME = 32, 16, 24
@@ -208,6 +214,39 @@ def test_a_plain_softmax_runs_fused():
             layer(hidden, context)
 
 
+@pytest.mark.parametrize("documents", [False, True])
+@pytest.mark.parametrize("window", [None, 5])
+def test_training_in_bfloat16_on_a_cpu_is_as_exact_as_the_fused_kernel(monkeypatch, window, documents):
+    """Both beside the fused kernel in float64, with gradients; and beyond so many keys the fused one is taken."""
+    rows = torch.arange(TIME).div(9, rounding_mode="floor").expand(2, -1) if documents else None
+    generator = torch.Generator().manual_seed(0)
+    given = [torch.randn(2, heads, TIME, 8, generator=generator) for heads in (4, 2, 2, 4)]
+    fused = []
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or sdpa(*a, **k)
+    )
+
+    def found(kernel, dtype):
+        *inputs, direction = [each.bfloat16().to(dtype) for each in given]
+        inputs = [each.requires_grad_() for each in inputs]
+        with attention_kernel(kernel):
+            mixed = attend(
+                *inputs, Visible(CausalMask(TIME, TIME, device=CPU, documents=rows), window, None, None), Softmax()
+            )
+        return [mixed.double(), *(g.double() for g in torch.autograd.grad(mixed, inputs, direction))]
+
+    auto = found("auto", torch.bfloat16)
+    assert not fused
+    exact = found("sdpa", torch.float64)
+    by_fused = found("sdpa", torch.bfloat16)
+    for mine, other, true in zip(auto, by_fused, exact, strict=True):
+        assert (mine - true).norm() < 1.5 * (other - true).norm() + 1e-3 * true.norm()
+        assert 0 < (mine - true).norm() < 0.02 * true.norm()
+    monkeypatch.setattr("atomiclm.model.attention_kernels._NARROW_KEYS", TIME - 1)
+    assert torch.equal(found("auto", torch.bfloat16)[0], by_fused[0])
+
+
 def test_a_softmax_that_is_overridden_is_not_run_fused():
     class Uniform(Softmax):
         def weights(self, scores):
@@ -249,3 +288,68 @@ REFUSALS = {
 def test_mistakes_are_refused_with_their_place(message):
     with pytest.raises(ValueError, match=message):
         Decoder(29, DIM, 1, 16, **REFUSALS[message])
+
+
+class CountedAttention(MultiHeadAttention):
+    """Attends twice in a pass and adds what it got."""
+
+    def forward(self, hidden, context, cache=None):
+        return super().forward(hidden, context, cache) + super().forward(-hidden, context, cache)
+
+
+class OwnMean(torch.nn.Module):
+    """No subclass of ours, without ``attend`` and without weights: a running mean."""
+
+    def __init__(self, dim):
+        super().__init__()
+        self.num_heads, self.head_dim = 1, dim
+
+    def forward(self, hidden, context, cache=None):
+        return hidden.cumsum(1) / torch.arange(1, hidden.shape[1] + 1)[:, None]
+
+    def make_cache(self, batch_size, max_length, dtype): ...
+    def cache_elements(self, length): ...
+    def attended_keys(self, length): ...
+    def flops_per_token(self, context_length): ...
+    def activation_elements_per_token(self, context_length): ...
+
+
+class OwnWeights(OwnMean):
+    """The same by weights, which it offers."""
+
+    def forward(self, hidden, context, cache=None):
+        weights = torch.ones(len(hidden), 1, hidden.shape[1], hidden.shape[1]).tril()
+        weights = weights / weights.sum(-1, keepdim=True)
+        record_weights(weights)
+        return (weights @ hidden[:, None])[:, 0]
+
+
+def test_look_at_attention_of_other_kinds():
+    ours = partial(MultiHeadAttention, num_heads=4)
+    kinds = {"ours": ours, "none": NoAttention, "twice": partial(CountedAttention, num_heads=4)}
+    kinds |= {"mean": OwnMean, "weights": OwnWeights}
+    attention = LayerPattern(kinds, list(kinds))
+    model = Decoder(11, 32, 5, 8, attention=attention, dropout=0.5, position=NoPosition)
+    tokens = torch.tensor([[1, 2, 3]])
+    seen = look(model, tokens)
+    shapes = [None if weights is None else tuple(weights.shape) for weights in seen.attention]
+    assert shapes == [(1, 4, 3, 3), None, (1, 8, 3, 3), None, (1, 1, 3, 3)]
+    assert not seen.logits.requires_grad
+    assert not any(tensor.is_inference() for tensor in seen.hidden), "a probe could not be trained on them"
+    assert model.training, "looking changes nothing"
+    with pytest.raises(ValueError, match="token ids"):
+        look(model, tokens + 20)
+    assert model.training
+    assert not any(block._forward_hooks for block in model.blocks)
+    torch.testing.assert_close(model.eval()(tokens), seen.logits)
+
+
+def test_recorded_weights_have_gradients():
+    model = Decoder(vocab_size=11, dim=32, num_layers=2, context_length=8)
+    with recording_weights() as recorded:
+        logits = model(torch.tensor([[1, 2, 3]]))
+    first, last = torch.autograd.grad(logits[0, -1, 4], recorded)
+    assert first.shape == last.shape == (1, 4, 3, 3)
+    assert first[0, :, 2].all()
+    assert last[0, :, 2].all()
+    assert not last[0, :, :2].any(), "earlier tokens act on the last one's scores through earlier layers only"

@@ -27,6 +27,7 @@ from atomiclm.model import (
     SinkSoftmax,
     WidthNorm,
     attention_kernel,
+    look,
 )
 
 VOCAB, CONTEXT, TIME, DIM, LAYERS = 31, 24, 18, 32, 2
@@ -84,16 +85,10 @@ def draw(time=TIME, rows=2, seed=0):
 
 def visible(documents, window, layers=LAYERS):
     """(rows, queries, keys): what a token can reach in all layers together, by definition."""
-    slots = torch.arange(TIME)
-    distance = slots[:, None] - slots
-    documents = torch.zeros(2, TIME, dtype=torch.int64) if documents is None else documents
-    same = documents[:, :, None] == documents[:, None, :]
     windows = WINDOWS[window] if isinstance(WINDOWS[window], list) else [WINDOWS[window]]
     reach = torch.eye(TIME, dtype=torch.bool).expand(2, -1, -1)
     for layer in range(layers):
-        size = windows[layer % len(windows)] or TIME
-        seen = (distance >= 0) & (distance < size) & same
-        reach = (seen.double() @ reach.double()) > 0
+        reach = (_sees(documents, windows[layer % len(windows)]).double() @ reach.double()) > 0
     return reach
 
 
@@ -203,3 +198,42 @@ def test_layers_of_several_kinds_share_one_pass():
     with torch.no_grad():
         parts = [model(part, cache) for part in tokens.split([5, 1, 1, 6, 5], dim=1)]
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-11
+
+
+@pytest.mark.one_in(15)
+@every_combination
+@both_packings
+def test_the_weights_of_a_look_are_those_of_the_pass(attention, position, window, documents):
+    model = build(attention, position, window)
+    tokens = draw()
+    entered = []
+    hooks = [block.attention.register_forward_hook(lambda *call: entered.append(call)) for block in model.blocks]
+    seen = look(model, tokens, documents)
+    for hook in hooks:
+        hook.remove()
+    assert torch.allclose(seen.logits, model(tokens, documents=documents), atol=1e-12)
+    assert torch.equal(seen.logits, model.logits(model.norm(seen.hidden[-1])))
+    for layer, (module, (hidden, *_), output) in enumerate(entered):
+        weights = seen.attention[layer]
+        assert weights.shape == (2, 4, TIME, TIME)
+        size = WINDOWS[window][layer % 2] if isinstance(WINDOWS[window], list) else WINDOWS[window]
+        assert torch.equal(weights > 0, _sees(documents, size)[:, None].expand_as(weights))
+        sums = weights.sum(-1)
+        if hasattr(module.scores, "sink"):  # whose own share can be too small for the sum to show it
+            assert (sums < 1 + 1e-12).all()
+            assert (sums < 1 - 1e-6).any()
+        else:
+            assert torch.allclose(sums, torch.ones_like(sums))
+        if isinstance(module, MultiHeadAttention):
+            values = module.value(hidden).unflatten(-1, (module.num_kv_heads, -1)).transpose(1, 2)
+            mixed = weights @ values.repeat_interleave(4 // module.num_kv_heads, 1)
+            gated = mixed if module.gate is None else module.gate(hidden, mixed)
+            assert torch.allclose(module.output(gated.transpose(1, 2).flatten(2)), output, atol=1e-12)
+
+
+def _sees(documents, window):
+    """(rows, queries, keys): what a token sees in one layer, by definition."""
+    slots = torch.arange(TIME)
+    distance = slots[:, None] - slots
+    documents = torch.zeros(2, TIME, dtype=torch.int64) if documents is None else documents
+    return (distance >= 0) & (distance < (window or TIME)) & (documents[:, :, None] == documents[:, None, :])

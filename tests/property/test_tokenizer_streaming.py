@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from atomiclm.tokenizer import PATTERNS, BasicTokenizer
 from atomiclm.tokenizer.fast.split import CompiledSplitter
 from atomiclm.tokenizer.patterns import split_pattern
-from atomiclm.tokenizer.pretokenize import count_pretokens, join_chunks, split_stream, to_bytes, weighted_segments
+from atomiclm.tokenizer.pretokenize import (
+    RegexSplitter,
+    count_pretokens,
+    join_chunks,
+    segments,
+    split_stream,
+    to_bytes,
+)
 
 SPECIAL = ("<|e|>", "<|e|>!", "|>")
 SPECIAL_BYTES = [token.encode() for token in SPECIAL]
@@ -48,8 +55,19 @@ def cut[T: (str, bytes)](stream: T, cuts: list[int]) -> list[T]:
     return [stream[start:end] for start, end in pairwise(borders)]
 
 
+def counted(
+    chunks: list[str] | list[bytes], splitter: RegexSplitter, block: int, together: bool = False
+) -> Counter[bytes]:
+    counts: Counter[bytes] = Counter()
+    parts = segments(join_chunks(chunks, 1), SPECIAL_BYTES)
+    for data, ends, token in split_stream(parts, splitter, block, together):
+        assert not (together and token)
+        counts.update(data[start:end] for start, end in pairwise([0, *ends]))
+    return counts
+
+
 @pytest.mark.slow
-@given(text=TEXTS, cuts=st.lists(st.integers(0, 200)), name=NAMES, block=st.integers(1, 12), as_bytes=st.booleans())
+@given(text=TEXTS, cuts=st.lists(st.integers(0, 200)), name=NAMES, block=st.integers(1, 40), as_bytes=st.booleans())
 @settings(deadline=None, max_examples=1500)
 @example(text="x  <|e|>", cuts=[6], name="gpt4", block=1, as_bytes=False)
 @example(text=" \n  \n", cuts=[2, 4], name="gpt4", block=1, as_bytes=False)
@@ -59,11 +77,9 @@ def test_cuts_change_nothing(text: str, cuts: list[int], name: str, block: int, 
     pattern = split_pattern(name)
     expected = oracle(text, PATTERNS[name])
     assert count_pretokens(chunks, pattern, SPECIAL_BYTES, block) == expected
-    parts = weighted_segments(chunks, SPECIAL_BYTES, block)
-    compiled: Counter[bytes] = Counter()
-    for data, ends, _, _ in split_stream(parts, CompiledSplitter(pattern), block):
-        compiled.update(data[start:end] for start, end in pairwise([0, *ends.tolist()]))
-    assert compiled == expected
+    for splitter in (CompiledSplitter(pattern), RegexSplitter(pattern)):
+        together = counted(chunks, splitter, block, together=True)
+        assert counted(chunks, splitter, block) == together == expected
 
 
 @given(text=TEXTS, cuts=st.lists(st.integers(0, 200)), block=st.integers(1, 12))
@@ -82,6 +98,19 @@ def test_bytes_that_are_not_utf8_are_cut_anywhere_too(data: bytes, cuts: list[in
     assert count_pretokens(cut(data, cuts), whole, block_bytes=block) == characters
     by_gpt2 = count_pretokens([data], split_pattern("gpt2"))
     assert count_pretokens(cut(data, cuts), split_pattern("gpt2"), block_bytes=block) == by_gpt2
+
+
+@pytest.mark.parametrize("splitter", [CompiledSplitter, RegexSplitter])
+def test_texts_cut_together_end_where_they_ended(splitter: type[RegexSplitter]) -> None:
+    # The first ends in half a character and its blanks, the second begins with what could go on from there.
+    text = b"ab  \xe6<|e|>\x97\xa5 cd 12<|e|>3 <|e|><|e|> e" + b"f" * 50
+    for name in PATTERNS:
+        expected = Counter[bytes]()
+        for document in text.split(b"<|e|>"):
+            expected.update(count_pretokens([document], split_pattern(name)))
+        for border in range(len(text)):
+            for block in (1, 6, 20):
+                assert counted(cut(text, [border]), splitter(split_pattern(name)), block, together=True) == expected
 
 
 @given(text=st.text(st.sampled_from("aé日 𝄞"), max_size=30), cuts=st.lists(st.integers(0, 60)), pick=st.randoms())

@@ -15,7 +15,7 @@ from transformers_float64 import EAGER, Float64, load_float64, to_float64
 from atomiclm.interop import describe_decoder, differences, load_huggingface, save_huggingface
 from atomiclm.interop.huggingface.architectures import ARCHITECTURES, architecture_of
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
-from atomiclm.model import cross_entropy
+from atomiclm.model import cross_entropy, look
 
 BATCH, TIME = 2, 13
 
@@ -104,6 +104,32 @@ def assert_gradients(architecture, ours, theirs):
     for key, gradient in theirs.items():
         # Of a key's bias the gradient is zero but for rounding: a shift of all scores changes no weight.
         assert_equal(mine[key], gradient, f"gradient of {key}", floor=1e-6 * largest)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in ("llama", "gemma2", "gpt_oss", "deepseek_v3") else [pytest.mark.slow])
+        for name in DRAWS
+    ],
+)
+def test_attention_weights_and_hidden_states_equal_those_of_transformers(name, tmp_path):
+    theirs, tokens = random_model(name, 0)
+    theirs.save_pretrained(tmp_path)
+    ours, _ = load_huggingface(tmp_path, dtype=torch.float64)
+    tokens = tokens[:, :TIME]
+    with Float64(), torch.no_grad():
+        expected = theirs(tokens, use_cache=False, output_attentions=True, output_hidden_states=True)
+    seen = look(ours, tokens)
+    assert len(seen.attention) == ours.num_layers
+    for weights, their_weights in zip(seen.attention, expected.attentions, strict=True):
+        assert_equal(weights, their_weights, "attention weights")
+    *before, last = seen.hidden
+    *their_before, their_last = expected.hidden_states  # the last is after the final norm
+    for hidden, their_hidden in zip(before, their_before, strict=True):
+        assert_equal(hidden, their_hidden, "hidden states")
+    assert_equal(ours.norm(last), their_last, "the last hidden states")
+    assert_equal(seen.logits, expected.logits, "logits")
 
 
 def test_at_least_twelve_architectures():

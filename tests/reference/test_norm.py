@@ -7,8 +7,10 @@ from importlib import import_module
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from atomiclm.model import LayerNorm, NoNorm, OffsetRMSNorm, RMSNorm
+from atomiclm.model.norm import rms_norm
 
 DIM = 24
 
@@ -107,3 +109,16 @@ def test_a_branch_in_bfloat16_meets_float32_parameters(norm):
 def test_no_norm_does_nothing():
     hidden = features(torch.bfloat16)
     assert NoNorm()(hidden) is hidden
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_gradient_of_our_own_is_that_of_torch(dtype):
+    hidden = torch.randn(3, 5, DIM, dtype=dtype).transpose(0, 1).requires_grad_()
+    gain = torch.randn(DIM, dtype=dtype, requires_grad=True)
+    upstream = torch.randn(5, 3, DIM, dtype=dtype)
+    own, expected = rms_norm(hidden, gain, 1e-3), F.rms_norm(hidden, (DIM,), gain, 1e-3)
+    assert "RMSNormOnCPU" in own.grad_fn.name()
+    assert torch.equal(own, expected)
+    pairs = zip(*(torch.autograd.grad(normed, (hidden, gain), upstream) for normed in (own, expected)), strict=True)
+    for ours, theirs in pairs:
+        assert (ours - theirs).abs().max() < 50 * torch.finfo(dtype).eps * theirs.abs().max()

@@ -162,6 +162,20 @@ def test_logits_of_all_tokens_never_exist(chunk_tokens):
     assert largest[chunk_tokens] == max(chunk_tokens * vocab, vocab * dim), "a chunk's logits, or the head itself"
 
 
+def test_many_scores_are_made_in_chunks_unasked():
+    vocab, tokens = 70_000, torch.arange(256)[None]
+    model = Decoder(vocab, dim=8, num_layers=1, context_length=256, feedforward=partial(FeedForward, hidden_dim=8))
+    results = {}
+    for chunk in (None, 256):
+        with LargestTensor() as seen:
+            loss, gradients = with_gradients(NextToken(chunk_tokens=chunk), model, tokens, tokens)
+        results[chunk] = seen.numel, loss.total, gradients["embedding.weight"]
+    assert results[None][0] == 2**23 // vocab * vocab
+    assert results[256][0] == 256 * vocab
+    assert torch.allclose(results[None][1], results[256][1], rtol=1e-6)
+    assert torch.allclose(results[None][2], results[256][2], atol=1e-5)
+
+
 @pytest.mark.parametrize("chunk_tokens", [None, 5])
 @pytest.mark.parametrize(
     "lookahead", [None, *(partial(kind, depth=2) for kind in (SequentialPrediction, ParallelPrediction))]

@@ -1,14 +1,14 @@
-"""Lion, SOAP and schedule-free AdamW against plain NumPy written from the papers' listings, in float64."""
+"""AdamW, Lion, SOAP and schedule-free AdamW against plain NumPy written from the papers' listings, in float64."""
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from atomiclm.optim import SOAP, Lion, ScheduleFreeAdamW
+from atomiclm.optim import SOAP, AdamW, Lion, ScheduleFreeAdamW
 
-SHAPES = {"square": (5, 5), "wide": (3, 6), "tall": (4, 2), "vector": (4,)}
-ROLES = {"square": "matrix", "wide": "matrix", "tall": "residual", "vector": "gain"}
+SHAPES = {"square": (5, 5), "wide": (3, 6), "as wide": (3, 6), "tall": (4, 2), "vector": (4,)}
+ROLES = {"square": "matrix", "wide": "matrix", "as wide": "matrix", "tall": "residual", "vector": "gain"}
 STEPS = 14
 
 
@@ -63,6 +63,35 @@ def _lion(beta1, beta2, weight_decay):
 @pytest.mark.parametrize(("betas", "weight_decay"), [((0.9, 0.99), 1.0), ((0.6, 0.8), 0.0)])
 def test_lion(betas, weight_decay):
     _compare(_ours(Lion, betas=betas, weight_decay=weight_decay), _lion(*betas, weight_decay))
+
+
+def _adamw(beta1, beta2, eps, weight_decay):
+    """Loshchilov and Hutter 2017, algorithm 2, the decay multiplied by the learning rate."""
+    theta, m, v = _start(), *({name: np.zeros(shape) for name, shape in SHAPES.items()} for _ in range(2))
+    for step in range(STEPS):
+        for name, g in _gradients(step).items():
+            m[name] = beta1 * m[name] + (1 - beta1) * g
+            v[name] = beta2 * v[name] + (1 - beta2) * g**2
+            first, second = m[name] / (1 - beta1 ** (step + 1)), v[name] / (1 - beta2 ** (step + 1))
+            decayed = theta[name] * (1 - _rate(step) * _decay(name, weight_decay))
+            theta[name] = decayed - _rate(step) * first / (np.sqrt(second) + eps)
+        yield {name: value.copy() for name, value in theta.items()}
+
+
+@pytest.mark.parametrize(("betas", "eps", "weight_decay"), [((0.9, 0.95), 1e-8, 0.1), ((0.5, 0.999), 1e-2, 0.0)])
+def test_adamw(betas, eps, weight_decay):
+    """The fused kernel beside the plain equations."""
+    ours = _ours(AdamW, betas=betas, eps=eps, weight_decay=weight_decay)
+    _compare(ours, _adamw(*betas, eps, weight_decay))
+
+
+def test_the_fused_kernel_is_given_the_count_of_steps_in_float32(monkeypatch):
+    """On CUDA it takes the bytes for that, whatever their type (fused_adam_utils.cuh), and says nothing."""
+    given, fused = [], torch._fused_adamw_
+    monkeypatch.setattr(torch, "_fused_adamw_", lambda *a, **k: given.extend(a[5]) or fused(*a, **k))
+    list(_ours(AdamW))
+    assert {count.dtype for count in given} == {torch.float32}
+    assert {float(count) for count in given} == set(range(1, STEPS + 1))
 
 
 def _schedule_free(beta1, beta2, eps, weight_decay, point):

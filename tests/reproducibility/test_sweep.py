@@ -31,22 +31,22 @@ def _summaries(folder: Path, name: str) -> dict[str, dict]:
     return {path.parent.name: json.loads(path.read_text()) for path in folder.glob(f"outputs/{name}/*/summary.json")}
 
 
-@pytest.fixture(scope="module")
-def swept(tmp_path_factory):
+@pytest.fixture(scope="module", params=["auto", "2"], ids=["one after another", "side by side"])
+def swept(tmp_path_factory, request):
     """The sweep, and trust in the norm for as long as the tests of it run."""
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("ATOMICLM_TRUST", "exploding")
-        yield _swept(tmp_path_factory)
+        yield _swept(tmp_path_factory, f"runtime.parallel={request.param}")
 
 
-def _swept(tmp_path_factory):
+def _swept(tmp_path_factory, parallel):
     """Two arms of the shipped study at 4 steps, each with a norm that works and one that fails."""
     folder = tmp_path_factory.mktemp("sweep")
     (folder / "exploding.py").write_text(EXPLODING)
     arguments = (
         "-m", "experiments=gqa_ratio", "data=text", f"data.path={corpus(folder).name}", *TINY,
         "model.attention.num_heads=8", "arm=kv8,kv1", "study.seeds=[1,2]", "trainer.max_steps=4",
-        "trainer.batch_size=2", "tracking=default",
+        "trainer.batch_size=2", "tracking=default", parallel,
         "model.norm._target_=atomiclm.model.RMSNorm,exploding.Exploding",
     )  # fmt: skip
     return folder, arguments, run(folder, "train", *arguments, timeout=300)
@@ -58,7 +58,7 @@ def test_every_cell_runs_and_the_failures_are_told_at_the_end(swept):
     assert done.returncode == 1, done.stdout + done.stderr
     assert "4 of 8 cells failed" in done.stderr
     assert done.stderr.count("RuntimeError: the planted bug") >= 4
-    assert "python -m atomiclm.train experiments=gqa_ratio" in done.stderr, "each with the command that runs it alone"
+    assert "atomiclm train experiments=gqa_ratio" in done.stderr, "each with the command that runs it alone"
     states = [summary["state"] for summary in _summaries(folder, "gqa_ratio").values()]
     assert sorted(states) == ["done"] * 4 + ["failed"] * 4
 

@@ -36,7 +36,7 @@ STUDY = Study(
 )
 FULL = StudyLedger(
     name="mine",
-    command="python -m atomiclm.train -m experiments=mine",
+    command="atomiclm train -m experiments=mine",
     cells=[
         Cell("a", 1, "a-seed=1-00000000", ["experiments=mine", "arm=a", "seed=1"]),
         Cell("b", 1, "b-lr=0.002-seed=1-0000000f", ["experiments=mine", "arm=b", "model.betas=[0.9, 0.99]", "seed=1"]),
@@ -46,6 +46,8 @@ FULL = StudyLedger(
     tuned={"a": TunedValue(0.002, {"0.001": 2.1, "0.002": 2.0, "0.004": 2.2}, interior=True)},
     looks=[2, 4],
     profile="gpu",
+    threads=1,
+    cores=2,
 )
 
 
@@ -149,4 +151,4 @@ def test_a_cell_of_a_sweep_has_the_levels_of_its_factors_as_numbers_where_all_ar
 
 def test_the_command_of_a_cell_survives_the_shell():
     cell = FULL.cells[1]
-    assert shlex.split(cell.command) == ["python", "-m", "atomiclm.train", *cell.overrides]
+    assert shlex.split(cell.command) == ["atomiclm", "train", *cell.overrides]

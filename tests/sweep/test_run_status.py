@@ -34,9 +34,9 @@ def text(monkeypatch):
     monkeypatch.setattr("atomiclm.sweep.run_status.corpus_sha256", lambda *_: "0" * 64)
 
 
-def test_a_run_of_an_earlier_version_is_found_by_its_eight_digits_under_the_name_it_had():
+def test_a_run_is_found_by_its_hash_under_the_name_it_had():
     run = read_cell(CELL)
-    earlier = run.folder.with_name(f"lr=0.5-data=markov-seed=1-{run.run_id.rpartition('-')[2][:8]}")
+    earlier = run.folder.with_name(f"lr=0.5-data=markov-seed=1-{run.run_id.rpartition('-')[2]}")
     assert (run.folder.name, len(run.run_id.rpartition("-")[2])) == (run.run_id, 12)
     _trained(run, earlier)
     assert run.folder == earlier
@@ -54,11 +54,10 @@ def test_of_a_run_and_its_backup_the_run_is_meant():
         _ = run.folder
 
 
-@pytest.mark.parametrize("digits", [8, 12])
-def test_a_run_is_taken_over_from_a_study_that_has_the_same_configuration(text, digits):
+def test_a_run_is_taken_over_from_a_study_that_has_the_same_configuration(text):
     run = read_cell([*CELL, "name=second"])
     other = read_cell([*CELL, "name=first", "runtime.keep_checkpoints=7"])
-    name = f"baseline-seed=1-{run.run_id.rpartition('-')[2][:digits]}"
+    name = f"baseline-seed=1-{run.run_id.rpartition('-')[2]}"
     _trained(other, other.folder.with_name(name))
     taken = take_over(run)
     assert str(taken) == f"outputs/first/{name}"

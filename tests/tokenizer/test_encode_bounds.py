@@ -153,10 +153,7 @@ def first_row(pretoken: bytes) -> int:
     """Where the search for a pretoken of at most 8 bytes begins in a table of 2^16 rows."""
     whole = (1 << 64) - 1
     low, high = int.from_bytes(pretoken, "little"), len(pretoken) << 56
-    value = (low ^ high >> 32) * MULTIPLIER & whole
-    value ^= value >> 32
-    value = (value ^ high) * OTHER_MULTIPLIER & whole
-    return (value ^ value >> 29) >> 48
+    return (low * MULTIPLIER + high * OTHER_MULTIPLIER & whole) >> 48
 
 
 if __name__ == "__main__":

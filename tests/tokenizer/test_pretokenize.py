@@ -11,8 +11,8 @@ from atomiclm.tokenizer.pretokenize import (
     count_pretokens,
     cut_character,
     join_chunks,
+    segments,
     split_stream,
-    weighted_segments,
 )
 
 
@@ -34,7 +34,7 @@ def test_pieces_are_handed_on_before_the_stream_ends() -> None:
             read += 1
             yield "some words here "
 
-    stream = split_stream(weighted_segments(chunks(), [], 32), RegexSplitter(split_pattern("gpt4")), 32)
+    stream = split_stream(segments(join_chunks(chunks(), 32), []), RegexSplitter(split_pattern("gpt4")), 32)
     first = next(stream)
     assert first.data[: first.ends[2]] == b"some words here"
     assert read <= 3
@@ -50,7 +50,7 @@ def test_a_pretoken_longer_than_a_block_is_not_split_over_and_over() -> None:
         return pattern.split(text)
 
     watched = RegexSplitter(replace(pattern, split=counting))
-    blocks = list(split_stream(weighted_segments(["a" * 10] * 1000, [], 10), watched, 10))
+    blocks = list(split_stream(segments(join_chunks(["a" * 10] * 1000, 10), []), watched, 10))
     assert [block.data[:end] for block in blocks for end in block.ends] == [b"a" * 10_000]
     assert seen < 5 * 10_000  # 1,000 blocks of 10: reading all that waits at each block would be 5,000,000
 

@@ -64,7 +64,7 @@ def main() -> None:
 
     Kernel.__call__ = call_checked  # type: ignore[method-assign]
     count.flat = lambda table: [table]  # arrays instead of addresses
-    count.FIRST_WORDS = 4
+    count.FIRST_SLOT_BITS = 3
     count.FIRST_LONG_BYTES = 16
     for seed in range(CORPORA):
         rng = random.Random(seed)

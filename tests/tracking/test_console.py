@@ -60,8 +60,9 @@ def test_what_takes_long_says_every_five_seconds_that_it_goes_on(clock):
         console.still("validating")
         clock[0] += 1.0
     assert stream.getvalue().splitlines() == [
-        "reading", "reading: 5.00kB", "reading: 10.0kB",
-        "encoding: 12.0kB", "encoding: 42% of 12.0kB", "encoding: 83% of 12.0kB",
+        "reading", "reading: 5.00kB, 1.00kB/s", "reading: 10.0kB, 1.00kB/s",
+        "encoding: 12.0kB", "encoding: 42% of 12.0kB, 1.00kB/s, 7s left",
+        "encoding: 83% of 12.0kB, 1.00kB/s, 2s left",
         "validating",
     ]  # fmt: skip
 

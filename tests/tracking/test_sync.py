@@ -151,7 +151,7 @@ def test_a_server_that_dies_is_exit_status_1_and_the_next_call_finishes_it(tmp_p
         ("metrics.jsonl", "{}\nx\n{}\n", "metrics.jsonl: line 2 of 3 is damaged"),
         ("metrics.jsonl", None, "metrics.jsonl is missing; bring it back"),
         ("metrics.jsonl", "", "metrics.jsonl is empty; bring it back"),
-        ("summary.json", None, "summary.json is missing; to write it again, type: python -m atomiclm.train"),
+        ("summary.json", None, "summary.json is missing; to write it again, type: atomiclm train"),
         ("environment.json", "{}", "environment.json is damaged ('processes'"),
         ("config.yaml", "", "config.yaml is damaged"),
     ],

@@ -30,7 +30,7 @@ def rows_with_samples():
 
 def given_up(answer):
     """Once, with the command that sends the run later."""
-    assert sum("off from here" in line and "atomiclm.sync" in line for line in answer["said"]) == 1, answer["said"]
+    assert sum("off from here" in line and "atomiclm sync" in line for line in answer["said"]) == 1, answer["said"]
     assert answer["result"] is None
 
 
@@ -98,7 +98,7 @@ def test_a_server_that_dies_when_the_run_has_begun(tmp_path):
     with fake_wandb.serving() as server:
         server.trouble_after = ("UpsertBucket", "hang")
         answer = drive(tmp_path, [cell], **server.variables)
-    assert any("atomiclm.sync" in line for line in answer["said"][1:]), answer["said"]
+    assert any("atomiclm sync" in line for line in answer["said"][1:]), answer["said"]
     assert answer["waited"]
     trained_undisturbed(answer, tmp_path / "run", rows_with_samples())
     # What never arrived is not taken for held: the run is whole once a server answers.

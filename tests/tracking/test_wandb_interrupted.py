@@ -72,7 +72,7 @@ def test_a_server_that_hangs_does_not_hold_up_a_run_that_sigterm_stopped(tmp_pat
         took = time.monotonic() - began
     log = (tmp_path / "log").read_text()
     assert took < 40, f"{took:.1f} s, and the mirror's own patience is a minute and more\n{log}"
-    assert "atomiclm.sync" in log
+    assert "atomiclm sync" in log
     assert json.loads((only_run(tmp_path) / "summary.json").read_text())["state"] == "interrupted"
 
 
@@ -89,7 +89,7 @@ def test_what_was_not_waited_for_is_sent_later(tmp_path):
         answer = drive(tmp_path, [cell], **server.variables)
     assert max(seconds for name, seconds in answer["waits"] if name == "finish") < 30
     assert answer["result"] is None
-    assert any("not done" in line and "atomiclm.sync" in line for line in answer["said"])
+    assert any("not done" in line and "atomiclm sync" in line for line in answer["said"])
     assert sent_rows(RunFolder(tmp_path / "run").wandb) == 0, "rows that never arrived would be left out offline"
     with serving() as server:
         drive(tmp_path, [{"folder": folder, "rows": [], "after_step": 9, "state": "interrupted"}], **server.variables)
@@ -121,7 +121,7 @@ def test_on_a_full_disk_no_row_is_passed_on_and_all_arrive_later(tmp_path, serve
     fill = "import shutil, types\nshutil.disk_usage = lambda folder: types.SimpleNamespace(free=0)"
     stays = {"folder": folder, "rows": loss_rows(1, 2), "state": "interrupted", "before": fill}
     answer = drive(tmp_path, [stays], **server.variables)
-    assert any("No space left" in line and "atomiclm.sync" in line for line in answer["said"]), answer["said"]
+    assert any("No space left" in line and "atomiclm sync" in line for line in answer["said"]), answer["said"]
     assert answer["result"] is None
     assert server.run.rows == []
     drive(tmp_path, [{"folder": folder, "rows": loss_rows(3), "after_step": 2}], **server.variables)

@@ -31,7 +31,7 @@ def verdict(summary):
 
 @pytest.mark.slow
 def test_every_run_of_a_sweep_has_label_factors_question_and_verdict(tmp_path, sweep, server):
-    answer = run(tmp_path, "compare", sweep, "--wandb", "--format", "csv", **server.variables)
+    answer = run(tmp_path, "compare", sweep, "--wandb", "--quiet", "--format", "csv", **server.variables)
     assert answer.returncode == 0, answer.stderr
     assert answer.stderr == (
         f"W&B: verdicts of 8 runs; the last is {server.url}/somebody/atomiclm/runs/{list(server.runs)[-1]}\n"
@@ -106,7 +106,7 @@ def test_a_server_that_hangs_costs_one_timeout_and_the_comparison_is_whole(tmp_p
     for folder in sweep.glob("num*"):
         config = RunFolder(folder).read_config() | {"tracking": {"init_timeout_seconds": 2}}
         RunFolder(folder).config.write_text(json.dumps(config))
-    answer = run(tmp_path, "compare", sweep, "--wandb", **server.variables)
+    answer = run(tmp_path, "compare", sweep, "--wandb", "--quiet", **server.variables)
     plain = run(tmp_path, "compare", sweep)
     assert (answer.returncode, answer.stdout) == (0, plain.stdout)
     assert answer.stderr.startswith(f"W&B: verdicts of 0 of 8 runs; then {sweep}/num_kv_heads=4-theta=1e3-seed=1")
@@ -123,7 +123,7 @@ def test_whatever_is_wrong_is_one_line_and_the_comparison_is_whole(sweep, troubl
         (sweep / first.name / "metrics.jsonl").write_text("x\n{}\n")
     if trouble == "broken":
         monkeypatch.setattr("atomiclm.sync.WeightsAndBiases", None)
-    assert main([str(sweep), "--wandb"]) == 0
+    assert main([str(sweep), "--wandb", "--quiet"]) == 0
     shown = capsys.readouterr()
     assert shown.out == plain
     assert shown.err.count("\n") == 1

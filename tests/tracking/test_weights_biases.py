@@ -156,8 +156,7 @@ def test_a_broken_wandb_is_one_warning(tmp_path):
     path = os.pathsep.join([str(broken), str(Path(__file__).resolve().parents[2])])
     answer = drive(tmp_path, [{"folder": make_run(tmp_path / "run"), "rows": loss_rows(1)}], PYTHONPATH=path)
     assert answer["said"] == [
-        f"W&B: off from here (RuntimeError: half installed); "
-        f"`python -m atomiclm.sync {tmp_path / 'run'}` sends what is missing"
+        f"W&B: off from here (RuntimeError: half installed); `atomiclm sync {tmp_path / 'run'}` sends what is missing"
     ]
 
 

@@ -142,4 +142,4 @@ def test_mistakes_are_exit_status_2(study, tmp_path, arguments, said):
 def test_without_the_extra_it_says_what_to_install(study, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
     assert workspace.main([str(study), "--dry-run"]) == 2
-    assert "atomiclm[workspace]" in capsys.readouterr().err
+    assert "uv sync --extra workspace" in capsys.readouterr().err

@@ -105,8 +105,8 @@ def test_a_run_resumed_from_disk_ends_bit_equal(optimizer, decay, tmp_path):
     _trainer(decay).fit(state, dataset(), schedule(), runtime())
     for ours, theirs in (
         (weights(whole), weights(state)),
-        (whole.optimizer_tensors(), state.optimizer_tensors()),
-        (whole.model_tensors(), state.model_tensors()),
+        (dict(whole.optimizer_tensors()), dict(state.optimizer_tensors())),
+        (dict(whole.model_tensors()), dict(state.model_tensors())),
     ):
         assert ours.keys() == theirs.keys()
         for name, tensor in ours.items():

@@ -45,8 +45,8 @@ def test_stopped_between_micro_batches_the_step_is_given_up_whole(tmp_path, make
     resumed = make()
     checkpoint.resume(resumed, tmp_path, print)
     _whole(resumed)
-    for name, tensor in whole.model_tensors().items():
-        assert torch.equal(tensor, resumed.model_tensors()[name]), name
+    for name, tensor in whole.model_tensors():
+        assert torch.equal(tensor, dict(resumed.model_tensors())[name]), name
 
 
 class Rows:

@@ -4,13 +4,14 @@ import pytest
 import torch
 from small_run import runtime
 
+from atomiclm.training.processes import Processes
 from atomiclm.training.runtime import reasons_inexact
 
 HASHES = {"corpus_sha256": "a" * 64, "tokenizer_sha256": "b" * 64, "code_sha256": "c" * 64}
 
 
 def _now(**changes):
-    return {**runtime().conditions(torch.float32), **HASHES, **changes}
+    return {**runtime().conditions(torch.float32), **Processes().conditions(), **HASHES, **changes}
 
 
 def test_the_same_conditions_are_exact():
@@ -42,10 +43,9 @@ def test_a_checkpoint_that_says_nothing_is_not_exact():
     assert len(reasons_inexact(None, _now())) == 1
 
 
-def test_what_is_recorded_is_what_is_so(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "3")
+def test_what_is_recorded_is_what_is_so():
     now = _now()
     assert now["torch"] == torch.__version__
     assert now["threads"] == torch.get_num_threads()
-    assert (now["dtype"], now["compile"], now["world_size"]) == ("float32", False, 3)
+    assert (now["dtype"], now["compile"], now["world_size"]) == ("float32", False, 1)
     assert {**now, **HASHES} == now

@@ -35,10 +35,15 @@ def build(architecture: Architecture, config: Mapping[str, Any], where: str) -> 
 
     Raises ValueError where the configuration asks for something that is not here, or has keys that nobody understands.
     """
+    return Decoder(**read_arguments(architecture, config, where), init=lambda _: None)
+
+
+def read_arguments(architecture: Architecture, config: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The arguments of that decoder. Raises as `build`."""
     keys = ConfigJson(config, where)
     arguments = architecture.read(keys)
     keys.finish()
-    return Decoder(**arguments, init=lambda _: None)
+    return arguments
 
 
 def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:

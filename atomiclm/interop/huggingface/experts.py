@@ -157,8 +157,9 @@ class _Method(Field):
 
 
 def _shared_experts(count: int, model: ours.Decoder) -> int:
-    width = value_at(model, "experts.hidden_dim", 4 * model.dim)
-    features = value_at(model, "experts.num_shared_experts", 0) * value_at(model, "experts.shared_hidden_dim", width)
+    width: int = value_at(model, "experts.hidden_dim", 4 * model.dim)
+    shared = value_at(model, "experts.num_shared_experts", 0)
+    features: int = shared * value_at(model, "experts.shared_hidden_dim", width)
     if features == 0 or features % width:
         raise UserError(
             f"model.feedforward.num_shared_experts: {features} shared features are not one expert's {width}, or "

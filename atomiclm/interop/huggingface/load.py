@@ -4,6 +4,9 @@ The folder may come from anyone: it is read within bounds, and never run. Weight
 pickle beside them is not opened. Links are followed, since the cache of Hugging Face is made of them.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,10 @@ from torch import Tensor
 from atomiclm.atomic_io import read_json
 from atomiclm.cli import UserError
 from atomiclm.interop.huggingface.architecture import Architecture
-from atomiclm.interop.huggingface.architectures import architecture_of, build
+from atomiclm.interop.huggingface.architectures import architecture_of, build, read_arguments
 from atomiclm.interop.huggingface.weights import to_ours
 from atomiclm.interop.tokenizer_json import read_tokenizer
-from atomiclm.model import Decoder
+from atomiclm.model import Decoder, LayerPattern
 from atomiclm.tokenizer import BasicTokenizer
 
 SLACK = 1 << 24
@@ -44,10 +47,8 @@ def load_huggingface(
         OSError: a file cannot be read.
     """
     folder = Path(folder)
-    where = str(folder / "config.json")
-    config = _read_object(folder / "config.json")
-    architecture = architecture_of(str(config.get("model_type"))[:100], where)
-    files = _weight_files(folder)
+    architecture, config, where = _read_config(folder)
+    files = weight_files(folder)
     # First without memory: a few bytes of configuration can ask for more of it than any machine has.
     with torch.device("meta"):
         wanted = sum(parameter.numel() for parameter in _build(architecture, config, where).parameters())
@@ -67,9 +68,45 @@ def load_huggingface(
     return model.eval(), read_tokenizer(path) if tokenizer and path.exists() else None
 
 
+def read_model_node(folder: Path) -> dict[str, Any]:
+    """A folder's decoder as the `model` node of a configuration, without `init`; raises as `load_huggingface`."""
+    architecture, config, where = _read_config(folder)
+    with _refusing(where):
+        return _call(Decoder, read_arguments(architecture, config, where))
+
+
+def _call(kind: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    return {"_target_": f"atomiclm.model.{kind.__name__}", **{name: _node(each) for name, each in arguments.items()}}
+
+
+def _node(value: Any) -> Any:
+    """What a configuration has for a value: of a class, or a partial of one, the node that it is built from."""
+    if isinstance(value, type | partial):
+        made = partial(value)  # of a partial the same one
+        return {**_call(made.func, made.keywords), "_partial_": True}
+    if isinstance(value, LayerPattern):
+        return _call(LayerPattern, vars(value))
+    if isinstance(value, dict):
+        return {name: _node(each) for name, each in value.items()}
+    return [_node(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _read_config(folder: Path) -> tuple[Architecture, dict[str, Any], str]:
+    """The architecture, the content of config.json, and its path for messages."""
+    where = str(folder / "config.json")
+    config = _read_object(folder / "config.json")
+    return architecture_of(str(config.get("model_type"))[:100], where), config, where
+
+
 def _build(architecture: Architecture, config: dict[str, Any], where: str) -> Decoder:
-    try:
+    with _refusing(where):
         return build(architecture, config, where)
+
+
+@contextmanager
+def _refusing(where: str) -> Iterator[None]:
+    try:
+        yield
     except (ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
         if where in str(error):
             raise
@@ -86,7 +123,7 @@ def _read_object(path: Path) -> dict[str, Any]:
     return content
 
 
-def _weight_files(folder: Path) -> list[Path]:
+def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a folder: the one, or those that the index names."""
     found = {path.name: path for path in folder.glob("*.safetensors") if path.is_file()}
     if "model.safetensors" in found:

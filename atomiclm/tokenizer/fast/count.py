@@ -1,8 +1,9 @@
 """How often each pretoken occurs: a hash table that is made for nothing else.
 
-The different pretokens, here called words, are numbered in the order in which they appear, so frequent ones stand close
-together in `keys` and `counts`. The table itself holds for each word only 32 bits of its hash and its number + 1 (0 is
-an empty slot). A word is looked for from the slot that its hash names onwards; the table is at most half full.
+The different pretokens, here called words, are numbered from 1 in the order in which they appear, so frequent ones
+stand close together in `rows`: three uint64 for each, its key and its count. The table itself holds numbers alone, 0 in
+an empty slot; row 0 belongs to no key. A word is looked for from the slot that its key names onwards; the table is at
+most half full.
 
 A short word is its own key (see `pretoken_keys.py`). The second number of a long one's key is LONG plus the offset in
 `long_words` at which its length and its bytes are stored.
@@ -16,14 +17,13 @@ from numpy.typing import NDArray
 
 from atomiclm.cli import UserError
 from atomiclm.tokenizer.constants import MAX_COUNT
-from atomiclm.tokenizer.fast.kernel import Int64s, Kernel, UInt8s, UInt64s, flat, inline, int64, load64, uint64
-from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, key_of, mix, same_bytes
+from atomiclm.tokenizer.fast.kernel import Int64s, Kernel, UInt8s, UInt32s, UInt64s, flat, inline, int64, load64, uint64
+from atomiclm.tokenizer.fast.pretoken_keys import LONG, LONGEST_SHORT, first_slot, key_of, same_bytes
 
-FIRST_WORDS, FIRST_LONG_BYTES = 1 << 14, 1 << 16
+FIRST_SLOT_BITS, FIRST_LONG_BYTES = 15, 1 << 16
 """Room that a counter begins with; it doubles when it runs out."""
 
 LENGTH_BYTES = 8  # a long word is stored as its length, in so many bytes, and its bytes
-HASH_HALF = 0xFFFFFFFF << 32  # the half of the hash that a slot holds; the other half says which slot
 OFFSET = (1 << 56) - 1  # the part of a long word's second key that is its offset
 
 NUM_WORDS, LONG_USED, NUM_BYTES, BEGIN = range(4)
@@ -32,21 +32,14 @@ NUM_WORDS, LONG_USED, NUM_BYTES, BEGIN = range(4)
 class Table(NamedTuple):
     """The words so far."""
 
-    slots: UInt64s
-    num_slots: int64  # a power of two, at least twice `words_room`
-    keys: UInt64s  # two numbers for each word
-    counts: Int64s
-    words_room: int64
+    slots: UInt32s  # 2^slot_bits
+    slot_bits: int64
+    rows: UInt64s  # the two numbers of a word's key, and its count; room for half as many as there are slots
     long_words: UInt8s
     long_room: int64
     # The number of words, the bytes used of `long_words`, the bytes of all words together, and where the first pretoken
     # begins that is not yet counted.
     state: Int64s
-
-
-@inline
-def hash_of(low: uint64, high: uint64) -> uint64:
-    return low if high >= uint64(LONG) else mix(low, high)
 
 
 @inline
@@ -69,8 +62,8 @@ def count(
     `size` bytes of `data` may be read; empty pretokens are skipped. Returns the first pretoken that is not counted:
     `num_pretokens`, or one for which there was no room.
     """
-    slots, keys, counts, state = table.slots, table.keys, table.counts, table.state
-    mask = uint64(table.num_slots - 1)
+    slots, rows, state = table.slots, table.rows, table.state
+    last = (int64(1) << table.slot_bits) - 1
     start = state[BEGIN]
     index = first
     while index < num_pretokens:
@@ -81,14 +74,18 @@ def count(
             continue
         is_long = length > LONGEST_SHORT
         low, high = key_of(data, start, length, size)
-        hashed = hash_of(low, high)
-        slot = hashed & mask
+        slot = first_slot(low, high, table.slot_bits)
         while True:
-            entry = slots[int64(slot)]
-            if entry == uint64(0):
-                word = state[NUM_WORDS]
+            word = int64(slots[slot])
+            if rows[3 * word] == low:
+                other = rows[3 * word + 1]
+                if same_long(data, start, length, other, table.long_words) if is_long else int64(other == high):
+                    rows[3 * word + 2] += uint64(weight)
+                    break
+            if word == 0:
+                word = state[NUM_WORDS] + 1
                 needed = LENGTH_BYTES + length if is_long else 0
-                if word >= table.words_room or state[LONG_USED] + needed > table.long_room:
+                if word > last >> 1 or state[LONG_USED] + needed > table.long_room:
                     state[BEGIN] = start
                     return index
                 if is_long:
@@ -99,21 +96,12 @@ def count(
                     for byte in range(length):
                         table.long_words[offset + LENGTH_BYTES + byte] = data[start + byte]
                     state[LONG_USED] = offset + needed
-                keys[2 * word] = low
-                keys[2 * word + 1] = high
-                counts[word] = weight
-                slots[int64(slot)] = (hashed & uint64(HASH_HALF)) | uint64(word + 1)
-                state[NUM_WORDS] = word + 1
+                rows[3 * word], rows[3 * word + 1], rows[3 * word + 2] = low, high, uint64(weight)
+                slots[slot] = word
+                state[NUM_WORDS] = word
                 state[NUM_BYTES] += length
                 break
-            if (entry ^ hashed) < uint64(1 << 32):  # the stored half of the hash is the same
-                word = int64(entry & uint64(0xFFFFFFFF)) - 1
-                other = keys[2 * word + 1]
-                same = same_long(data, start, length, other, table.long_words) if is_long else int64(other == high)
-                if same and keys[2 * word] == low:
-                    counts[word] += weight
-                    break
-            slot = (slot + uint64(1)) & mask
+            slot = (slot + 1) & last
         start = end
         index += 1
     state[BEGIN] = start
@@ -121,27 +109,26 @@ def count(
 
 
 @Kernel
-def refill(keys: UInt64s, num_words: int64, slots: UInt64s, num_slots: int64) -> int64:
+def refill(rows: UInt64s, num_words: int64, slots: UInt32s, slot_bits: int64) -> int64:
     """Fill an empty, larger table with the words that are known."""
-    mask = uint64(num_slots - 1)
-    for word in range(num_words):
-        hashed = hash_of(keys[2 * word], keys[2 * word + 1])
-        slot = hashed & mask
-        while slots[int64(slot)] != uint64(0):
-            slot = (slot + uint64(1)) & mask
-        slots[int64(slot)] = (hashed & uint64(HASH_HALF)) | uint64(word + 1)
+    last = (int64(1) << slot_bits) - 1
+    for word in range(1, num_words + 1):
+        slot = first_slot(rows[3 * word], min(rows[3 * word + 1], uint64(LONG)), slot_bits)
+        while slots[slot] != 0:
+            slot = (slot + 1) & last
+        slots[slot] = word
     return num_words
 
 
 @Kernel
 def write_words(
-    keys: UInt64s, order: Int64s, num_words: int64, long_words: UInt8s, data: UInt8s, ends: Int64s
+    rows: UInt64s, order: Int64s, num_words: int64, long_words: UInt8s, data: UInt8s, ends: Int64s
 ) -> int64:
     """Write the words one behind the other, `order[0]` first: their bytes to `data`, where each ends to `ends`."""
     written = int64(0)
     for word in range(num_words):
-        low = keys[2 * order[word]]
-        high = keys[2 * order[word] + 1]
+        low = rows[3 * order[word]]
+        high = rows[3 * order[word] + 1]
         if high >= uint64(LONG):
             offset = int64(high & uint64(OFFSET))
             length = int64(load64(long_words, offset))
@@ -177,11 +164,9 @@ class PretokenCounter:
     def __init__(self) -> None:
         self.total_bytes = 0
         self._table = Table(
-            slots=np.zeros(2 * FIRST_WORDS, np.uint64),
-            num_slots=2 * FIRST_WORDS,
-            keys=np.empty(2 * FIRST_WORDS, np.uint64),
-            counts=np.empty(FIRST_WORDS, np.int64),
-            words_room=FIRST_WORDS,
+            slots=np.zeros(1 << FIRST_SLOT_BITS, np.uint32),
+            slot_bits=FIRST_SLOT_BITS,
+            rows=np.zeros(3 << FIRST_SLOT_BITS - 1, np.uint64),
             long_words=np.empty(FIRST_LONG_BYTES, np.uint8),
             long_room=FIRST_LONG_BYTES,
             state=np.zeros(4, np.int64),
@@ -214,12 +199,11 @@ class PretokenCounter:
         state[BEGIN] = done = 0
         while (done := count(data, len(data), ends, len(ends), done, weight, *self._addresses)) < len(ends):
             table = self._table
-            if len(self) == table.words_room:
-                room = 2 * table.words_room
-                slots, keys = np.zeros(2 * room, np.uint64), _longer(table.keys, 2 * room)
-                counts = _longer(table.counts, room)
-                refill(keys, len(self), slots, 2 * room)
-                self._table = table._replace(slots=slots, num_slots=2 * room, keys=keys, counts=counts, words_room=room)
+            if 2 * len(self) + 2 == len(table.slots):
+                bits = table.slot_bits + 1
+                slots, rows = np.zeros(1 << bits, np.uint32), _longer(table.rows, 3 << bits - 1)
+                refill(rows, len(self), slots, bits)
+                self._table = table._replace(slots=slots, slot_bits=bits, rows=rows)
             else:
                 room = max(2 * table.long_room, int(state[LONG_USED] + ends[done] - state[BEGIN]) + LENGTH_BYTES)
                 self._table = table._replace(long_words=_longer(table.long_words, room), long_room=room)
@@ -228,10 +212,11 @@ class PretokenCounter:
 
     def words(self) -> Words:
         """All pretokens counted, with their counts."""
-        counts = self._table.counts[: len(self)]
-        order = np.argsort(-counts, kind="stable")
+        rows = self._table.rows[3 : 3 * len(self) + 3]
+        counts = rows[2::3].astype(np.int64)
+        order = np.argsort(-counts)
         data, ends = np.empty(int(self._table.state[NUM_BYTES]), np.uint8), np.empty(len(self), np.int64)
-        write_words(self._table.keys, order, len(self), self._table.long_words, data, ends)
+        write_words(rows, order, len(self), self._table.long_words, data, ends)
         return Words(data, ends, counts[order], self.total_bytes)
 
 

@@ -27,7 +27,7 @@ from atomiclm.tokenizer.fast.kernel import (
     uint64,
 )
 from atomiclm.tokenizer.fast.merge_pretoken import EMPTY_ENTRY, TOKEN_BITS, Merger, apply_merges, pair_slot
-from atomiclm.tokenizer.fast.pretoken_keys import LONGEST_SHORT, key_of, mix, same_bytes
+from atomiclm.tokenizer.fast.pretoken_keys import LONGEST_SHORT, first_slot, key_of, same_bytes
 
 PROBES = 32
 """A search ends after this many rows. Ordinary text needs one or two; text made to collide only loses its cache."""
@@ -62,7 +62,7 @@ def find(data: UInt8s, start: int64, length: int64, key: uint64, other: uint64, 
     """The row of a pretoken, or -1."""
     rows = cache.rows
     last = (int64(1) << cache.row_bits) - 1
-    row = int64(mix(key, other) >> uint64(64 - cache.row_bits))
+    row = first_slot(key, other, cache.row_bits)
     for _ in range(PROBES):
         known = rows[4 * row + 1]
         same = known == other
@@ -93,7 +93,7 @@ def remember(
         for index in range(3):
             used[index] = cache.seeded_used[index]
     last = (int64(1) << cache.row_bits) - 1
-    row = int64(mix(key, other) >> uint64(64 - cache.row_bits))
+    row = first_slot(key, other, cache.row_bits)
     probes = int64(0)
     while rows[4 * row + 1] != uint64(0):
         row = (row + 1) & last

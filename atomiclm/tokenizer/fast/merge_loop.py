@@ -109,7 +109,12 @@ def join(
     right_border = int64(-1)  # of the pair joined last
     weight = int64(0)
     group = int64(0)
-    for index in range(pairs.starts[pair], pairs.starts[pair + 1]):
+    live = joined
+    for index in range(joined, pairs.starts[pair + 1]):  # without a branch, for half of them are out of date
+        border = int64(pairs.occurrences[index])
+        pairs.occurrences[live] = border
+        live += int64(rows[2 * border + 1] == pair)
+    for index in range(joined, live):
         border = int64(pairs.occurrences[index])
         if rows[2 * border + 1] != pair:
             continue

@@ -37,6 +37,12 @@ def mix(low: uint64, high: uint64) -> uint64:
 
 
 @inline
+def first_slot(low: uint64, high: uint64, bits: int64) -> int64:
+    """Where the search for a key begins in a table of 2^bits slots (Dietzfelbinger et al., 1997)."""
+    return int64((low * uint64(MULTIPLIER) + high * uint64(OTHER_MULTIPLIER)) >> uint64(64 - bits))
+
+
+@inline
 def key_of(data: UInt8s, start: int64, length: int64, size: int64) -> tuple[uint64, uint64]:
     """The two numbers, as above; that of a long one is LONG and whatever the table adds."""
     if length > LONGEST_SHORT:

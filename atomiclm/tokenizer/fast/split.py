@@ -14,7 +14,7 @@ it is left for the next window. `pretoken_end.py`, where the patterns are explai
 not help: non-ASCII text, pretokens longer than a window, the end of the text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,15 +161,14 @@ def pretokens_begin(pattern: int64, data: UInt8s, position: int64, size: int64) 
     return begins & inside & ((uint64(4) << uint64(last_position(solid))) - uint64(1))
 
 
-@Kernel
-def split(text: Text, start: int64, pattern: int64, ends: Int64s, capacity: int64) -> int64:
-    """Cut `text` from `start` on, where a pretoken begins, and write to `ends` where each pretoken ends.
+@inline
+def split_text(text: Text, start: int64, pattern: int64, ends: Int64s, count: int64, capacity: int64) -> int64:
+    """Cut a text from `start` on, where a pretoken begins, and write from `ends[count]` on where each pretoken ends.
 
-    All of the text is looked at, so where a call begins and stops moves no cut. `pattern` is a code of `patterns.py`,
-    and `capacity` the room in `ends`. Returns how many were written; the last is `size` only if the text is done.
+    All of the text is looked at, so where a call begins and stops moves no cut. `pattern` is a code of `patterns.py`
+    and `capacity` the room in `ends`. Returns how many ends there are then; the last is `size` only once all is cut.
     """
     data, size = text.data, text.size
-    count = int64(0)
     position = start
     while position < size and count < capacity:
         # A window pays off when it holds a few pretokens, so not where other scripts are written.
@@ -185,6 +184,24 @@ def split(text: Text, start: int64, pattern: int64, ends: Int64s, capacity: int6
         position = pretoken_end(pattern, text, position)
         ends[count] = position
         count += 1
+    return count
+
+
+@Kernel
+def split(text: Text, start: int64, pattern: int64, ends: Int64s, capacity: int64) -> int64:
+    """Cut a text as `split_text` does; returns how many ends were written."""
+    return split_text(text, start, pattern, ends, 0, capacity)
+
+
+@Kernel
+def split_texts(text: Text, stops: Int64s, num_stops: int64, pattern: int64, ends: Int64s) -> int64:
+    """Cut texts that stand one behind the other and end at `stops`; `ends` has room for all their bytes."""
+    count = int64(0)
+    start = int64(0)
+    for index in range(num_stops):
+        one = Text(text.data, stops[index], text.stage1, text.stage2)
+        count = split_text(one, start, pattern, ends, count, text.size)
+        start = stops[index]
     return count
 
 
@@ -205,6 +222,9 @@ class CompiledSplitter(RegexSplitter):
             yield start, ends[:count]
             start = int(ends[count - 1])
 
-    def cuts(self, data: bytes) -> Ends:
-        blocks = [ends.copy() for _, ends in self.blocks(data)]
-        return blocks[0] if len(blocks) == 1 else np.concatenate([np.empty(0, np.int64), *blocks])
+    def cuts(self, data: bytes, stops: Sequence[int] = ()) -> Ends:
+        if self.pattern.code is None:
+            return np.array(super().cuts(data, stops), np.int64)
+        ends = np.empty(len(data), np.int64)
+        text, texts = Text(data, len(data), *two_stages()), np.array(stops or [len(data)], np.int64)
+        return ends[: split_texts(text, texts, len(texts), self.pattern.code, ends)]

@@ -1,6 +1,7 @@
 """The merges of `train_basic`, compiled: count a stream, then learn from the counts (`scan.py`, `merge_loop.py`)."""
 
 from collections.abc import Iterable
+from itertools import batched
 
 import numpy as np
 
@@ -9,11 +10,11 @@ from atomiclm.tokenizer.constants import TOKENIZER_BASE_LENGTH
 from atomiclm.tokenizer.fast.count import PretokenCounter, Words, count, write_words
 from atomiclm.tokenizer.fast.merge_loop import FINISHED, NO_ROOM, merge_loop
 from atomiclm.tokenizer.fast.scan import BYTE_PAIRS, GROUP_BITS, Corpus, Pairs, Tally, lay_out, scan
-from atomiclm.tokenizer.fast.split import split
-from atomiclm.tokenizer.pretokenize import Block
+from atomiclm.tokenizer.fast.split import CompiledSplitter, split_texts
+from atomiclm.tokenizer.pretokenize import Segment, split_stream
 from atomiclm.tokenizer.train_basic import Pair, TieBreak, byte_order, with_byte_values
 
-KERNELS = (split, count, write_words, lay_out, scan, merge_loop)
+KERNELS = (split_texts, count, write_words, lay_out, scan, merge_loop)
 """What training always calls."""
 
 MAX_POSITIONS = 2**31 - 1  # a position is an int32
@@ -30,14 +31,15 @@ BYTES_PER_MERGE = 256
 
 
 def train_stream(
-    blocks: Iterable[Block], num_merges: int, tie_break: TieBreak = "bytes"
+    parts: Iterable[tuple[int, Iterable[Segment]]], splitter: CompiledSplitter, num_merges: int, tie_break: TieBreak
 ) -> tuple[list[Pair], dict[str, int]]:
-    """Learn up to `num_merges` merges from a stream; also its bytes, pretokens and distinct pretokens."""
+    """Learn up to `num_merges` merges from `weighted_segments`; also their bytes, pretokens and distinct pretokens."""
     counter = PretokenCounter()
     num_pretokens = 0
-    for data, ends, weight, _ in blocks:
-        counter.add(data, np.asarray(ends, np.int64), weight)
-        num_pretokens += len(ends) * weight
+    for weight, some in parts:
+        for data, ends, _ in split_stream(some, splitter, together=True):
+            counter.add(data, np.asarray(ends, np.int64), weight)
+            num_pretokens += len(ends) * weight
     words = counter.words()
     del counter  # its memory is free for training
     trained_on = {"bytes": words.total_bytes, "pretokens": num_pretokens, "distinct_pretokens": len(words)}
@@ -91,8 +93,7 @@ def train_compiled(
             room *= 2
         else:
             threshold = next(lower, 1)
-    learned = merges[: 2 * int(made[0])].tolist()
-    return with_byte_values(list(zip(learned[::2], learned[1::2], strict=True)), order)
+    return with_byte_values(list(batched(merges[: 2 * int(made[0])].tolist(), 2)), order)
 
 
 def _lay_out(words: Words, order: bytes, num_tokens: int) -> Corpus:
