@@ -215,9 +215,9 @@ class Run:
             processes.append({**self._process(), **source, "resumed": resumed})
             write_summary(folder.environment, {"processes": processes})
             known = {"cpu_seconds": spent, "peak_memory_bytes": before.get("peak_memory_bytes")}
-            write_summary(folder.summary, {"state": "running", **facts, **known})
 
             def train() -> None:
+                write_summary(folder.summary, {"state": "running", **facts, **known})
                 self._train(record, log)
                 self.evaluation.compute_anchors()
                 anchors = {f"anchor/{name}": value for name, value in self.evaluation.anchors.items()}
@@ -225,16 +225,18 @@ class Run:
                     log({"event": "anchors", **self.state.position(), **anchors})
 
             state = self._ended(train)
-            self.summary = {"state": state, **facts, **self.evaluation.figures()}
-            # Of the processes that came to an end; what was trained again after a kill is not in it.
-            peaks = [before.get("peak_memory_bytes"), self.peak_memory_bytes]  # of an earlier process, and of this one
-            self.summary["peak_memory_bytes"] = max((peak for peak in peaks if peak is not None), default=None)
-            self.summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
-            if self.error is not None:
-                self.summary["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
             try:
-                record.sync()  # before the summary that says the run is done
-                write_summary(folder.summary, self.summary)
+                with deferred() as late:  # whatever comes now, the summary says how the run ended
+                    self.summary = {"state": state, **facts, **self.evaluation.figures()}
+                    # Of the processes that came to an end; what was trained again after a kill is not in it.
+                    peaks = [known["peak_memory_bytes"], self.peak_memory_bytes]  # of an earlier process, and this one
+                    self.summary["peak_memory_bytes"] = max((peak for peak in peaks if peak is not None), default=None)
+                    self.summary["cpu_seconds"] = round(spent + time.process_time() - begun, 1)
+                    if self.error is not None:
+                        self.summary["error"] = {"type": type(self.error).__name__, "message": str(self.error)}
+                    record.sync()  # before the summary that says the run is done
+                    write_summary(folder.summary, self.summary)
+                self.stop = self.stop or late
             except OSError as full:
                 if state != "interrupted":
                     raise

@@ -86,6 +86,8 @@ def run_app(task: Task, works: bool = True, trains: bool = False, finish: Callab
         _exit("interrupted; the same command goes on from the newest checkpoint, if there is one", 130)
     if works:
         ignore()  # all is done
+    if world_size() != "1":
+        _leave(0)
 
 
 def _answer(typed: CommandLine, task: Task) -> None:
@@ -229,7 +231,21 @@ def _exit(message: str, status: int) -> None:
     if not is_follower() or os.environ.get("LOCAL_RANK") == "0":  # once a machine: the first may not be heard of
         with contextlib.suppress(OSError):  # nobody reads it
             print(message, file=sys.stderr, flush=True)
-    sys.exit(status)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """End with this exit status.
+
+    One of several processes does not take Python down first: a thread of gloo's that wants the interpreter then aborts
+    the process, and after a failure the groups' destructors may wait for a process that is gone.
+    """
+    if world_size() == "1":
+        sys.exit(status)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):
+            stream.flush()
+    os._exit(status)
 
 
 # Signals. SIGUSR1 is what Slurm sends before it takes a machine away (`--signal=B:USR1@60`), of submitit's jobs
