@@ -28,7 +28,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
@@ -67,17 +67,18 @@ def joined(device: str, timeout_seconds: float) -> Iterator["Distributed"]:
     start = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     store = dist.PrefixStore(f"start {start}", store)  # type: ignore[attr-defined]
     dist.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=timeout)
-    yield Distributed()
+    yield Distributed(timeout)
     dist.destroy_process_group()  # not after a failure: it may wait for a process that is gone
 
 
 class Distributed(Processes):
     """Several processes, joined: see `Processes` for what each method is for."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout: timedelta) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
+        self._timeout = timeout  # a group that is not given one waits for half an hour
         # What is agreed on is on the CPU: to read it from an accelerator would be to wait for that.
-        self._agreeing: Any = dist.new_group(backend="gloo")
+        self._agreeing: Any = dist.new_group(backend="gloo", timeout=timeout)
         self._patient: Any = dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._strategy = "ddp"
         self._replicated: DistributedDataParallel | None = None
@@ -200,8 +201,14 @@ class Distributed(Processes):
         if self.size % size:
             raise UserError(f"runtime.shard: {size} does not divide the {self.size} processes")
         kind = "cuda" if dist.get_backend() != "gloo" else "cpu"
-        shape, names = ((size,), ("shard",)) if size == self.size else ((self.size // size, size), ("copy", "shard"))
-        mesh = init_device_mesh(kind, shape, mesh_dim_names=names)
+        group: Any = dist.group.WORLD
+        ranks = torch.arange(self.size).view(-1, size)
+        if len(ranks) == 1:
+            mesh = DeviceMesh.from_group(group, kind, mesh_dim_names=("shard",))
+        else:
+            lines = (ranks.T.tolist(), ranks.tolist())
+            group = [dist.new_subgroups_by_enumeration(each, timeout=self._timeout)[0] for each in lines]
+            mesh = DeviceMesh.from_group(group, kind, ranks, mesh_dim_names=("copy", "shard"))
         sent = None if gather == torch.float32 else gather
         precision = MixedPrecisionPolicy(param_dtype=sent, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for block in [module for module in model.modules() if isinstance(module, Block)]:

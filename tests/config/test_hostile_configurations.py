@@ -66,7 +66,8 @@ def test_a_spoiled_configuration_is_told_or_used(canary, capsys):
         except (OmegaConfBaseException, ConfigError):
             outcomes[False] += 1
         except RecursionError as error:  # OmegaConf's own, where something is wrong 60 levels down
-            assert "omegaconf" in error.__traceback__.tb_next.tb_frame.f_code.co_filename
+            if "omegaconf" not in error.__traceback__.tb_next.tb_frame.f_code.co_filename:
+                raise
             outcomes[False] += 1
         except BaseException as error:
             error.add_note(f"seed {SEED}, number {number}")

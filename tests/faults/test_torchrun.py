@@ -150,7 +150,8 @@ def test_a_checkpoint_is_whole_whoever_goes_on_with_it(tmp_path, alone):
     reference = run(tmp_path, "train", *arguments, "name=alone")
     assert reference.returncode == 0, reference.stderr
     ours, theirs = (json.loads((path / "summary.json").read_text()) for path in (trunk, only_run(tmp_path, "alone")))
-    assert ours["validation/loss"] == pytest.approx(theirs["validation/loss"], rel=1e-4)
+    # Where bfloat16 is native Muon's iteration rounds to it, which carries a last bit further.
+    assert ours["validation/loss"] == pytest.approx(theirs["validation/loss"], rel=1e-3)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
@@ -294,14 +295,14 @@ def test_two_hosts_train_one_model_and_survive_a_cut(together, tmp_path):
         first, second = start(hosts)
         _wait_for_rows(first, tmp_path, STEPS // 2)
         subprocess.run(["ip", "-n", hosts[1], "link", "set", "wire", "down"], check=True)
-        (worker,) = _workers(second).values()
         assert first.wait(180) != 0
         deadline = time.monotonic() + 60
-        while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        while (said := logs().count("another process of the run has ended or is not heard of")) < 2:
+            assert time.monotonic() < deadline, logs()[-5000:]
             time.sleep(0.1)
+        assert said == 2
         second.kill()  # torchrun itself asks the first host what to do, for as long as its own timeout
         second.wait()
-        assert logs().count("another process of the run has ended or is not heard of") == 2, logs()[-5000:]
         subprocess.run(["ip", "-n", hosts[1], "link", "set", "wire", "up"], check=True)
         ended = [process.wait(300) for process in start(hosts)]
         assert ended == [0, 0], logs()[-5000:]

@@ -39,8 +39,7 @@ def _trained_by(size: int, cases: list[Case], folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("double", [False, True], ids=["float32", "float64"])
-@pytest.mark.parametrize("size", [2, 4])
+@pytest.mark.parametrize(("size", "double"), [(2, False), (4, True)], ids=["2 in float32", "4 in float64"])
 def test_several_processes_train_what_one_does(size, double, tmp_path):
     cases = _cases(size, double)
     _trained_by(size, cases, tmp_path)
