@@ -4,7 +4,7 @@ import copy
 import functools
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from atomiclm.cli import UserError
 from atomiclm.data.cache import Meter, Progress, built_once, content_key, damage, silent
 from atomiclm.data.shards import (
     CorpusPart,
+    CountingTokenizer,
     Flags,
     Ids,
     JoinedShards,
@@ -29,6 +30,7 @@ from atomiclm.data.source import (
     FORMAT,
     ChangedError,
     CorpusSource,
+    Document,
     SourceText,
     Span,
     SpanFacts,
@@ -94,13 +96,17 @@ def _prepare[T: TrainableTokenizer](
     num_bytes = sum(text.survey.num_bytes for text in texts)
 
     def train_tokenizer(folder: Path) -> Mapping[str, Any]:
-        def stream() -> Iterator[str]:
+        def metered[S](stream: Callable[[Meter], Iterator[S]]) -> Iterator[S]:
             meter = Meter(report, "training tokenizer", num_bytes)  # reported once the tokenizer reads any of it
-            yield from tokenizer_text(texts, meter)
+            yield from stream(meter)
             meter.finish()
 
         trained = copy.deepcopy(tokenizer)
-        trained.train_from_iterator(stream(), num_bytes)
+        if workers.count > 1 and isinstance(trained, CountingTokenizer) and trained.counts_apart(num_bytes):
+            counting = copy.deepcopy(trained)
+            trained.train_from_counts(metered(lambda meter: _counted(texts, counting, meter, workers)))
+        else:
+            trained.train_from_iterator(metered(lambda meter: tokenizer_text(texts, meter)), num_bytes)
         trained.save(folder / TOKENIZER_FILE)
         return {**identity, "settings": tokenizer.settings(), "digest": trained.digest()}
 
@@ -181,22 +187,66 @@ def tokenizer_text(texts: Sequence[SourceText], meter: Meter) -> Iterator[str]:
     average over which documents these are, so that the source that is scarcest for its weight is used up. Documents
     are chosen by the hash that splits them; a document alone gives its first characters.
     """
-    scarcest = min(text.training_bytes / text.part.weight for text in texts)
     separator = ""
+    for text, share in _shares(texts):
+        documents = text.documents(meter)
+        for part in _training_parts(documents, text.survey, text.source.validation_fraction, share):
+            yield separator
+            yield part
+            separator = END_OF_TEXT
+
+
+def _shares(texts: Sequence[SourceText]) -> Iterator[tuple[SourceText, float]]:
+    """Each source, and which share of its training text the tokenizer is trained on."""
+    scarcest = min(text.training_bytes / text.part.weight for text in texts)
     for text in texts:
-        share = min(1.0, text.part.weight * scarcest / text.training_bytes)
+        yield text, min(1.0, text.part.weight * scarcest / text.training_bytes)
+
+
+def _training_parts(
+    documents: Iterable[tuple[Document, bytes]], text: Survey, validation_fraction: float, share: float
+) -> Iterator[str]:
+    for document, raw in documents:
+        for split, part in split_document(document, raw, text, validation_fraction):
+            if split == "validation":
+                continue
+            if text.num_documents == 1:
+                part = part[: int(len(part) * share)]
+            elif hash_number(raw) >= validation_fraction + share * (1 - validation_fraction) and share < 1:
+                continue
+            yield part
+
+
+@dataclass(frozen=True, slots=True)
+class CountSpan:
+    """The work of counting what the tokenizer is trained on in one span, by whatever process."""
+
+    span: Span
+    facts: SpanFacts
+    text: Survey
+    validation_fraction: float
+    share: float
+    tokenizer: CountingTokenizer
+
+
+def count_span(work: CountSpan, add: Add) -> Any:
+    """What the span has of `tokenizer_text`, counted."""
+    documents = surveyed_documents(work.span, work.facts, add)
+    parts = _training_parts(documents, work.text, work.validation_fraction, work.share)
+    return work.tokenizer.count(chunk for part in parts for chunk in (part, END_OF_TEXT))
+
+
+def _counted(
+    texts: Sequence[SourceText], tokenizer: CountingTokenizer, meter: Meter, workers: Workers
+) -> Iterator[Any]:
+    for text, share in _shares(texts):
         held_out = text.source.validation_fraction
-        for document, raw in text.documents(meter):
-            for split, part in split_document(document, raw, text.survey, held_out):
-                if split == "validation":
-                    continue
-                if text.survey.num_documents == 1:
-                    part = part[: int(len(part) * share)]
-                elif hash_number(raw) >= held_out + share * (1 - held_out) and share < 1:
-                    continue
-                yield separator
-                yield part
-                separator = END_OF_TEXT
+        work = [CountSpan(*span, text.survey, held_out, share, tokenizer) for span in text.surveyed_spans()]
+        try:
+            for _, counts in workers.spread(count_span, work, meter.add):
+                yield counts
+        except ChangedError as error:
+            raise text.changed() from error
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,15 @@ class TrainableTokenizer(Protocol):
     def save(self, path: Path) -> None: ...
     @classmethod
     def load(cls, path: Path) -> Self: ...
+
+
+@runtime_checkable
+class CountingTokenizer(Protocol):
+    """A tokenizer whose text several processes can count; see `BasicTokenizer`."""
+
+    def counts_apart(self, num_bytes: int) -> bool: ...
+    def count(self, chunks: Iterable[str]) -> Any: ...
+    def train_from_counts(self, parts: Iterable[Any]) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)

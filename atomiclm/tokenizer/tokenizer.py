@@ -48,6 +48,7 @@ from atomiclm.tokenizer.unicode_table import UNICODE_SHA256
 
 if TYPE_CHECKING:
     from atomiclm.tokenizer.base import Ids
+    from atomiclm.tokenizer.fast.count import Words
     from atomiclm.tokenizer.fast.encoder import CompiledEncoder, EncoderPool
 
 type Algorithm = Literal["compiled", "heap", "basic"]
@@ -165,35 +166,68 @@ class BasicTokenizer(Tokenizer):
 
         Only the counts of different pretokens are held in memory.
         """
-        num_merges = self.target_vocab_size - TOKENIZER_BASE_LENGTH - len(self._special_ids)
-        if not num_merges:
+        if not self._num_merges:
             return
-        if self.tie_break is None:
-            raise ValueError(
-                "tie_break: this tokenizer was imported and its rule is not known; train a new BasicTokenizer"
-            )
-        special = [to_bytes(token) for token in self._special_ids]
+        tie_break = self._known_tie_break()
         if num_bytes is None and self.algorithm == "compiled":
             chunks, num_bytes = beginning(chunks, COMPILED_FROM_BYTES)
             if num_bytes >= COMPILED_FROM_BYTES:  # only then look for compiled kernels, which imports numba
                 chunks, num_bytes = beginning(chunks, fast.worth_from("train"))
         if self._compiles(num_bytes or 0, "train"):
-            from atomiclm.tokenizer.fast.split import CompiledSplitter
-            from atomiclm.tokenizer.fast.train import train_stream
+            self._train_on(self.count(chunks))
+            return
+        pretokens = count_pretokens(chunks, self._split, self._special_bytes())
+        learn = self._train_basic if self.algorithm == "basic" else self._train_heap
+        num_bytes = sum(len(pretoken) * count for pretoken, count in pretokens.items())
+        merges = learn(pretokens, self._num_merges, tie_break)
+        self._learned(merges, num_bytes, sum(pretokens.values()), len(pretokens))
 
-            parts = weighted_segments(chunks, special)
-            merges, trained_on = train_stream(parts, CompiledSplitter(self._split), num_merges, self.tie_break)
-        else:
-            pretokens = count_pretokens(chunks, self._split, special)
-            learn = self._train_basic if self.algorithm == "basic" else self._train_heap
-            merges = learn(pretokens, num_merges, self.tie_break)
-            trained_on = {
-                "bytes": sum(len(pretoken) * count for pretoken, count in pretokens.items()),
-                "pretokens": sum(pretokens.values()),
-                "distinct_pretokens": len(pretokens),
-            }
+    def counts_apart(self, num_bytes: int) -> bool:
+        """Whether `count` and `train_from_counts` can train on so much text; else only `train_from_iterator` can."""
+        return self._num_merges > 0 and self._compiles(num_bytes, "train")
+
+    def count(self, chunks: Iterable[Chunk]) -> "Words":
+        """How often each pretoken of a part of the stream occurs. Parts end where special tokens divide the stream."""
+        from atomiclm.tokenizer.fast.split import CompiledSplitter
+        from atomiclm.tokenizer.fast.train import count_stream
+
+        return count_stream(weighted_segments(chunks, self._special_bytes()), CompiledSplitter(self._split))
+
+    def train_from_counts(self, parts: Iterable["Words"]) -> None:
+        """As `train_from_iterator`, of a stream whose parts were counted, wherever and in whatever order."""
+        from atomiclm.tokenizer.fast.count import PretokenCounter
+
+        counter = PretokenCounter()
+        for part in parts:
+            counter.add_words(part)
+        words = counter.words()
+        del counter  # its memory is free for training
+        self._train_on(words)
+
+    def _train_on(self, words: "Words") -> None:
+        from atomiclm.tokenizer.fast.train import train_compiled
+
+        merges = train_compiled(words, self._num_merges, self._known_tie_break())
+        self._learned(merges, words.total_bytes, int(words.counts.sum()), len(words))
+
+    @property
+    def _num_merges(self) -> int:
+        return self.target_vocab_size - TOKENIZER_BASE_LENGTH - len(self._special_ids)
+
+    def _special_bytes(self) -> list[bytes]:
+        return [to_bytes(token) for token in self._special_ids]
+
+    def _known_tie_break(self) -> TieBreak:
+        if self.tie_break is None:
+            raise ValueError(
+                "tie_break: this tokenizer was imported and its rule is not known; train a new BasicTokenizer"
+            )
+        return self.tie_break
+
+    def _learned(self, merges: list[Pair], num_bytes: int, num_pretokens: int, num_distinct: int) -> None:
+        trained_on = {"bytes": num_bytes, "pretokens": num_pretokens, "distinct_pretokens": num_distinct}
         settings = self._split.text, self.target_vocab_size, tuple(self._special_ids)
-        self._use(TokenizerState.learned(*settings, merges, self.tie_break, trained_on))
+        self._use(TokenizerState.learned(*settings, merges, self._known_tie_break(), trained_on))
 
     _train_basic = staticmethod(train_basic)
     _train_heap = staticmethod(train_heap)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow
 import pyarrow.parquet
 import pytest
+from tokenizer.thresholds import kernels_from
 
 from atomiclm.cli import UserError
 from atomiclm.data import SourceError, TextFiles, prepare
@@ -59,12 +60,20 @@ def test_spans_are_the_documents_in_order_whatever_their_size(rows, monkeypatch)
 def test_neither_workers_nor_spans_change_a_byte(rows, small_spans, tmp_path, stages, monkeypatch):
     folder, texts = rows
     assert len(TextFiles(str(folder)).spans()) >= 5
+    kernels_from(1, monkeypatch)  # which count each span by itself
     tokenizer = BasicTokenizer(vocab_size=300)
+    trained_alone = []
+    learn = BasicTokenizer.train_from_iterator
+    monkeypatch.setattr(
+        BasicTokenizer, "train_from_iterator", lambda *arguments: (trained_alone.append(1), learn(*arguments))
+    )
     alone, shared = (
         prepare(TextFiles(str(folder)), tokenizer, tmp_path / str(workers), workers=workers, progress=stages)
         for workers in (1, 2)
     )
     assert shared.manifest == alone.manifest
+    assert shared.tokenizer.trained_on == alone.tokenizer.trained_on
+    assert len(trained_alone) == 1
     monkeypatch.setattr("atomiclm.data.text_files.SPAN_BYTES", 1 << 30)
     whole = prepare(TextFiles(str(folder)), tokenizer, tmp_path / "whole")
     assert whole.manifest["files"] == alone.manifest["files"]

@@ -20,6 +20,9 @@ from cli import TINY, corpus, environment, heed_signals, only_run, run
 from faults.disk import CannotMount, fill, small_disk
 from safetensors.torch import load_file
 
+from atomiclm.config.load import load_run
+from atomiclm.tracking import find_run
+
 pytestmark = pytest.mark.slow
 
 TRIALS = int(os.environ.get("TORCHRUN_TRIALS", "1"))
@@ -133,7 +136,9 @@ def test_it_is_the_run_of_one_process(alone, together):
 
 
 def test_a_checkpoint_is_whole_whoever_goes_on_with_it(tmp_path, alone):
-    """Of two processes that share the model, with an optimizer of whole matrices; on one, and on four."""
+    """Of two processes that share the model, with an optimizer of whole matrices; on one, on four, and elsewhere."""
+    from transformers import AutoModelForCausalLM
+
     arguments = _arguments(tmp_path, "optim=muon", FSDP)
     first = _start(tmp_path, 2, arguments)
     _wait_for_rows(first, tmp_path, STEPS // 2)
@@ -152,6 +157,12 @@ def test_a_checkpoint_is_whole_whoever_goes_on_with_it(tmp_path, alone):
     ours, theirs = (json.loads((path / "summary.json").read_text()) for path in (trunk, only_run(tmp_path, "alone")))
     # Where bfloat16 is native Muon's iteration rounds to it, which carries a last bit further.
     assert ours["validation/loss"] == pytest.approx(theirs["validation/loss"], rel=1e-3)
+    exported = run(tmp_path, "export", str(trunk), "exported", "--format", "huggingface")
+    assert exported.returncode == 0, exported.stderr
+    model, tokens = load_run(*find_run(str(trunk)), torch.device("cpu")).model, torch.arange(32)[None]
+    elsewhere = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens), elsewhere(tokens).logits, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])

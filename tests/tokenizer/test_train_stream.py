@@ -42,6 +42,20 @@ def test_every_algorithm_learns_the_same_of_the_same_stream(
         assert len(results[0][0]) > 20
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_parts_counted_apart_in_any_order_are_the_stream(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels_from(0, monkeypatch)
+    whole, apart = (BasicTokenizer(330, algorithm=algorithm) for algorithm in ("heap", "compiled"))
+    parts = [[*chunks_of(10 * seed + part), END_OF_TEXT] for part in range(5)]
+    whole.train_from_iterator([chunk for part in parts for chunk in part])
+    assert apart.counts_apart(1)
+    assert not whole.counts_apart(1)
+    random.Random(seed).shuffle(parts)
+    apart.train_from_counts(apart.count(part) for part in parts)
+    assert (apart.merges, apart.trained_on) == (whole.merges, whole.trained_on)
+    assert len(apart.merges) > 20
+
+
 def test_what_is_said_about_the_corpus(monkeypatch: pytest.MonkeyPatch) -> None:
     kernels_from(1 << 18, monkeypatch)
     for algorithm in ("compiled", "heap"):

@@ -10,6 +10,7 @@ A short word is its own key (see `pretoken_keys.py`). The second number of a lon
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -209,6 +210,13 @@ class PretokenCounter:
                 self._table = table._replace(long_words=_longer(table.long_words, room), long_room=room)
             self._addresses = flat(self._table)
         self.total_bytes = total
+
+    def add_words(self, words: Words) -> None:
+        """Count what another counter has counted."""
+        firsts = np.flatnonzero(np.diff(words.counts, prepend=0))  # those that occur equally often stand together
+        for first, past in pairwise([*firsts.tolist(), len(words)]):
+            start = words.ends[first - 1] if first else 0
+            self.add(words.data[start:], words.ends[first:past] - start, int(words.counts[first]))
 
     def words(self) -> Words:
         """All pretokens counted, with their counts."""

@@ -30,20 +30,13 @@ BYTES_PER_MERGE = 256
 """The first threshold is not below the corpus's bytes divided by this and by the number of merges."""
 
 
-def train_stream(
-    parts: Iterable[tuple[int, Iterable[Segment]]], splitter: CompiledSplitter, num_merges: int, tie_break: TieBreak
-) -> tuple[list[Pair], dict[str, int]]:
-    """Learn up to `num_merges` merges from `weighted_segments`; also their bytes, pretokens and distinct pretokens."""
+def count_stream(parts: Iterable[tuple[int, Iterable[Segment]]], splitter: CompiledSplitter) -> Words:
+    """The pretokens of `weighted_segments`."""
     counter = PretokenCounter()
-    num_pretokens = 0
     for weight, some in parts:
         for data, ends, _ in split_stream(some, splitter, together=True):
             counter.add(data, np.asarray(ends, np.int64), weight)
-            num_pretokens += len(ends) * weight
-    words = counter.words()
-    del counter  # its memory is free for training
-    trained_on = {"bytes": words.total_bytes, "pretokens": num_pretokens, "distinct_pretokens": len(words)}
-    return train_compiled(words, num_merges, tie_break), trained_on
+    return counter.words()
 
 
 def train_compiled(
