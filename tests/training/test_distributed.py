@@ -22,7 +22,8 @@ MODELS = [
 
 def _cases(size: int, double: bool) -> list[Case]:
     strategies = ["ddp", "fsdp", *(["fsdp of 2"] if size == 4 else [])]
-    cases = [Case(strategy, optimizer, double=double) for strategy in strategies for optimizer in OPTIMIZERS]
+    steps = 10 if double else 50
+    cases = [Case(strategy, optimizer, steps, double) for strategy in strategies for optimizer in OPTIMIZERS]
     return cases + [Case(strategy, steps=8, double=double, **model) for strategy in strategies for model in MODELS]
 
 
@@ -39,7 +40,7 @@ def _trained_by(size: int, cases: list[Case], folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "double"), [(2, False), (4, True)], ids=["2 in float32", "4 in float64"])
+@pytest.mark.parametrize(("size", "double"), [(2, False), (4, False), (4, True)])
 def test_several_processes_train_what_one_does(size, double, tmp_path):
     cases = _cases(size, double)
     _trained_by(size, cases, tmp_path)
@@ -54,10 +55,8 @@ def test_several_processes_train_what_one_does(size, double, tmp_path):
         for rank in range(size):
             reported = torch.load(tmp_path / f"{index}.{rank}.pt")
             for theirs, ours in zip(expected, reported, strict=True):
-                # Figures are float32, and what is added to the loss is a difference of two. A last bit is carried
-                # further by matrices that are rounded to bfloat16, as Muon's are where that is native, and by bases.
-                tolerance = 1e-6 if double else 1e-5 if case.optimizer in ("adamw", "lion") and size == 2 else 1e-3
-                assert ours["loss"] == pytest.approx(theirs["loss"], rel=tolerance), (case, rank)
+                # Figures are float32, and what is added to the loss is a difference of two.
+                assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-6 if double else 1e-5), (case, rank)
                 if double:
                     assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6), (case, rank)
                 worst = max(worst, abs(ours["loss"] / theirs["loss"] - 1))
