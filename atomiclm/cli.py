@@ -4,11 +4,13 @@ import argparse
 import contextlib
 import functools
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, TextIO
+from difflib import get_close_matches
+from typing import Any, NoReturn, TextIO
 
 from atomiclm import __version__
 
@@ -83,9 +85,20 @@ def say_if_slow(doing: str, seconds: float = 0.5, quiet: bool = False) -> Iterat
         timer.cancel()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the flag that one it does not know was meant to be."""
+
+    def error(self, message: str) -> NoReturn:
+        _, unknown, flag = message.partition("unrecognized arguments: ")
+        options = [option for action in self._actions for option in action.option_strings]
+        if unknown and (near := get_close_matches(re.split("[ =]", flag)[0], options, n=1)):
+            message += f"; did you mean {near[0]}?"
+        super().error(message)
+
+
 def command_parser(name: str, description: str | None, examples: str) -> argparse.ArgumentParser:
     """The parser of the command of that name, with what all have: examples under the help, and --version."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"atomiclm {name}",
         description=description,
         epilog=examples,

@@ -18,7 +18,7 @@ from functools import partial
 from atomiclm.model import Decoder, MultiHeadAttention, cross_entropy
 from atomiclm.training import runtime
 if sys.argv[1] == "fresh":
-    runtime._keep_freed_memory = lambda: None
+    runtime._reuse_freed_memory = lambda: None
 machine = runtime.Runtime(device="cpu")
 machine.prepare()
 model = Decoder(vocab_size=4096, dim=192, num_layers=4, context_length=256,

@@ -10,7 +10,7 @@ from pathlib import Path
 import cli
 import pytest
 
-from atomiclm.cli import UserError, from_user
+from atomiclm.cli import UserError, command_parser, from_user
 
 
 def broken(*_, **__):
@@ -81,6 +81,17 @@ def test_a_fault_under_hydra_keeps_its_traceback_and_is_status_1(name, tmp_path)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert done.stderr.rstrip().splitlines()[-1].startswith("ValueError: ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "end"), [("--temprature=3", "; did you mean --temperature?"), ("--zzz", "--zzz")], ids=["near", "far"]
+)
+def test_a_flag_that_is_misspelt_is_named(typed, end, capsys):
+    parser = command_parser("generate", None, "")
+    parser.add_argument("--temperature")
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([typed])
+    assert capsys.readouterr().err.rstrip().endswith(end)
 
 
 def test_only_what_constructors_refuse_becomes_the_users():
