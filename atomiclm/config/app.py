@@ -237,10 +237,10 @@ def _exit(message: str, status: int) -> None:
 def _leave(status: int) -> None:
     """End with this exit status.
 
-    One of several processes does not take Python down first: a thread of gloo's that wants the interpreter then aborts
-    the process, and after a failure the groups' destructors may wait for a process that is gone.
+    A process that has joined others does not take Python down first: a thread of gloo's that wants the interpreter then
+    aborts the process, and after a failure the groups' destructors may wait for a process that is gone.
     """
-    if world_size() == "1":
+    if world_size() == "1" or "atomiclm.training.distributed" not in sys.modules:
         sys.exit(status)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
