@@ -39,7 +39,7 @@ def peak_and_plan(folder, *overrides):
     [
         # Of a batch whose scores are cut into chunks unasked a process takes a third more than is planned.
         ("model=mini", "model.vocab_size=1024", "trainer.batch_size=64"),
-        ("model=small", "model.vocab_size=4096", "trainer.batch_size=32"),
+        ("model=small", "model.vocab_size=2048", "trainer.batch_size=32"),
         ("model=small", "trainer.batch_size=64", "trainer.precision=float32"),
     ],
 )
