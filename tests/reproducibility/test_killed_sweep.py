@@ -101,6 +101,19 @@ def _comes_to(process: subprocess.Popen, folder: Path, rows: int, delay: float =
     return process.poll() is None
 
 
+def _comes_amid(process: subprocess.Popen, folder: Path, rows: int, undisturbed: Path) -> bool:
+    """Wait until so many rows are written and a cell that has not half of its own is being trained."""
+    half = _rows(undisturbed) // (2 * 4 * NUM_SEEDS)
+    if not _comes_to(process, folder, rows):
+        return False
+    while process.poll() is None:
+        written = (path.read_bytes().count(b"\n") for path in folder.glob("outputs/killed/*/metrics.jsonl"))
+        if any(2 <= count <= half for count in written):
+            break
+        time.sleep(0.002)
+    return process.poll() is None
+
+
 def _run_and_kill(folder: Path, arguments: list[str], rows: int, delay: float) -> bool:
     """Start the sweep and kill it, processes and all, once so many rows are written; False if it ended before."""
     process = _start(folder, arguments)
@@ -162,10 +175,9 @@ def test_workers_end_with_the_process_that_began_them_and_a_killed_worker_fails_
     arguments = _arguments(tmp_path, "runtime.parallel=2")
     total, chance = _rows(undisturbed), random.Random(5)
     saved = []
-    for share in (0.125, 0.375, 0.625):  # the middle of the first, second and third pair of the eight cells
+    for share in (0.05, 0.3, 0.55):  # within the first, second and third pair of the eight cells
         process = _start(tmp_path, arguments)
-        rows = int(total * (share + 0.05 * (chance.random() - 0.5)))
-        assert _comes_to(process, tmp_path, rows), (tmp_path / "log").read_text()[-3000:]
+        assert _comes_amid(process, tmp_path, int(share * total), undisturbed), (tmp_path / "log").read_text()[-3000:]
         workers = _workers(process)
         assert len(workers) == 2
         process.kill()
@@ -175,7 +187,7 @@ def test_workers_end_with_the_process_that_began_them_and_a_killed_worker_fails_
     assert "interrupted" in saved, "the cells in training were saved"
     assert "running" not in saved
     process = _start(tmp_path, arguments)
-    assert _comes_to(process, tmp_path, int(0.8 * total)), (tmp_path / "log").read_text()[-3000:]
+    assert _comes_amid(process, tmp_path, int(0.77 * total), undisturbed), (tmp_path / "log").read_text()[-3000:]
     os.kill(chance.choice(_workers(process)), signal.SIGKILL)
     assert process.wait(600) == 1
     log = (tmp_path / "log").read_text()
@@ -195,7 +207,7 @@ def test_one_signal_stops_all_workers_at_a_saved_state(undisturbed, tmp_path, nu
     """
     arguments = _arguments(tmp_path, "runtime.parallel=2")
     process = _start(tmp_path, arguments, chooses_threads=True)
-    assert _comes_to(process, tmp_path, int(0.4 * _rows(undisturbed))), (tmp_path / "log").read_text()[-3000:]
+    assert _comes_amid(process, tmp_path, int(0.3 * _rows(undisturbed)), undisturbed), (tmp_path / "log").read_text()
     workers = _workers(process)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     assert process.wait(60) == status
