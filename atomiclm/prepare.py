@@ -66,8 +66,10 @@ def prepare(config: DictConfig) -> None:
             rate = split.num_bytes / (split.num_tokens - split.num_documents)
             lines.append(
                 f"{name:11} {split.num_documents:,} documents  {split.num_bytes:,} bytes  {split.num_tokens:,} tokens  "
-                f"{rate:.3f} bytes/token  sha256 {split.sha256[:16]}"
+                f"{rate:.3f} bytes/token"
             )
+        held_out = corpus.manifest["parts"][part.name]["validation"]
+        lines[-1] += f"  sha256 {held_out['sha256'][:16]}"
     for name, bits in corpus.anchors.items():
         lines.append(f"{name:11} {bits:.4f} bits per byte")
     lines += stages.lines()

@@ -19,6 +19,7 @@ Ids = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
 COUNTS = ("bytes", "tokens", "documents")  # of a split, as the manifest has them
+VALIDATION_TEXT = "validation.txt"  # the held-out text of a span, until it is hashed
 COPY_BYTES = 1 << 20
 
 
@@ -55,7 +56,6 @@ class TokenShard:
 
     tokens: (num_tokens,) uint16 or uint32, memory-mapped, read only: each document's ids after one separator
     num_bytes: UTF-8 bytes that the tokens stand for; separators stand for none
-    sha256: of the split's UTF-8 bytes, documents one after the other with nothing between them
     separator: the id that begins each document
     answers: (num_tokens,) bool, which tokens are answers; None where the source knows of none
     """
@@ -63,7 +63,6 @@ class TokenShard:
     tokens: Tokens
     num_bytes: int
     num_documents: int
-    sha256: str
     separator: int
     answers: Flags | None = None
 
@@ -101,9 +100,9 @@ class PreparedCorpus[T: TrainableTokenizer]:
     tokenizer: trained on training text only
     train, validation: token ids, one source after another; every document is one END_OF_TEXT followed by its tokens
     manifest: JSON-able facts: `corpus_sha256`, `num_documents`, `split` (rule, validation_fraction), `tokenizer`
-        (digest, vocab_size), `separator`, `dtype`, per split `bytes tokens documents sha256`, `validation_sha256`
-        (of the validation split's UTF-8 bytes, the identity of every validation figure), `files` with their hashes,
-        `parts` (the same facts by source), and of this source `source` and `left_out`
+        (digest, vocab_size), `separator`, `dtype`, per split `bytes tokens documents`, `validation_sha256` (the
+        identity of every validation figure: of the validation split's UTF-8 bytes, documents one after the other with
+        nothing between them), `files` with their hashes, `parts` (the same by source), `source` and `left_out`
     folder: where the shards are
     parts: the sources, at least one
     anchors: what is known in advance of the validation text, in bits per byte, by name ("entropy")
@@ -154,7 +153,7 @@ def open_shards(
         stretch = slice(first, first + facts["tokens"])
         flags = None if flags is None else flags[stretch]
         separator = manifest["separator"]
-        return TokenShard(tokens[stretch], facts["bytes"], facts["documents"], facts["sha256"], separator, flags)
+        return TokenShard(tokens[stretch], facts["bytes"], facts["documents"], separator, flags)
 
     sources, first = {}, 0
     for name, knows_answers in has_answers.items():
@@ -165,7 +164,7 @@ def open_shards(
 
 
 class ShardWriter:
-    """Writes `<split>.bin` and `<split>.txt`, and `<split>.answers.bin` when has_answers, and accounts for every byte.
+    """Writes `<split>.bin`, `<split>.answers.bin` when has_answers, `validation.txt`, and accounts for every byte.
 
     token_bytes: (vocab_size,) bytes that each id stands for
     files: closes what is opened
@@ -175,8 +174,9 @@ class ShardWriter:
         self, folder: Path, split: Split, separator: int, token_bytes: Ids, has_answers: bool, files: ExitStack
     ) -> None:
         self._file = files.enter_context((folder / f"{split}.bin").open("wb"))
-        self._text_file = files.enter_context((folder / f"{split}.txt").open("wb"))
-        self._answers_file = None
+        self._text_file = self._answers_file = None
+        if split == "validation":
+            self._text_file = files.enter_context((folder / VALIDATION_TEXT).open("wb"))
         if has_answers:
             self._answers_file = files.enter_context((folder / f"{split}.answers.bin").open("wb"))
         self._dtype = token_dtype(len(token_bytes))
@@ -198,7 +198,8 @@ class ShardWriter:
         # Bits per byte divides by them.
         assert covered == len(raw), f"the tokenizer's ids stand for {covered} bytes of a text of {len(raw)}"
         self._file.write(ids.astype(self._dtype).tobytes())
-        self._text_file.write(raw)
+        if self._text_file is not None:
+            self._text_file.write(raw)
         if self._answers_file is not None:
             counts = np.concatenate([[0], np.cumsum(answers)])
             ends = np.cumsum(lengths)
@@ -217,8 +218,7 @@ class JoinedShards:
     def __init__(self, folder: Path, split: Split, has_answers: bool, files: ExitStack) -> None:
         self._names = [f"{split}.bin", *([f"{split}.answers.bin"] if has_answers else [])]
         self._files = [files.enter_context((folder / name).open("wb")) for name in self._names]
-        self._split = split
-        self._whole, self._source = Sums(), Sums()
+        self._whole, self._source = Sums(split), Sums(split)
 
     def append(self, folder: Path, counts: Mapping[str, int]) -> None:
         """Append what a `ShardWriter` with these counts wrote into `folder`."""
@@ -226,15 +226,11 @@ class JoinedShards:
             with (folder / name).open("rb") as shard:
                 shutil.copyfileobj(shard, joined, COPY_BYTES)
         for sums in (self._whole, self._source):
-            sums.counts.update(counts)
-        with (folder / f"{self._split}.txt").open("rb") as text:
-            while raw := text.read(COPY_BYTES):
-                for sums in (self._whole, self._source):
-                    sums.digest.update(raw)
+            sums.add(folder, counts)
 
     def end_source(self) -> dict[str, Any]:
         """The facts of the source that ends here, as the manifest has them."""
-        ended, self._source = self._source, Sums()
+        ended, self._source = self._source, Sums(self._source.split)
         return ended.facts()
 
     def facts(self) -> dict[str, Any]:
@@ -244,11 +240,21 @@ class JoinedShards:
 
 @dataclass
 class Sums:
-    """Counts and sha256 of some text."""
+    """Counts of some text, and the sha256 of what is held out."""
 
+    split: Split
     counts: Counter[str] = field(default_factory=Counter)
     digest: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
+    def add(self, folder: Path, counts: Mapping[str, int]) -> None:
+        """Add what a `ShardWriter` with these counts wrote into `folder`."""
+        self.counts.update(counts)
+        if self.split == "validation":
+            with (folder / VALIDATION_TEXT).open("rb") as text:
+                while raw := text.read(COPY_BYTES):
+                    self.digest.update(raw)
+
     def facts(self) -> dict[str, Any]:
         """As the manifest has it."""
-        return {**{name: self.counts[name] for name in COUNTS}, "sha256": self.digest.hexdigest()}
+        counts = {name: self.counts[name] for name in COUNTS}
+        return counts | {"sha256": self.digest.hexdigest()} if self.split == "validation" else counts

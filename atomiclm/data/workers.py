@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self, cast
 
 from atomiclm.cli import UserError
+from atomiclm.data.cache import STEP_BYTES
 
 Add = Callable[[int], None]
 """Called with the bytes that were dealt with since the last call."""
@@ -95,11 +96,21 @@ def serve(descriptor: int) -> None:
     """Do what comes through the connection, until its other end is closed, as when the process there is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the other process decides
     connection = Connection(descriptor)
+    untold = 0
+
+    def add(num_bytes: int, step: int = STEP_BYTES) -> None:
+        nonlocal untold
+        untold += num_bytes
+        if untold >= step:  # a message for each of many short documents costs more than the documents
+            connection.send(("bytes", untold))
+            untold = 0
+
     with suppress(EOFError, OSError):
         while True:
             function, task = connection.recv()
             try:
-                message = "result", function(task, lambda num_bytes: connection.send(("bytes", num_bytes)))
+                message = "result", function(task, add)
+                add(0, step=1)
             except Exception as error:
                 error.add_note(f"in a worker:\n{traceback.format_exc()}")
                 message = "error", error

@@ -119,7 +119,8 @@ class Conditions:
     @property
     def validation_sha256(self) -> str:
         """Of the UTF-8 bytes evaluated: the same text is the same text, whichever corpus it stands in."""
-        return self.parts[0].validation.sha256 if self.source else str(self.corpus.manifest["validation_sha256"])
+        manifest = self.corpus.manifest
+        return str(manifest["parts"][self.source]["validation"]["sha256"] if self.source else manifest["validation_sha256"])
 
     @property
     def validation_bytes(self) -> int:

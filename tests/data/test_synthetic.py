@@ -171,7 +171,7 @@ def test_other_answers_make_another_corpus(byte_tokenizer, tmp_path):
 
     FirstSymbol.__name__ = "Copy"  # by which it draws: the text is the same
     corpora = [prepare(kind(num_documents=60), byte_tokenizer(), tmp_path) for kind in (Copy, FirstSymbol)]
-    assert corpora[0].validation.sha256 == corpora[1].validation.sha256
+    assert corpora[0].manifest["validation_sha256"] == corpora[1].manifest["validation_sha256"]
     assert corpora[0].folder != corpora[1].folder
 
 

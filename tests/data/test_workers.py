@@ -18,6 +18,7 @@ from tokenizer.thresholds import kernels_from
 
 from atomiclm.cli import UserError
 from atomiclm.data import SourceError, TextFiles, prepare
+from atomiclm.data.cache import STEP_BYTES
 from atomiclm.data.source import hash_number
 from atomiclm.data.workers import Workers
 from atomiclm.tokenizer import BasicTokenizer
@@ -79,8 +80,8 @@ def test_neither_workers_nor_spans_change_a_byte(rows, small_spans, tmp_path, st
     assert whole.manifest["files"] == alone.manifest["files"]
     for split in ("train", "validation"):
         assert whole.manifest[split] == alone.manifest[split]
-        raw = b"".join(text.encode() for text in texts if (hash_number(text.encode()) < 0.1) == (split == "validation"))
-        assert hashlib.sha256(raw).hexdigest() == alone.manifest[split]["sha256"]
+    held_out = b"".join(text.encode() for text in texts if hash_number(text.encode()) < 0.1)
+    assert hashlib.sha256(held_out).hexdigest() == alone.manifest["validation_sha256"]
     total = sum(len(text.encode()) for text in texts)
     assert [call[1:] for call in stages if call[0] == "encoding"][-1] == (total, total)
     assert not list((tmp_path / "1" / "spans").iterdir())
@@ -93,6 +94,18 @@ def test_a_fault_in_a_worker_is_raised_as_it_is(rows, small_spans, tmp_path):
     with pytest.raises(SourceError, match=r"a.jsonl line \d+ after byte [\d,]+ has no key 'text'") as raised:
         prepare(TextFiles(str(folder)), BasicTokenizer(vocab_size=300), tmp_path, workers=2)
     assert raised.value.argument == "text_key"
+
+
+def tell_every_byte(task, add):
+    for _ in range(task):
+        add(1)
+
+
+def test_many_small_documents_are_told_in_few_messages():
+    told = []
+    with Workers(2) as workers:
+        list(workers.spread(tell_every_byte, [STEP_BYTES + 5, 7], told.append))
+    assert sorted(told) == [5, 7, STEP_BYTES]
 
 
 def die(task, add):

@@ -211,4 +211,4 @@ def test_figures_that_are_not_finite_are_not_saved(corpus):
 
 def test_recall_of_a_source_with_answers_is_described_like_the_rest(tmp_path):
     copies = small_corpus(tmp_path, Copy(num_documents=60, min_length=1, max_length=3))
-    assert Recall().describe(conditions(copies)).compared["validation_sha256"] == copies.validation.sha256
+    assert Recall().describe(conditions(copies)).compared["validation_sha256"] == copies.manifest["validation_sha256"]

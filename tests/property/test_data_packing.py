@@ -126,7 +126,7 @@ def test_another_documents_change_leaves_logits_bit_equal_through_real_batches(s
     generator = np.random.default_rng(seed)
     documents = [[SEPARATOR, *generator.integers(1, 20, length)] for length in generator.integers(1, 14, 40)]
     tokens = np.concatenate(documents).astype(np.uint16)
-    shard = TokenShard(tokens, len(tokens) - 40, 40, "", SEPARATOR)
+    shard = TokenShard(tokens, len(tokens) - 40, 40, SEPARATOR)
     dataset = kind(seed).dataset(shard, 24, separate_documents=True, answers_only=False)
     batch = dataset.batch(data.draw(st.integers(0, 9)), 4)
     model = Decoder(
