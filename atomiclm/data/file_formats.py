@@ -216,7 +216,8 @@ def _parquet_file(path: Path | RemoteFile) -> Iterator[Any]:
 
     try:
         opened = contextlib.nullcontext(path) if isinstance(path, Path) else path.open("rb")
-        with opened as source, parquet.ParquetFile(source, buffer_size=CHUNK_BYTES) as file:
+        # Without these two a column is fetched whole, for each row group.
+        with opened as source, parquet.ParquetFile(source, buffer_size=CHUNK_BYTES, pre_buffer=False) as file:
             yield file
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         reason = f"{str(error)!a:.200}"  # it may quote the file, control characters and all
