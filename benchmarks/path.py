@@ -111,7 +111,7 @@ def main() -> None:
     one = ["model=small", "optim.lr=3e-4"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for arguments in (one, ["-m", "experiments=gqa_ratio"]):
+        for arguments in (one, ["-m", "experiments=gqa_ratio", "runtime.parallel=1"]):
             watched(folder, *arguments)  # the text is prepared once and found from then on
             print(f"train {' '.join(arguments)}:", *watched(folder, *arguments)[0], sep="\n  ")
         print("forward pass of the default decoder:", run(folder, "-c", FORWARD)[0], sep="\n  ", end="")
