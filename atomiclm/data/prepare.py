@@ -4,6 +4,7 @@ import copy
 import functools
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -287,9 +288,10 @@ def encode_span(work: EncodeSpan, add: Add) -> dict[str, Any]:
                 split: ShardWriter(folder, split, separator, token_bytes, work.has_answers, files) for split in SPLITS
             }
             for batch in _batched(_pieces(work, add)):
-                rows = tokenizer.encode_arrays([raw for _, raw, _, _ in batch])
-                for (split, raw, answers, begins_document), ids in zip(batch, rows, strict=True):
-                    writers[split].write(ids, raw, answers, begins_document)
+                for split, some in batch.items():
+                    raws, answers, begins = zip(*some, strict=True)
+                    rows = tokenizer.encode_arrays(raws)
+                    writers[split].write(rows, raws, np.concatenate(answers), np.array(begins))
             return {split: writer.counts for split, writer in writers.items()}
 
     return built_once(work.folder, write, silent)
@@ -356,10 +358,11 @@ def _encode(
     }
 
 
-Piece = tuple[Split, bytes, Flags, bool]  # a stretch of a document that is encoded by itself
+Piece = tuple[bytes, Flags, bool]
+"""A stretch of a document that is encoded by itself: bytes, which of them are an answer, whether it begins one."""
 
 
-def _pieces(work: EncodeSpan, add: Add) -> Iterator[Piece]:
+def _pieces(work: EncodeSpan, add: Add) -> Iterator[tuple[Split, Piece]]:
     for document, raw in surveyed_documents(work.span, work.facts, add):
         answers = np.zeros(len(raw), dtype=np.bool_)
         for first, past in document.answers:
@@ -368,20 +371,20 @@ def _pieces(work: EncodeSpan, add: Add) -> Iterator[Piece]:
         for split, part in split_document(document, raw, work.text, work.validation_fraction):
             for number, piece in enumerate(pieces(part)):
                 data = piece.encode()
-                yield split, data, answers[done_bytes : done_bytes + len(data)], number == 0
+                yield split, (data, answers[done_bytes : done_bytes + len(data)], number == 0)
                 done_bytes += len(data)
 
 
-def _batched(stream: Iterator[Piece]) -> Iterator[list[Piece]]:
+def _batched(stream: Iterator[tuple[Split, Piece]]) -> Iterator[dict[Split, list[Piece]]]:
     """Pieces to encode at once, of `PIECE_CHARACTERS` bytes or somewhat more."""
-    batch: list[Piece] = []
+    batch: dict[Split, list[Piece]] = defaultdict(list)
     size = 0
-    for piece in stream:
-        batch.append(piece)
-        size += len(piece[1])
+    for split, piece in stream:
+        batch[split].append(piece)
+        size += len(piece[0])
         if size >= PIECE_CHARACTERS:
             yield batch
-            batch, size = [], 0
+            batch, size = defaultdict(list), 0
     yield batch
 
 

@@ -180,36 +180,40 @@ class ShardWriter:
         if has_answers:
             self._answers_file = files.enter_context((folder / f"{split}.answers.bin").open("wb"))
         self._dtype = token_dtype(len(token_bytes))
-        self._separator = np.asarray([separator], dtype=self._dtype).tobytes()
+        self._separator = separator
         self._token_bytes = token_bytes
         self.counts = dict.fromkeys(COUNTS, 0)
 
-    def write(self, ids: npt.NDArray[np.uint32], raw: bytes, answers: Flags, begins_document: bool) -> None:
-        """Append the ids of `raw`, after a separator if it begins a document.
+    def write(
+        self, rows: Sequence[npt.NDArray[np.uint32]], raws: Sequence[bytes], answers: Flags, begins: Flags
+    ) -> None:
+        """Append pieces of text.
 
-        answers: (len(raw),) which bytes belong to an answer
+        rows, raws: ids and bytes of each
+        answers: which of all their bytes belong to an answer
+        begins: (len(rows),) which pieces begin a document, and so come after a separator
         """
-        if begins_document:
-            self._file.write(self._separator)
-            if self._answers_file is not None:
-                self._answers_file.write(b"\0")
+        ids = np.concatenate([np.empty(0, np.uint32), *rows])
+        first = np.cumsum([0, *map(len, rows)])[:-1]
+        ends = np.cumsum([0, *map(len, raws)])
         lengths = self._token_bytes[ids]
-        covered = int(lengths.sum())
+        token_ends = np.cumsum(lengths)
+        covered = np.append(token_ends - lengths, lengths.sum())[[*first, len(ids)]]
         # Bits per byte divides by them.
-        assert covered == len(raw), f"the tokenizer's ids stand for {covered} bytes of a text of {len(raw)}"
-        self._file.write(ids.astype(self._dtype).tobytes())
+        assert (covered == ends).all(), f"the tokenizer's ids end after {covered} bytes, and the texts after {ends}"
+        separators = first[begins]
+        self._file.write(np.insert(ids.astype(self._dtype), separators, self._separator).tobytes())
         if self._text_file is not None:
-            self._text_file.write(raw)
+            self._text_file.writelines(raws)
         if self._answers_file is not None:
             counts = np.concatenate([[0], np.cumsum(answers)])
-            ends = np.cumsum(lengths)
-            covered = counts[ends] - counts[ends - lengths]
-            if ((covered > 0) & (covered < lengths)).any():
+            inside = counts[token_ends] - counts[token_ends - lengths]
+            if ((inside > 0) & (inside < lengths)).any():
                 raise SourceError("tokenizer", "a token joins part of an answer with other text; use tokenizer=bytes")
-            self._answers_file.write((covered > 0).tobytes())
-        self.counts["bytes"] += len(raw)
-        self.counts["tokens"] += begins_document + len(ids)
-        self.counts["documents"] += begins_document
+            self._answers_file.write(np.insert(inside > 0, separators, False).tobytes())
+        self.counts["bytes"] += int(ends[-1])
+        self.counts["tokens"] += len(ids) + len(separators)
+        self.counts["documents"] += len(separators)
 
 
 class JoinedShards:

@@ -269,12 +269,13 @@ class BasicTokenizer(Tokenizer):
             return [list(chain.from_iterable(self._segments(text, finder, self._plain))) for text in data]
         import numpy as np
 
-        from atomiclm.tokenizer.fast.encoder import joined
+        from atomiclm.tokenizer.fast.encoder import CompiledEncoder, joined
 
-        def encode(encoder: "CompiledEncoder", text: bytes) -> "Ids":
-            return joined([np.asarray(ids, np.uint32) for ids in self._segments(text, finder, encoder)])
+        def encode(encoder: CompiledEncoder, some: Sequence[bytes]) -> "list[Ids]":
+            cut = (self._segments(text, finder, encoder) for text in some)
+            return [joined([np.asarray(ids, np.uint32) for ids in segments]) for segments in cut]
 
-        return self._pool().map(encode, data, threads)
+        return self._pool().map(encode if finder else CompiledEncoder.encode_texts, data, threads)
 
     def _segments(
         self, data: bytes, finder: Finder, encoder: "PlainEncoder | CompiledEncoder"

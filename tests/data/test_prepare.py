@@ -228,7 +228,7 @@ def test_a_text_that_is_not_the_remembered_one_is_refused_and_nothing_is_kept(by
 
 
 def test_a_tokenizer_that_loses_bytes_is_noticed(byte_tokenizer, tmp_path):
-    with pytest.raises(AssertionError, match="stand for"):
+    with pytest.raises(AssertionError, match="end after"):
         prepare(Texts(["a\nb\nc\nd\ne\nf"]), byte_tokenizer(lossy=True), tmp_path)
 
 

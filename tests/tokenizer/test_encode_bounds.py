@@ -134,12 +134,16 @@ def main() -> None:
         if seed % 3 == 0:
             tokenizer = unreachable(tokenizer, rng.randrange(9), whole_pretokens=seed % 2 == 0)
         compiled = encoder_of(tokenizer)
+        encoder.BLOCK_BYTES = 300
         for size in (1, 2, 9, 70, 400):
             text = "".join(rng.choices(atoms, k=size)).encode("utf-8", "surrogateescape")
             words = b" ".join(bytes(rng.choices(b"abcd", k=rng.randrange(1, 50))) for _ in range(size // 9))
             for data in (text, words, rng.choice(tokenizer._tokens), text[: rng.randrange(len(text) + 1)]):
                 expected = tokenizer._plain.encode(data)
                 assert compiled.encode(data).tolist() == expected, (seed, data)
+                [*many, empty] = compiled.encode_texts([data, data, b""])
+                assert [ids.tolist() for ids in many] == [expected, expected], (seed, data)
+                assert len(empty) == 0
     # Pretokens whose search begins in the last row, and goes on in the first.
     compiled = encoder_of(BasicTokenizer(256, "gpt2", ()))
     last = (1 << compiled._cache.row_bits) - 1

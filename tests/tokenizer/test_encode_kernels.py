@@ -82,6 +82,19 @@ def test_same_ids_as_the_plain_encoder_and_the_bytes_come_back(pieces: list[byte
     assert tokenizer.decode_bytes(ids) == data
 
 
+@pytest.mark.slow
+@given(
+    texts=st.lists(st.lists(PIECES, max_size=3).map(b"".join), max_size=12),
+    pattern=st.sampled_from([*PATTERNS, r"\d|\D+"]),
+)
+@settings(deadline=None, max_examples=300)
+def test_many_texts_at_a_call_are_each_as_alone(texts: list[bytes], pattern: str) -> None:
+    encoder = encoder_with(pattern)
+    found = encoder.encode_texts(texts)
+    assert [ids.tolist() for ids in found] == [encoder.encode(text).tolist() for text in texts]
+    assert all(ids.base is None for ids in found)
+
+
 @pytest.mark.one_in(8)
 @pytest.mark.parametrize("size", [*range(1, 40), 63, 64, 65, 66, 127, 128, 129, 4095, 4096, 4097, 5000, 270_000])
 def test_a_pretoken_of_any_length(size: int) -> None:

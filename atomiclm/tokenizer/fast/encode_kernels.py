@@ -135,17 +135,22 @@ def merge_new(data: UInt8s, start: int64, length: int64, out: UInt32s, at: int64
 
 @Kernel
 def encode(
-    data: UInt8s, size: int64, begin: int64, ends: Int64s, num_pretokens: int64, out: UInt32s, merger: Merger,
-    cache: Cache,
+    data: UInt8s, size: int64, begin: int64, ends: Int64s, num_pretokens: int64, stops: Int64s, num_stops: int64,
+    out: UInt32s, merger: Merger, cache: Cache,
 ) -> int64:  # fmt: skip
     """Encode consecutive pretokens, the first of which begins at `begin`; returns how many ids were written to `out`.
 
-    `size` bytes of `data` may be read; `out` has room for as many ids as the pretokens have bytes, and two more.
+    `size` bytes of `data` may be read; `out` has room for as many ids as the pretokens have bytes, and two more. Where
+    texts end at `stops`, these become how many ids there are up to each.
     """
     rows = cache.rows
     start = begin
     written = int64(0)
+    text = int64(0)
     for index in range(num_pretokens):
+        while text < num_stops and stops[text] == start:
+            stops[text] = written
+            text += 1
         end = ends[index]
         length = end - start
         found = int64(-1)
@@ -171,6 +176,8 @@ def encode(
                 remember(data, start, length, key, other, out, written, count, cache)
         written += count
         start = end
+    for last in range(text, num_stops):
+        stops[last] = written
     return written
 
 
