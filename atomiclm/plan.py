@@ -33,13 +33,17 @@ def main() -> None:
     gc.disable()  # a short life with many small objects: collecting them is a tenth of it
     planned: dict[str, tuple[list[str], RunConfig]] = {}
     cells: list[RunConfig] = []  # of a sweep
+    baseline: str | None = None
     console = cache(Console)  # made when it is first used: by then notes go to standard error
 
     def plan(config: DictConfig) -> None:
         """Note one configuration, the arms of its experiment, or a cell of a sweep."""
+        nonlocal baseline
         overrides = job_overrides()
         with composing(overrides):
-            arms = arms_of_experiment(overrides, study_of(config))
+            study = study_of(config)
+            baseline = study.baseline
+            arms = arms_of_experiment(overrides, study)
             for number, arm in enumerate(arms, 1):
                 console().still(f"checking arm {number} of {len(arms)}", after=2.0)
                 read = read_config(config) if arms == [overrides] else read_cell(arm)
@@ -52,7 +56,8 @@ def main() -> None:
         import torch  # noqa: F401 - which takes seconds
 
         console().still("")
-        _print([overrides for overrides, _ in planned.values()], [arm for _, arm in planned.values()], cells)
+        baseline_first = sorted(planned.values(), key=lambda one: value_of("arm", one[0]) != baseline)
+        _print([overrides for overrides, _ in baseline_first], [arm for _, arm in baseline_first], cells)
 
     run_app(plan, works=False, finish=show)
 
@@ -89,7 +94,8 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[RunConfig], cells:
         lines = [f"{values['name']}/{runs[0].folder.name}"]
         lines += [f"  {label:22} {text}" for label, text in describe_cost(costs[0], rate)]
     else:
-        context = f"context {costs[0].context_length}; differences are to the first arm"
+        first = " ".join(filter(None, differing[0].values()))
+        context = f"context {costs[0].context_length}; differences are to {first}"
         lines = [f"{values['name']}: {len(runs)} arms, {context}"]
         solved = [run.matched.solution if run.matched else None for run in runs]
         rows = [CostRow(*parts) for parts in zip(differing, costs, solved, strict=True)]

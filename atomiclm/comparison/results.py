@@ -276,8 +276,11 @@ class Comparison:
     factors: FactorReport | None = None  # of a sweep over several factors
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
-        return next(arm for arm in self.arms if arm.name == name)
+        """The arm of that name. Raises UserError where there is none."""
+        arms = {arm.name: arm for arm in self.arms}
+        if name not in arms:
+            raise UserError(f"there is no arm {name!r}{nearest(name, arms)}")
+        return arms[name]
 
     def chart(self, kind: FigureKind | None = None) -> "altair.TopLevelMixin":
         """The figure that `compare --figure` writes; None: of a sweep over several factors its effects, else arms.

@@ -154,7 +154,7 @@ def _notes(contrast: Contrast, samples: _Samples, family: int, rules: Rules) -> 
     count, needed = samples.count, contrast.seeds_needed
     yield samples.waiting
     if contrast.p is None:
-        yield "one seed has no error bar" if count else "no seed can be compared"
+        yield "one seed has no error bar; add seed=1,2,3" if count else "no seed can be compared"
         return
     if not contrast.is_paired:
         yield "other seeds than the baseline's: not paired"

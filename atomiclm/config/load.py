@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from atomiclm import data
 from atomiclm.cli import UserError
 from atomiclm.config.build import build, walk
-from atomiclm.config.errors import Fault
+from atomiclm.config.errors import Fault, nearest
 from atomiclm.config.validate import Check
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress, silent
@@ -178,9 +178,17 @@ class TrainedRun:
         return self.folder.read_rows()
 
     def frame(self, event: str | None = None) -> "pandas.DataFrame":
-        """The record, or its rows of one event, as a pandas DataFrame. ImportError: pandas is not installed."""
+        """The record, or its rows of one event, as a pandas DataFrame.
+
+        Raises:
+            ImportError: pandas is not installed.
+            UserError: the record has no such event.
+        """
         import pandas
 
+        events = {str(row["event"]) for row in self.record}
+        if event is not None and event not in events:
+            raise UserError(f"the record has no event {event!r}{nearest(event, events)}")
         rows = [row for row in self.record if event in (None, row["event"])]
         return pandas.DataFrame(rows).dropna(axis="columns", how="all")
 
