@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from atomiclm import model as ours
+from atomiclm.interop.describe import windows_of
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.fields import (
@@ -15,7 +16,6 @@ from atomiclm.interop.huggingface.fields import (
     Only,
     Setting,
     Settings,
-    windows_of,
 )
 from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
 

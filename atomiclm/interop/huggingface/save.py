@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atomiclm.atomic_io import new_folder
 from atomiclm.cli import UserError
-from atomiclm.interop.describe import window_of
+from atomiclm.interop.describe import windows_of
 from atomiclm.interop.huggingface.architectures import express
 from atomiclm.interop.huggingface.load import load_huggingface
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
@@ -103,8 +103,9 @@ def _verify(folder: Path, class_name: str) -> None:
     if importlib.util.find_spec("transformers") is None:
         return
     count = min(GENERATED, ours.context_length)
-    windows = [window_of(block.attention) or 0 for block in ours.layers]
-    length = min(max(16, *windows) + 1, LONGEST_TEXT, ours.context_length - count + 1)
+    length = min(
+        max(16, *(window or 0 for window in windows_of(ours))) + 1, LONGEST_TEXT, ours.context_length - count + 1
+    )
     tokens = torch.randint(ours.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # they are of that library's own affairs
