@@ -125,7 +125,6 @@ def specification(chart: alt.LayerChart) -> dict[str, Any]:
 
 
 def svg(spec: dict[str, Any]) -> str:
-    """The picture of a chart's specification."""
     return vl_convert.vegalite_to_svg(spec)
 
 

@@ -235,7 +235,6 @@ class FactorReport:
     notes: Sequence[str]  # what a reader must know
 
     def levels_of(self, arm: str) -> dict[str, str]:
-        """The levels of an arm, by factor."""
         return {one.name: one.levels[at] for one, at in zip(self.factors, self.levels[arm], strict=True)}
 
     def by_effect(self) -> list[int]:
@@ -276,7 +275,6 @@ class Comparison:
     factors: FactorReport | None = None  # of a sweep over several factors
 
     def arm(self, name: str) -> Arm:
-        """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
 
     def chart(self, kind: FigureKind | None = None) -> "altair.TopLevelMixin":

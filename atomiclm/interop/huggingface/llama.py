@@ -41,7 +41,6 @@ def head_dim(default: int | None) -> Setting:
 
 
 def one_window(default: int | None) -> Setting:
-    """One window for all layers."""
     return Setting("attention.window", default, null=True, to_theirs=lambda _, model: windows_of(model)[0])
 
 
@@ -209,7 +208,6 @@ def _score_width(scale: float | None, model: ours.Decoder) -> int:
 
 
 def final_cap(default: float) -> Setting:
-    """A cap on the logits."""
     return Setting("head.cap", default, null=True, chooses=ours.SoftcapHead)
 
 
