@@ -42,38 +42,26 @@ class Theme:
 VERDICTS = ("better", "worse", "equivalent", "inconclusive", "diverged", "")
 
 LIGHT = Theme(
-    "#1c1f24",
-    "#5b626b",
-    "#dfe2e6",
-    "#ffffff",
+    "#1c1f24", "#5b626b", "#dfe2e6", "#ffffff",
     ("#1c1f24", "#0072b2", "#d55e00", "#00916a", "#a8408f", "#3d9ad6", "#7d4300"),
     ("#17723a", "#b3390b", "#0b62b0", "#5b626b", "#b0215a", "#1c1f24"),
-)
+)  # fmt: skip
 DARK = Theme(
-    "#e8eaed",
-    "#a2a9b2",
-    "#343a42",
-    "#15181d",
+    "#e8eaed", "#a2a9b2", "#343a42", "#15181d",
     ("#f0f2f5", "#2f86dd", "#ff7f2a", "#2bbf93", "#e07cc9", "#8fd6ff", "#b39256"),
     ("#57c785", "#ff9466", "#7ab8f5", "#a2a9b2", "#ff85b0", "#e8eaed"),
-)
+)  # fmt: skip
 PAGE = Theme(
-    "var(--ink)",
-    "var(--quiet)",
-    "var(--line)",
-    "var(--paper)",
+    "var(--ink)", "var(--quiet)", "var(--line)", "var(--paper)",
     tuple(f"var(--hue{index})" for index in range(len(LIGHT.hues))),
     ("var(--good)", "var(--bad)", "var(--same)", "var(--quiet)", "var(--broken)", "var(--ink)"),
-)
+)  # fmt: skip
 """Names of the page's colours, which follow its scheme, light or dark, without drawing again."""
 FIGURE = Theme(
-    "#757c85",
-    "#757c85",
-    "#9aa1a9",
-    "#ffffff",
+    "#757c85", "#757c85", "#9aa1a9", "#ffffff",
     LIGHT.hues,
     ("#1a883f", "#d9480f", "#1a7fc4", "#757c85", "#d6336c", "#757c85"),
-)
+)  # fmt: skip
 """Each at least 4:1 against white and against a nearly black page, since a picture cannot know which it lies on."""
 
 DASHES: tuple[list[float], ...] = ([1, 0], [7, 3], [2, 2.5], [9, 3, 2, 3])
@@ -137,7 +125,6 @@ def specification(chart: alt.LayerChart) -> dict[str, Any]:
 
 
 def svg(spec: dict[str, Any]) -> str:
-    """The picture of a chart's specification."""
     return vl_convert.vegalite_to_svg(spec)
 
 

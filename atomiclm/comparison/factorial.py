@@ -84,13 +84,13 @@ class Factorial:
         free = self.degrees_of_freedom
         self.deviation = self._rounded(float(np.sqrt(residual @ residual / free))) if free else float("nan")
 
-    def effect(self, factor: int, level: int, against: int = 0, at: Mapping[int, int] | None = None) -> Estimate | None:
-        """The marginal mean of a level less that of another, other factors held at `at` or else averaged over.
+    def effect(self, factor: int, level: int, at: Mapping[int, int] | None = None) -> Estimate | None:
+        """The marginal mean of a level less that of the first, other factors held at `at` or else averaged over.
 
         None where it cannot be estimated. Its `standard_error` is NaN where the noise cannot.
         """
         fixed = dict(at or {})
-        return self._estimate(self._marginal(fixed | {factor: level}) - self._marginal(fixed | {factor: against}))
+        return self._estimate(self._marginal(fixed | {factor: level}) - self._marginal(fixed | {factor: 0}))
 
     def difference(self, one: Levels, other: Levels) -> Estimate | None:
         """The mean of one combination less that of another."""

@@ -277,14 +277,14 @@ def lines(
     return charts.finished(layers, theme, "container", 300, title=y_title)
 
 
-def _log_ticks(low: float, high: float, most: int = 8) -> Any:
+def _log_ticks(low: float, high: float) -> Any:
     """Powers of ten in [low, high] and as many multiples as it takes to have three; Undefined where there are fewer."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1,), (1, 3), (1, 2, 5)):
         ticks = [factor * 10.0**power for power in powers for factor in factors]
         inside = [tick for tick in ticks if low * (1 - 1e-9) <= tick <= high * (1 + 1e-9)]
         if len(inside) >= 3:
-            return inside[:: math.ceil(len(inside) / most)]
+            return inside[:: math.ceil(len(inside) / 8)]  # no more than eight
     return alt.Undefined
 
 

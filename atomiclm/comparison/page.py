@@ -61,7 +61,6 @@ def write_page(comparison: Comparison, path: str | Path) -> None:
 
 
 def page_html(comparison: Comparison) -> str:
-    """The text of the page."""
     specifications: dict[str, Any] = {}
 
     def draw(key: str, chart: Any) -> dict[str, Any] | None:

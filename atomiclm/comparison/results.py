@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from atomiclm.cli import UserError
+from atomiclm.config.errors import nearest
 from atomiclm.sweep.factors import Factor
 from atomiclm.sweep.ledger import TunedValue
 from atomiclm.sweep.study import Expected, Study
@@ -235,7 +237,6 @@ class FactorReport:
     notes: Sequence[str]  # what a reader must know
 
     def levels_of(self, arm: str) -> dict[str, str]:
-        """The levels of an arm, by factor."""
         return {one.name: one.levels[at] for one, at in zip(self.factors, self.levels[arm], strict=True)}
 
     def by_effect(self) -> list[int]:

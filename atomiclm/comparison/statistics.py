@@ -5,6 +5,7 @@ Only `scipy.special`, and that on first use: `scipy.stats` takes a second to imp
 
 import math
 import statistics
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -159,11 +160,7 @@ def fewest(enough: Callable[[int], bool]) -> int:
         high *= 2
         if high > _MOST_PAIRS:
             return _MOST_PAIRS
-    low = high // 2  # too few, or 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    return bisect_left(range(high), True, lo=high // 2 + 1, key=enough)  # half of them are too few, or 1
 
 
 def detectable_difference(deviation: float, pairs: int, alpha: float = 0.05) -> float:

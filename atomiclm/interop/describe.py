@@ -7,14 +7,15 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from atomiclm.model import Attention, Decoder
+from atomiclm.model import Decoder
 
 LEFT_OUT = frozenset(
     # These leave the function of a trained model as it is, or number its weights, which export and import translate.
     ("dropout", "p", "balance_weight", "router_z_weight", "bias_rate", "context_length", "num_layers", "lookahead",
      "layout",
-     # The outcome of these stands elsewhere: in a size, in the layer's own window, in the scale of its branches.
-     "layer", "multiple_of", "window", "num_shared_experts", "shared_hidden_dim", "residual_scale", "scale_by_depth")
+     # The outcome of these stands elsewhere: in a size, the layer's own window, the scale of its branches, in `tied`.
+     "layer", "multiple_of", "window", "num_shared_experts", "shared_hidden_dim", "residual_scale", "scale_by_depth",
+     "tie_embeddings")
 )  # fmt: skip
 """Arguments without which a description still decides the function of a trained model."""
 
@@ -45,20 +46,18 @@ def describe_decoder(model: Decoder) -> Description:
     without what matters in training only.
     """
     layers = []
-    for layer, block in enumerate(model.layers):
+    for layer, (block, window) in enumerate(zip(model.layers, windows_of(model), strict=True)):
         described = _function_of(describe(block))
-        described["attention"]["window"] = window_of(block.attention)
+        described["attention"]["window"] = window
         described["residual_scale"] = getattr(block, "branch_scale", 1.0)
         layers.append({"position": _function_of(describe(model.position.of_layer(layer))), "block": described})
-    head = _function_of(describe(model.head))
-    head.pop("tie_embeddings", None)
     return {
         "vocab_size": model.vocab_size,
         "dim": model.dim,
         "tied": model.head.weight is None,
         "embedding": _function_of(describe(model.embedding)),
         "final_norm": _function_of(describe(model.norm)),
-        "head": head,
+        "head": _function_of(describe(model.head)),
         "layers": layers,
     }
 
@@ -80,9 +79,9 @@ def differences(ours: Description, theirs: Description) -> dict[str, str]:
     return found
 
 
-def window_of(attention: Attention) -> int | None:
-    """The window of one layer's attention, None when it sees everything."""
-    return getattr(attention, "layer_window", None)
+def windows_of(model: Decoder) -> list[int | None]:
+    """The window of each layer's attention, None where it sees everything."""
+    return [getattr(block.attention, "layer_window", None) for block in model.layers]
 
 
 _PATHS = {

@@ -190,16 +190,17 @@ def _state(content: Any) -> TokenizerState:
     )
 
 
+def _steps(part: Any, key: str) -> list[Any]:
+    """What a sequence does one after the other; of anything else, itself."""
+    is_sequence = isinstance(part, dict) and part.get("type") == "Sequence" and isinstance(part.get(key), list)
+    return part[key] if is_sequence else [part]
+
+
 def _adds_nothing(post_processor: Any) -> bool:
     """Whether it leaves ids alone: `ByteLevel` touches offsets only, and transformers writes a template of nothing."""
-    match post_processor:
-        case None:
-            return True
-        case {"type": "Sequence", "processors": [*parts]}:
-            pass
-        case part:
-            parts = [part]
-    for part in parts:
+    if post_processor is None:
+        return True
+    for part in _steps(post_processor, "processors"):
         match part:
             case {"type": "ByteLevel"}:
                 pass
@@ -212,12 +213,7 @@ def _adds_nothing(post_processor: Any) -> bool:
 
 def _pattern(pre_tokenizer: Any) -> str:
     """The regular expression by which it splits."""
-    match pre_tokenizer:
-        case {"type": "Sequence", "pretokenizers": [*parts]}:
-            pass
-        case part:
-            parts = [part]
-    match parts:
+    match _steps(pre_tokenizer, "pretokenizers"):
         case [{"type": "ByteLevel", "add_prefix_space": False, **more}]:
             return PATTERNS["gpt2" if more.get("use_regex", True) else "none"]
         case [

@@ -56,11 +56,6 @@ def _saved(module: nn.Module, context_length: int) -> int:
     return sum(_saved(child, context_length) for child in module.children())
 
 
-def matmul_flops(*linears: nn.Linear) -> int:
-    """Forward FLOPs of one token through these projections: two for each weight."""
-    return sum(2 * linear.in_features * linear.out_features for linear in linears)
-
-
 class DecoderCosts(nn.Module):
     """Parameters, FLOPs and bytes of a ``Decoder``."""
 
@@ -95,9 +90,9 @@ class DecoderCosts(nn.Module):
 
     def training_flops_per_token(self, context_length: int | None = None) -> int:
         """FLOPs of training on one token, three forward passes; ``lookahead`` passes through the head as well."""
-        forward = self.flops_per_token(context_length)
+        length = self.context_length if context_length is None else context_length
+        forward = self.flops_per_token(length)
         if self.lookahead is not None:
-            length = self.context_length if context_length is None else context_length
             forward += self.lookahead.flops_per_token(length)
             forward += self.lookahead.depth * self.head.flops_per_token(length)
         return 3 * forward

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import InitVar, dataclass, field
 from typing import NamedTuple, cast
 
 import torch
@@ -31,6 +32,7 @@ class Prediction(NamedTuple):
     weight: float
 
 
+@dataclass(eq=False, repr=False)
 class Lookahead(Accounted):
     """Predictions at depth 1 to ``depth``: at depth k the token k positions after the next one; in training only.
 
@@ -43,13 +45,16 @@ class Lookahead(Accounted):
     scored.
     """
 
-    def __init__(self, depth: int, weight: float, num_layers: int) -> None:
-        super().__init__()
-        check_positive(depth=depth, weight=weight)
-        self.depth = depth
-        self.weight = weight
-        self.num_layers = num_layers
-        self.blocks = nn.ModuleList()
+    num_layers: int
+    block: InitVar[Callable[[int], Block]]
+    norm: InitVar[Callable[[], nn.Module]]
+    depth: int = 1
+    weight: float = 1.0
+
+    def __post_init__(self, block: Callable[[int], Block], norm: Callable[[], nn.Module]) -> None:
+        super().__post_init__()
+        check_positive(depth=self.depth, weight=self.weight)
+        self.blocks = nn.ModuleList(block(self.num_layers + index) for index in range(self.depth))
 
     @property
     def layers(self) -> list[Block]:
@@ -93,6 +98,7 @@ class Lookahead(Accounted):
         return found
 
 
+@dataclass(eq=False, repr=False)
 class SequentialPrediction(Lookahead):
     """One module a depth, each reading what the one before computed and the token that lies between.
 
@@ -102,22 +108,15 @@ class SequentialPrediction(Lookahead):
     Source: DeepSeek-AI 2024 (DeepSeek-V3), arXiv 2412.19437, section 2.2: depth 1, weight 0.3, later 0.1.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_layers: int,
-        block: Callable[[int], Block],
-        norm: Callable[[], nn.Module],
-        depth: int = 1,
-        weight: float = 0.3,
-    ) -> None:
-        super().__init__(depth, weight, num_layers)
-        self.dim = dim
-        self.hidden_norms = nn.ModuleList(norm() for _ in range(depth))
-        self.embedding_norms = nn.ModuleList(norm() for _ in range(depth))
-        self.projections = nn.ModuleList(nn.Linear(2 * dim, dim, bias=False) for _ in range(depth))
-        self.blocks.extend(block(num_layers + index) for index in range(depth))
-        self.output_norms = nn.ModuleList(norm() for _ in range(depth))
+    dim: int = field(kw_only=True)
+    weight: float = 0.3
+
+    def __post_init__(self, block: Callable[[int], Block], norm: Callable[[], nn.Module]) -> None:
+        super().__post_init__(block, norm)
+        self.hidden_norms = nn.ModuleList(norm() for _ in range(self.depth))
+        self.embedding_norms = nn.ModuleList(norm() for _ in range(self.depth))
+        self.projections = nn.ModuleList(nn.Linear(2 * self.dim, self.dim, bias=False) for _ in range(self.depth))
+        self.output_norms = nn.ModuleList(norm() for _ in range(self.depth))
 
     def forward(self, hidden: Tensor, targets: Tensor, embedding: Embedding, contexts: Contexts) -> list[Tensor]:
         features = []
@@ -140,17 +139,9 @@ class ParallelPrediction(Lookahead):
     the decoder itself. The paper's losses are added with equal weight: ``weight = depth``.
     """
 
-    def __init__(
-        self,
-        num_layers: int,
-        block: Callable[[int], Block],
-        norm: Callable[[], nn.Module],
-        depth: int = 1,
-        weight: float = 1.0,
-    ) -> None:
-        super().__init__(depth, weight, num_layers)
-        self.blocks.extend(block(num_layers + index) for index in range(depth))
-        self.output_norms = nn.ModuleList(norm() for _ in range(depth))
+    def __post_init__(self, block: Callable[[int], Block], norm: Callable[[], nn.Module]) -> None:
+        super().__post_init__(block, norm)
+        self.output_norms = nn.ModuleList(norm() for _ in range(self.depth))
 
     def forward(self, hidden: Tensor, targets: Tensor, embedding: Embedding, contexts: Contexts) -> list[Tensor]:
         return [

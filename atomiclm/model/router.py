@@ -91,7 +91,8 @@ class Router(Accounted):
                 weights = weights * self.scale
         # Compared and summed instead of bincount, whose output has a size unknown to a compiler.
         load = (experts.flatten()[:, None] == torch.arange(self.num_experts, device=experts.device)).sum(0)
-        if self.training and not _in_backward():
+        # A recomputation within a backward pass does not count; a compiled one never counts twice.
+        if self.training and (torch.compiler.is_compiling() or torch._C._current_graph_task_id() == -1):
             self.load.add_(load)
         return Routing(experts, weights, logits, scores, load)
 
@@ -215,8 +216,3 @@ def _only_groups(scores: Tensor, worth: Tensor, groups_per_token: int) -> Tensor
     outside = torch.ones_like(worth, dtype=torch.bool).scatter(-1, chosen, False)
     size = scores.shape[-1] // worth.shape[-1]
     return scores.masked_fill(outside.repeat_interleave(size, dim=-1), -torch.inf)
-
-
-def _in_backward() -> bool:
-    """Whether this forward pass is a recomputation within a backward pass; a compiled one never counts twice."""
-    return not torch.compiler.is_compiling() and bool(torch._C._current_graph_task_id() != -1)

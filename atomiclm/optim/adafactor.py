@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from atomiclm.optim.base import RoleOptimizer, check_eps, check_positive
+from atomiclm.optim.base import Group, RoleOptimizer, State, check_eps, check_positive
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -42,14 +42,12 @@ class Adafactor(RoleOptimizer):
         check_positive("least_scale", self.least_scale, "1e-3")
         check_positive("clip_threshold", self.clip_threshold, "1")
 
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         changes = [self._change(*each) for each in zip(weights, gradients, states, strict=True)]
         torch._foreach_mul_(weights, 1.0 - group["lr"] * group["weight_decay"])
         torch._foreach_add_(weights, changes, alpha=-group["lr"])
 
-    def _change(self, weight: Tensor, gradient: Tensor, state: dict[str, Any]) -> Tensor:
+    def _change(self, weight: Tensor, gradient: Tensor, state: State) -> Tensor:
         """U, with the size of the weight in it. Roots are taken of the means, which are fewer than V."""
         if not state:
             state["step"] = 0

@@ -2,12 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from atomiclm.optim.base import RoleOptimizer, check_betas, check_eps
+from atomiclm.optim.base import Group, RoleOptimizer, State, check_betas, check_eps
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -31,17 +30,15 @@ class AdamW(RoleOptimizer):
         check_betas("betas", self.betas)
         check_eps("eps", self.eps)
 
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         adamw_update(weights, gradients, states, group, self.betas, self.eps)
 
 
 def adamw_update(
     weights: list[Tensor],
     gradients: list[Tensor],
-    states: list[dict[str, Any]],
-    group: dict[str, Any],
+    states: list[State],
+    group: Group,
     betas: Sequence[float],
     eps: float,
 ) -> None:

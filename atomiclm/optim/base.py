@@ -14,6 +14,11 @@ from atomiclm.roles import ROLES
 
 HIDDEN_ROLES = ("matrix", "residual")
 
+State = dict[str, Any]
+"""What an optimizer remembers of one parameter: tensors and numbers, by name."""
+Group = dict[str, Any]
+"""Parameters that are treated alike, and how: see `RoleOptimizer`."""
+
 
 @dataclass(eq=False, repr=False)
 class RoleOptimizer(torch.optim.Optimizer, ABC):
@@ -86,7 +91,7 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
         named_parameters: Iterable[tuple[str, nn.Parameter]],
         roles: Mapping[str, str],
         lr_multipliers: Mapping[str, float],
-    ) -> list[dict[str, Any]]:
+    ) -> list[Group]:
         """One group for each role and multiplier that occur, roles in the order of `ROLES`."""
         members: dict[tuple[str, float], list[tuple[str, nn.Parameter]]] = {}
         unused = set(lr_multipliers)
@@ -126,9 +131,7 @@ class RoleOptimizer(torch.optim.Optimizer, ABC):
                 self.update(moved, gradients, [self.state[parameter] for parameter in moved], group)
 
     @abstractmethod
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         """Change `weights` and `states` in place for one step, not `gradients`: parameters of one group, at least one.
 
         A state is empty before its first step. The `torch._foreach_` functions do one operation on all tensors of a

@@ -1,12 +1,11 @@
 """Lion: the sign of an interpolated momentum."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from atomiclm.optim.base import RoleOptimizer, check_betas
+from atomiclm.optim.base import Group, RoleOptimizer, State, check_betas
 
 
 @dataclass(eq=False, repr=False, kw_only=True)
@@ -31,9 +30,7 @@ class Lion(RoleOptimizer):
     def check_settings(self) -> None:
         check_betas("betas", self.betas)
 
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         for weight, state in zip(weights, states, strict=True):
             if not state:
                 state["momentum"] = torch.zeros_like(weight)

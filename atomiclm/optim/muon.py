@@ -12,7 +12,9 @@ from atomiclm.machine import has_native_bfloat16
 from atomiclm.optim.adamw import adamw_update
 from atomiclm.optim.base import (
     HIDDEN_ROLES,
+    Group,
     RoleOptimizer,
+    State,
     check,
     check_betas,
     check_choice,
@@ -77,16 +79,14 @@ class Muon(RoleOptimizer):
     def peak_lr(self, role: str) -> float:
         return self.lr if self.adamw_lr is None or role in self.orthogonalized_roles else self.adamw_lr
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
+    def add_param_group(self, param_group: Group) -> None:
         for name, parameter in zip(param_group["names"], param_group["params"], strict=True):
             rule = f"must be roles of matrices, which alone can be made orthogonal; '{name}' is a vector"
             sound = parameter.ndim >= 2 or param_group["role"] not in self.orthogonalized_roles
             check("orthogonalized_roles", list(self.orthogonalized_roles), sound, rule)
         super().add_param_group(param_group)
 
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         """One step of AdamW, or of the momentum alone where the role is orthogonalized; `step` applies that."""
         if group["role"] not in self.orthogonalized_roles:
             adamw_update(weights, gradients, states, group, self.adamw_betas, self.adamw_eps)
@@ -100,7 +100,7 @@ class Muon(RoleOptimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step with the gradients that are there; weights of one shape are made orthogonal in one batch."""
         super().step(closure)
-        of_one_shape: dict[torch.Size, list[tuple[Tensor, Tensor, dict[str, Any]]]] = {}
+        of_one_shape: dict[torch.Size, list[tuple[Tensor, Tensor, Group]]] = {}
         for group in self.param_groups:
             if group["role"] in self.orthogonalized_roles:
                 for weight in group["params"]:

@@ -2,12 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from atomiclm.optim.base import RoleOptimizer, check, check_betas, check_eps
+from atomiclm.optim.base import Group, RoleOptimizer, State, check, check_betas, check_eps
 
 _LEAST_BETA1 = 0.01
 
@@ -42,9 +41,7 @@ class ScheduleFreeAdamW(RoleOptimizer):
         )
         check("betas", self.betas, self.betas[0] >= _LEAST_BETA1, rule)
 
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         beta1, beta2 = self.betas
         rates, shares = [], []
         for weight, state in zip(weights, states, strict=True):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from atomiclm.optim.adamw import adamw_update
-from atomiclm.optim.base import RoleOptimizer, check_betas, check_eps, check_positive
+from atomiclm.optim.base import Group, RoleOptimizer, State, check_betas, check_eps, check_positive
 
 _SIDES = {"left": -2, "right": -1}
 """What is rotated, the rows or the columns, and the dimension that counts them."""
 
-type _Member = tuple[Tensor, Tensor, dict[str, Any]]
+type _Member = tuple[Tensor, Tensor, State]
 """A weight, its gradient and its state."""
 
 
@@ -49,9 +49,7 @@ class SOAP(RoleOptimizer):
         check_positive("refresh_every_steps", self.refresh_every_steps, "10")
         check_positive("largest_side", self.largest_side, "10000")
 
-    def update(
-        self, weights: list[Tensor], gradients: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def update(self, weights: list[Tensor], gradients: list[Tensor], states: list[State], group: Group) -> None:
         plain: list[_Member] = []
         alike: dict[tuple[torch.Size, int], list[_Member]] = {}
         for member in zip(weights, gradients, states, strict=True):
@@ -69,9 +67,7 @@ class SOAP(RoleOptimizer):
             weights, gradients, states = map(list, zip(*members, strict=True))
             self._move(weights, torch.stack(gradients), states, group)
 
-    def _move(
-        self, weights: list[Tensor], gradient: Tensor, states: list[dict[str, Any]], group: dict[str, Any]
-    ) -> None:
+    def _move(self, weights: list[Tensor], gradient: Tensor, states: list[State], group: Group) -> None:
         """Weights of one shape that have taken as many steps, in one batch: its products are of all of them."""
         step, (beta1, beta2) = states[0]["step"] + 1, self.betas
         tensors = [key for key, value in states[0].items() if isinstance(value, Tensor)]
@@ -92,7 +88,7 @@ class SOAP(RoleOptimizer):
         for state in states:
             state["step"] = step
 
-    def _begin(self, weight: Tensor, gradient: Tensor, state: dict[str, Any]) -> None:
+    def _begin(self, weight: Tensor, gradient: Tensor, state: State) -> None:
         state["step"] = 0
         state["first_moment"] = torch.zeros_like(weight)
         state["second_moment"] = torch.zeros_like(weight)
@@ -104,7 +100,7 @@ class SOAP(RoleOptimizer):
             # eigh sorts eigenvalues upwards.
             state[f"{side}_basis"] = torch.linalg.eigh(state[side]).eigenvectors.flip(-1).contiguous()
 
-    def _gather(self, gradient: Tensor, state: dict[str, Any]) -> None:
+    def _gather(self, gradient: Tensor, state: State) -> None:
         share = 1.0 - self.betas[1]
         if "left" in state:
             state["left"].lerp_(gradient @ gradient.mT, share)
@@ -122,7 +118,7 @@ def _rotated_sides(shape: Sequence[int], largest_side: int) -> tuple[str, ...]:
     return tuple(side for side, dim in _SIDES.items() if len(shape) >= 2 and shape[dim] <= largest_side)
 
 
-def _rotate(matrix: Tensor, state: dict[str, Any], back: bool = False) -> Tensor:
+def _rotate(matrix: Tensor, state: State, back: bool = False) -> Tensor:
     """P^T matrix Q, or back: P matrix Q^T; the identity for a side without a basis."""
     if "left" in state:
         matrix = (state["left_basis"] if back else state["left_basis"].mT) @ matrix
@@ -131,7 +127,7 @@ def _rotate(matrix: Tensor, state: dict[str, Any], back: bool = False) -> Tensor
     return matrix
 
 
-def _refresh(state: dict[str, Any]) -> None:
+def _refresh(state: State) -> None:
     """One step of power iteration from each basis, columns first put in the order of falling eigenvalues."""
     second = state["second_moment"]
     for side, dim in _SIDES.items():

@@ -18,7 +18,6 @@ from atomiclm.model import (
     Position,
     Scores,
 )
-from atomiclm.model.accounting import matmul_flops
 from atomiclm.model.components import ResidualLinear
 
 VOCAB = 29
@@ -80,7 +79,7 @@ class MeanAttention(Attention):
         return self.value.out_features * length
 
     def flops_per_token(self, context_length):
-        return matmul_flops(self.value, self.output) + 2 * self.value.out_features * context_length
+        return super().flops_per_token(context_length) + 2 * self.value.out_features * context_length
 
 
 class SquaredScores(Scores):

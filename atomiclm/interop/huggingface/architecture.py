@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from atomiclm.interop.describe import windows_of
 from atomiclm.interop.huggingface.config_json import ConfigJson
-from atomiclm.interop.huggingface.fields import Fields, Settings, read_fields, windows_of, write_fields
+from atomiclm.interop.huggingface.fields import Fields, Settings, read_fields, write_fields
 from atomiclm.interop.huggingface.weights import Layout, Weight, our_tensors
 from atomiclm.model import Decoder, LayerPattern
 

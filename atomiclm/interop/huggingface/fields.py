@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from atomiclm.cli import UserError
-from atomiclm.interop.describe import window_of
+from atomiclm.interop.describe import windows_of
 from atomiclm.interop.huggingface.config_json import MAX_SIZE, NEEDED, ConfigJson
 from atomiclm.model import Decoder, MixtureOfExperts
 
@@ -230,7 +230,3 @@ def value_at(model: Decoder, path: str, missing: Any) -> Any:
     for name in names:
         part = getattr(part, name, missing)
     return part
-
-
-def windows_of(model: Decoder) -> list[int | None]:
-    return [window_of(block.attention) for block in model.layers]

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 from atomiclm import model as ours
+from atomiclm.interop.describe import windows_of
 from atomiclm.interop.huggingface.architecture import Architecture
 from atomiclm.interop.huggingface.config_json import ConfigJson
 from atomiclm.interop.huggingface.fields import (
@@ -15,7 +16,6 @@ from atomiclm.interop.huggingface.fields import (
     Only,
     Setting,
     Settings,
-    windows_of,
 )
 from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
 
@@ -41,7 +41,6 @@ def head_dim(default: int | None) -> Setting:
 
 
 def one_window(default: int | None) -> Setting:
-    """One window for all layers."""
     return Setting("attention.window", default, null=True, to_theirs=lambda _, model: windows_of(model)[0])
 
 
@@ -209,7 +208,6 @@ def _score_width(scale: float | None, model: ours.Decoder) -> int:
 
 
 def final_cap(default: float) -> Setting:
-    """A cap on the logits."""
     return Setting("head.cap", default, null=True, chooses=ours.SoftcapHead)
 
 

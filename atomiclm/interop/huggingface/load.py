@@ -50,13 +50,14 @@ def load_huggingface(
     architecture, config, where = _read_config(folder)
     files = weight_files(folder)
     # First without memory: a few bytes of configuration can ask for more of it than any machine has.
-    with torch.device("meta"):
-        wanted = sum(parameter.numel() for parameter in _build(architecture, config, where).parameters())
+    with _refusing(where), torch.device("meta"):
+        wanted = sum(parameter.numel() for parameter in build(architecture, config, where).parameters())
     tensors = architecture.with_whole_names(_tensors_in(files))
     stored = sum(tensor.numel() for tensor in tensors.values())
     if wanted > stored + SLACK:  # a smaller difference is told below, by the tensors
         raise UserError(f"{where} describes {wanted:,} parameters, but the weights are {stored:,} numbers")
-    model = _build(architecture, config, where).to(dtype)
+    with _refusing(where):
+        model = build(architecture, config, where).to(dtype)
     try:
         ours = to_ours(architecture, model, tensors)
     except ValueError as error:
@@ -96,11 +97,6 @@ def _read_config(folder: Path) -> tuple[Architecture, dict[str, Any], str]:
     where = str(folder / "config.json")
     config = _read_object(folder / "config.json")
     return architecture_of(str(config.get("model_type"))[:100], where), config, where
-
-
-def _build(architecture: Architecture, config: dict[str, Any], where: str) -> Decoder:
-    with _refusing(where):
-        return build(architecture, config, where)
 
 
 @contextmanager

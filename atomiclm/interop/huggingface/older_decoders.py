@@ -8,7 +8,6 @@ from atomiclm.interop.huggingface.fields import ActivationName, Epsilon, Ignored
 from atomiclm.interop.huggingface.llama import HEADS, LAYERS, NEVER, TIED, UNTIED
 from atomiclm.interop.huggingface.rope import MAX_POSITIONS, Rope
 
-_ZERO = Ignored(written=lambda _: 0.0)
 _PARTS = {
     "attention": ours.MultiHeadAttention,
     "attention.bias": True,
@@ -45,12 +44,8 @@ GPT2 = Architecture(
             to_ours=lambda scaled, _: None if scaled else 1.0,
             to_theirs=lambda scale, _: scale is None,
         ),
-        "scale_attn_by_inverse_layer_idx": NEVER,
-        "reorder_and_upcast_attn": NEVER,
-        "add_cross_attention": NEVER,
-        "resid_pdrop": _ZERO,
-        "embd_pdrop": _ZERO,
-        "attn_pdrop": _ZERO,
+        **dict.fromkeys(("scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "add_cross_attention"), NEVER),
+        **dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), Ignored(written=lambda _: 0.0)),
         "tie_word_embeddings": TIED,
     },
     outside={

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from atomiclm.atomic_io import new_folder
 from atomiclm.cli import UserError
-from atomiclm.interop.describe import window_of
+from atomiclm.interop.describe import windows_of
 from atomiclm.interop.huggingface.architectures import express
 from atomiclm.interop.huggingface.load import load_huggingface
 from atomiclm.interop.huggingface.weights import our_tensors, to_theirs
@@ -63,7 +63,6 @@ def save_huggingface(
     if os.path.lexists(folder) and (not folder.is_dir() or any(folder.iterdir())):  # before minutes of work
         raise UserError(f"{folder} is not an empty folder; name one that does not exist yet")
     architecture, config = express(model)
-    contents = {"config.json": {"architectures": [architecture.class_name], "model_type": architecture.model_type}}
     tensors = to_theirs(architecture, model, our_tensors(model))
     # Buffers are not weights: a correction of a router's choice is finer than bfloat16.
     parameters = {name for name, _ in model.named_parameters()}
@@ -78,8 +77,9 @@ def save_huggingface(
     end = None if tokenizer is None else tokenizer.special_tokens.get(END_OF_TEXT)
     special: dict[str, Any] = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None}
     kept = model.embedding.weight.dtype if dtype is None else dtype
-    contents["config.json"] |= {**config, "dtype": str(kept).removeprefix("torch."), **special}
-    contents["generation_config.json"] = dict(special)
+    named = {"architectures": [architecture.class_name], "model_type": architecture.model_type, **config}
+    named |= {"dtype": str(kept).removeprefix("torch."), **special}
+    contents: dict[str, Any] = {"config.json": named, "generation_config.json": special}
     if tokenizer is not None:
         contents["tokenizer.json"] = tokenizer_json(tokenizer)
         contents["tokenizer_config.json"] = tokenizer_config(tokenizer, model.context_length)
@@ -103,8 +103,9 @@ def _verify(folder: Path, class_name: str) -> None:
     if importlib.util.find_spec("transformers") is None:
         return
     count = min(GENERATED, ours.context_length)
-    windows = [window_of(block.attention) or 0 for block in ours.layers]
-    length = min(max(16, *windows) + 1, LONGEST_TEXT, ours.context_length - count + 1)
+    length = min(
+        max(16, *(window or 0 for window in windows_of(ours))) + 1, LONGEST_TEXT, ours.context_length - count + 1
+    )
     tokens = torch.randint(ours.vocab_size, (1, length), generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # they are of that library's own affairs
