@@ -59,7 +59,7 @@ def train_run(*overrides: str, config: "RunConfig | None" = None, quiet: bool = 
     if config is None:
         config = compose(*overrides)
     elif overrides:
-        raise UserError(f"give overrides or a config, not both: {overrides[0]} belongs into compose(...)")
+        raise UserError(f"give overrides or a config, not both: {overrides[0]} belongs in compose(...)")
     train_run(config, Console(io.StringIO()) if quiet else None)
     return load_run(config.folder)
 

@@ -49,7 +49,7 @@ class Trunk:
             if budget.progress(step, content.scalars["seconds"], tokens_per_step) >= 1:
                 raise UserError(
                     f"{path} is at step {step}, and the budget ends there or before; a budget is counted from the "
-                    "trunk's first step, give a larger one"
+                    "first step of the run it branches from, give a larger one"
                 )
         return cls(path, content, folder.read_summary().get("corpus_sha256"), tokenizer.digest())
 
@@ -88,10 +88,10 @@ def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterato
     for path in dict.fromkeys([*before, *now]):
         old, new = before.get(path), now.get(path)
         if old != new:
-            yield f"{path} was {old!r} in the trunk and is {new!r}, so the data would not go on where it stopped"
+            yield f"{path} was {old!r} there and is {new!r}, so the data would not go on where it stopped"
     old, new = trunk["optim"]["_target_"], values["optim"]["_target_"]
     if old != new:
-        yield f"optim was {old.rpartition('.')[2]} in the trunk: its state means nothing to {new.rpartition('.')[2]}"
+        yield f"optim was {old.rpartition('.')[2]} there: its state means nothing to {new.rpartition('.')[2]}"
 
 
 def _data_settings(values: Mapping[str, Any]) -> dict[str, Any]:

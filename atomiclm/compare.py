@@ -59,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--format",
         choices=("terminal", *_TEXTS),
         default="terminal",
-        help="csv: one line an arm; runs: one line a run, every figure, as CSV; effects: one line an effect or "
+        help="csv: one line per arm; runs: one line per run, every figure, as CSV; effects: one line per effect or "
         "interaction of a sweep over several factors, as CSV (default terminal)",
     )
     command.add_argument(

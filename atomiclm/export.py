@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         "export",
         "Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load\n"
         "them, or (--format tiktoken) the tokenizer alone for tiktoken. A model that no architecture\n"
-        "there computes exactly is refused, with the options that it cannot say; so is a tokenizer that\n"
+        "there computes exactly is refused, with the options that it does not have; so is a tokenizer that\n"
         "would give other ids.",
         EXAMPLES,
     )

@@ -28,14 +28,14 @@ def parse_prompts(text: str, source: str) -> list[str]:
     """One prompt a line, blank lines left out; or JSON lines with a "prompt" in each, where the first is an object."""
     lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not lines:
-        raise UserError(f"{source}: no prompts in it; give one a line")
+        raise UserError(f"{source}: no prompts in it; give one per line")
     if _json_object(lines[0][1]) is None:
         return [line for _, line in lines]
     prompts = []
     for number, line in lines:
         prompt = (_json_object(line) or {}).get("prompt")
         if not isinstance(prompt, str):
-            fix = "as the first line is JSON, so must be all" if number > lines[0][0] else "give one in each line"
+            fix = "the first line is JSON, so every line must be" if number > lines[0][0] else "give one in each line"
             raise UserError(f'{source}, line {number}: no JSON object with a text "prompt"; {fix}')
         prompts.append(prompt)
     return prompts

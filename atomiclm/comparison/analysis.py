@@ -181,4 +181,4 @@ def _notes(arms: Sequence[Arm], base: Arm | None, grouped: Grouped, ledger: Stud
                 "lie beyond."
             )
     if ledger.study.sequential and _looks(ledger) != planned_looks(ledger.study):
-        yield "It was looked at with other numbers of seeds than planned; the chance of error is shared out over all."
+        yield "It was compared at other numbers of seeds than planned; the chance of error is divided among those."

@@ -47,13 +47,15 @@ def cost_differences(
 def environment_differences(runs: Sequence[RunResult]) -> list[results.EnvironmentDifference]:
     """The facts that are not the same for all runs; a run that does not know one counts as "not on record".
 
+    Of a component's code only those that have the component.
     Where every run has the hash of the code, the commit says no more: it changes with every line of documentation.
     """
     known = [facts_of(run.environment) for run in runs if run.environment]
     ignored = {"numpy", "platform", *(["commit"] if all("code" in facts for facts in known) else [])}
     differences = []
     for fact in dict.fromkeys(fact for facts in known for fact in facts if fact not in ignored):
-        values = Counter(facts.get(fact, "not on record") for facts in known)
+        those = [facts for facts in known if fact in facts] if fact.startswith("code of ") else known
+        values = Counter(facts.get(fact, "not on record") for facts in those)
         if len(values) > 1:
             differences.append(results.EnvironmentDifference(fact, dict(values.most_common())))
     return differences

@@ -128,8 +128,8 @@ def next_look(comparison: Comparison, study: Study, seeds: int) -> tuple[int, st
     """
     unresolved = [arm.name for arm in comparison.arms if arm.contrast and arm.contrast.verdict == "inconclusive"]
     if not unresolved:
-        return seeds, "every arm has its verdict"
+        return seeds, "no arm is inconclusive"
     names = ", ".join(unresolved)
     if later := [look for look in planned_looks(study) if look > seeds]:
-        return later[0], f"without a verdict: {names}; the next look is at {later[0]} seeds"
-    return seeds, f"no more seeds are wanted (sequential.max_seeds={seeds}); without a verdict: {names}"
+        return later[0], f"still inconclusive: {names}; they are compared again at {later[0]} seeds"
+    return seeds, f"no more seeds are wanted (sequential.max_seeds={seeds}); still inconclusive: {names}"

@@ -165,7 +165,7 @@ def _legend(comparison: Comparison) -> Iterator[str]:
         if comparison.margin is not None:
             yield (
                 f"Equivalent: the {_confidence([2 * level for level in levels])} interval lies within "
-                f"±{comparison.margin:g}, even of a difference that is certain."
+                f"±{comparison.margin:g}. A difference can be certain and as small as that."
             )
         else:
             yield "No margin was declared, so nothing is called equivalent (--margin)."
@@ -183,7 +183,7 @@ def under_trained(comparison: Comparison) -> str | None:
     means = [mean for mean in means if math.isfinite(mean)]
     if counted is None or not means or min(means) <= counted or not comparison.metric.endswith("bits_per_byte"):
         return None
-    return f"no arm reaches the 5-gram's {counted:.3f} bits per byte: after longer training they may differ otherwise"
+    return f"no arm is as good as the 5-gram ({counted:.3f} bits per byte): longer training may change the order"
 
 
 def _closing(comparison: Comparison) -> Iterator[str]:

@@ -159,16 +159,16 @@ def _notes(contrast: Contrast, samples: _Samples, family: int, rules: Rules) -> 
     if not contrast.is_paired:
         yield "other seeds than the baseline's: not paired"
     elif contrast.correlation is not None and count >= 5 and contrast.correlation < 0.1:
-        yield f"pairing bought nothing (correlation {contrast.correlation:.2f})"
+        yield f"pairing by seed did not reduce the noise (correlation {contrast.correlation:.2f})"
     if contrast.verdict == "equivalent" and contrast.p_holm is not None and contrast.p_holm < rules.alpha:
         yield f"a difference of {contrast.mean:+.2g}, certain but smaller than the margin of {rules.margin:g}"
     if contrast.verdict == "inconclusive":
         if contrast.p < contrast.alpha:
-            yield f"alone it would be a difference (p {contrast.p:.2g}); among {family} arms it may be chance"
+            yield f"a difference by itself (p {contrast.p:.2g}), but not after the correction for {family} arms"
         if needed is not None and needed > count:
             yield f"not resolvable with {count} seeds: about {needed} are needed for a margin of {rules.margin:g}"
         elif needed is not None:
-            yield f"{count} seeds find most differences of {rules.margin:g}; the true one seems smaller, or close to it"
+            yield f"{count} seeds find most differences of {rules.margin:g}; the true one is probably close to that, or smaller"
 
 
 def decide(

@@ -79,7 +79,7 @@ def run_app(task: Task, works: bool = True, trains: bool = False, finish: Callab
     except RunFailed as error:
         _exit(str(error), 1)
     except OSError as error:
-        _exit(f"{format_error(error)}; once that is mended, the same command goes on", 1)
+        _exit(f"{format_error(error)}; fix that and run the same command again to continue", 1)
     except Stopped as stop:
         _exit(str(stop), stop.status)
     except KeyboardInterrupt:
@@ -129,7 +129,7 @@ def _run(overrides: list[str], task: Task, works: bool) -> None:
     with composing(overrides):
         for key in map(override_key, overrides):
             if re.match(r"hydra\.(?!launcher\.|sweeper\.|searchpath)", key):
-                raise ConfigError([Fault(key, "nothing of Hydra's acts in a single run; leave it out, or add -m")])
+                raise ConfigError([Fault(key, "has no effect in a single run; leave it out, or add -m")])
         config = compose_hydra(expand_overrides(overrides), RunMode.RUN)
         arms = listed("arms", overrides)
         if works and arms and value_of("arm", overrides) is None:

@@ -180,12 +180,12 @@ def explain(error: errors.CompactHydraException | OmegaConfBaseException, overri
         elif "=" not in error.override.strip("="):
             hint = "write it in one word, without spaces around the ="
         else:
-            hint = f"a text that is to be taken as it stands: '{error.override.partition('=')[0]}=\"...\"'"
+            hint = f"to give a text as it is, quote it: '{error.override.partition('=')[0]}=\"...\"'"
         return Fault(error.override, f"not an override of the form key=value: {reason}; {hint}")
     text = str(error).strip()
     if swept := re.match(r"(?:Sweep parameters|Ambiguous value for argument) '([^']*)'", text):
         key, _, value = swept[1].partition("=")
-        hint = f"add -m for a run of each, or give one; a list stands in [], a text in quotes: '{key}=\"...\"'"
+        hint = f"add -m to run each, or give one; a list is written in [], a text in quotes: '{key}=\"...\"'"
         return Fault(key, f"{value} lists several values; {hint}")
     if twice := re.search(r"Multiple values for \S+ To override a value use 'override ([^':]+): ([^']+)'", text):
         return _chosen_by_a_file(twice[1], twice[2])

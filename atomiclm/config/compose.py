@@ -88,7 +88,7 @@ def compose_all(overrides: Sequence[str], mode: RunMode) -> DictConfig:
     except MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{Path(mark.name).name}, line {mark.line + 1}, column {mark.column + 1}" if mark else "a file"
-        raise ConfigError([Fault("config", f"{where}: {error.problem}; mend its YAML")]) from error
+        raise ConfigError([Fault("config", f"{where}: {error.problem}; fix its YAML")]) from error
     except (RecursionError, AssertionError, KeyError, TypeError) as error:  # what Hydra trips over in a file
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise ConfigError([Fault("config", f"a file of it cannot be composed ({reason[:200]})")]) from error
@@ -138,7 +138,7 @@ def interpolation_faults(values: Mapping[str, Any]) -> list[Fault]:
     """Return what is wrong with the references of a configuration whose interpolations are not yet followed."""
     texts = [(path, value) for path, value in walk(values) if isinstance(value, str)]
     faults = [Fault(path, rule) for path, text in texts for rule in _refused(text)]
-    return faults + [Fault(path, "holds a NUL, which ends a name or a path") for path, text in texts if "\0" in text]
+    return faults + [Fault(path, "holds a NUL character; remove it") for path, text in texts if "\0" in text]
 
 
 def _refused(text: str) -> Iterator[str]:
@@ -149,7 +149,7 @@ def _refused(text: str) -> Iterator[str]:
         name = argument.partition(",")[0].strip()
         if resolver == "oc.env" and colon:
             if not re.fullmatch(r"[A-Za-z_]\w*", name):
-                yield "a variable of the environment is named outright, ${oc.env:NAME}"
+                yield "an environment variable is given by its plain name, ${oc.env:NAME}"
             elif _SECRET.search(name) or _URL_WITH_PASSWORD.search(os.environ.get(name, "")):
                 rule = f"{name} is, by its name or its form, a secret, and a configuration is written to disk and sent"
                 yield f"{rule} to W&B; leave it in the environment, where the programs that need it find it"
@@ -160,7 +160,7 @@ def _refused(text: str) -> Iterator[str]:
             known = ", ".join(["oc.env", "oc.decode", *_RESOLVERS])
             yield f"${{{found[1].replace(_HOLE, '...')}}} is not followed; known are other settings and {known}"
     if "${" in text:
-        yield "a reference that holds braces is not followed; write the value itself"
+        yield "a reference with braces in it is not followed; write the value itself"
 
 
 def parsed(overrides: Sequence[str]) -> list[Override]:

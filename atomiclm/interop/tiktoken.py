@@ -169,7 +169,7 @@ def ranks_of(tokenizer: BasicTokenizer) -> dict[bytes, int]:
     if list(tokenizer.merge_ids) != sorted(tokenizer.merge_ids):
         raise UserError(
             "tokenizer: its merges do not have ascending ids; in tiktoken the id of a token is also its place in the "
-            "order of merging, so this vocabulary cannot be said there; export it for Hugging Face"
+            "order of merging, so this vocabulary has no form there; export it for Hugging Face"
         )
     spelled = spell_tokens(tokenizer.merges)
     try:

@@ -121,8 +121,8 @@ class Llama3Scaling(FromTrainedLength):
         if not self.high_frequency_factor > self.low_frequency_factor:
             raise ValueError(
                 f"high_frequency_factor={self.high_frequency_factor} must be greater than low_frequency_factor="
-                f"{self.low_frequency_factor}: pairs with more turns than the one stay as they are, those with fewer "
-                "than the other are stretched; 4 and 1 are usual"
+                f"{self.low_frequency_factor}: pairs with more turns than the first stay as they are, those with fewer "
+                "than the second are stretched; 4 and 1 are usual"
             )
 
     def frequencies(self, length: int, device: torch.device | None = None) -> Tensor:

@@ -159,14 +159,14 @@ class Sweep:
         failures = self._train(left, len(planned))
         if failures and not self.is_tuning:
             listed = [f"  {cell.arm} seed {cell.seed}: {failure}\n    {cell.command}" for cell, failure in failures]
-            rest = f"The others are kept. Once that is mended, this runs what is left:\n  {self.command}"
+            rest = f"The others are kept. Fix that; this runs what is left:\n  {self.command}"
             raise RunFailed("\n".join([f"{len(failures)} of {len(planned)} cells failed:", *listed, rest]))
 
     def _taken_over(self, one: PlannedCell) -> bool:
         """Whether another study has trained it. A sweep that is no study was given its name to train again."""
         twin = take_over(one.run) if self.study.is_declared else None
         if twin is not None:
-            show([f"{one.run.folder.name}: taken over from {twin}"])
+            show([f"{one.run.folder.name}: copied from {twin}"])
         return twin is not None
 
     def _cells(self, planned: Sequence[PlannedCell]) -> list[Cell]:

@@ -70,5 +70,5 @@ def express(model: Decoder) -> tuple[Architecture, dict[str, Any]]:
     _, nearest, faults = min(refusals, key=lambda refusal: refusal[0])
     raise UserError(
         "no architecture of transformers computes what this model computes. The nearest is "
-        f"{nearest.class_name}, which cannot say:\n  " + "\n  ".join(faults)
+        f"{nearest.class_name}, which does not have:\n  " + "\n  ".join(faults)
     )
