@@ -120,7 +120,9 @@ class Conditions:
     def validation_sha256(self) -> str:
         """Of the UTF-8 bytes evaluated: the same text is the same text, whichever corpus it stands in."""
         manifest = self.corpus.manifest
-        return str(manifest["parts"][self.source]["validation"]["sha256"] if self.source else manifest["validation_sha256"])
+        if self.source:
+            return str(manifest["parts"][self.source]["validation"]["sha256"])
+        return str(manifest["validation_sha256"])
 
     @property
     def validation_bytes(self) -> int:
