@@ -46,7 +46,6 @@ _TEXTS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     command = command_parser(
         "compare",
         "Compare the arms of a study with its baseline, paired by seed: means and differences with\n"
@@ -99,7 +98,6 @@ def parser() -> argparse.ArgumentParser:
 
 @command("compare")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
     with say_if_slow(f"reading {' '.join(arguments.paths)}", quiet=arguments.quiet):
         comparison = compare_runs(

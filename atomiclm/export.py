@@ -19,14 +19,16 @@ Exit codes: 0; 1 a file cannot be written; 2 the model or the tokenizer cannot b
 
 @command("export")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, 2 where the model cannot be said, 1 where it cannot be written."""
     arguments = parser().parse_args(argv)
-    _export(arguments)
+    folder, checkpoint = find_run(arguments.run, arguments.outputs)
+    if arguments.format == "tiktoken":
+        _export_tiktoken(arguments, folder)
+    else:
+        _export(arguments, folder, checkpoint)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser(
         "export",
         "Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load\n"
@@ -46,11 +48,7 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _export(arguments: argparse.Namespace) -> None:
-    folder, checkpoint = find_run(arguments.run, arguments.outputs)
-    if arguments.format == "tiktoken":
-        _export_tiktoken(arguments, folder)
-        return
+def _export(arguments: argparse.Namespace, folder: RunFolder, checkpoint: Path | None) -> None:
     with say_if_slow(f"reading {folder.path}", quiet=arguments.quiet):
         import torch
 
@@ -58,7 +56,7 @@ def _export(arguments: argparse.Namespace) -> None:
         from atomiclm.tokenizer import BasicTokenizer
 
         dtype = arguments.dtype or "float32"
-        trained = load_run(folder, checkpoint, torch.device("cpu"))
+        trained = load_run(folder, checkpoint)
         assert isinstance(trained.tokenizer, BasicTokenizer), "load_run reads no other"
     with say_if_slow(f"writing {arguments.folder}", quiet=arguments.quiet):
         from atomiclm.interop import save_huggingface

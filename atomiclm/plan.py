@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the command."""
     gc.disable()  # a short life with many small objects: collecting them is a tenth of it
     planned: dict[str, tuple[list[str], RunConfig]] = {}
     cells: list[RunConfig] = []  # of a sweep

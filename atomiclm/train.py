@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    """Run the command."""
     wait_briefly()
     run_app(train, trains=True)
 

@@ -22,6 +22,7 @@ from atomiclm.tracking import RunFolder
 from atomiclm.tracking.run_result import flatten
 from atomiclm.training import Runtime, Trainer
 from atomiclm.training.checkpoint import newest_sound, read_manifest
+from atomiclm.training.runtime import Device
 
 
 class LoadedRun:
@@ -33,11 +34,11 @@ class LoadedRun:
     """
 
     def __init__(
-        self, folder: RunFolder, checkpoint: Path | None, device: Any, source: str = "", overrides: Sequence[str] = ()
+        self, folder: RunFolder, checkpoint: Path | None, device: Device, source: str, overrides: Sequence[str]
     ) -> None:
         with from_user():
             self.runtime = Runtime(device=device)
-        self.folder = folder
+        self.folder, self.device = folder, device
         own = read_values(folder)
         self.values = with_model_settings(own, overrides) if overrides else own
         old, new = dict(flatten(own["model"])), dict(flatten(self.values["model"]))
@@ -96,7 +97,7 @@ class LoadedRun:
     @cached_property
     def _trained(self) -> TrainedRun:
         changed = self.values if self.changed else None
-        trained = load_run(self.folder, self.checkpoint, self.runtime.device, changed)
+        trained = load_run(self.folder, self.checkpoint, self.device, changed)
         if self.conditions.corpus.tokenizer.digest() != trained.tokenizer.digest():
             raise UserError(
                 f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"

@@ -63,8 +63,6 @@ class Source:
 
     def weights(self) -> "dict[str, torch.Tensor]":
         """Parameters and persistent buffers by name. UserError: they are gone, damaged, or not those of `sha256`."""
-        import torch
-
         from atomiclm.config.load import load_run
         from atomiclm.interop import load_huggingface
         from atomiclm.training.state import persistent_tensors
@@ -76,7 +74,7 @@ class Source:
             if self.run_id is None:
                 model = load_huggingface(path, tokenizer=False)[0]
             else:
-                model = load_run(RunFolder(path.absolute().parents[1]), path, torch.device("cpu")).model
+                model = load_run(RunFolder(path.absolute().parents[1]), path).model
             found = _weights_sha256(path)
         except (OSError, UserError) as error:
             raise UserError(f"{KEY}: {error}") from error

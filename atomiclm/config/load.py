@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomiclm import data
-from atomiclm.cli import UserError
+from atomiclm.cli import UserError, from_user
 from atomiclm.config.build import build, walk
 from atomiclm.config.errors import Fault
 from atomiclm.config.validate import Check
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from atomiclm.model import Decoder
+    from atomiclm.training.runtime import Device
 
 
 def prepare_corpus(
@@ -205,19 +206,22 @@ class TrainedRun:
 
 
 def load_run(
-    folder: RunFolder, checkpoint: Path | None, device: "torch.device", values: dict[str, Any] | None = None
+    folder: RunFolder, checkpoint: Path | None, device: "Device" = "cpu", values: dict[str, Any] | None = None
 ) -> TrainedRun:
     """Return the model of a run, at `checkpoint` or at its newest sound one, saying which newer ones are damaged.
 
     values: its configuration with settings of its model changed (`with_model_settings`); None: its own
 
-    UserError: there is no sound checkpoint; or the configuration is refused, or does not fit the weights, before memory
-    for either is taken.
+    UserError: there is no such device, or no sound checkpoint; or the configuration is refused, or does not fit the
+    weights, before memory for either is taken.
     """
     from atomiclm.tokenizer import BasicTokenizer
+    from atomiclm.training import Runtime
     from atomiclm.training.checkpoint import newest_sound, read_model
     from atomiclm.training.state import load_tensors
 
+    with from_user():
+        runtime = Runtime(device=device)
     path = checkpoint or newest_sound(folder, say_aloud)
     changed, values = values is not None, values or read_values(folder)
     with folder.reading(folder.tokenizer):
@@ -232,7 +236,7 @@ def load_run(
             fix = "only settings that leave the parameters as they are can be changed"
             raise UserError(f"--set: {reason}; {fix}") from error
         raise UserError(f"{folder.path} cannot be used: {reason}") from error
-    return TrainedRun(model.to(device).eval(), tokenizer, values, path, folder)
+    return TrainedRun(model.to(runtime.device).eval(), tokenizer, values, path, folder)
 
 
 def say_aloud(line: str) -> None:

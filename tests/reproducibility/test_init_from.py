@@ -101,7 +101,7 @@ def test_stopped_and_resumed_without_its_source_it_is_the_same_to_the_last_bit(s
     (run / "summary.json").write_text(json.dumps({**summary, "state": "interrupted"}))
     moved = source.rename(source.parent / "elsewhere")
     try:
-        assert LoadedRun(RunFolder(run), None, "cpu").conditions.corpus.tokenizer.vocab_size == 300
+        assert LoadedRun(RunFolder(run), None, "cpu", "", []).conditions.corpus.tokenizer.vocab_size == 300
         assert _train(folder, "resumed", *arguments) == run
         with pytest.raises(UserError, match=r"trainer\.init_from: no folder at"):
             _train(folder, "resumed", *arguments, "seed=2")  # has not begun
