@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -49,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
     prompts = [] if arguments.interactive else _prompts(arguments)
     wait_briefly()
-    with nullcontext() if arguments.quiet else say_if_slow(f"loading {folder.path}"):
+    with say_if_slow(f"loading {folder.path}", quiet=arguments.quiet):
         from atomiclm.config.load import load_run
         from atomiclm.generation import Settings, Writer, converse
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from atomiclm.cli import UserError, report
 from atomiclm.config.app import run_app
 from atomiclm.config.command_line import composing
-from atomiclm.config.compose import override_key, override_value, value_of
+from atomiclm.config.compose import key_and_value, value_of
 from atomiclm.config.expand_overrides import expand_overrides, study_of
 from atomiclm.config.plugins import in_own_sweep, job_overrides
 from atomiclm.config.run import RunConfig, read_cell, read_config
@@ -68,12 +68,11 @@ def arms_of_experiment(overrides: Sequence[str], study: Study) -> list[list[str]
 
 def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str]]:
     """Return, for every arm, those of its settings in which not all arms agree; of a study's arms their names."""
-    settings = [{override_key(override): override_value(override) for override in arm} for arm in arms]
+    settings = [dict(map(key_and_value, arm)) for arm in arms]
     if all("arm" in arm for arm in settings):
         return [{"arm": arm["arm"]} for arm in settings]
-    shared = set(settings[0].items()).intersection(*(arm.items() for arm in settings))
     keys = [key for key in dict.fromkeys(key for arm in settings for key in arm) if key != "seed"]
-    differing = [key for key in keys if any((key, arm.get(key)) not in shared for arm in settings)]
+    differing = [key for key in keys if len({arm.get(key) for arm in settings}) > 1]
     return [{key: arm.get(key, "") for key in differing} for arm in settings]
 
 

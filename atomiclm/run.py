@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,12 +20,12 @@ from atomiclm.config import CACHE_DTYPE
 from atomiclm.config.app import Request, deferred
 from atomiclm.config.build import build
 from atomiclm.config.errors import RunFailed, Stopped
-from atomiclm.config.load import prepare_corpus, vocabulary_note
+from atomiclm.config.load import cache_dir, prepare_corpus, vocabulary_note
 from atomiclm.config.match import cost_of
 from atomiclm.config.run import RunConfig, code_hashes
 from atomiclm.data import training_batches
 from atomiclm.evaluation import BitsPerByte
-from atomiclm.machine import default_cache_dir, environment
+from atomiclm.machine import environment
 from atomiclm.model import Decoder, parameter_roles
 from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import place_of
@@ -329,8 +328,7 @@ class Run:
             changes = ", ".join(source.all_changes(self.config.values, self.corpus.tokenizer.digest()))
             console.say(f"starting with the weights of {source.path}{changes and f'; changed: {changes}'}")
             log({"event": "init", **state.position(), **source.origin(), "changes": changes})
-        cache_dir = Path(self.config.values["cache_dir"] or default_cache_dir())
-        peak = Peak(cache_dir, runtime.matmul_rate(self.dtype), console.say)
+        peak = Peak(cache_dir(self.config.values), runtime.matmul_rate(self.dtype), console.say)
         # Of each process: the peak is that of one device.
         flops_per_token = self.model.training_flops_per_token() // self.processes.size
         retention, conditions = Retention(runtime.keep_checkpoints, runtime.keep_best), self._conditions()

@@ -108,9 +108,8 @@ class LoadedRun:
 def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return a run's configuration with settings of its model changed, validated like any other.
 
-    `model.position.factor=4` sets a value; `model/position=yarn` puts an option in the place of a component, with the
-    option's values, but for those that the trained component has under the same name: theta, rotary_fraction and layout
-    stay as they were trained. Options come first, values after them, in whatever order they are given.
+    `model.position.factor=4` sets a value; `model/position=yarn` puts an option in the place of a component, as
+    `choose_parts` does. Options come first, values after them, in whatever order they are given.
     """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))

@@ -38,7 +38,7 @@ def prepare_corpus(
     """
     source, tokenizer = build(values["data"]), build(values["tokenizer"])
     corpus = prepare(
-        source, tokenizer, _cache_dir(values), progress=progress, check_text=check_text, workers=_data_workers(values)
+        source, tokenizer, cache_dir(values), progress=progress, check_text=check_text, workers=_data_workers(values)
     )
     for part in corpus.parts:
         _check_context_length(part, values["model"]["context_length"])
@@ -47,11 +47,12 @@ def prepare_corpus(
 
 def corpus_sha256(values: dict[str, Any]) -> str:
     """Return the hash of the text of a configuration, as it is now."""
-    return data.corpus_sha256(build(values["data"]), _cache_dir(values), _data_workers(values))
+    return data.corpus_sha256(build(values["data"]), cache_dir(values), _data_workers(values))
 
 
-def _cache_dir(values: dict[str, Any]) -> Path:
-    return Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
+def cache_dir(values: dict[str, Any]) -> Path:
+    """The folder of what is made once for all runs on this machine: shards, and how fast it is."""
+    return Path(values["cache_dir"] or default_cache_dir())
 
 
 def _data_workers(values: dict[str, Any]) -> int:
