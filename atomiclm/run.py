@@ -27,6 +27,7 @@ from atomiclm.data import training_batches
 from atomiclm.evaluation import BitsPerByte
 from atomiclm.machine import environment
 from atomiclm.model import Decoder, parameter_roles
+from atomiclm.model.causality import check_causality
 from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import place_of
 from atomiclm.sweep.run_status import refuse_other_text, summary_of
@@ -92,8 +93,9 @@ class Run:
                 load_tensors(self.model, weights)
                 weights = None  # frees the memory
             self.model.to(self.runtime.device)
-            if not is_begun and len(code_hashes(values)) > 1:  # a component that our tests do not know
-                self._check_sight()
+            is_foreign = len(code_hashes(values)) > 1  # it has a component that our tests do not know
+            if not is_begun and is_foreign and (note := check_causality(self.model)) is not None:
+                self.console.say(note)
             self.trainer: Trainer = _build(values, "trainer")
             if self.processes.size > 1:
                 self._distribute()
@@ -141,38 +143,6 @@ class Run:
             rule = "it averages the weights itself and is not elementwise, so it cannot be sharded"
             raise UserError(f"optim: {rule}; add runtime.distributed=ddp")
         return optimizer
-
-    @torch.no_grad()
-    def _check_sight(self) -> None:
-        """Refuse a model that sees later tokens, whose loss would be that of copying; note a cache that is wrong."""
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")  # TF32 rounds otherwise for one token than for many
-        model, time = self.model.eval(), min(self.model.context_length, 32)
-        draws = torch.Generator().manual_seed(0)
-        tokens = torch.randint(model.vocab_size, (1, time), generator=draws).to(self.runtime.device)
-        changed = torch.cat([tokens[:, : time // 2], (tokens[:, time // 2 :] + 1) % model.vocab_size], 1)
-        try:
-            logits = model(tokens)
-            tolerance = 1e-3 * float(logits.std())
-
-            def differs(other: torch.Tensor, end: int) -> bool:
-                return not bool(((other - logits)[:, :end].abs() <= tolerance).all())
-
-            if differs(model(changed), time // 2):
-                rule = "scores of a token change with the tokens that follow it, so the model would learn to copy them"
-                raise UserError(f"model: {rule}; let each token see itself and earlier ones (`context.mask`)")
-            cache = model.make_cache(1, time)
-            steps = [model(tokens[:, [index]], cache) for index in range(time)]
-            if differs(torch.cat(steps, 1), time):
-                rule = "note: token by token, with its cache, the model scores otherwise than in one pass; samples"
-                self.console.say(f"{rule}\n      and `generate` are wrong until the component's cache is right")
-        except UserError:
-            raise
-        except Exception:  # training or a sample meets it too, and the summary then says so
-            return
-        finally:
-            model.train()
-            torch.set_float32_matmul_precision(precision)
 
     def is_to_stop(self) -> bool:
         """Whether a signal has asked any process to stop; all have to ask this together."""
