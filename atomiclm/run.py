@@ -49,10 +49,10 @@ _STOP_SECONDS = 8.0
 class Run:
     """One run and everything that takes part in training it."""
 
-    def __init__(self, config: RunConfig, console: Console, processes: Processes | None = None) -> None:
+    def __init__(self, config: RunConfig, console: Console, processes: Processes) -> None:
         self.config = config
         self.console = console
-        self.processes = processes or Processes()
+        self.processes = processes
         self.folder = RunFolder(config.folder)
         self.stop = Request()  # set once a signal has asked the run to stop
         self.summary: dict[str, Any] = {}  # summary.json, once `fit` has ended

@@ -71,10 +71,7 @@ def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
         console = console or Console()
         if settings.matched:
             console.say(str(settings.matched))
-        summary = ended(folder)
-        if processes is not None:
-            summary = processes.from_first(summary)
-        if summary is not None:
+        if (summary := processes.from_first(ended(folder))) is not None:
             refuse_other_texts([settings])
             return _skip(settings, summary, console)
         if not in_sweep():  # which warns once for all its cells
@@ -83,11 +80,9 @@ def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
         from atomiclm.run import Run
 
         run = Run(settings, console, processes)
-        run.processes.together(run.prepare)
-        with lock_run(folder) if run.processes.is_first else nullcontext():
-            if (
-                summary := run.processes.from_first(ended(folder))
-            ) is not None:  # by another process, while this one got ready
+        processes.together(run.prepare)
+        with lock_run(folder) if processes.is_first else nullcontext():
+            if (summary := processes.from_first(ended(folder))) is not None:  # by another, while this one got ready
                 return _skip(settings, summary, console)
             run.fit()
         return run.finish(alone=not in_sweep())
@@ -112,10 +107,12 @@ def _skip(settings: "RunConfig", summary: dict[str, Any], console: "Console") ->
 
 
 @contextmanager
-def _processes(settings: "RunConfig") -> Iterator["Processes | None"]:
-    """Join those that torchrun has started to train the run together; None where this is the only one."""
+def _processes(settings: "RunConfig") -> Iterator["Processes"]:
+    """Join those that torchrun has started to train the run together."""
     if world_size() == "1":
-        yield None
+        from atomiclm.training.processes import Processes
+
+        yield Processes()
         return
     from atomiclm.training.distributed import joined
 
