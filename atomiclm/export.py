@@ -37,14 +37,13 @@ def parser() -> argparse.ArgumentParser:
         "would give other ids.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
-    parser.add_argument("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
-    parser.add_argument(
-        "--format", default="huggingface", choices=("huggingface", "tiktoken"), help="(default huggingface)"
-    )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the written weights (default float32)")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    add = parser.add_argument
+    add("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
+    add("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
+    add("--format", default="huggingface", choices=("huggingface", "tiktoken"), help="(default huggingface)")
+    add("--dtype", choices=("float32", "bfloat16"), help="of the written weights (default float32)")
+    add("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
+    add("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
 

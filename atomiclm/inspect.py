@@ -94,19 +94,18 @@ def parser() -> argparse.ArgumentParser:
         "coloured by loss, what each layer would predict, and where each attention head looks.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
+    add = parser.add_argument
+    add("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--text", metavar="FILE", help="the text to read, as the beginning of a document; - is standard "
         "input (default: the beginning of the run's validation text)")  # fmt: skip
     what.add_argument("--prompt", metavar="TEXT", help="the text itself")
-    parser.add_argument("--output", metavar="FILE", help="where the page goes (default RUN/inspect.html)")
-    parser.add_argument("--max-tokens", type=whole_number(), default=256, help="tokens to show at most; fewer where "
+    add("--output", metavar="FILE", help="where the page goes (default RUN/inspect.html)")
+    add("--max-tokens", type=whole_number(), default=256, help="tokens to show at most; fewer where "
         "the model's context, or a page of 1.5 MB, has no room for them (default 256)")  # fmt: skip
-    parser.add_argument(
-        "--alternatives", type=whole_number(1, 20), default=5, help="likeliest tokens shown, 1 to 20 (default 5)"
-    )
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    add("--alternatives", type=whole_number(1, 20), default=5, help="likeliest tokens shown, 1 to 20 (default 5)")
+    add("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
+    add("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
 
