@@ -36,9 +36,6 @@ _SHOWN = 3
 Launch = Callable[[Sequence[PlannedCell], int], Sequence[str | None]]
 """Runs cells as jobs, of which the first has the number given; returns what each failed of."""
 
-Look = Callable[[Path, Study, int], tuple[int, str]]
-"""(folder, study, seeds an arm has) -> how many it is to have, and why."""
-
 
 @dataclass
 class CellLauncher:
@@ -49,7 +46,7 @@ class CellLauncher:
     one_by_one: bool
 
 
-def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: Look) -> None:
+def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher) -> None:
     """Plan the cells of the overrides `typed`, which choose `study`, and train those that have not ended; tune first,
     and add seeds, where the study says so.
 
@@ -80,8 +77,11 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
         sweep.run(cells, tuned, looks)
         if study.sequential is None or "seed" in map(override_key, typed):
             break
+        from atomiclm.comparison.analysis import compare_folder  # statistics: only a sequential study asks
+        from atomiclm.comparison.seeds import next_look
+
         looks.append(len(seeds))
-        wanted, reason = look(folder, study, len(seeds))
+        wanted, reason = next_look(compare_folder(folder), study, len(seeds))
         show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {reason}"])
         if wanted <= len(seeds):
             break
