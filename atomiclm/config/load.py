@@ -17,7 +17,7 @@ from atomiclm.config.validate import Check
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress, silent
 from atomiclm.machine import default_cache_dir, usable_cores
-from atomiclm.tokenizer import Tokenizer
+from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import RunFolder
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class TrainedRun:
     """
 
     model: "Decoder"
-    tokenizer: Tokenizer
+    tokenizer: BasicTokenizer
     config: dict[str, Any]
     checkpoint: Path
     folder: RunFolder
@@ -216,7 +216,6 @@ def load_run(
     UserError: there is no such device, or no sound checkpoint; or the configuration is refused, or does not fit the
     weights, before memory for either is taken.
     """
-    from atomiclm.tokenizer import BasicTokenizer
     from atomiclm.training import Runtime
     from atomiclm.training.checkpoint import newest_sound, read_model
     from atomiclm.training.state import load_tensors
