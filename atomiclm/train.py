@@ -20,12 +20,12 @@ from atomiclm.config.app import run_app, run_cell, stoppable, world_size
 from atomiclm.config.command_line import read_command_line
 from atomiclm.config.compose import initialized
 from atomiclm.config.errors import TRY_AGAIN, RunFailed, Stopped
-from atomiclm.config.plugins import in_sweep
+from atomiclm.config.plugins import as_cell, in_sweep
 from atomiclm.machine import wait_briefly
+from atomiclm.tracking import Console, Locked, RunFolder, run_lock
 
 if TYPE_CHECKING:
     from atomiclm.config.run import RunConfig
-    from atomiclm.tracking import Console, RunFolder
     from atomiclm.training.processes import Processes
 
 
@@ -52,7 +52,7 @@ def train(config: DictConfig) -> float:
     return train_run(read_config(config))
 
 
-def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
+def train_run(settings: "RunConfig", console: Console | None = None) -> float:
     """Train a run unless it has ended. Returns its final validation bits per byte.
 
     Raises:
@@ -61,10 +61,8 @@ def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
         Stopped: a signal asked the run to stop; it has saved its state, and the same command resumes it.
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
-    from atomiclm.config.plugins import as_cell
     from atomiclm.config.validate import cautions
     from atomiclm.sweep.run_status import ended, refuse_other_texts
-    from atomiclm.tracking import Console, RunFolder
 
     folder = RunFolder(settings.folder)
     with as_cell(folder, settings.values["study"]["fail_fast"]), _processes(settings) as processes:
@@ -88,7 +86,7 @@ def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
         return run.finish(alone=not in_sweep())
 
 
-def _skip(settings: "RunConfig", summary: dict[str, Any], console: "Console") -> float:
+def _skip(settings: "RunConfig", summary: dict[str, Any], console: Console) -> float:
     from atomiclm.sweep.run_status import of_other_code
 
     score, has_diverged = float(summary.get("validation/bits_per_byte", math.nan)), summary["state"] == "diverged"
@@ -122,10 +120,9 @@ def _processes(settings: "RunConfig") -> Iterator["Processes"]:
 
 
 @contextmanager
-def lock_run(folder: "RunFolder") -> Iterator[None]:
+def lock_run(folder: RunFolder) -> Iterator[None]:
     """Lock the run folder; a sweep waits for a cell that another process trains: two terminals share the work."""
     from atomiclm.sweep.run_status import summary_of
-    from atomiclm.tracking import Locked, run_lock
 
     say = partial(print, "\n", sep="", file=sys.stderr, flush=True)
     held = ExitStack()
