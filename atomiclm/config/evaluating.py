@@ -19,7 +19,7 @@ from atomiclm.config.validate import Check
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder
-from atomiclm.tracking.run_result import flatten
+from atomiclm.tracking.run_result import differences
 from atomiclm.training import Runtime, Trainer
 from atomiclm.training.checkpoint import newest_sound, read_manifest
 from atomiclm.training.runtime import Device
@@ -41,13 +41,8 @@ class LoadedRun:
         self.folder, self.device = folder, device
         own = read_values(folder)
         self.values = with_model_settings(own, overrides) if overrides else own
-        old, new = dict(flatten(own["model"])), dict(flatten(self.values["model"]))
-        # What differs, as it is now; None: no longer there.
-        self.changed = {
-            key: new.get(key)
-            for key in sorted({*old, *new})
-            if not key.endswith(PARTIAL) and old.get(key) != new.get(key)
-        }
+        changed = sorted(differences(own["model"], self.values["model"]).items())
+        self.changed = {key: now for key, (_, now) in changed if not key.endswith(PARTIAL)}
         if isinstance(own["tokenizer"], dict) and own["tokenizer"].get("sha256"):  # it came with other weights
             own["tokenizer"] = {**own["tokenizer"], "path": str(folder.tokenizer)}
         self.trainer: Trainer = build(own["trainer"])
