@@ -73,15 +73,10 @@ def load_run(run: str | Path, device: "Device" = "cpu", outputs: str | Path = "o
 
     Raises UserError where there is no such run, or where its files are damaged.
     """
-    from atomiclm.cli import from_user
     from atomiclm.config.load import load_run
     from atomiclm.tracking import find_run
-    from atomiclm.training import Runtime
 
-    folder, checkpoint = find_run(str(run), outputs)
-    with from_user():
-        runtime = Runtime(device=device)
-    return load_run(folder, checkpoint, runtime.device)
+    return load_run(*find_run(str(run), outputs), device)
 
 
 def compare_runs(

@@ -20,25 +20,22 @@ _ABANDONED_SECONDS = 24 * 3600.0
 """After which a temporary folder is removed: who was filling it was killed."""
 
 
-def write_atomic(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Replace the file by `content` in one step, and force that to disk; on failure (OSError) it stays as it was.
-
-    `mode` is who may read and write it, less what the process's umask takes away.
-    """
+def write_atomic(path: Path, content: bytes) -> None:
+    """Replace the file by `content` in one step, and force that to disk; on failure (OSError) it stays as it was."""
     # Of a name of its own: several processes may write the same file at once.
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
     try:
         with _naming(path):
-            write_new(partial, content, mode)
+            write_new(partial, content)
             partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
     fsync(path.parent)
 
 
-def write_new(path: Path, content: bytes, mode: int = 0o666) -> None:
+def write_new(path: Path, content: bytes) -> None:
     """Write a new file that nobody reads yet, and force its content to disk."""
-    with _naming(path), open(path, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+    with _naming(path), path.open("xb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
@@ -77,9 +74,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
             for path in partial.iterdir():
                 fsync(path)
             fsync(partial)
-            if folder.exists():
-                folder.rmdir()  # empty, or this fails; Windows renames to no name that is taken
-            os.replace(partial, folder)
+            os.replace(partial, folder)  # where an empty folder may be, and no other
             fsync(folder.absolute().parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -92,7 +87,7 @@ def read_file(path: Path, max_bytes: int = -1) -> bytes:
         OSError: it cannot be read, or is a pipe, a device or a folder, which may never begin or never end.
         UserError: it is larger.
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))  # or a pipe is waited for here
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # or a pipe is waited for here
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -171,8 +166,6 @@ def _no_constant(name: str) -> NoReturn:
 
 def fsync(path: Path) -> None:
     """Force a file's content, or a folder's entries, to disk."""
-    if os.name == "nt" and path.is_dir():  # Windows does not open folders
-        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

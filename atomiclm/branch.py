@@ -14,7 +14,7 @@ from typing import Any, Self
 from atomiclm.cli import UserError
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import find_run
-from atomiclm.tracking.run_result import flatten
+from atomiclm.tracking.run_result import differences
 from atomiclm.training import Budget, TrainState, checkpoint
 from atomiclm.training.checkpoint import Snapshot
 
@@ -39,7 +39,7 @@ class Trunk:
         with _refusals():
             folder, path = find_run(trainer["branch_from"], values["output_dir"])
             path = path or checkpoint.final_checkpoint(folder)
-            if reasons := list(_differences(folder.read_config(), values)):
+            if reasons := list(_reasons(folder.read_config(), values)):
                 raise UserError(f"cannot branch from {path}: {'; '.join(reasons)}")
             with folder.reading(folder.tokenizer):
                 tokenizer = BasicTokenizer.load(folder.tokenizer)
@@ -78,17 +78,14 @@ def _refusals() -> Iterator[None]:
         raise UserError(f"trainer.branch_from: {error}") from error
 
 
-def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
+def _reasons(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterator[str]:
     """Yield why a run of configuration `values` cannot go on from a checkpoint of `trunk`.
 
     Only what decides which tokens a step reads, and the class of the optimizer, must be the same. That the shapes
     fit is for `TrainState.restore` to say.
     """
-    before, now = _data_settings(trunk), _data_settings(values)
-    for path in dict.fromkeys([*before, *now]):
-        old, new = before.get(path), now.get(path)
-        if old != new:
-            yield f"{path} was {old!r} there and is {new!r}, so the data would not go on where it stopped"
+    for path, (old, new) in differences(_data_settings(trunk), _data_settings(values)).items():
+        yield f"{path} was {old!r} there and is {new!r}, so the data would not go on where it stopped"
     old, new = trunk["optim"]["_target_"], values["optim"]["_target_"]
     if old != new:
         yield f"optim was {old.rpartition('.')[2]} there: its state means nothing to {new.rpartition('.')[2]}"
@@ -96,5 +93,4 @@ def _differences(trunk: Mapping[str, Any], values: Mapping[str, Any]) -> Iterato
 
 def _data_settings(values: Mapping[str, Any]) -> dict[str, Any]:
     trainer = {key: values["trainer"].get(key) for key in ("batch_size", "order", "separate_documents")}
-    read = {"data": values["data"], "trainer": trainer, "model": {"context_length": values["model"]["context_length"]}}
-    return dict(flatten(read))
+    return {"data": values["data"], "trainer": trainer, "model": {"context_length": values["model"]["context_length"]}}

@@ -71,12 +71,12 @@ def command(name: str) -> Callable[[Main], Callable[..., int]]:
 
 
 @contextmanager
-def say_if_slow(doing: str, seconds: float = 0.5, quiet: bool = False) -> Iterator[None]:
-    """Print what is being done on standard error, unless it is done within so many seconds or asked to be quiet."""
+def say_if_slow(doing: str, quiet: bool = False) -> Iterator[None]:
+    """Print what is being done on standard error, unless it is done within half a second or asked to be quiet."""
     if quiet:
         yield
         return
-    timer = threading.Timer(seconds, print, [doing], {"file": sys.stderr, "flush": True})
+    timer = threading.Timer(0.5, print, [doing], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
     try:

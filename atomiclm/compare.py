@@ -46,60 +46,51 @@ _TEXTS = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
-    command = command_parser(
+    parser = command_parser(
         "compare",
         "Compare the arms of a study with its baseline, paired by seed: means and differences with\n"
         "their intervals, and a verdict. What is missing or failed comes first, with the command that\n"
         "finishes it.",
         EXAMPLES,
     )
-    command.add_argument("paths", nargs="+", metavar="PATH", help="a folder of runs (outputs/gqa_ratio) or one run")
-    command.add_argument(
+    add = parser.add_argument
+    add("paths", nargs="+", metavar="PATH", help="a folder of runs (outputs/gqa_ratio) or one run")
+    add(
         "--format",
         choices=("terminal", *_TEXTS),
         default="terminal",
         help="csv: one line per arm; runs: one line per run, every figure, as CSV; effects: one line per effect or "
         "interaction of a sweep over several factors, as CSV (default terminal)",
     )
-    command.add_argument(
-        "--details", action="store_true", help="of a sweep over several factors also every arm against the baseline"
-    )
-    command.add_argument("--html", metavar="FILE", type=Path, help="also write one self-contained page")
-    command.add_argument(
+    add("--details", action="store_true", help="of a sweep over several factors also every arm against the baseline")
+    add("--html", metavar="FILE", type=Path, help="also write one self-contained page")
+    add(
         "--figure",
         metavar="FILE",
         type=Path,
         help="also write a picture, .svg, .png or .pdf, and beside it its numbers as .csv",
     )
-    command.add_argument(
+    add(
         "--figure-kind",
         choices=get_args(FigureKind),
         help="of the picture: arms with their intervals; of a sweep over several factors also their effects (the "
         "default there), a heatmap, their interactions, learning curves by factor, or quality against cost",
     )
-    command.add_argument(
-        "--wandb", action="store_true", help="also write verdict and difference into the W&B summary of each run"
-    )
-    command.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
-    command.add_argument(
-        "--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)"
-    )
-    command.add_argument(
+    add("--wandb", action="store_true", help="also write verdict and difference into the W&B summary of each run")
+    add("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
+    add("--metric", help="figure of summary.json that decides (default: the study's, else validation/bits_per_byte)")
+    add(
         "--baseline",
         metavar="ARM",
         help="the arm that others are held against: its name, or key=value (default: the study's, else the first)",
     )
-    command.add_argument(
-        "--margin", type=float, help="smallest difference that matters; below it arms are called equivalent"
-    )
-    command.add_argument("--alpha", type=float, default=0.05, help="chance of error; 0.05 makes intervals of 95 %%")
-    return command
+    add("--margin", type=float, help="smallest difference that matters; below it arms are called equivalent")
+    add("--alpha", type=float, default=0.05, help="chance of error; 0.05 makes intervals of 95 %%")
+    return parser
 
 
 @command("compare")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
     with say_if_slow(f"reading {' '.join(arguments.paths)}", quiet=arguments.quiet):
         comparison = compare_runs(

@@ -25,13 +25,11 @@ examples, for the file that the shell reads when it starts:
 
 @command("completion")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
     print(argcomplete.shellcode(["atomiclm"], True, parser().parse_args(argv).shell))
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser(
         "completion", "Print what lets a shell complete commands, flags, settings and runs of atomiclm.", EXAMPLES
     )

@@ -22,6 +22,7 @@ from atomiclm.atomic_io import write_atomic
 from atomiclm.cli import UserError, command, command_parser, format_error, from_user, say_if_slow, whole_number
 
 if TYPE_CHECKING:
+    from atomiclm.config.evaluating import LoadedRun
     from atomiclm.evaluation import EvaluationProtocol, EvaluationResult
 
 EXAMPLES = """\
@@ -37,9 +38,7 @@ PROTOCOLS = ("bits_per_byte", "sliding", "by_position", "length_extrapolation", 
 
 @command("evaluate")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0; 1 where a figure is not finite or could not be saved; 2 where a run
-    could not be evaluated as asked. The others are evaluated all the same.
-    """
+    """Evaluate each run; where one cannot be, the exit status says so, and the others are evaluated all the same."""
     arguments = parser().parse_args(argv)
     from atomiclm.machine import wait_briefly
 
@@ -67,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser("evaluate", __doc__, EXAMPLES)
     add = parser.add_argument
     add("runs", nargs="+", metavar="RUN", help="a run folder, a checkpoint folder in it, or a run id")
@@ -114,7 +112,7 @@ def _evaluated(text: str, arguments: argparse.Namespace) -> Iterator[tuple[str, 
         from atomiclm.evaluation.results import read_result, to_terminal
 
         loaded = LoadedRun(folder, checkpoint, arguments.device, arguments.source, arguments.set)
-    questions = [(each, loaded.path_of(each)) for each in _protocols(arguments, loaded.knows_answers)]
+    questions = [(each, loaded.path_of(each)) for each in _protocols(arguments, loaded)]
     run, unsaved = str(folder.path), list[OSError]()
     for protocol, path in questions:  # all have been refused before one is measured
         saved = path.is_file() and not arguments.again
@@ -136,12 +134,9 @@ def _evaluated(text: str, arguments: argparse.Namespace) -> Iterator[tuple[str, 
         raise unsaved[0]
 
 
-def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["EvaluationProtocol"]:
+def _protocols(arguments: argparse.Namespace, loaded: "LoadedRun") -> list["EvaluationProtocol"]:
     from atomiclm.evaluation import BitsPerByte, ByPosition, Decode, Induction, LengthExtrapolation, Recall, Sliding
-    from atomiclm.training import Runtime
 
-    with from_user():
-        runtime = Runtime(device=arguments.device)
     made: dict[str, Callable[[], EvaluationProtocol]] = {
         "bits_per_byte": BitsPerByte,
         "sliding": lambda: Sliding(arguments.stride),
@@ -149,9 +144,9 @@ def _protocols(arguments: argparse.Namespace, knows_answers: bool) -> list["Eval
         "length_extrapolation": lambda: LengthExtrapolation(arguments.lengths),
         "induction": lambda: Induction(distances=arguments.distances),
         "recall": Recall,
-        "decode": lambda: Decode(runtime.device, runtime.device_name()),
+        "decode": lambda: Decode(loaded.runtime.device, loaded.runtime.device_name()),
     }
-    names = arguments.protocol or ["bits_per_byte", *(["recall"] if knows_answers else [])]
+    names = arguments.protocol or ["bits_per_byte", *(["recall"] if loaded.knows_answers else [])]
     with from_user():
         return [made[name]() for name in dict.fromkeys(names)]
 

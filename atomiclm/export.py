@@ -19,14 +19,16 @@ Exit codes: 0; 1 a file cannot be written; 2 the model or the tokenizer cannot b
 
 @command("export")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command. Returns the exit status: 0, 2 where the model cannot be said, 1 where it cannot be written."""
     arguments = parser().parse_args(argv)
-    _export(arguments)
+    folder, checkpoint = find_run(arguments.run, arguments.outputs)
+    if arguments.format == "tiktoken":
+        _export_tiktoken(arguments, folder)
+    else:
+        _export(arguments, folder, checkpoint)
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser(
         "export",
         "Write a trained model and its tokenizer so that AutoModelForCausalLM and AutoTokenizer load\n"
@@ -35,31 +37,24 @@ def parser() -> argparse.ArgumentParser:
         "would give other ids.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
-    parser.add_argument("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
-    parser.add_argument(
-        "--format", default="huggingface", choices=("huggingface", "tiktoken"), help="(default huggingface)"
-    )
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the written weights (default float32)")
-    parser.add_argument("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    add = parser.add_argument
+    add("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
+    add("folder", metavar="DIR", help="folder to write; it does not exist yet, or is empty")
+    add("--format", default="huggingface", choices=("huggingface", "tiktoken"), help="(default huggingface)")
+    add("--dtype", choices=("float32", "bfloat16"), help="of the written weights (default float32)")
+    add("-q", "--quiet", action="store_true", help="print results and errors, not what is being done")
+    add("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
 
-def _export(arguments: argparse.Namespace) -> None:
-    folder, checkpoint = find_run(arguments.run, arguments.outputs)
-    if arguments.format == "tiktoken":
-        _export_tiktoken(arguments, folder)
-        return
+def _export(arguments: argparse.Namespace, folder: RunFolder, checkpoint: Path | None) -> None:
     with say_if_slow(f"reading {folder.path}", quiet=arguments.quiet):
         import torch
 
         from atomiclm.config.load import load_run
-        from atomiclm.tokenizer import BasicTokenizer
 
         dtype = arguments.dtype or "float32"
-        trained = load_run(folder, checkpoint, torch.device("cpu"))
-        assert isinstance(trained.tokenizer, BasicTokenizer), "load_run reads no other"
+        trained = load_run(folder, checkpoint)
     with say_if_slow(f"writing {arguments.folder}", quiet=arguments.quiet):
         from atomiclm.interop import save_huggingface
 

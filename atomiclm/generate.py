@@ -6,7 +6,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from itertools import batched
 from typing import TYPE_CHECKING
 
@@ -40,7 +39,6 @@ examples:
 
 @command("generate")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
     command_line = parser()
     arguments = command_line.parse_args(argv)
     if arguments.interactive and (arguments.json or arguments.quiet):
@@ -50,15 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
     prompts = [] if arguments.interactive else _prompts(arguments)
     wait_briefly()
-    with nullcontext() if arguments.quiet else say_if_slow(f"loading {folder.path}"):
+    with say_if_slow(f"loading {folder.path}", quiet=arguments.quiet):
         from atomiclm.config.load import load_run
         from atomiclm.generation import Settings, Writer, converse
-        from atomiclm.training import Runtime
 
         with from_user():
             settings = Settings(**{name: value for name, value in vars(arguments).items() if name in SETTINGS})
-            device = Runtime(device=arguments.device).device
-        trained = load_run(folder, checkpoint, device)
+        trained = load_run(folder, checkpoint, arguments.device)
     writer = Writer(trained.model, trained.tokenizer, arguments.compile)
     if arguments.interactive:
         converse(lambda prompt, now: _stream(writer, prompt, now, facts=True), settings, SETTINGS)
@@ -70,7 +66,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser("generate", "Text from a trained model.", EXAMPLES)
     parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     what = parser.add_mutually_exclusive_group()

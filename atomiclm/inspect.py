@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atomiclm.atomic_io import write_atomic
-from atomiclm.cli import UserError, command, command_parser, from_user, say_if_slow, whole_number
+from atomiclm.cli import UserError, command, command_parser, say_if_slow, whole_number
 from atomiclm.machine import wait_briefly
 from atomiclm.text_input import read_text
 from atomiclm.tracking import find_run
@@ -25,7 +25,6 @@ examples:
 
 @command("inspect")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
     arguments = parser().parse_args(argv)
     folder, checkpoint = find_run(arguments.run, arguments.outputs)
     text = arguments.prompt if arguments.text is None else read_text(arguments.text, "--text")
@@ -37,11 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         from atomiclm.data.order import document_ids
         from atomiclm.inspection import most_tokens, page_html, read
         from atomiclm.tokenizer import END_OF_TEXT
-        from atomiclm.training import Runtime
 
-        with from_user():
-            device = Runtime(device=arguments.device).device
-        trained = load_run(folder, checkpoint, device)
+        trained = load_run(folder, checkpoint, arguments.device)
     model, tokenizer = trained.model, trained.tokenizer
     separator = tokenizer.special_tokens[END_OF_TEXT]  # stands before each document
     if text is None:
@@ -59,7 +55,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"atomiclm inspect: {notes[0]}", file=sys.stderr)
     documents = None
     if trained.config["trainer"].get("separate_documents"):
-        documents = torch.tensor(document_ids(torch.tensor([shown[:-1]]).numpy(), separator), device=device)
+        ids = document_ids(torch.tensor([shown[:-1]]).numpy(), separator)
+        documents = torch.tensor(ids, device=model.embedding.weight.device)
     reading = read(model, tokenizer, shown, arguments.alternatives, documents)
     facts = {
         "text:": what,
@@ -91,26 +88,24 @@ def _validation_tokens(trained: "TrainedRun") -> list[int]:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser(
         "inspect",
         "What a trained model makes of a text, as one HTML page that needs no network: its tokens\n"
         "coloured by loss, what each layer would predict, and where each attention head looks.",
         EXAMPLES,
     )
-    parser.add_argument("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
+    add = parser.add_argument
+    add("run", help="a run folder, a checkpoint folder in it, or a run id under --outputs")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--text", metavar="FILE", help="the text to read, as the beginning of a document; - is standard "
         "input (default: the beginning of the run's validation text)")  # fmt: skip
     what.add_argument("--prompt", metavar="TEXT", help="the text itself")
-    parser.add_argument("--output", metavar="FILE", help="where the page goes (default RUN/inspect.html)")
-    parser.add_argument("--max-tokens", type=whole_number(), default=256, help="tokens to show at most; fewer where "
+    add("--output", metavar="FILE", help="where the page goes (default RUN/inspect.html)")
+    add("--max-tokens", type=whole_number(), default=256, help="tokens to show at most; fewer where "
         "the model's context, or a page of 1.5 MB, has no room for them (default 256)")  # fmt: skip
-    parser.add_argument(
-        "--alternatives", type=whole_number(1, 20), default=5, help="likeliest tokens shown, 1 to 20 (default 5)"
-    )
-    parser.add_argument("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
-    parser.add_argument("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
+    add("--alternatives", type=whole_number(1, 20), default=5, help="likeliest tokens shown, 1 to 20 (default 5)")
+    add("--device", default="cpu", choices=("auto", "cpu", "cuda", "mps"), help="(default cpu)")
+    add("--outputs", default="outputs", help="where run ids are looked up (default outputs)")
     return parser
 
 

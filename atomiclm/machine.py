@@ -147,7 +147,6 @@ def environment() -> dict[str, Any]:
         "memory_bytes": _fact(lambda: os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
         "versions": {name: _fact(partial(importlib.metadata.version, name)) for name in _PACKAGES},
         "source": _fact(lambda: _source(Path(__file__).resolve().parents[1])),
-        "code_sha256": _fact(code_of),
         "command": list(sys.argv),
         "variables": {name: os.environ.get(name) for name in _VARIABLES},
         "torch": _fact(_torch) if "torch" in sys.modules else None,

@@ -7,29 +7,27 @@ import gc
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from omegaconf import DictConfig
 
 from atomiclm.cli import UserError, report
 from atomiclm.config.app import run_app
 from atomiclm.config.command_line import composing
-from atomiclm.config.compose import override_key, override_value, value_of
+from atomiclm.config.compose import key_and_value, value_of
 from atomiclm.config.expand_overrides import expand_overrides, study_of
+from atomiclm.config.match import Cost, cost_of, machine_rate
 from atomiclm.config.plugins import in_own_sweep, job_overrides
 from atomiclm.config.run import RunConfig, read_cell, read_config
 from atomiclm.config.validate import cautions
 from atomiclm.sweep import Study
 from atomiclm.sweep.cost_table import CostRow, cost_table, describe_cost, figures, span
 from atomiclm.sweep.ledger import LEDGER_FILE, read_ledger
+from atomiclm.sweep.side_by_side import share_machine
 from atomiclm.tracking import Console
-
-if TYPE_CHECKING:
-    from atomiclm.config.match import Cost
 
 
 def main() -> None:
-    """Run the command."""
     gc.disable()  # a short life with many small objects: collecting them is a tenth of it
     planned: dict[str, tuple[list[str], RunConfig]] = {}
     cells: list[RunConfig] = []  # of a sweep
@@ -74,18 +72,15 @@ def arms_of_experiment(overrides: Sequence[str], study: Study) -> list[list[str]
 
 def settings_that_differ(arms: Sequence[Sequence[str]]) -> list[Mapping[str, str]]:
     """Return, for every arm, those of its settings in which not all arms agree; of a study's arms their names."""
-    settings = [{override_key(override): override_value(override) for override in arm} for arm in arms]
+    settings = [dict(map(key_and_value, arm)) for arm in arms]
     if all("arm" in arm for arm in settings):
         return [{"arm": arm["arm"]} for arm in settings]
-    shared = set(settings[0].items()).intersection(*(arm.items() for arm in settings))
     keys = [key for key in dict.fromkeys(key for arm in settings for key in arm) if key != "seed"]
-    differing = [key for key in keys if any((key, arm.get(key)) not in shared for arm in settings)]
+    differing = [key for key in keys if len({arm.get(key) for arm in settings}) > 1]
     return [{key: arm.get(key, "") for key in differing} for arm in settings]
 
 
 def _print(overrides: Sequence[Sequence[str]], runs: Sequence[RunConfig], cells: Sequence[RunConfig]) -> None:
-    from atomiclm.config.match import cost_of, machine_rate
-
     values: dict[str, Any] = runs[0].values
     costs = [cost_of(run.values) for run in runs]
     rate = machine_rate(values)
@@ -119,11 +114,8 @@ def _print(overrides: Sequence[Sequence[str]], runs: Sequence[RunConfig], cells:
     report([*lines, *(f"  {line}" for line in [*warned, *seeds])], facts)
 
 
-def _sweep(cells: Sequence[RunConfig], costs: "Sequence[Cost]") -> tuple[str, dict[str, Any]]:
+def _sweep(cells: Sequence[RunConfig], costs: Sequence[Cost]) -> tuple[str, dict[str, Any]]:
     """How long the cells of a sweep take here, several at a time where that pays off: in words, and by name."""
-    from atomiclm.config.match import machine_rate
-    from atomiclm.sweep.side_by_side import share_machine
-
     ledger, values = read_ledger(cells[0].folder.parent), cells[0].values
     share = share_machine(cells, cells, ledger.threads_here() if ledger else None)
     facts = {"cells": len(cells), "cells_at_once": share.cells, "threads": share.threads}

@@ -9,7 +9,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,13 +20,14 @@ from atomiclm.config import CACHE_DTYPE
 from atomiclm.config.app import Request, deferred
 from atomiclm.config.build import build
 from atomiclm.config.errors import RunFailed, Stopped
-from atomiclm.config.load import prepare_corpus, vocabulary_note
+from atomiclm.config.load import cache_dir, prepare_corpus, vocabulary_note
 from atomiclm.config.match import cost_of
 from atomiclm.config.run import RunConfig, code_hashes
 from atomiclm.data import training_batches
 from atomiclm.evaluation import BitsPerByte
-from atomiclm.machine import default_cache_dir, environment
+from atomiclm.machine import environment
 from atomiclm.model import Decoder, parameter_roles
+from atomiclm.model.causality import check_causality
 from atomiclm.run_evaluation import RunEvaluation
 from atomiclm.sweep.ledger import place_of
 from atomiclm.sweep.run_status import refuse_other_text, summary_of
@@ -49,10 +49,10 @@ _STOP_SECONDS = 8.0
 class Run:
     """One run and everything that takes part in training it."""
 
-    def __init__(self, config: RunConfig, console: Console, processes: Processes | None = None) -> None:
+    def __init__(self, config: RunConfig, console: Console, processes: Processes) -> None:
         self.config = config
         self.console = console
-        self.processes = processes or Processes()
+        self.processes = processes
         self.folder = RunFolder(config.folder)
         self.stop = Request()  # set once a signal has asked the run to stop
         self.summary: dict[str, Any] = {}  # summary.json, once `fit` has ended
@@ -93,8 +93,9 @@ class Run:
                 load_tensors(self.model, weights)
                 weights = None  # frees the memory
             self.model.to(self.runtime.device)
-            if not is_begun and len(code_hashes(values)) > 1:  # a component that our tests do not know
-                self._check_sight()
+            is_foreign = len(code_hashes(values)) > 1  # it has a component that our tests do not know
+            if not is_begun and is_foreign and (note := check_causality(self.model)) is not None:
+                self.console.say(note)
             self.trainer: Trainer = _build(values, "trainer")
             if self.processes.size > 1:
                 self._distribute()
@@ -142,38 +143,6 @@ class Run:
             rule = "it averages the weights itself and is not elementwise, so it cannot be sharded"
             raise UserError(f"optim: {rule}; add runtime.distributed=ddp")
         return optimizer
-
-    @torch.no_grad()
-    def _check_sight(self) -> None:
-        """Refuse a model that sees later tokens, whose loss would be that of copying; note a cache that is wrong."""
-        precision = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")  # TF32 rounds otherwise for one token than for many
-        model, time = self.model.eval(), min(self.model.context_length, 32)
-        draws = torch.Generator().manual_seed(0)
-        tokens = torch.randint(model.vocab_size, (1, time), generator=draws).to(self.runtime.device)
-        changed = torch.cat([tokens[:, : time // 2], (tokens[:, time // 2 :] + 1) % model.vocab_size], 1)
-        try:
-            logits = model(tokens)
-            tolerance = 1e-3 * float(logits.std())
-
-            def differs(other: torch.Tensor, end: int) -> bool:
-                return not bool(((other - logits)[:, :end].abs() <= tolerance).all())
-
-            if differs(model(changed), time // 2):
-                rule = "scores of a token change with the tokens that follow it, so the model would learn to copy them"
-                raise UserError(f"model: {rule}; let each token see itself and earlier ones (`context.mask`)")
-            cache = model.make_cache(1, time)
-            steps = [model(tokens[:, [index]], cache) for index in range(time)]
-            if differs(torch.cat(steps, 1), time):
-                rule = "note: token by token, with its cache, the model scores otherwise than in one pass; samples"
-                self.console.say(f"{rule}\n      and `generate` are wrong until the component's cache is right")
-        except UserError:
-            raise
-        except Exception:  # training or a sample meets it too, and the summary then says so
-            return
-        finally:
-            model.train()
-            torch.set_float32_matmul_precision(precision)
 
     def is_to_stop(self) -> bool:
         """Whether a signal has asked any process to stop; all have to ask this together."""
@@ -329,8 +298,7 @@ class Run:
             changes = ", ".join(source.all_changes(self.config.values, self.corpus.tokenizer.digest()))
             console.say(f"starting with the weights of {source.path}{changes and f'; changed: {changes}'}")
             log({"event": "init", **state.position(), **source.origin(), "changes": changes})
-        cache_dir = Path(self.config.values["cache_dir"] or default_cache_dir())
-        peak = Peak(cache_dir, runtime.matmul_rate(self.dtype), console.say)
+        peak = Peak(cache_dir(self.config.values), runtime.matmul_rate(self.dtype), console.say)
         # Of each process: the peak is that of one device.
         flops_per_token = self.model.training_flops_per_token() // self.processes.size
         retention, conditions = Retention(runtime.keep_checkpoints, runtime.keep_best), self._conditions()

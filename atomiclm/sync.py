@@ -32,7 +32,6 @@ Exit codes: 0 every run was sent; 1 a run could not be sent whole; 2 wrong argum
 
 @command("sync")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
     named = {key: getattr(arguments, key) for key in ("project", "entity", "artifacts")}
     settings: dict[str, Any] = {key: value for key, value in named.items() if value is not None}
@@ -61,7 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser("sync", __doc__, EXAMPLES)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="a run folder, a run id, or a folder of runs")
     parser.add_argument("--offline", action="store_true", help="make offline segments, for `wandb sync` elsewhere")

@@ -20,17 +20,16 @@ from atomiclm.config.app import run_app, run_cell, stoppable, world_size
 from atomiclm.config.command_line import read_command_line
 from atomiclm.config.compose import initialized
 from atomiclm.config.errors import TRY_AGAIN, RunFailed, Stopped
-from atomiclm.config.plugins import in_sweep
+from atomiclm.config.plugins import as_cell, in_sweep
 from atomiclm.machine import wait_briefly
+from atomiclm.tracking import Console, Locked, RunFolder, run_lock
 
 if TYPE_CHECKING:
     from atomiclm.config.run import RunConfig
-    from atomiclm.tracking import Console, RunFolder
     from atomiclm.training.processes import Processes
 
 
 def main() -> None:
-    """Run the command."""
     wait_briefly()
     run_app(train, trains=True)
 
@@ -53,7 +52,7 @@ def train(config: DictConfig) -> float:
     return train_run(read_config(config))
 
 
-def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
+def train_run(settings: "RunConfig", console: Console | None = None) -> float:
     """Train a run unless it has ended. Returns its final validation bits per byte.
 
     Raises:
@@ -62,20 +61,15 @@ def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
         Stopped: a signal asked the run to stop; it has saved its state, and the same command resumes it.
         OSError: the disk is full or gone; the checkpoints there are stay as they are.
     """
-    from atomiclm.config.plugins import as_cell
     from atomiclm.config.validate import cautions
     from atomiclm.sweep.run_status import ended, refuse_other_texts
-    from atomiclm.tracking import Console, RunFolder
 
     folder = RunFolder(settings.folder)
     with as_cell(folder, settings.values["study"]["fail_fast"]), _processes(settings) as processes:
         console = console or Console()
         if settings.matched:
             console.say(str(settings.matched))
-        summary = ended(folder)
-        if processes is not None:
-            summary = processes.from_first(summary)
-        if summary is not None:
+        if (summary := processes.from_first(ended(folder))) is not None:
             refuse_other_texts([settings])
             return _skip(settings, summary, console)
         if not in_sweep():  # which warns once for all its cells
@@ -84,17 +78,15 @@ def train_run(settings: "RunConfig", console: "Console | None" = None) -> float:
         from atomiclm.run import Run
 
         run = Run(settings, console, processes)
-        run.processes.together(run.prepare)
-        with lock_run(folder) if run.processes.is_first else nullcontext():
-            if (
-                summary := run.processes.from_first(ended(folder))
-            ) is not None:  # by another process, while this one got ready
+        processes.together(run.prepare)
+        with lock_run(folder) if processes.is_first else nullcontext():
+            if (summary := processes.from_first(ended(folder))) is not None:  # by another, while this one got ready
                 return _skip(settings, summary, console)
             run.fit()
         return run.finish(alone=not in_sweep())
 
 
-def _skip(settings: "RunConfig", summary: dict[str, Any], console: "Console") -> float:
+def _skip(settings: "RunConfig", summary: dict[str, Any], console: Console) -> float:
     from atomiclm.sweep.run_status import of_other_code
 
     score, has_diverged = float(summary.get("validation/bits_per_byte", math.nan)), summary["state"] == "diverged"
@@ -113,10 +105,12 @@ def _skip(settings: "RunConfig", summary: dict[str, Any], console: "Console") ->
 
 
 @contextmanager
-def _processes(settings: "RunConfig") -> Iterator["Processes | None"]:
-    """Join those that torchrun has started to train the run together; None where this is the only one."""
+def _processes(settings: "RunConfig") -> Iterator["Processes"]:
+    """Join those that torchrun has started to train the run together."""
     if world_size() == "1":
-        yield None
+        from atomiclm.training.processes import Processes
+
+        yield Processes()
         return
     from atomiclm.training.distributed import joined
 
@@ -126,10 +120,9 @@ def _processes(settings: "RunConfig") -> Iterator["Processes | None"]:
 
 
 @contextmanager
-def lock_run(folder: "RunFolder") -> Iterator[None]:
+def lock_run(folder: RunFolder) -> Iterator[None]:
     """Lock the run folder; a sweep waits for a cell that another process trains: two terminals share the work."""
     from atomiclm.sweep.run_status import summary_of
-    from atomiclm.tracking import Locked, run_lock
 
     say = partial(print, "\n", sep="", file=sys.stderr, flush=True)
     held = ExitStack()

@@ -33,7 +33,6 @@ Exit codes: 0 saved or printed; 1 W&B did not take it; 2 the arguments are wrong
 
 @command("workspace")
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code."""
     arguments = parser().parse_args(argv)
     with say_if_slow(f"reading {arguments.path}", quiet=arguments.quiet):
         runs = read_runs([arguments.path])
@@ -69,7 +68,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line."""
     parser = command_parser("workspace", __doc__, EXAMPLES)
     parser.add_argument("path", metavar="PATH", help="a folder of runs (outputs/gqa_ratio)")
     parser.add_argument("--project", help="W&B project (default: the runs' tracking.project)")

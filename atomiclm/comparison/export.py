@@ -15,7 +15,6 @@ from atomiclm.comparison.results import Arm, Comparison
 from atomiclm.comparison.runs import numbers_of
 from atomiclm.comparison.tables import Field
 from atomiclm.comparison.wording import COSTS
-from atomiclm.sweep.study import Study
 from atomiclm.tracking.run_result import RunResult
 
 _MEASURED = ("validation/bits_per_byte", "validation/loss")
@@ -127,12 +126,10 @@ def to_json_text(comparison: Comparison) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Containers of containers; the study as its ledger has it, a run as its folder, state, seed and figures."""
+    """Containers of containers; a run as its folder, state, seed and figures."""
     if isinstance(value, RunResult):
         numbers = {name: _plain(number) for name, number in _numbers(value).items()}
         return {"run": str(value.folder.path), "state": value.state, "seed": value.seed, "figures": numbers}
-    if isinstance(value, Study):
-        return value.to_json()
     if is_dataclass(value) and not isinstance(value, type):
         plain = {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
         return {**plain, "verdict": value.verdict} if hasattr(value, "verdict") else plain

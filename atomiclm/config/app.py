@@ -251,8 +251,7 @@ def _leave(status: int) -> None:
 # Signals. SIGUSR1 is what Slurm sends before it takes a machine away (`--signal=B:USR1@60`), of submitit's jobs
 # it is SIGUSR2.
 
-_NAMES = ("SIGINT", "SIGTERM", "SIGUSR1", "SIGUSR2", "SIGHUP")
-SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
 
 
 @dataclass

@@ -58,10 +58,6 @@ examples:
 
 def parser(command: str) -> argparse.ArgumentParser:
     """The command line of a command that composes a configuration; it answers no flag by itself."""
-    return _parser_and_flags(command)[0]
-
-
-def _parser_and_flags(command: str) -> tuple[argparse.ArgumentParser, set[str]]:
     parser = argparse.ArgumentParser(
         prog=f"atomiclm {command}",
         usage=f"atomiclm {command} [group=option ...] [key=value ...] [flags]",
@@ -71,22 +67,20 @@ def _parser_and_flags(command: str) -> tuple[argparse.ArgumentParser, set[str]]:
         allow_abbrev=False,
     )
     add, modes = parser.add_argument, parser.add_mutually_exclusive_group()
-    flags = [
-        add("-h", "--help", action="store_true", help="print this"),
-        add("--version", action="store_true", help="print the version"),
-        modes.add_argument("-m", "--multirun", action="store_true", help="the product of all values that are listed"),
-        modes.add_argument("-r", "--run", action="store_true", help="one run (the default)"),
-        modes.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="print the configuration"),
-        add("-p", "--package", help="with --cfg: a part of it, such as model.attention"),
-        add("--resolve", action="store_true", help="with --cfg: follow the references ${...}"),
-        modes.add_argument("-i", "--info", nargs="?", const="all", help="print how Hydra composes it"),
-        add("-cd", "--config-dir", metavar="DIR", help="a folder with options of your own"),
-        add("-q", "--quiet", action="store_true", help="print the result and errors, neither progress nor notes"),
-        add("--json", action="store_true", help="print the result as a JSON object, the rest on standard error"),
-        add("--hydra-help", action="store_true", help="print Hydra's own flags"),
-    ]
+    add("-h", "--help", action="store_true", help="print this")
+    add("--version", action="store_true", help="print the version")
+    modes.add_argument("-m", "--multirun", action="store_true", help="the product of all values that are listed")
+    modes.add_argument("-r", "--run", action="store_true", help="one run (the default)")
+    modes.add_argument("-c", "--cfg", choices=("job", "hydra", "all"), help="print the configuration")
+    add("-p", "--package", help="with --cfg: a part of it, such as model.attention")
+    add("--resolve", action="store_true", help="with --cfg: follow the references ${...}")
+    modes.add_argument("-i", "--info", nargs="?", const="all", help="print how Hydra composes it")
+    add("-cd", "--config-dir", metavar="DIR", help="a folder with options of your own")
+    add("-q", "--quiet", action="store_true", help="print the result and errors, neither progress nor notes")
+    add("--json", action="store_true", help="print the result as a JSON object, the rest on standard error")
+    add("--hydra-help", action="store_true", help="print Hydra's own flags")
     add("overrides", nargs="*", help="group=option chooses a file of conf/, key=value sets what it holds")
-    return parser, {name for flag in flags for name in flag.option_strings}
+    return parser
 
 
 def help_text(command: str) -> str:
@@ -101,11 +95,11 @@ def help_text(command: str) -> str:
 
 def read_command_line(arguments: Sequence[str], command: str = "train") -> CommandLine:
     """Tell flags and overrides apart; ConfigError: a setting written as a flag."""
-    parser, flags = _parser_and_flags(command)
-    _check_dashes(arguments, flags)
-    given = parser.parse_intermixed_args(list(arguments))
+    command_line = parser(command)
+    _check_dashes(arguments, {name for flag in command_line._actions for name in flag.option_strings})
+    given = command_line.parse_intermixed_args(list(arguments))
     if given.resolve and not given.cfg:
-        parser.error("--resolve goes with --cfg")
+        command_line.error("--resolve goes with --cfg")
     asked = []
     for flag in ("--version", "--help", "--hydra-help", "--cfg", "--resolve", "--package", "--info"):
         value = getattr(given, flag[2:].replace("-", "_"))

@@ -19,9 +19,10 @@ from atomiclm.config.validate import Check
 from atomiclm.evaluation import Conditions, EvaluationProtocol, EvaluationResult, Subject
 from atomiclm.evaluation.results import result_path
 from atomiclm.tracking import RunFolder
-from atomiclm.tracking.run_result import flatten
+from atomiclm.tracking.run_result import differences
 from atomiclm.training import Runtime, Trainer
 from atomiclm.training.checkpoint import newest_sound, read_manifest
+from atomiclm.training.runtime import Device
 
 
 class LoadedRun:
@@ -33,20 +34,15 @@ class LoadedRun:
     """
 
     def __init__(
-        self, folder: RunFolder, checkpoint: Path | None, device: Any, source: str = "", overrides: Sequence[str] = ()
+        self, folder: RunFolder, checkpoint: Path | None, device: Device, source: str, overrides: Sequence[str]
     ) -> None:
         with from_user():
             self.runtime = Runtime(device=device)
-        self.folder = folder
+        self.folder, self.device = folder, device
         own = read_values(folder)
         self.values = with_model_settings(own, overrides) if overrides else own
-        old, new = dict(flatten(own["model"])), dict(flatten(self.values["model"]))
-        # What differs, as it is now; None: no longer there.
-        self.changed = {
-            key: new.get(key)
-            for key in sorted({*old, *new})
-            if not key.endswith(PARTIAL) and old.get(key) != new.get(key)
-        }
+        changed = sorted(differences(own["model"], self.values["model"]).items())
+        self.changed = {key: now for key, (_, now) in changed if not key.endswith(PARTIAL)}
         if isinstance(own["tokenizer"], dict) and own["tokenizer"].get("sha256"):  # it came with other weights
             own["tokenizer"] = {**own["tokenizer"], "path": str(folder.tokenizer)}
         self.trainer: Trainer = build(own["trainer"])
@@ -96,7 +92,7 @@ class LoadedRun:
     @cached_property
     def _trained(self) -> TrainedRun:
         changed = self.values if self.changed else None
-        trained = load_run(self.folder, self.checkpoint, self.runtime.device, changed)
+        trained = load_run(self.folder, self.checkpoint, self.device, changed)
         if self.conditions.corpus.tokenizer.digest() != trained.tokenizer.digest():
             raise UserError(
                 f"{self.folder.path}: its corpus has changed since it was trained: the tokenizer is another one"
@@ -107,9 +103,8 @@ class LoadedRun:
 def with_model_settings(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """Return a run's configuration with settings of its model changed, validated like any other.
 
-    `model.position.factor=4` sets a value; `model/position=yarn` puts an option in the place of a component, with the
-    option's values, but for those that the trained component has under the same name: theta, rotary_fraction and layout
-    stay as they were trained. Options come first, values after them, in whatever order they are given.
+    `model.position.factor=4` sets a value; `model/position=yarn` puts an option in the place of a component, as
+    `choose_parts` does. Options come first, values after them, in whatever order they are given.
     """
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))

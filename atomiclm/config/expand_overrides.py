@@ -92,9 +92,7 @@ def _tuned(overrides: Sequence[str], tuned: Mapping[str, float] | None) -> list[
 def _tuned_key(overrides: Sequence[str]) -> str | None:
     """The setting that the study tunes for its arms."""
     experiment = experiment_of(overrides)
-    defaults = [entry for entry in experiment.get("defaults", []) if isinstance(entry, Mapping)]
-    chosen = [value for entry in defaults for group, value in entry.items() if str(group).endswith("/study/tuning")]
-    option = value_of("study/tuning", overrides) or next(iter(chosen), None)
+    option = value_of("study/tuning", [*chosen_by(experiment), *overrides])
     if option is None:
         return None
     own = (experiment.get("study") or {}).get("tuning") or {}
@@ -137,6 +135,16 @@ def experiment_of(overrides: Sequence[str]) -> dict[str, Any]:
     """The file of the chosen experiment; empty where there is none, which composition reports."""
     file = find_experiment(value_of("experiments", overrides) or "")
     return _content(file, file.stat().st_mtime_ns) if file else {}
+
+
+def chosen_by(experiment: Mapping[str, Any]) -> list[str]:
+    """The options that an experiment's file chooses in its defaults, as overrides."""
+    return [
+        f"{str(key).removeprefix('override ').lstrip('/')}={'null' if option is None else option}"
+        for entry in experiment.get("defaults", [])
+        if isinstance(entry, Mapping)
+        for key, option in entry.items()
+    ]
 
 
 @lru_cache(maxsize=8)

@@ -22,7 +22,7 @@ from atomiclm.cli import UserError
 from atomiclm.config.build import TARGET, TargetError, component, read_constructor, walk
 from atomiclm.config.compose import choose_parts, chooses, parsed, resolved, unresolved
 from atomiclm.config.errors import ConfigError, Fault
-from atomiclm.config.expand_overrides import experiment_of
+from atomiclm.config.expand_overrides import chosen_by, experiment_of
 from atomiclm.tracking import RunFolder, find_run
 from atomiclm.tracking.run_folder import runs_in
 
@@ -63,8 +63,6 @@ class Source:
 
     def weights(self) -> "dict[str, torch.Tensor]":
         """Parameters and persistent buffers by name. UserError: they are gone, damaged, or not those of `sha256`."""
-        import torch
-
         from atomiclm.config.load import load_run
         from atomiclm.interop import load_huggingface
         from atomiclm.training.state import persistent_tensors
@@ -76,7 +74,7 @@ class Source:
             if self.run_id is None:
                 model = load_huggingface(path, tokenizer=False)[0]
             else:
-                model = load_run(RunFolder(path.absolute().parents[1]), path, torch.device("cpu")).model
+                model = load_run(RunFolder(path.absolute().parents[1]), path).model
             found = _weights_sha256(path)
         except (OSError, UserError) as error:
             raise UserError(f"{KEY}: {error}") from error
@@ -201,13 +199,7 @@ class _Own:
 
     def __init__(self, group: str, overrides: Sequence[str]) -> None:
         file = experiment_of(overrides)
-        defaults = [entry for entry in file.get("defaults", []) if isinstance(entry, Mapping)]
-        chosen = [
-            f"{str(key).removeprefix('override ').lstrip('/')}={'null' if option is None else option}"
-            for entry in defaults
-            for key, option in entry.items()
-        ]
-        words = parsed([one for one in [*chosen, *overrides] if re.match(rf"[+~]*{group}\b", one)])
+        words = parsed([one for one in [*chosen_by(file), *overrides] if re.match(rf"[+~]*{group}\b", one)])
         self.group, self.of_file = group, file.get(group) or {}
         self.options = {one.key_or_group: one for one in words if chooses(one)}
         self.values = [one for one in words if not chooses(one)]

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomiclm import data
-from atomiclm.cli import UserError
+from atomiclm.cli import UserError, from_user
 from atomiclm.config.build import build, walk
 from atomiclm.config.errors import Fault, nearest
 from atomiclm.config.validate import Check
 from atomiclm.data import CorpusPart, PreparedCorpus, prepare
 from atomiclm.data.cache import Progress, silent
 from atomiclm.machine import default_cache_dir, usable_cores
-from atomiclm.tokenizer import Tokenizer
+from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import RunFolder
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from atomiclm.model import Decoder
+    from atomiclm.training.runtime import Device
 
 
 def prepare_corpus(
@@ -37,7 +38,7 @@ def prepare_corpus(
     """
     source, tokenizer = build(values["data"]), build(values["tokenizer"])
     corpus = prepare(
-        source, tokenizer, _cache_dir(values), progress=progress, check_text=check_text, workers=_data_workers(values)
+        source, tokenizer, cache_dir(values), progress=progress, check_text=check_text, workers=_data_workers(values)
     )
     for part in corpus.parts:
         _check_context_length(part, values["model"]["context_length"])
@@ -46,11 +47,12 @@ def prepare_corpus(
 
 def corpus_sha256(values: dict[str, Any]) -> str:
     """Return the hash of the text of a configuration, as it is now."""
-    return data.corpus_sha256(build(values["data"]), _cache_dir(values), _data_workers(values))
+    return data.corpus_sha256(build(values["data"]), cache_dir(values), _data_workers(values))
 
 
-def _cache_dir(values: dict[str, Any]) -> Path:
-    return Path(values["cache_dir"]) if values["cache_dir"] else default_cache_dir()
+def cache_dir(values: dict[str, Any]) -> Path:
+    """The folder of what is made once for all runs on this machine: shards, and how fast it is."""
+    return Path(values["cache_dir"] or default_cache_dir())
 
 
 def _data_workers(values: dict[str, Any]) -> int:
@@ -159,7 +161,7 @@ class TrainedRun:
     """
 
     model: "Decoder"
-    tokenizer: Tokenizer
+    tokenizer: BasicTokenizer
     config: dict[str, Any]
     checkpoint: Path
     folder: RunFolder
@@ -213,19 +215,21 @@ class TrainedRun:
 
 
 def load_run(
-    folder: RunFolder, checkpoint: Path | None, device: "torch.device", values: dict[str, Any] | None = None
+    folder: RunFolder, checkpoint: Path | None, device: "Device" = "cpu", values: dict[str, Any] | None = None
 ) -> TrainedRun:
     """Return the model of a run, at `checkpoint` or at its newest sound one, saying which newer ones are damaged.
 
     values: its configuration with settings of its model changed (`with_model_settings`); None: its own
 
-    UserError: there is no sound checkpoint; or the configuration is refused, or does not fit the weights, before memory
-    for either is taken.
+    UserError: there is no such device, or no sound checkpoint; or the configuration is refused, or does not fit the
+    weights, before memory for either is taken.
     """
-    from atomiclm.tokenizer import BasicTokenizer
+    from atomiclm.training import Runtime
     from atomiclm.training.checkpoint import newest_sound, read_model
     from atomiclm.training.state import load_tensors
 
+    with from_user():
+        runtime = Runtime(device=device)
     path = checkpoint or newest_sound(folder, say_aloud)
     changed, values = values is not None, values or read_values(folder)
     with folder.reading(folder.tokenizer):
@@ -240,7 +244,7 @@ def load_run(
             fix = "only settings that leave the parameters as they are can be changed"
             raise UserError(f"--set: {reason}; {fix}") from error
         raise UserError(f"{folder.path} cannot be used: {reason}") from error
-    return TrainedRun(model.to(device).eval(), tokenizer, values, path, folder)
+    return TrainedRun(model.to(runtime.device).eval(), tokenizer, values, path, folder)
 
 
 def say_aloud(line: str) -> None:

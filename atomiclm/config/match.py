@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +17,6 @@ from atomiclm.config.build import component
 from atomiclm.config.compose import compose, overridden, override_key, resolved
 from atomiclm.config.errors import ConfigError, Fault
 from atomiclm.config.validate import Check
-from atomiclm.machine import default_cache_dir
 
 Quantity = Literal["parameters", "non_embedding_parameters", "flops", "cache_bytes"]
 COUNTED: tuple[Quantity, ...] = get_args(Quantity)
@@ -168,9 +166,10 @@ def machine_rate(values: dict[str, Any]) -> Rate:
     """Return the best rate of matrix products that training here saw, or the rate of this processor now."""
     import torch  # --help is answered without it
 
+    from atomiclm.config.load import cache_dir
     from atomiclm.training.runtime import Runtime, read_machine
 
-    machine = read_machine(Path(values["cache_dir"] or default_cache_dir()))
+    machine = read_machine(cache_dir(values))
     device, precision = values["runtime"]["device"], values["trainer"]["precision"]
     num_threads = values["runtime"]["num_threads"]
     known = machine.rate(

@@ -6,7 +6,7 @@ A study's record lies in a folder of its name beside its file, which Hydra would
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,7 +16,7 @@ from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.plugins import Plugins
-from hydra.core.utils import JobStatus
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -202,28 +202,23 @@ class StudySweeper(Sweeper):
             raise ConfigError([Fault("hydra.sweeper.params", rule)])
         with composing(arguments):
             study = study_of(DictConfig(self.config))
-        if not self.trains:
-            cells = [one.job for one in plan_sweep(arguments, study)]
+
+        def launch(cells: Any, first: int) -> Sequence[JobReturn]:
             with composing([]):
-                jobs = self.launcher.launch(cells, initial_job_idx=0)
-            for job in jobs:
+                return self.launcher.launch([one.job for one in cells], initial_job_idx=first)
+
+        if not self.trains:
+            for job in launch(plan_sweep(arguments, study), 0):
                 _ = job.return_value  # raises what the job did
             return
 
-        def launch(cells: Any, first: int) -> list[str | None]:
-            with composing([]):
-                jobs = self.launcher.launch([one.job for one in cells], initial_job_idx=first)
+        def failures(cells: Any, first: int) -> list[str | None]:
+            jobs = launch(cells, first)
             return [failure_text(job._return_value) if job.status is JobStatus.FAILED else None for job in jobs]
-
-        def look(folder: Path, study: Any, seeds: int) -> tuple[int, str]:
-            from atomiclm.comparison.analysis import compare_folder  # statistics: only a sequential study asks
-            from atomiclm.comparison.seeds import next_look
-
-            return next_look(compare_folder(folder), study, seeds)
 
         # By name: Hydra's registry executes the module of its basic launcher again, and makes another class of it.
         one_by_one = type(self.launcher).__name__ == BASIC
-        run_sweep(arguments, study, CellLauncher(launch, one_by_one), look)
+        run_sweep(arguments, study, CellLauncher(failures, one_by_one))
 
 
 @contextmanager

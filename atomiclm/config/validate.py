@@ -334,13 +334,12 @@ def cautions(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
 
 def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     from atomiclm.optim import Schedule, unusual_rates
-    from atomiclm.training import Budget, ExponentialAverage, SpikeDetector
+    from atomiclm.training import ExponentialAverage, SpikeDetector
 
     for argument, message in unusual_rates(values["optim"]):
         yield f"optim.{argument}", message
-    trainer = values["trainer"]
-    budget = Budget(*(trainer[limit] for limit in ("max_steps", "max_tokens", "max_seconds")))
-    steps = budget.steps(trainer["batch_size"] * values["model"]["context_length"])
+    trainer = build(values["trainer"])
+    steps = trainer.budget.steps(trainer.batch_size * values["model"]["context_length"])
     if steps is None:  # a budget in seconds; how many steps that is, training will show
         return
     schedule = build(values["schedule"])
@@ -348,7 +347,6 @@ def _doubts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for argument, message in schedule.cautions(steps, values["optim"].get("lr")):
             yield f"schedule.{argument}", message
     for part in ("weight_average", "spikes"):
-        made = build(trainer[part]) if trainer.get(part) else None
-        if isinstance(made, ExponentialAverage | SpikeDetector):
+        if isinstance(made := getattr(trainer, part), ExponentialAverage | SpikeDetector):
             for argument, message in made.cautions(steps):
                 yield f"trainer.{part}.{argument}", message

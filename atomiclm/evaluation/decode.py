@@ -3,6 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from atomiclm.model import Decoder
 from atomiclm.model.components import evaluating
 
 
+@dataclass(frozen=True)
 class Decode(EvaluationProtocol):
     """Prefill and steps of one token a row, for each batch size and context, on random tokens, as ``generate`` runs.
 
@@ -34,19 +36,11 @@ class Decode(EvaluationProtocol):
 
     name = "decode"
 
-    def __init__(
-        self,
-        device: torch.device,
-        device_name: str,
-        batch_sizes: Sequence[int] = (1, 8, 32),
-        contexts: Sequence[int] | None = None,
-        steps: int = 16,
-    ) -> None:
-        self.device = device
-        self.device_name = device_name
-        self.batch_sizes = tuple(batch_sizes)
-        self.contexts = contexts
-        self.steps = steps
+    device: torch.device
+    device_name: str
+    batch_sizes: Sequence[int] = (1, 8, 32)
+    contexts: Sequence[int] | None = None
+    steps: int = 16
 
     def describe(self, conditions: Conditions) -> Described:
         """By the machine, and what is written on it."""

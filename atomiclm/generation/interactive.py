@@ -30,7 +30,7 @@ def converse(draw: Callable[[str, Settings], None], settings: Settings, kinds: K
     A mistake is answered, and the loop goes on.
     """
     print(_HINT)
-    with suppress(ImportError):  # as on Windows
+    with suppress(ImportError):  # of a Python without it
         import readline  # noqa: F401 - from here on input() has line editing and a history
     last = ""
     while True:

@@ -1,6 +1,7 @@
 """Choosing the next token from its scores."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,7 @@ from torch import Tensor
 from atomiclm.cli import UserError
 
 
+@dataclass(frozen=True)
 class Sampler:
     """Draws one token a row from ``softmax(filters(logits / temperature))``.
 
@@ -22,21 +24,20 @@ class Sampler:
     scores.
     """
 
-    def __init__(
-        self, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None
-    ) -> None:
-        if not 0 <= temperature < float("inf"):
-            raise ValueError(f"temperature={temperature} must be 0 (greedy) or a positive number")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k={top_k} must be at least 1 token; None keeps all")
-        if top_p is not None and not 0 < top_p <= 1:
-            raise ValueError(f"top_p={top_p} must be above 0 and at most 1; 1 or None keeps all")
-        if min_p is not None and not 0 <= min_p <= 1:
-            raise ValueError(f"min_p={min_p} must be between 0 and 1; 0 or None keeps all")
-        self.temperature = temperature
-        self.top_k = top_k
-        self.top_p = top_p
-        self.min_p = min_p
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < float("inf"):
+            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or a positive number")
+        if self.top_k is not None and self.top_k < 1:
+            raise ValueError(f"top_k={self.top_k} must be at least 1 token; None keeps all")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must be above 0 and at most 1; 1 or None keeps all")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise ValueError(f"min_p={self.min_p} must be between 0 and 1; 0 or None keeps all")
 
     def __call__(self, logits: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Scores (batch, vocab_size) and a CPU generator for each row: token ids (batch,) int64.

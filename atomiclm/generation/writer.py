@@ -14,29 +14,23 @@ from atomiclm.tokenizer import END_OF_TEXT, IncrementalDecoder, Tokenizer
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How texts are drawn, how long and how many, and how many alternatives to each token are noted.
+class Settings(Sampler):
+    """A sampler, how long texts are and how many, and how many alternatives to each token are noted.
 
     Raises ValueError: a setting breaks its rule, which the message names.
     """
 
     temperature: float = 0.8
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
     max_tokens: int = 200
     samples: int = 1
     seed: int = 1
     alternatives: int = 0
 
     def __post_init__(self) -> None:
-        self.make_sampler()
+        super().__post_init__()
         for name, least in (("max_tokens", 0), ("samples", 1), ("alternatives", 0)):
             if (value := getattr(self, name)) < least:
                 raise ValueError(f"{name}={value} must be {least} or more")
-
-    def make_sampler(self) -> Sampler:
-        return Sampler(self.temperature, self.top_k, self.top_p, self.min_p)
 
 
 @dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Writer:
         """
         choices: list[list[Choice]] = [[] for _ in prompts]
         log_probabilities = [0.0] * len(prompts)
-        sampler, unused = settings.make_sampler(), torch.tensor(self._unused, dtype=torch.int64)
+        unused = torch.tensor(self._unused, dtype=torch.int64)
         decoder = IncrementalDecoder(self.tokenizer)
 
         def note(row: int, token: int, scores: Tensor) -> None:
@@ -93,14 +87,14 @@ class Writer:
             scores = scores.detach().to("cpu", torch.float64)
             log_probabilities[row] += scores.log_softmax(-1)[token].item()
             if settings.alternatives:
-                drawn = sampler.probabilities(scores.index_fill(-1, unused, -torch.inf)[None])[0]
+                drawn = settings.probabilities(scores.index_fill(-1, unused, -torch.inf)[None])[0]
                 choices[row].append(choice_of(token, scores.softmax(-1), drawn, settings.alternatives, self._text_of))
 
         tokens = generate(
             self.model,
             [self.encode(prompt) for prompt in prompts],
             settings.max_tokens,
-            sampler,
+            sampler=settings,
             seed=seeds,
             stop_tokens=frozenset([self._end_of_text]),
             on_token=note,

@@ -132,7 +132,7 @@ def place_of(folder: RunFolder) -> Place:
 def write_ledger(folder: Path, ledger: StudyLedger) -> None:
     """Write `folder/study.json`, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_summary(folder / LEDGER_FILE, {"format": FORMAT, **asdict(ledger), "study": ledger.study.to_json()})
+    write_summary(folder / LEDGER_FILE, {"format": FORMAT, **asdict(ledger)})
 
 
 def read_ledger(folder: Path) -> StudyLedger | None:

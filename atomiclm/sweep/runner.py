@@ -8,7 +8,7 @@ never began.
 import itertools
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -36,9 +36,6 @@ _SHOWN = 3
 Launch = Callable[[Sequence[PlannedCell], int], Sequence[str | None]]
 """Runs cells as jobs, of which the first has the number given; returns what each failed of."""
 
-Look = Callable[[Path, Study, int], tuple[int, str]]
-"""(folder, study, seeds an arm has) -> how many it is to have, and why."""
-
 
 @dataclass
 class CellLauncher:
@@ -49,7 +46,7 @@ class CellLauncher:
     one_by_one: bool
 
 
-def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: Look) -> None:
+def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher) -> None:
     """Plan the cells of the overrides `typed`, which choose `study`, and train those that have not ended; tune first,
     and add seeds, where the study says so.
 
@@ -80,8 +77,11 @@ def run_sweep(typed: Sequence[str], study: Study, launcher: CellLauncher, look: 
         sweep.run(cells, tuned, looks)
         if study.sequential is None or "seed" in map(override_key, typed):
             break
+        from atomiclm.comparison.analysis import compare_folder  # statistics: only a sequential study asks
+        from atomiclm.comparison.seeds import next_look
+
         looks.append(len(seeds))
-        wanted, reason = look(folder, study, len(seeds))
+        wanted, reason = next_look(compare_folder(folder), study, len(seeds))
         show([f"{folder.name}, look {len(looks)} at {len(seeds)} seeds: {reason}"])
         if wanted <= len(seeds):
             break
@@ -117,10 +117,10 @@ class Sweep:
         """Put the prediction on record before anything is trained; which cells there will be is not known yet."""
         known = read_ledger(self.folder)
         if known is None or known.study.prediction_sha256() != self.study.prediction_sha256():
-            cells = known.cells if known else ()
+            cells, looks = (known.cells, known.looks) if known else ((), ())
             paths = [path for cell in cells if (path := find_cell(self.folder, cell.run_id))]
             finished = sum(ended(RunFolder(path)) is not None for path in paths)
-            self._write_ledger(cells, known.tuned if known else {}, known.looks if known else (), finished)
+            self._write_ledger(known, cells, {}, looks, finished)
 
     def run(
         self, planned: Sequence[PlannedCell], tuned: Mapping[str, TunedValue] | None = None, looks: Sequence[int] = ()
@@ -145,7 +145,8 @@ class Sweep:
             threads = known.threads_here() if known else None
             self.share = share_machine([one.run for one in planned], [one.run for one in left], threads)
             left = [one.with_threads(self.share.threads) for one in left]
-        self._write_ledger(self._cells(planned), tuned or {}, looks, len(finished))
+        cells = self._cells(planned, known.cells if known else ())
+        self._write_ledger(known, cells, tuned or {}, looks, len(finished))
         if others := of_other_code([one.run for one in finished]):
             named = ", ".join(run.run_id for run in others[:_SHOWN]) + (", ..." if len(others) > _SHOWN else "")
             rule = f"note: finished runs that were made by other code than this: {len(others)} ({named})"
@@ -169,13 +170,12 @@ class Sweep:
             show([f"{one.run.folder.name}: copied from {twin}"])
         return twin is not None
 
-    def _cells(self, planned: Sequence[PlannedCell]) -> list[Cell]:
-        """What is wanted; and what other sweeps into the same folder wanted, as far as it is still of this study.
+    def _cells(self, planned: Sequence[PlannedCell], known: Sequence[Cell]) -> list[Cell]:
+        """What is wanted; and what is `known` of other sweeps into the folder, as far as it is of this study still.
 
         Of sweeps that are no study, only what they trained, and no arm of a name that is wanted: under other settings
         beside it, it is another arm.
         """
-        known = read_ledger(self.folder)
         mine = [one.cell for one in planned]
         digests = {cell.digest for cell in mine}
         positions, names = {(cell.arm, cell.seed) for cell in mine}, {cell.arm for cell in mine}
@@ -187,28 +187,32 @@ class Sweep:
                 return cell.arm in self.study.arms and (cell.arm, cell.seed) not in positions
             return cell.arm not in names and find_cell(self.folder, cell.run_id) is not None
 
-        return [*mine, *filter(stays, known.cells if known else ())]
+        return [*mine, *filter(stays, known)]
 
     def _write_ledger(
-        self, cells: Sequence[Cell], tuned: Mapping[str, TunedValue], looks: Sequence[int], finished: int
+        self,
+        known: StudyLedger | None,
+        cells: Sequence[Cell],
+        tuned: Mapping[str, TunedValue],
+        looks: Sequence[int],
+        finished: int,
     ) -> None:
-        known = read_ledger(self.folder)
-        declared = known.declared if known else ()
-        ledger = StudyLedger(
+        before = known or StudyLedger(self.folder.name, self.command, cells, self.study)
+        ledger = replace(
+            before,
             name=self.folder.name,
             command=self.command,
             cells=cells,
             study=self.study,
-            declared=declared,
-            tuned=tuned or (known.tuned if known else {}),
+            tuned=tuned or before.tuned,
             looks=list(looks),
             profile=value_of("profile", self.typed) or FILE_PROFILE,
-            threads=self.share.threads if self.share else known.threads if known else None,
-            cores=self.share.cores if self.share else known.cores if known else None,
         )
+        if self.share:
+            ledger = replace(ledger, threads=self.share.threads, cores=self.share.cores)
         if self.study.is_declared:
             ledger = ledger.with_prediction(datetime.now(UTC).isoformat(timespec="seconds"), finished)
-            if declared and len(ledger.declared) > len(declared):
+            if before.declared and len(ledger.declared) > len(before.declared):
                 show([f"{self.folder.name}: the prediction was changed after {finished} runs had ended; both are kept"])
         write_ledger(self.folder, ledger)
 

@@ -18,12 +18,11 @@ from functools import cache
 from queue import SimpleQueue
 from select import select
 from threading import Thread
-from typing import Any
 
 from atomiclm.config.app import SIGNALS, deferred
 from atomiclm.config.build import build
 from atomiclm.config.errors import Stopped, failure_text
-from atomiclm.config.match import Cost, cost_of, machine_rate
+from atomiclm.config.match import cost_of, machine_rate
 from atomiclm.config.run import RunConfig
 from atomiclm.machine import free_memory, usable_cores
 from atomiclm.sweep.plan import PlannedCell
@@ -82,7 +81,8 @@ def share_machine(planned: Sequence[RunConfig], left: Sequence[RunConfig], threa
         wanted = [costs(run.variant) for run in runs]
         if asked == "auto" and any(cost.tokens is None for cost in wanted):
             return 1, "a budget in seconds is for a run that has the machine to itself"
-        if asked == "auto" and not _pays(values, wanted):
+        times = map(machine_rate(values).seconds, wanted) if asked == "auto" else ()
+        if asked == "auto" and sum(most or least for least, most in times) < PAYS_SECONDS:
             return 1, ""
         fit = _fitting(runtime.device.type, max(cost.memory_bytes for cost in wanted))
         return min(most, fit), f"memory for {fit} at a time" if fit < most else ""
@@ -95,11 +95,6 @@ def share_machine(planned: Sequence[RunConfig], left: Sequence[RunConfig], threa
             fixed, kept = threads, "as many threads as before under this name; to divide the cores anew, use another name=..."
     together, reason = at_once(left, fixed)
     return Share(together, fixed, cores, reason or kept or (why if together < len(left) else ""))
-
-
-def _pays(values: dict[str, Any], costs: Sequence[Cost]) -> bool:
-    times = map(machine_rate(values).seconds, costs)
-    return sum(most or least for least, most in times) >= PAYS_SECONDS
 
 
 def _fitting(device: str, each: int) -> int:

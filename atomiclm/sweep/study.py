@@ -181,18 +181,12 @@ class Study:
 
     def prediction_sha256(self) -> str:
         """Hash of everything that must be fixed before the first run for a prediction to be one."""
-        fixed = {key: value for key, value in self.to_json().items() if key in _FIXED}
+        fixed = {key: value for key, value in asdict(self).items() if key in _FIXED}
         return hashlib.sha256(json.dumps(fixed, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
-
-    def to_json(self) -> dict[str, Any]:
-        """The declaration in plain containers."""
-        plain = json.loads(json.dumps(asdict(self), default=list))
-        assert isinstance(plain, dict)
-        return plain
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Study":
-        """Inverse of `to_json`."""
+        """Inverse of `dataclasses.asdict`, from plain containers."""
         nested: dict[str, Any] = {
             "tuning": Tuning(**values["tuning"]) if values.get("tuning") else None,
             "sequential": Sequential(**values["sequential"]) if values.get("sequential") else None,

@@ -99,6 +99,12 @@ def flatten(tree: Mapping[str, Any], separator: str = ".", prefix: str = "") -> 
             yield f"{prefix}{key}", value
 
 
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """The leaves in which two configurations differ, each as it was and as it is; None where it is not there."""
+    old, new = dict(flatten(before)), dict(flatten(now))
+    return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
+
+
 def error_line(error: Any) -> str:
     """What `summary.json` says went wrong, in one line."""
     if not error:

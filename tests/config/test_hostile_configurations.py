@@ -119,12 +119,9 @@ def stored(trained, tmp_path):
     return RunFolder(folder), yaml.safe_load((folder / "config.yaml").read_text())
 
 
-CPU = torch.device("cpu")
-
-
 @pytest.mark.slow
 def test_a_run_is_loaded(stored):
-    assert load_run(stored[0], None, CPU).config["model"]["dim"] == 32
+    assert load_run(stored[0], None).config["model"]["dim"] == 32
 
 
 SPOILED = {
@@ -148,7 +145,7 @@ SPOILED = {
 @pytest.mark.parametrize("message", SPOILED)
 def test_a_model_that_is_not_the_weights_is_refused_before_it_is_made(message, stored, monkeypatch):
     folder, config = stored
-    load_run(folder, None, CPU)  # torch remembers which functions its meta device is for, so before one is replaced
+    load_run(folder, None)  # torch remembers which functions its meta device is for, so before one is replaced
     path, value = SPOILED[message]
     spoiled = changed(config, tuple(f"model.{path}".rstrip(".").split(".")), value)
     folder.config.write_text(yaml.safe_dump(spoiled))
@@ -163,7 +160,7 @@ def test_a_model_that_is_not_the_weights_is_refused_before_it_is_made(message, s
 
     monkeypatch.setattr(torch, "empty", counted)
     with pytest.raises(ValueError, match="cannot be used") as told:
-        load_run(folder, None, CPU)
+        load_run(folder, None)
     assert message in str(told.value)
     assert "\n" not in str(told.value)
     assert max(allocated, default=0) < 10**6

@@ -5,6 +5,7 @@ import errno
 import io
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from cli import TINY, corpus, environment, only_run, run
@@ -16,6 +17,7 @@ from atomiclm.evaluation.results import NotFinite
 from atomiclm.generate import main as generate
 from atomiclm.tracking import RunFolder
 from atomiclm.tracking.run_result import read_run
+from atomiclm.training import Runtime
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +163,11 @@ def trained_node(position):
 
 def test_answers_are_asked_for_unasked_where_a_source_knows_them():
     arguments = parser().parse_args(["run"])
-    assert [protocol.name for protocol in _protocols(arguments, knows_answers=True)] == ["bits_per_byte", "recall"]
-    assert [protocol.name for protocol in _protocols(arguments, knows_answers=False)] == ["bits_per_byte"]
+    knowing, other = (SimpleNamespace(knows_answers=knows, runtime=Runtime("cpu")) for knows in (True, False))
+    assert [protocol.name for protocol in _protocols(arguments, knowing)] == ["bits_per_byte", "recall"]
+    assert [protocol.name for protocol in _protocols(arguments, other)] == ["bits_per_byte"]
     asked = parser().parse_args(["run", "--protocol", *PROTOCOLS, "sliding"])
-    assert [protocol.name for protocol in _protocols(asked, knows_answers=True)] == list(PROTOCOLS)
+    assert [protocol.name for protocol in _protocols(asked, knowing)] == list(PROTOCOLS)
 
 
 MISUSE = [

@@ -159,7 +159,7 @@ def test_a_checkpoint_is_whole_whoever_goes_on_with_it(tmp_path, alone):
     assert ours["validation/loss"] == pytest.approx(theirs["validation/loss"], rel=1e-3)
     exported = run(tmp_path, "export", str(trunk), "exported", "--format", "huggingface")
     assert exported.returncode == 0, exported.stderr
-    model, tokens = load_run(*find_run(str(trunk)), torch.device("cpu")).model, torch.arange(32)[None]
+    model, tokens = load_run(*find_run(str(trunk))).model, torch.arange(32)[None]
     elsewhere = AutoModelForCausalLM.from_pretrained(tmp_path / "exported")
     with torch.no_grad():
         torch.testing.assert_close(model(tokens), elsewhere(tokens).logits, atol=1e-4, rtol=0)

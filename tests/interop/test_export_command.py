@@ -33,7 +33,7 @@ def test_a_run_is_exported_and_loads_elsewhere(trained):
     assert "as LlamaForCausalLM, float32" in done.stdout
     assert "AutoModelForCausalLM.from_pretrained('exported')" in done.stdout
 
-    ours = load_run(*find_run(str(run)), torch.device("cpu"))
+    ours = load_run(*find_run(str(run)))
     theirs = AutoModelForCausalLM.from_pretrained(trained / "exported")
     tokenizer = AutoTokenizer.from_pretrained(trained / "exported")
     text = "the cat sees a dog and then 3 more\n"

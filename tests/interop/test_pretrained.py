@@ -93,5 +93,5 @@ def test_a_run_trains_with_it_and_keeps_it(theirs, tmp_path):
     kept = BasicTokenizer.load(run / "tokenizer.json")
     assert kept.encode(TEXT) == tokenizer.encode(TEXT).ids
     assert json.loads((run / "tokenizer.json").read_text())["byte_ids"][ord("!")] == 1
-    loaded = load_run(*find_run(str(run)), "cpu")
+    loaded = load_run(*find_run(str(run)))
     assert loaded.model.vocab_size == 271

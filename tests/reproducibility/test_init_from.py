@@ -25,6 +25,7 @@ from atomiclm.run import Run
 from atomiclm.tokenizer import BasicTokenizer
 from atomiclm.tracking import Console, RunFolder, run_lock
 from atomiclm.training import checkpoint
+from atomiclm.training.processes import Processes
 
 UNMOVED = ("optim.lr=1e-30", "optim.weight_decay=0", "trainer.max_steps=1")
 """Steps too small to change a float32 that is not 0."""
@@ -41,7 +42,7 @@ def _read(folder: Path, name: str, *more: str) -> RunConfig:
 
 def _train(folder: Path, name: str, *more: str) -> Path:
     """Train in this process as the command would; return the run folder."""
-    run = Run(_read(folder, name, *more), Console())
+    run = Run(_read(folder, name, *more), Console(), Processes())
     run.prepare()
     with run_lock(run.folder.path, print):
         run.fit()
@@ -101,7 +102,7 @@ def test_stopped_and_resumed_without_its_source_it_is_the_same_to_the_last_bit(s
     (run / "summary.json").write_text(json.dumps({**summary, "state": "interrupted"}))
     moved = source.rename(source.parent / "elsewhere")
     try:
-        assert LoadedRun(RunFolder(run), None, "cpu").conditions.corpus.tokenizer.vocab_size == 300
+        assert LoadedRun(RunFolder(run), None, "cpu", "", []).conditions.corpus.tokenizer.vocab_size == 300
         assert _train(folder, "resumed", *arguments) == run
         with pytest.raises(UserError, match=r"trainer\.init_from: no folder at"):
             _train(folder, "resumed", *arguments, "seed=2")  # has not begun
@@ -189,7 +190,7 @@ def test_the_start_of_an_id_names_its_source_for_every_run_and_copies_are_one_ru
 def test_weights_that_changed_after_the_run_was_named_are_refused(source, tmp_path):
     copy = tmp_path / "runs" / source.name
     shutil.copytree(source, copy)
-    run = Run(_read(source.parents[2], "changed", _from(copy)), Console())
+    run = Run(_read(source.parents[2], "changed", _from(copy)), Console(), Processes())
     last = checkpoint.checkpoints_in(copy / "checkpoints")[0]
     weights = replace(checkpoint.read(last), manifest={})
     shutil.rmtree(last)

@@ -1,6 +1,7 @@
 """What a sweep's factors are, and what its arms are called."""
 
 import itertools
+from dataclasses import asdict
 
 import pytest
 
@@ -152,7 +153,7 @@ def test_a_study_with_factors_has_their_arms_and_its_first_one_as_baseline():
     assert study.arms["kv4-norm-none"] == ["model.attention.num_kv_heads=4", "model/norm=none"]
     assert study.baseline == "kv1-rmsnorm"
     assert study.levels["kv4-rmsnorm"] == {"kv": "4", "norm": "rmsnorm"}
-    assert Study.from_json(study.to_json()) == study
+    assert Study.from_json(asdict(study)) == study
     assert Study(factors=study.factors, seeds=[1], baseline="kv4-rmsnorm").baseline == "kv4-rmsnorm"
     with pytest.raises(ValueError, match="arms and factors"):
         Study(factors=study.factors, arms={"one": []}, baseline="one", seeds=[1])

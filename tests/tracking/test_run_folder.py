@@ -9,7 +9,6 @@ from pathlib import Path
 
 import cli
 import pytest
-import torch
 
 from atomiclm.cli import UserError
 from atomiclm.config.load import load_run
@@ -229,4 +228,4 @@ def test_the_command_that_is_advised_mends_the_run(finished, tmp_path, damage, m
 def _read_all(run):
     for reader in READERS.values():
         reader(run)
-    load_run(run, None, torch.device("cpu"))
+    load_run(run, None)
