@@ -142,8 +142,8 @@ def lock_run(folder: RunFolder) -> Iterator[None]:
         if summary_of(folder).get("state") == "running":
             say(
                 f"the last process that trained {folder.path} stopped without a message: it was killed, or the machine "
-                "went down. If nobody killed it, the machine may have run out of memory: with runtime.micro_batch_size or "
-                "runtime.checkpoint_activations=true the same run needs less"
+                "went down. If nobody killed it, the machine may have run out of memory: with runtime.micro_batch_size "
+                "or runtime.checkpoint_activations=true the same run needs less"
             )
         yield
 

@@ -130,7 +130,7 @@ def test_a_mistake_is_an_exception_with_a_message(wrong, message):
 
 
 def test_overrides_belong_into_the_configuration(overrides):
-    with pytest.raises(UserError, match="seed=2 belongs into compose"):
+    with pytest.raises(UserError, match="seed=2 belongs in compose"):
         atomiclm.train_run("seed=2", config=atomiclm.compose(*overrides))
 
 

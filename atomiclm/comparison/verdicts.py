@@ -168,7 +168,7 @@ def _notes(contrast: Contrast, samples: _Samples, family: int, rules: Rules) -> 
         if needed is not None and needed > count:
             yield f"not resolvable with {count} seeds: about {needed} are needed for a margin of {rules.margin:g}"
         elif needed is not None:
-            yield f"{count} seeds find most differences of {rules.margin:g}; the true one is probably close to that, or smaller"
+            yield f"{count} seeds find most differences of {rules.margin:g}; the true one is close to it or smaller"
 
 
 def decide(

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import zip_longest
 from typing import Any
 
@@ -15,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from atomiclm.config.build import walk
 from atomiclm.config.compose import PRESETS, chooses, compose, options_of, parsed, root_keys, unresolved, value_of
 from atomiclm.config.errors import ConfigError, Fault, Stopped, nearest
-from atomiclm.config.plugins import known_options
+from atomiclm.config.plugins import CONF, known_options
 
 
 @dataclass(frozen=True)
@@ -222,8 +223,13 @@ def _unknown_setting(key: str, overrides: Sequence[str]) -> Fault | None:
     if key.startswith(("model.", "tokenizer.")) and value_of("trainer.init_from", overrides):
         fix = f"if the source of trainer.init_from has it, type +{key}={value_of(key, overrides)}"
         return Fault(key, f"no such setting{nearest(name, siblings)}; {fix}")
+    group = parent.replace(".", "/")
+    files = sorted((CONF / group).glob("*.yaml")) if group else []
+    if options := [file.stem for file in files if re.search(rf"^{re.escape(name)}:", file.read_text(), re.MULTILINE)]:
+        return Fault(key, f"no such setting here; it is one of {' and '.join(f'{group}={one}' for one in options)}")
     if elsewhere := settings_called(name, overrides):
-        return Fault(key, f"no such setting here; did you mean {' or '.join(elsewhere)}?")
+        near = [f"{parent}.{one}".lstrip(".") for one in get_close_matches(name, siblings, n=1, cutoff=0.8)]
+        return Fault(key, f"no such setting here; did you mean {' or '.join([*near, *elsewhere])}?")
     return Fault(key, f"no such setting{nearest(name, siblings)}")
 
 

@@ -85,9 +85,9 @@ def _check_context_length(part: CorpusPart, context_length: int) -> None:
     longest = max(part.train.longest_document(), part.validation.longest_document())  # all tokens are read for it
     if longest > context_length:
         raise UserError(
-            f"model.context_length: {context_length} is too short for {text}: documents would be cut, and answers asked "
-            f"for without their questions; the longest document has {longest} tokens: give at least {longest}, or "
-            "shorter documents"
+            f"model.context_length: {context_length} is too short for {text}: documents would be cut, and answers "
+            f"asked for without their questions; the longest document has {longest} tokens: give at least {longest}, "
+            "or shorter documents"
         )
 
 

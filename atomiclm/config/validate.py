@@ -240,7 +240,7 @@ def _misplaced(path: str, key: str, value: Any, is_partial: bool, constructor: C
             return f"{value!r} is not true or false"
         is_part = path == "optim" or path.startswith("model.")
         if value and not is_part:
-            return "_partial_: true is for optim and the parts of a model, which get more arguments later; remove it"
+            return "is only for optim and the parts of a model, which get more arguments later; remove it"
     elif key != TARGET and str(key).startswith("_"):
         return "is not read: a node has _target_, _partial_ and the arguments of its class"
     elif key != TARGET and key not in constructor.arguments and not constructor.open_ended:

@@ -306,8 +306,8 @@ def check_split(found: Survey, fraction: float) -> None:
     if fraction <= found.lowest:
         empty, extreme, number = "validation", "lowest", found.lowest
     message = (
-        f"the {empty} split is empty: each of the {found.num_documents} documents has a number in [0, 1), from a hash of "
-        f"its content, and goes to validation when that is below {fraction}; the {extreme} is {number:.4f}; "
+        f"the {empty} split is empty: each of the {found.num_documents} documents has a number in [0, 1), from a hash "
+        f"of its content, and goes to validation when that is below {fraction}; the {extreme} is {number:.4f}; "
     )
     if found.lowest < found.highest:
         nearest = math.ceil(found.lowest * 1000 + 1) / 1000 if empty == "validation" else 1.0

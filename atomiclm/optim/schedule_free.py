@@ -36,8 +36,8 @@ class ScheduleFreeAdamW(RoleOptimizer):
         check_betas("betas", self.betas)
         check_eps("eps", self.eps)
         rule = (
-            f"the first must be at least {_LEAST_BETA1}: below it the average is lost to rounding, and at 0 gradients "
-            "ignore it; 0.9 is usual"
+            f"must begin with one of at least {_LEAST_BETA1}: below it the average is lost to rounding, and at 0 "
+            "gradients ignore it; 0.9 is usual"
         )
         check("betas", self.betas, self.betas[0] >= _LEAST_BETA1, rule)
 

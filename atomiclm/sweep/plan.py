@@ -151,7 +151,7 @@ def validate_cells(
             continue
         rule = f"cells {first} and {number} are the same run"
         names = f"({_own_overrides(cells[first - 1], cells)}; {_own_overrides(overrides, cells)})"
-        fix = f"arms and swept values must differ in {', '.join(IDENTITY)}, and a value on the command line overrides an arm's"
+        fix = f"they must differ in {', '.join(IDENTITY)}; a value on the command line overrides an arm's"
         # Once for two arms, not for each of their seeds.
         faults.setdefault(f"{twin.cell.arm} = {cell.arm}", Fault("sweep", f"{rule} {names}; {fix}"))
     console.still("")

@@ -92,7 +92,7 @@ def share_machine(planned: Sequence[RunConfig], left: Sequence[RunConfig], threa
         together, why = at_once(planned, 1)
         fixed = runtime.torchs_threads if together == 1 else max(1, cores // together)
         if threads not in (None, fixed):
-            fixed, kept = threads, "as many threads as before under this name; to divide the cores anew, use another name=..."
+            fixed, kept = threads, "threads as before under this name; another name divides the cores again"
     together, reason = at_once(left, fixed)
     return Share(together, fixed, cores, reason or kept or (why if together < len(left) else ""))
 
@@ -221,6 +221,6 @@ def _gone(status: int) -> str:
     if status != -signal.SIGKILL:
         return f"its process ended with status {status}"
     return (
-        "its process was killed. If nobody killed it, the machine ran out of memory; runtime.parallel=1 needs less. The "
-        "same command continues the cell"
+        "its process was killed. If nobody killed it, the machine ran out of memory; runtime.parallel=1 needs less. "
+        "The same command continues the cell"
     )

@@ -154,7 +154,7 @@ class Study:
         if self.arms and not self.seeds:
             raise ValueError("seeds: a study with arms needs at least one; 3 or more give an error bar")
         if self.tuning and (shared := set(self.seeds) & set(self.tuning.seeds)):
-            raise ValueError(f"tuning.seeds: {sorted(shared)} are also in seeds, where a value tuned on them does too well; take others")
+            raise ValueError(f"tuning.seeds: {sorted(shared)} are also in seeds, which would flatter what they tune")
         if self.tuning and self.arms and (strangers := [arm for arm in self.tuning.grids if arm not in self.arms]):
             raise ValueError(f"tuning.grids: {strangers[0]!r} is none of the arms: {', '.join(self.arms)}")
         if not any(self.metric == known or self.metric.startswith(f"{known}/") for known in METRICS):

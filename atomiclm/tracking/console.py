@@ -142,7 +142,7 @@ class Console:
         if "train/tokens_per_second" in row:
             parts.append(f"{short_number(row['train/tokens_per_second'])} tokens/s")
         if "train/flops_utilization" in row:
-            parts.append(f"{row['train/flops_utilization']:.0%} of peak FLOP/s")
+            parts.append(f"MFU {row['train/flops_utilization']:.0%}")
         return "  ".join(parts)
 
 

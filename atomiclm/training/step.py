@@ -162,8 +162,8 @@ class ExponentialAverage:
         if span > steps:
             yield (
                 "decay",
-                f"{self.decay:g} averages over about {span:,.0f} steps and the run has {steps:,}, so the untrained weights "
-                f"still count; {max(0.0, 1.0 - 10.0 / steps):.3g} averages over a tenth of the run",
+                f"{self.decay:g} averages over about {span:,.0f} steps and the run has {steps:,}, so the untrained "
+                f"weights still count; {max(0.0, 1.0 - 10.0 / steps):.3g} averages over a tenth of the run",
             )
 
     @torch.no_grad()

@@ -61,11 +61,11 @@ def look(tmp_path, effects, seeds, *, states=None, max_seeds=9):
 
 def test_seeds_are_added_while_an_arm_has_no_verdict(tmp_path):
     seeds, reason = look(tmp_path, (0.0, 1.0, 0.003), 5)
-    assert (seeds, reason) == (7, "without a verdict: arm2; the next look is at 7 seeds")
+    assert (seeds, reason) == (7, "still inconclusive: arm2; they are compared again at 7 seeds")
 
 
 def test_a_study_with_all_verdicts_is_resolved(tmp_path):
-    assert look(tmp_path, (0.0, 1.0, -1.0), 5) == (5, "every arm has its verdict")
+    assert look(tmp_path, (0.0, 1.0, -1.0), 5) == (5, "no arm is inconclusive")
 
 
 def test_an_arm_that_diverged_waits_for_no_more_seeds(tmp_path):
@@ -76,4 +76,4 @@ def test_the_limit_ends_it_without_a_verdict(tmp_path):
     seeds, reason = look(tmp_path, (0.0, 1.0, 0.003), 9)
     assert seeds == 9
     assert "max_seeds=9" in reason
-    assert reason.endswith("without a verdict: arm2")
+    assert reason.endswith("still inconclusive: arm2")

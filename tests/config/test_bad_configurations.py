@@ -200,7 +200,7 @@ CONSTRUCTED = {
         ["trainer/order=repeated", "trainer.order.num_windows=1_000_000_000_000"], "trainer.order.num_windows: 1000000"
     ),
     "gradients away from the average": (
-        ["optim=schedule_free", "optim.betas=[0,0]"], "optim.betas: betas=[0, 0] must begin with at least 0.01"
+        ["optim=schedule_free", "optim.betas=[0,0]"], "optim.betas: betas=[0, 0] must begin with one of at least 0.01"
     ),
     "an average lost to rounding": (
         ["optim=schedule_free", "optim.betas=[1e-300,0.9]"], "optim.betas: betas=[1e-300, 0.9]"
@@ -320,7 +320,7 @@ def test_a_component_of_another_group_is_refused(path):
 @pytest.mark.parametrize("path", ["tokenizer", "data", "schedule", "trainer", "trainer.order", "runtime", "model"])
 def test_only_what_gets_more_arguments_is_partial(path):
     config = resolved(compose([f"++{path}._partial_=true"]))
-    assert f"  {path}._partial_: only optim and the parts of a model" in faults_of(config)
+    assert f"  {path}._partial_: is only for optim and the parts of a model" in faults_of(config)
 
 
 def test_a_cell_that_training_would_refuse_stops_its_sweep(monkeypatch, tmp_path):

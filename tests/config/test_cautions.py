@@ -41,7 +41,7 @@ def test_the_budget_may_be_in_tokens_and_as_long_as_the_warmup(budget):
     (["schedule=wsd", "schedule.decay_fraction=null", "schedule.decay_steps=180"], "schedule.decay_steps",
      "the decay has 180 steps and the run 150 after its warmup"),
     (["schedule=wsd", "trainer.max_steps=60"], "schedule.decay_fraction", "24 steps and the run 10 after its warmup"),
-    (["trainer/weight_average=ema"], "trainer.weight_average.decay", "looks back over about 1,000 steps"),
+    (["trainer/weight_average=ema"], "trainer.weight_average.decay", "averages over about 1,000 steps"),
     (["trainer/spikes=bad", "trainer.spikes.window=200"], "trainer.spikes.window", "no spike is found"),
 ])  # fmt: skip
 def test_what_else_is_doubtful(overrides, path, part):

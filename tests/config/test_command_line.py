@@ -70,4 +70,4 @@ def test_several_values_without_m_are_told_at_their_path(values):
         compose("config", [f"optim.lr={values}"])
     fault = explain(raised.value, [])
     assert fault.path == "optim.lr"
-    assert fault.message.startswith(f"{values} lists several values; add -m for a run of each")
+    assert fault.message.startswith(f"{values} lists several values; add -m to run each")

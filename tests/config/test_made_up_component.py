@@ -134,5 +134,5 @@ def test_a_slip_in_an_options_yaml_is_said_with_its_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "The configuration has 1 fault:",
-        "  config: sine.yaml, line 2, column 12: mapping values are not allowed here; mend its YAML",
+        "  config: sine.yaml, line 2, column 12: mapping values are not allowed here; fix its YAML",
     ]

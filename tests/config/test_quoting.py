@@ -31,7 +31,7 @@ def test_for_the_rest_the_message_says_how(argument):
     with pytest.raises(Exception) as raised:  # noqa: PT011 - Hydra's own, of which composition_fault is told
         parsed([quoted(argument)])
     fault = str(explain(raised.value, [argument]))
-    assert "a text that is to be taken as it stands: 'data.path=\"...\"'" in fault
+    assert "to give a text as it is, quote it: 'data.path=\"...\"'" in fault
     assert "Lexer" not in fault
 
 

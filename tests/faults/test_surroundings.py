@@ -205,7 +205,7 @@ def test_a_run_whose_last_process_was_killed_says_so(tmp_path, capsys):
         write_summary(folder.summary, summary)
         with lock_run(folder):
             pass
-        assert ("ended without a word" in capsys.readouterr().err) == told
+        assert ("stopped without a message" in capsys.readouterr().err) == told
 
 
 def test_a_user_without_a_home_folder(monkeypatch):

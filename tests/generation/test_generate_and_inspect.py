@@ -117,7 +117,7 @@ def test_a_prompt_longer_than_the_context_is_said(trained, capsys):
     [
         (("--prompts", "absent"), "--prompts absent: No such file"),
         (("--prompts", "."), "--prompts .: Is a directory"),
-        (("--prompts", "empty"), "--prompts empty: no prompts in it; give one a line"),
+        (("--prompts", "empty"), "--prompts empty: no prompts in it; give one per line"),
         (("--prompts", "latin"), "not UTF-8 from byte 2 on"),
         (("--prompts", "mixed"), 'mixed, line 3: no JSON object with a text "prompt"'),
         (("--prompts", "other"), 'other, line 1: no JSON object with a text "prompt"; give one in each line'),

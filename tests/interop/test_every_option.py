@@ -129,15 +129,15 @@ def test_both_layouts_of_rotary_pairs_export_to_the_same_function(overrides, lay
         (("model.attention.window=[3,5]",), r"model\.attention\.window: 3, not None"),
         (("model/position=p_rope", "model/norm=layernorm"), r"model\.norm: LayerNorm, not RMSNorm"),
         (("model/attention=none",), r"model\.attention: NoAttention, not MultiHeadAttention"),
-        (("model.attention.window=1",), r"Mistral\w+, which cannot say:\n  model\.attention\.window: 1, which"),
+        (("model.attention.window=1",), r"Mistral\w+, which does not have:\n  model\.attention\.window=1: with its cache"),
         (("model.attention.window=[1,null]", "model/position=nope_every_fourth"),
-         r"SmolLM3\w+, which cannot say:\n  model\.attention\.window: 1, which"),
+         r"SmolLM3\w+, which does not have:\n  model\.attention\.window=1: with its cache"),
         (("model/position=none", "model.attention.head_dim=5"),
-         r"SmolLM3\w+, which cannot say:\n  model\.attention\.head_dim: 5 is odd"),
+         r"SmolLM3\w+, which does not have:\n  model\.attention\.head_dim: 5 is odd"),
     ],
 )  # fmt: skip
 def test_a_refusal_names_the_nearest_class_and_every_option(overrides, message, tmp_path):
-    with pytest.raises(ValueError, match=r"The nearest is \w+ForCausalLM, which cannot say:") as refusal:
+    with pytest.raises(ValueError, match=r"The nearest is \w+ForCausalLM, which does not have:") as refusal:
         save_huggingface(model_with(*overrides), tmp_path / "model")
     refusal.match(message)
 

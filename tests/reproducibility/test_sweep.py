@@ -134,7 +134,7 @@ def test_a_study_takes_over_what_another_has_trained(swept):
     own = [a for a in arguments if not a.startswith(("arm", "model.norm"))]
     done = run(folder, "train", *own, "arm=kv8", "name=second")
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("taken over from outputs/gqa_ratio") == 2
+    assert done.stdout.count("copied from outputs/gqa_ratio") == 2
     assert " of 2  " not in done.stdout
     for summary in _summaries(folder, "second").values():
         assert (summary["name"], summary["state"]) == ("second", "done")

@@ -64,8 +64,8 @@ def test_cells_that_are_left_have_the_threads_of_all(machine):
     assert share_machine(planned[-1:], planned[-1:], threads=1).threads == 1, "a later command asks for one more"
     before = share_machine(planned, planned, threads=2)
     assert (before.cells, before.threads) == (1, 2), "a sweep that was begun one after another"
-    assert "as many threads as an earlier command's; another name=..." in str(before)
-    assert "earlier command" in str(share_machine(planned[-1:], planned[-1:], threads=1))
+    assert "threads as before under this name" in str(before)
+    assert "as before under this name" in str(share_machine(planned[-1:], planned[-1:], threads=1))
 
 
 def test_what_a_cell_in_this_process_set_is_not_taken_for_torchs_choice(machine):

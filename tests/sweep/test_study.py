@@ -89,13 +89,13 @@ BAD = {
     "an arm that reads as nothing": ({"arms": {"a": [], "b": [], "c": [], "Null": []}}, "'Null' is no name"),
     "seeds twice": ({"seeds": [1, 1]}, r"seeds=\[1, 1\] are not all different"),
     "no seeds": ({"seeds": [], "sequential": None}, "needs at least one"),
-    "the seeds of the tuning": ({"seeds": [1, 1001]}, r"tuning.seeds: \[1001\] also report"),
+    "the seeds of the tuning": ({"seeds": [1, 1001]}, r"tuning.seeds: \[1001\] are also in seeds"),
     "a grid of no arm": ({"tuning": Tuning("x", [1, 2, 4], [9], {"z": [1, 2, 4]})}, "tuning.grids: 'z' is none"),
     "no margin": ({"margin": 0}, "margin=0 is not positive"),
     "a margin that is no number": ({"margin": math.nan}, "margin=nan is not positive"),
     "more seeds than at most": ({"sequential": Sequential(2)}, "sequential.max_seeds=2 is below the 3 seeds"),
     "one seed to look at": ({"seeds": [1], "sequential": Sequential(5)}, "begin with at least 2 seeds"),
-    "a profile called cpu": ({"profiles": {"cpu": []}}, "cpu is what the file itself says"),
+    "a profile called cpu": ({"profiles": {"cpu": []}}, "cpu is the name of what the file itself says"),
 }
 
 

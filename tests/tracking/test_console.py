@@ -42,7 +42,7 @@ def test_plain_reports_keep_their_cadence(clock):
     lines = stream.getvalue().splitlines()
     reported = [int(re.match(r"step (\d+)/100", line).group(1)) for line in lines if line.startswith("step")]
     assert reported == [1, 6, 11, 16, 21, 26, 31, 36, 41, 46, 51, 56, 61, 66, 71, 76, 81, 86, 91, 96, 100]
-    assert lines[0] == "step 1/100  loss 4.000  12.3k tokens/s  42% of peak"
+    assert lines[0] == "step 1/100  loss 4.000  12.3k tokens/s  MFU 42%"
     assert lines[1].startswith("step 6/100  1:34 left  loss 4.000")
 
 
@@ -142,9 +142,9 @@ def test_the_line_of_a_terminal_fits_and_what_is_said_stays_above_it(clock, monk
     assert live
     assert all(len(line) < width for line in live)
     assert all("loss 4.000" in line for line in live)
-    assert any("42% of peak" in line for line in live) == (width >= 60)
+    assert any("MFU 42%" in line for line in live) == (width >= 60)
     assert "\x1b[K[bold]said[/bold]\n" in said, "the line is cleared for what stays"
-    assert stream.getvalue().endswith("42% of peak\n"), "the last row stays"
+    assert stream.getvalue().endswith("MFU 42%\n"), "the last row stays"
 
 
 def test_a_dumb_terminal_gets_plain_lines(monkeypatch):

@@ -85,7 +85,8 @@ class Architecture:
 
     def limits(self, model: Decoder) -> Iterator[str]:
         if 1 in windows_of(model):
-            yield "model.attention.window=1: transformers computes something else with its cache than without; give at least 2"
+            rule = "with its cache transformers computes something else than without"
+            yield f"model.attention.window=1: {rule}; give at least 2"
         yield from filter(None, (rule(model) for rule in self.rules))
 
     def weights(self, model: Decoder) -> list[Weight]:
