@@ -57,7 +57,7 @@ COMPOSING = {
     "train": ("atomiclm.data.prepare._encode", []),
     "train a step": ("atomiclm.run.Run._facts", []),
     "prepare": ("atomiclm.data.prepare._encode", []),
-    "plan": ("atomiclm.config.match.machine_rate", []),
+    "plan": ("atomiclm.plan.machine_rate", []),
 }
 """Of commands that compose a configuration, and end the process themselves."""
 

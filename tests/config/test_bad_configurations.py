@@ -79,7 +79,7 @@ CASES = {
     ),
     "a setting of another option": (
         ["data=markov", "data.path=a.txt"],
-        ["data.path", "num_symbols"],
+        ["data.path", "data=text"],
     ),
     "a list that is not quoted": (
         ["match=parameters", "match.baseline=[model.dim=32]"],
