@@ -103,21 +103,26 @@ def _answer(typed: CommandLine, task: Task) -> None:
                 return
             if "--hydra-help" not in typed.questions:
                 overrides = without_null(expand_overrides(overrides))
-            if "--cfg" in typed.questions and _print_with_source(typed.questions, overrides):
+            if "--cfg" in typed.questions and _print_configuration(typed.questions, overrides):
                 return
         sys.argv[1:] = [*typed.questions, *overrides]
         os.environ["HYDRA_FULL_ERROR"] = "1"  # or Hydra would print what it raises itself, and exit
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(task)()
 
 
-def _print_with_source(questions: list[str], overrides: list[str]) -> bool:
-    """Print the configuration of a run that starts with the weights of another, which Hydra does not know all of."""
-    config = compose(overrides)
-    if "hydra" in questions or OmegaConf.select(config, "trainer.init_from") is None:
-        return False
-    from atomiclm.config.run import complete
+def _print_configuration(questions: list[str], overrides: list[str]) -> bool:
+    """Print the configuration as Hydra would, which composes it once more; False: Hydra shall, for it knows more.
 
-    complete(config, overrides)
+    It does not know all of a run that starts with the weights of another.
+    """
+    config = compose(overrides)
+    has_source = "hydra" not in questions and OmegaConf.select(config, "trainer.init_from") is not None
+    if not has_source and ("job" not in questions or "--package" in questions):
+        return False
+    if has_source:
+        from atomiclm.config.run import complete
+
+        complete(config, overrides)
     package = questions[questions.index("--package") + 1] if "--package" in questions else ""
     shown = OmegaConf.select(config, package) if package else config
     is_node = OmegaConf.is_config(shown)

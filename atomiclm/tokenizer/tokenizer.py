@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -145,12 +146,15 @@ class BasicTokenizer(Tokenizer):
         # A dictionary and not a list, so that -1 is unknown instead of the last id.
         self._bytes_of = dict(zip(self._ids, self._tokens, strict=True))
         self._bytes_of |= {token: to_bytes(spelling) for spelling, token in self._special_ids.items()}
-        self._plain = PlainEncoder(
-            self._tokens, self.ranks, self._ids, self.whole_pretokens, self._split, self.algorithm == "basic"
-        )
+        self.__dict__.pop("_plain", None)  # that of other merges
         # Others than before: a thread that encodes meanwhile must not give back an encoder of the old merges.
         self._encoders: EncoderPool | None = None
         self._bytes_seen = 0
+
+    @cached_property
+    def _plain(self) -> PlainEncoder:
+        words = self._tokens, self.ranks, self._ids
+        return PlainEncoder(*words, self.whole_pretokens, self._split, self.algorithm == "basic")
 
     @property
     def vocab_size(self) -> int:
