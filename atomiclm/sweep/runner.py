@@ -145,6 +145,7 @@ class Sweep:
             threads = known.threads_here() if known else None
             self.share = share_machine([one.run for one in planned], [one.run for one in left], threads)
             left = [one.with_threads(self.share.threads) for one in left]
+        known = read_ledger(self.folder)  # another sweep into the folder may have written it meanwhile
         cells = self._cells(planned, known.cells if known else ())
         self._write_ledger(known, cells, tuned or {}, looks, len(finished))
         if others := of_other_code([one.run for one in finished]):
