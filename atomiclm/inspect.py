@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     documents = None
     if trained.config["trainer"].get("separate_documents"):
         ids = document_ids(torch.tensor([shown[:-1]]).numpy(), separator)
-        documents = torch.tensor(ids, device=model.embedding.weight.device)
+        documents = torch.tensor(ids, device=next(model.parameters()).device)
     reading = read(model, tokenizer, shown, arguments.alternatives, documents)
     facts = {
         "text:": what,

@@ -16,7 +16,7 @@ def check_causality(model: Decoder) -> str | None:
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")  # TF32 rounds otherwise for one token than for many
     time, draws = min(model.context_length, 32), torch.Generator().manual_seed(0)
-    tokens = torch.randint(model.vocab_size, (1, time), generator=draws).to(model.embedding.weight.device)
+    tokens = torch.randint(model.vocab_size, (1, time), generator=draws).to(next(model.parameters()).device)
     changed = torch.cat([tokens[:, : time // 2], (tokens[:, time // 2 :] + 1) % model.vocab_size], 1)
     model.eval()
     try:
