@@ -267,7 +267,7 @@ BAD = {
         (),
         ["sweep: cells 1 and 2 are the same run"],
     ),
-    "arms undone by what is typed": ((), ("model.dim=64",), ["sweep: cells 1 and 2", "what is typed wins"]),
+    "arms undone by what is typed": ((), ("model.dim=64",), ["sweep: cells 1 and 2", "overrides an arm"]),
     "an arm named by a number": ((_arm("model.dim=32", name=8),), (), ["study.arms.8: '8' is not text"]),
     "an arm named null": ((_arm("model.dim=32", name="null"),), (), ["study.arms: 'null'"]),
     "an arm with a comma": ((_arm("model.dim=32", name="a,b"),), (), ["study.arms: 'a,b'"]),
@@ -294,7 +294,7 @@ BAD = {
     "a typo beside the study": ((None, {"trianer": {"max_steps": 3}}), (), ["trianer", "'trainer'"]),
     "a study in a word": ((None, None, HEADER + "name: mine\nstudy: gqa\n"), (), ["study: 'gqa' is not a mapping"]),
     "an experiment that is a list": ((None, None, HEADER + "- name: mine\n"), (), ["mine.yaml", "is a list"]),
-    "a profile called cpu": (({"profiles": {"cpu": ["seed=1"]}},), (), ["study.profiles: cpu is what the file"]),
+    "a profile called cpu": (({"profiles": {"cpu": ["seed=1"]}},), (), ["study.profiles: cpu is the name"]),
     "a profile that sets the seed": (({"profiles": {"smoke": ["seed=3"]}},), (), ["study.profiles.smoke", "seed=3"]),
     "a typo in a profile": (
         ({"profiles": {"smoke": ["trainer.max_tokes=3"]}},), ("profile=smoke",), ["trainer.max_tokes", "'max_tokens'"],
@@ -326,7 +326,7 @@ BAD = {
         (_arm("optim.lr=0.1"), {"defaults": TUNED}), (), ["study.arms.wide", "optim.lr", "tuning.grids"],
     ),
     "tuning on the seeds that report": (
-        ({"tuning": {"seeds": [2]}}, {"defaults": TUNED}), (), ["study.tuning.seeds: [2]", "flatters"],
+        ({"tuning": {"seeds": [2]}}, {"defaults": TUNED}), (), ["study.tuning.seeds: [2]", "flatter"],
     ),
     "reporting on the seeds of the tuning": (({}, {"defaults": TUNED}), ("seed=1,1001",), ["seed: [1001]", "flatters"]),
     "a tuned study with another axis": (
