@@ -96,14 +96,14 @@ def serve(descriptor: int) -> None:
     """Do what comes through the connection, until its other end is closed, as when the process there is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; the other process decides
     connection = Connection(descriptor)
-    untold = 0
+    unreported = 0
 
     def add(num_bytes: int, step: int = STEP_BYTES) -> None:
-        nonlocal untold
-        untold += num_bytes
-        if untold >= step:  # a message for each of many short documents costs more than the documents
-            connection.send(("bytes", untold))
-            untold = 0
+        nonlocal unreported
+        unreported += num_bytes
+        if unreported >= step:  # a message for each of many short documents costs more than the documents
+            connection.send(("bytes", unreported))
+            unreported = 0
 
     with suppress(EOFError, OSError):
         while True:

@@ -100,7 +100,7 @@ class Muon(RoleOptimizer):
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Take one step with the gradients that are there; weights of one shape are made orthogonal in one batch."""
         super().step(closure)
-        of_one_shape: dict[torch.Size, list[tuple[Tensor, Tensor, Group]]] = {}
+        of_one_shape: dict[torch.Size, list[tuple[Tensor, Tensor, State]]] = {}
         for group in self.param_groups:
             if group["role"] in self.orthogonalized_roles:
                 for weight in group["params"]:

@@ -96,16 +96,16 @@ def test_a_fault_in_a_worker_is_raised_as_it_is(rows, small_spans, tmp_path):
     assert raised.value.argument == "text_key"
 
 
-def tell_every_byte(task, add):
+def report_every_byte(task, add):
     for _ in range(task):
         add(1)
 
 
-def test_many_small_documents_are_told_in_few_messages():
-    told = []
+def test_many_small_documents_are_reported_in_few_messages():
+    reported = []
     with Workers(2) as workers:
-        list(workers.spread(tell_every_byte, [STEP_BYTES + 5, 7], told.append))
-    assert sorted(told) == [5, 7, STEP_BYTES]
+        list(workers.spread(report_every_byte, [STEP_BYTES + 5, 7], reported.append))
+    assert sorted(reported) == [5, 7, STEP_BYTES]
 
 
 def die(task, add):
