@@ -77,7 +77,7 @@ def generate(
     device = model.embedding.weight.device
     barred = torch.tensor(never, dtype=torch.int64, device=device)
     next_scores = _compiled(model) if compile else model
-    with evaluating(model):
+    with evaluating(model, compile):
         batch = rows
         cache, scores = _prefill(model, batch, max_tokens)
         for step in range(max_tokens):

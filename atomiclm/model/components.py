@@ -2,15 +2,16 @@
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
+from torch.overrides import has_torch_function
 
 from atomiclm.cli import UserError
 from atomiclm.machine import processor_name
@@ -219,39 +220,125 @@ def check_pattern(argument: str, known: Mapping[str, Any], pattern: Sequence[str
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no gradients inside; each module's own mode is restored afterwards."""
+def evaluating(model: nn.Module, is_compiled: bool = False) -> Iterator[None]:
+    """Evaluation mode and no gradients inside; each module's own mode is restored afterwards.
+
+    Weights must not change inside, unless the model ``is_compiled``.
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        with torch.inference_mode(), _HalvedProducts() if mkl_is_slow_with_vectors() else nullcontext():
+        # A compiled function would be compiled again for each object; and a compiler orders weights for itself.
+        with torch.inference_mode(), quick_products(model, (lambda: _linear_of_few) if is_compiled else _FixedLinear):
             yield
     finally:
         for module in training:
             module.training = True
 
 
+@contextmanager
+def quick_products(model: nn.Module, make: Callable[[], Callable[..., Tensor]] | None = None) -> Iterator[None]:
+    """Inside, products of ``model`` with weights run on the kernels that are fastest on this processor.
+
+    Those are the products of ``nn.Linear`` and of modules that say ``linear = staticmethod(F.linear)`` and call that.
+    Each gets what ``make()`` returns in place of ``F.linear``, by default a function for training.
+    """
+    before = []
+    for module in model.modules() if mkl_is_slow() else ():
+        name = "forward" if isinstance(module, nn.Linear) else "linear"
+        if getattr(type(module), name, None) in (nn.Linear.forward, F.linear):
+            linear = make() if make else _trained_linear
+            before.append((module, name, vars(module).get(name)))
+            vars(module)[name] = partial(_forward, linear, module) if name == "forward" else linear
+    try:
+        yield
+    finally:
+        for module, name, function in before:
+            vars(module).pop(name)
+            if function is not None:
+                vars(module)[name] = function
+
+
 @cache
-def mkl_is_slow_with_vectors() -> bool:
-    return torch.backends.mkl.is_available() and "AMD" in processor_name()
+def mkl_is_slow() -> bool:
+    """Whether other kernels are faster than MKL's, which torch takes for float32: on AMD processors."""
+    backends = torch.backends.mkl, torch.backends.mkldnn
+    return all(backend.is_available() for backend in backends) and "AMD" in processor_name()
 
 
-class _HalvedProducts(TorchFunctionMode):
-    """Inside, a single vector on the CPU is multiplied with the two halves of a weight as a batch.
+def _forward(linear: Callable[..., Tensor], layer: Any, vectors: Tensor) -> Tensor:
+    return linear(vectors, layer.weight, layer.bias)
 
-    A step of decoding waits for memory. On an AMD processor MKL's product of one vector reads 8 GB/s where this reads
-    20 to 27; on an Intel one it is 19 and 10 (``benchmarks/decoding.py``).
+
+def _is_float32_on_cpu(vectors: Tensor, weight: Tensor) -> bool:
+    """Whether oneDNN is to multiply them; a mode is to see ``F.linear``."""
+    is_float32 = vectors.is_cpu and vectors.dtype == weight.dtype == torch.float32 and vectors.numel() > 0
+    return is_float32 and not torch.is_autocast_enabled("cpu") and not has_torch_function((vectors, weight))
+
+
+def _linear_of_few(vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` that multiplies one or two vectors, as in a step of decoding, with the two halves of the weight as a
+    batch.
+
+    Such a product waits for memory: it reads 20 to 27 GB/s, where MKL's reads 8 (on an Intel processor 10 and 19).
+    """
+    outputs, width = weight.shape
+    is_few = 0 < vectors.numel() <= 2 * width and outputs % 2 == 0
+    if not (is_few and vectors.is_cpu) or torch.is_autocast_enabled("cpu"):  # which would cast halves every time
+        return F.linear(vectors, weight, bias)
+    columns = vectors.reshape(1, -1, width).expand(2, -1, width).mT
+    product = torch.bmm(weight.view(2, -1, width), columns).flatten(0, 1).mT.reshape(*vectors.shape[:-1], outputs)
+    return product if bias is None else product + bias
+
+
+class _FixedLinear:
+    """``_linear_of_few`` with a weight that does not change: more vectors are multiplied by oneDNN.
+
+    It gets the weight in the order that it wants. With 8 to 32 vectors that takes 0.5 to 0.7 of MKL's time, with
+    hundreds 0.9 (``benchmarks/decoding.py``).
     """
 
-    def __torch_function__(
-        self, function: Any, types: Any, arguments: Sequence[Any] = (), keywords: Mapping[str, Any] | None = None
-    ) -> Any:
-        if function is not F.linear or keywords or torch.is_autocast_enabled("cpu"):  # it would cast halves every time
-            return function(*arguments, **(keywords or {}))
-        vectors, weight, bias = [*arguments, None][:3]
-        outputs, width = weight.shape
-        if vectors.numel() != width or outputs % 2 or vectors.device.type != "cpu":
-            return function(*arguments)
-        column = vectors.reshape(1, 1, width).expand(2, 1, width).mT
-        product = torch.bmm(weight.view(2, -1, width), column).view(*vectors.shape[:-1], outputs)
-        return product if bias is None else product + bias
+    def __init__(self) -> None:
+        self._weight: Tensor | None = None
+        self._ordered: Tensor | None = None
+
+    def __call__(self, vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if vectors.numel() <= 2 * weight.shape[1] or not _is_float32_on_cpu(vectors, weight):
+            return _linear_of_few(vectors, weight, bias)
+        if self._weight is not weight:
+            self._weight, self._ordered = weight, torch.ops.mkldnn._reorder_linear_weight(weight)
+        return _by_onednn(vectors, self._ordered, bias)
+
+
+def _trained_linear(vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """``F.linear`` with a gradient: 0.92 to 0.97 of the time of a step (``benchmarks/training.py``)."""
+    if not _is_float32_on_cpu(vectors, weight):
+        return F.linear(vectors, weight, bias)
+    product: Tensor = _Product.apply(vectors, weight, bias)
+    return product
+
+
+class _Product(torch.autograd.Function):
+    """``F.linear`` by oneDNN, but for the weight's gradient: that sum over many vectors is faster by MKL."""
+
+    @staticmethod
+    def forward(ctx: Any, vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(vectors, weight)
+        return _by_onednn(vectors, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        vectors, weight = ctx.saved_tensors
+        of_vectors, of_weight, of_bias = ctx.needs_input_grad
+        rows = gradient.flatten(0, -2)
+        return (
+            _by_onednn(gradient, weight.mT) if of_vectors else None,
+            rows.mT @ vectors.flatten(0, -2) if of_weight else None,
+            rows.sum(0) if of_bias else None,
+        )
+
+
+def _by_onednn(vectors: Tensor, weight: Tensor | None, bias: Tensor | None = None) -> Tensor:
+    product: Tensor = torch.ops.mkldnn._linear_pointwise(vectors, weight, bias, "none", [], "")
+    return product

@@ -55,6 +55,7 @@ class Head(Accounted):
     """
 
     roles: ClassVar[dict[str, Role]] = {"weight": "head"}
+    linear = staticmethod(F.linear)  # see `quick_products`
 
     def __init__(self, dim: int, vocab_size: int, tie_embeddings: bool = True, scale: float = 1.0) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Head(Accounted):
         """Score hidden (..., dim); ``embedding`` (vocab_size, dim) is used when tied."""
         # The features are scaled and not the scores, which are more.
         scaled = hidden if self.scale == 1.0 else hidden * self.scale
-        return F.linear(scaled, embedding if self.weight is None else self.weight)
+        return self.linear(scaled, embedding if self.weight is None else self.weight)
 
     def flops_per_token(self, context_length: int) -> int:
         return 2 * self.dim * self.vocab_size

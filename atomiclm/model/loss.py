@@ -1,6 +1,7 @@
 """Cross-entropy, and the penalty on softmax's denominator: from all logits at once, or from those of a few tokens."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, Literal
 
 import torch
@@ -89,8 +90,9 @@ def chunked_loss(
     def score(features: Tensor, table: Tensor, *values: Tensor) -> Tensor:
         return functional_call(head, dict(zip(parameters, values, strict=True)), (features, table))
 
+    linear = getattr(head, "linear", F.linear)
     found: tuple[Tensor, Tensor] = _ChunkedLoss.apply(
-        score, targets.flatten(), chosen, z_loss, chunk_tokens, differentiate, *inputs
+        score, linear, targets.flatten(), chosen, z_loss, chunk_tokens, differentiate, *inputs
     )
     return found
 
@@ -100,6 +102,7 @@ class _ChunkedLoss(torch.autograd.Function):
     def forward(
         ctx: Any,
         score: Callable[..., Tensor],
+        linear: Callable[..., Tensor],
         targets: Tensor,
         mask: Tensor | None,
         z_loss: float,
@@ -115,12 +118,12 @@ class _ChunkedLoss(torch.autograd.Function):
             # Since hooks on a module's inputs (torch's FLOP counter has some) do not work on leaves here.
             views = [leaf.view_as(leaf) for leaf in leaves]
         trained = [index for index, leaf in enumerate(leaves) if leaf.requires_grad]
-        in_place = _SummedInPlace({id(views[index]): index for index in trained}, sums)
+        in_place = _SummedInPlace({id(views[index]): index for index in trained}, sums, linear)
         totals, nats, gradients = [], [], []
         masks = [None] * -(-len(targets) // chunk_tokens) if mask is None else mask.split(chunk_tokens)
         for piece, wanted, counted in zip(hidden.split(chunk_tokens), targets.split(chunk_tokens), masks, strict=True):
             piece = piece.detach().requires_grad_(differentiate)
-            with torch.set_grad_enabled(differentiate), in_place:
+            with torch.set_grad_enabled(differentiate), in_place if differentiate else nullcontext():
                 scores = score(piece.view_as(piece), *views)
             if not differentiate:
                 total, plain = summed_loss(scores, wanted, counted, z_loss)
@@ -148,7 +151,7 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return (*[None] * 6, *(None if saved is None else saved * gradients[0] for saved in ctx.saved_tensors))
+        return (*[None] * 7, *(None if saved is None else saved * gradients[0] for saved in ctx.saved_tensors))
 
 
 class _GivenGradient(torch.autograd.Function):
@@ -191,11 +194,12 @@ class _SummedInPlace(TorchFunctionMode):
 
     ``places`` has the index in ``sums`` of each weight, by its id. With a vocabulary of 32,768 the sum is the largest
     matrix of the step but for the logits: made again by each chunk, it takes as long as half of the chunk's product.
+    ``linear`` makes the scores.
     """
 
-    def __init__(self, places: dict[int, int], sums: list[Tensor | None]) -> None:
+    def __init__(self, places: dict[int, int], sums: list[Tensor | None], linear: Callable[..., Tensor]) -> None:
         super().__init__()
-        self._places, self._sums = places, sums
+        self._places, self._sums, self._linear = places, sums, linear
         self._narrow: dict[int, Tensor] = {}
 
     def __torch_function__(
@@ -209,17 +213,23 @@ class _SummedInPlace(TorchFunctionMode):
         if torch.is_autocast_enabled(weight.device.type) and weight.dtype != torch.float64:
             narrow = torch.get_autocast_dtype(weight.device.type)  # cast once, not for each chunk
             vectors, weight = vectors.to(narrow), self._narrow.setdefault(place, weight.detach().to(narrow))
-        return _Linear.apply(vectors, weight, self._sums, place, arguments[1].dtype)
+        return _Linear.apply(vectors, weight, self._linear, self._sums, place, arguments[1].dtype)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, vectors: Tensor, weight: Tensor, sums: list[Tensor | None], place: int, wide: torch.dtype
+        ctx: Any,
+        vectors: Tensor,
+        weight: Tensor,
+        linear: Callable[..., Tensor],
+        sums: list[Tensor | None],
+        place: int,
+        wide: torch.dtype,
     ) -> Tensor:
         ctx.save_for_backward(vectors, weight)
         ctx.sums, ctx.place, ctx.wide = sums, place, wide
-        return F.linear(vectors, weight)
+        return linear(vectors, weight)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -231,4 +241,4 @@ class _Linear(torch.autograd.Function):
             torch.addmm(total, rows, columns, out=total)
         else:
             total += rows @ columns
-        return gradient @ weight, None, None, None, None
+        return gradient @ weight, None, None, None, None, None

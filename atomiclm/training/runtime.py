@@ -29,6 +29,7 @@ from atomiclm.cli import UserError
 from atomiclm.data.cache import exclusive
 from atomiclm.machine import has_native_bfloat16, processor_name
 from atomiclm.model.block import Block
+from atomiclm.model.components import quick_products
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -171,7 +172,9 @@ class Runtime:
         for block in blocks:  # on the instance, so that parameters keep their names
             block.__dict__["forward"] = partial(_forward, run, block)
         try:
-            yield
+            # A compiler chooses kernels for itself.
+            with contextlib.nullcontext() if self.compile else quick_products(model):
+                yield
         finally:
             for block in blocks:
                 del block.__dict__["forward"]

@@ -207,7 +207,7 @@ def test_a_single_row_writes_the_same_where_its_products_are_halved(bias, monkey
     monkeypatch.setattr(torch, "bmm", lambda weight, column: halved.append(weight.shape) or bmm(weight, column))
     texts = []
     for slow in (False, True):
-        monkeypatch.setattr("atomiclm.model.components.mkl_is_slow_with_vectors", lambda slow=slow: slow)
+        monkeypatch.setattr("atomiclm.model.components.mkl_is_slow", lambda slow=slow: slow)
         halved.clear()
         texts.append(generate(model, PROMPTS[:1], 20, GREEDY))
         assert bool(halved) == slow
@@ -229,7 +229,7 @@ def test_a_single_row_writes_the_same_where_its_products_are_halved(bias, monkey
 @pytest.mark.parametrize("halved", [False, True])
 def test_compiled_steps_write_the_same_and_are_not_compiled_for_each_token(changes, halved, monkeypatch):
     """Across refilled caches, rows that leave, and a batch of one, whose pass is a program of its own."""
-    monkeypatch.setattr("atomiclm.model.components.mkl_is_slow_with_vectors", lambda: halved)
+    monkeypatch.setattr("atomiclm.model.components.mkl_is_slow", lambda: halved)
     model = build(**changes)
     ends = {generate(model, PROMPTS, 40, GREEDY)[0][12]}
     expected = generate(model, PROMPTS, 40, GREEDY, stop_tokens=ends)
