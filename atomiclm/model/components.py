@@ -1,4 +1,6 @@
-"""What all components share: how they print, what their parameters are for, and how a model's sizes reach them."""
+"""What all components share: how they print, what their parameters are for, how a model's sizes reach them, and how
+they multiply.
+"""
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

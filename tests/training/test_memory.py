@@ -37,10 +37,11 @@ def peak_and_plan(folder, *overrides):
 @pytest.mark.parametrize(
     "overrides",
     [
-        # Of a batch whose scores are cut into chunks unasked a process takes a third more than is planned.
         ("model=mini", "model.vocab_size=1024", "trainer.batch_size=64"),
         ("model=small", "model.vocab_size=2048", "trainer.batch_size=32"),
         ("model=small", "trainer.batch_size=64", "trainer.precision=float32"),
+        # In chunks unasked.
+        ("model=small", "model.vocab_size=32768", "trainer.batch_size=32", "evaluation.batch_size=4"),
     ],
 )
 def test_the_planned_memory_is_within_a_fifth_of_what_a_run_takes(overrides, tmp_path):
