@@ -272,8 +272,8 @@ def _forward(linear: Callable[..., Tensor], layer: Any, vectors: Tensor) -> Tens
     return linear(vectors, layer.weight, layer.bias)
 
 
-def _is_float32_on_cpu(vectors: Tensor, weight: Tensor) -> bool:
-    """Whether oneDNN is to multiply them; a mode is to see ``F.linear``."""
+def _suits_onednn(vectors: Tensor, weight: Tensor) -> bool:
+    """Whether both are float32 on the CPU, outside autocast; a mode of torch's is to see ``F.linear``."""
     is_float32 = vectors.is_cpu and vectors.dtype == weight.dtype == torch.float32 and vectors.numel() > 0
     return is_float32 and not torch.is_autocast_enabled("cpu") and not has_torch_function((vectors, weight))
 
@@ -305,7 +305,7 @@ class _FixedLinear:
         self._ordered: Tensor | None = None
 
     def __call__(self, vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        if vectors.numel() <= 2 * weight.shape[1] or not _is_float32_on_cpu(vectors, weight):
+        if vectors.numel() <= 2 * weight.shape[1] or not _suits_onednn(vectors, weight):
             return _linear_of_few(vectors, weight, bias)
         if self._weight is not weight:
             self._weight, self._ordered = weight, torch.ops.mkldnn._reorder_linear_weight(weight)
@@ -314,7 +314,7 @@ class _FixedLinear:
 
 def _trained_linear(vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear`` with a gradient: 0.92 to 0.97 of the time of a step (``benchmarks/training.py``)."""
-    if not _is_float32_on_cpu(vectors, weight):
+    if not _suits_onednn(vectors, weight):
         return F.linear(vectors, weight, bias)
     product: Tensor = _Product.apply(vectors, weight, bias)
     return product
