@@ -206,8 +206,8 @@ def _closing(comparison: Comparison) -> Iterator[str]:
     if spent.runs or spent.seconds:
         cores = f", {duration(spent.core_seconds)} of cores" if spent.core_seconds else ""
         yield (
-            f"cost     {spent.runs} finished run{'s' * (spent.runs != 1)}, {duration(spent.seconds)} of training{cores}, "
-            f"{short_number(spent.flops)} FLOPs"
+            f"cost     {spent.runs} finished run{'s' * (spent.runs != 1)}, {duration(spent.seconds)} of training"
+            f"{cores}, {short_number(spent.flops)} FLOPs"
         )
 
 
