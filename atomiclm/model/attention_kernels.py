@@ -6,8 +6,9 @@
     flex       FlexAttention (Dong et al. 2024, arXiv 2412.05496), which skips what the mask hides block by block
 
 ``auto``, unless ``with attention_kernel(name):`` says otherwise, takes sdpa for a plain softmax and explicit for the
-rest; on CUDA, flex where it has blocks to skip or scores to fuse; on a CPU that is trained in bfloat16, explicit with a
-softmax of the rounded products (see ``_kernel``).
+rest; on CUDA, flex where it has blocks to skip or scores to fuse; on a CPU, explicit with a softmax of the rounded
+products where it is trained in bfloat16, and with values summed as bags of embeddings in a large step of decoding (see
+``_kernel``).
 """
 
 from collections.abc import Callable, Iterator
@@ -33,6 +34,11 @@ _NARROW = "explicit, products not widened"
 _NARROW_KEYS = 128
 """The CPU's fused kernel takes several times as long backwards in bfloat16 as plain products (benchmarks/training.py);
 with 256 keys the weights, which those save, take a quarter of a run's memory and more."""
+
+_STEP = "explicit, values summed as bags"
+_STEP_NUMBERS = 2**19
+"""With so many numbers in the values, 16 rows of 4 heads and 128 tokens of width 64, say, a step of decoding takes 0.8
+to 1.0 of the fused kernel's time in float32, 0.15 to 0.6 in bfloat16 (an AMD processor); with few, calls cost more."""
 
 # A plain global: torch.compile guards on it and compiles anew when it changes.
 _chosen: Kernel = AUTO
@@ -99,7 +105,7 @@ def attend(
         return _sdpa(query, key, value, visible, scale, dropout)
     if kernel == FLEX:
         return _flex(query, key, value, visible, scores, scale)
-    return _explicit(query, key, value, visible, scores, scale, dropout, widen=kernel == EXPLICIT)
+    return _explicit(query, key, value, visible, scores, scale, dropout, kernel)
 
 
 def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, dropout: float) -> str:
@@ -126,6 +132,10 @@ def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, drop
     has_blocks_to_skip = visible.window is not None or visible.mask.documents is not None
     if flex_can and (has_blocks_to_skip or SDPA not in scores.kernels):
         return FLEX
+    if query.is_cpu and query.shape[2] == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        is_table = value.stride(-1) == 1 and not any(step % value.shape[-1] for step in value.stride()[:-1])
+        if is_table and value.numel() >= _STEP_NUMBERS:
+            return _STEP
     if SDPA not in scores.kernels:
         return EXPLICIT
     is_narrow = query.device.type == "cpu" and query.dtype == torch.bfloat16 and visible.num_keys <= _NARROW_KEYS
@@ -140,13 +150,13 @@ def _explicit(
     scores: Scores,
     scale: float,
     dropout: float,
-    widen: bool,
+    kernel: str,
 ) -> Tensor:
     num_heads, num_kv_heads, time = query.shape[1], key.shape[1], query.shape[2]
     # Queries that share a key head stand one after the other, so that keys and values need not be repeated.
     grouped = query.unflatten(1, (num_kv_heads, -1)).flatten(2, 3)
     products = (grouped @ key.mT).unflatten(2, (-1, time)).flatten(1, 2)
-    if widen:
+    if kernel != _NARROW:
         products = products.to(torch.promote_types(products.dtype, torch.float32))
     transformed = scores.transform(products * scale)
     if not visible.is_everything:
@@ -154,8 +164,24 @@ def _explicit(
     weights = scores.weights(transformed)
     record_weights(weights)
     weights = F.dropout(weights, dropout).to(value.dtype)
+    if kernel == _STEP:
+        return _sum_bags(weights, value)
     mixed = weights.unflatten(1, (num_kv_heads, -1)).flatten(2, 3) @ value
     return mixed.unflatten(2, (-1, time)).reshape(-1, num_heads, time, value.shape[-1])
+
+
+def _sum_bags(weights: Tensor, value: Tensor) -> Tensor:
+    """``weights @ value`` for one query a head, (rows, heads, 1, keys) and (rows, kv heads, keys, width).
+
+    A bag of embeddings each, from the table of all vectors that lie where the values do, the cache: products of all
+    heads at once, where the fused kernel makes one a head, and values are read at the speed of memory.
+    """
+    rows, kv_heads, keys, width = value.shape
+    row, head, slot = (step // width for step in value.stride()[:-1])
+    table = value.as_strided(((rows - 1) * row + (kv_heads - 1) * head + (keys - 1) * slot + 1, width), (width, 1))
+    first = torch.arange(rows)[:, None] * row + torch.arange(kv_heads) * head
+    places = first.repeat_interleave(weights.shape[1] // kv_heads, 1).view(-1, 1) + torch.arange(keys) * slot
+    return F.embedding_bag(places, table, mode="sum", per_sample_weights=weights.flatten(0, 2)).view(rows, -1, 1, width)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: float, dropout: float) -> Tensor:

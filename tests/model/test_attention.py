@@ -247,6 +247,50 @@ def test_training_in_bfloat16_on_a_cpu_is_as_exact_as_the_fused_kernel(monkeypat
     assert torch.equal(found("auto", torch.bfloat16)[0], by_fused[0])
 
 
+def layouts_of_a_cache(dtype=torch.float64):
+    """(3 rows, 2 heads, 9 of 14 slots, width 8), by how they lie in memory; the last two are no table of vectors."""
+    numbers = torch.randn(3 * 2 * 14 * 9, generator=torch.Generator().manual_seed(0)).bfloat16().to(dtype)
+    whole = numbers[: 3 * 2 * 14 * 8]
+    return {
+        "heads_first": whole.view(3, 2, 14, 8)[:, :, 2:11],
+        "slots_first": whole.view(3, 14, 2, 8).transpose(1, 2)[:, :, 2:11],
+        "one_for_all_heads": whole.view(3, 1, 28, 8)[:, :, :9].expand(-1, 2, -1, -1),
+        "within_wider": numbers.view(3, 2, 14, 9)[:, :, 2:11, 1:],
+        "features_first": whole.view(3, 2, 8, 14)[..., 2:11].mT,
+    }
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("documents", [None, torch.tensor([[0] * 9, [1] * 4 + [0] * 5, [-1] * 3 + [0] * 6])])
+@pytest.mark.parametrize("layout", layouts_of_a_cache())
+def test_a_large_step_of_decoding_is_as_exact_as_the_fused_kernel(monkeypatch, layout, documents, with_bias):
+    fused = []
+    sdpa = torch.nn.functional.scaled_dot_product_attention
+    monkeypatch.setattr(
+        torch.nn.functional, "scaled_dot_product_attention", lambda *a, **k: fused.append(1) or sdpa(*a, **k)
+    )
+
+    def found(kernel, dtype):
+        generator = torch.Generator().manual_seed(1)
+        query = torch.randn(3, 4, 1, 8, generator=generator).bfloat16().to(dtype)
+        bias = torch.randn(4, 1, 9, generator=generator) if with_bias else None
+        value = layouts_of_a_cache(dtype)[layout]
+        visible = Visible(CausalMask(1, 9, device=CPU, documents=documents), None, None, bias)
+        with torch.no_grad(), attention_kernel(kernel):
+            return attend(query, value.flip(2), value, visible, Softmax()).double()
+
+    monkeypatch.setattr("atomiclm.model.attention_kernels._STEP_NUMBERS", 3 * 2 * 9 * 8)
+    exact, rounded = found("auto", torch.float64), found("auto", torch.bfloat16)
+    assert bool(fused) == (layout in ("within_wider", "features_first"))
+    truth, by_fused = found("explicit", torch.float64), found("sdpa", torch.bfloat16)
+    assert (exact - truth).abs().max() < 1e-12
+    assert 0 < (rounded - truth).norm() < 1.5 * (by_fused - truth).norm() + 1e-3 * truth.norm()
+    fused.clear()
+    monkeypatch.setattr("atomiclm.model.attention_kernels._STEP_NUMBERS", 3 * 2 * 9 * 8 + 1)
+    found("auto", torch.float64)
+    assert fused
+
+
 def test_a_softmax_that_is_overridden_is_not_run_fused():
     class Uniform(Softmax):
         def weights(self, scores):

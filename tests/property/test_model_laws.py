@@ -47,10 +47,11 @@ def draw(rows, time, seed=0):
 
 @every_variant
 @pytest.mark.parametrize("with_documents", [False, True])
+@pytest.mark.parametrize("least_numbers", [0, 2**19])
 @settings(max_examples=4, deadline=None, derandomize=True)
 @given(cuts=st.sets(st.integers(1, 15), max_size=4), tail=st.integers(0, 6))
-def test_cached_equals_uncached(position, num_kv_heads, with_documents, cuts, tail):
-    """Whatever chunks the prefill comes in, and then token by token."""
+def test_cached_equals_uncached(position, num_kv_heads, with_documents, least_numbers, cuts, tail):
+    """Whatever chunks the prefill comes in, and then token by token, in the kernel for large steps and another."""
     model = build(position, num_kv_heads)
     time = 16 + tail
     tokens = draw(3, time)
@@ -62,7 +63,8 @@ def test_cached_equals_uncached(position, num_kv_heads, with_documents, cuts, ta
     parts = []
     for begin, end in pairwise(edges):
         part = None if documents is None else documents[:, begin:end]
-        with torch.no_grad():
+        with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr("atomiclm.model.attention_kernels._STEP_NUMBERS", least_numbers)
             parts.append(model(tokens[:, begin:end], cache, part))
         assert cache.length == end
     assert (torch.cat(parts, 1) - whole).abs().max() < 1e-11
