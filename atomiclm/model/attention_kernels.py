@@ -7,18 +7,20 @@
 
 ``auto``, unless ``with attention_kernel(name):`` says otherwise, takes sdpa for a plain softmax and explicit for the
 rest; on CUDA, flex where it has blocks to skip or scores to fuse; on a CPU, explicit with a softmax of the rounded
-products where it is trained in bfloat16, and with values summed as bags of embeddings in a large step of decoding (see
-``_kernel``).
+products where it is trained in bfloat16 (a quarter of the queries at a time where there are many keys), and with values
+summed as bags of embeddings in a large step of decoding (see ``_kernel``).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
+from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from atomiclm.model.attention_mask import FLEX_BLOCK, Visible
@@ -31,9 +33,10 @@ AUTO: Kernel = "auto"
 _FLEX_MIN_WIDTH = 16
 
 _NARROW = "explicit, products not widened"
+_QUARTERS = "a quarter of the queries at a time, weights computed again backwards"
 _NARROW_KEYS = 128
 """The CPU's fused kernel takes several times as long backwards in bfloat16 as plain products (benchmarks/training.py);
-with 256 keys the weights, which those save, take a quarter of a run's memory and more."""
+with more keys the weights, which those save, take a quarter of a run's memory and more."""
 
 _STEP = "explicit, values summed as bags"
 _STEP_NUMBERS = 2**19
@@ -105,6 +108,9 @@ def attend(
         return _sdpa(query, key, value, visible, scale, dropout)
     if kernel == FLEX:
         return _flex(query, key, value, visible, scores, scale)
+    if kernel == _QUARTERS:
+        mixed: Tensor = _Quarters.apply(query, key, value, visible.additive(query.dtype), scale)
+        return mixed
     return _explicit(query, key, value, visible, scores, scale, dropout, kernel)
 
 
@@ -138,8 +144,12 @@ def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, drop
             return _STEP
     if SDPA not in scores.kernels:
         return EXPLICIT
-    is_narrow = query.device.type == "cpu" and query.dtype == torch.bfloat16 and visible.num_keys <= _NARROW_KEYS
-    return _NARROW if is_narrow and query.requires_grad and torch.is_grad_enabled() else SDPA
+    if query.is_cpu and query.dtype == torch.bfloat16 and query.requires_grad and torch.is_grad_enabled():
+        if visible.num_keys <= _NARROW_KEYS:
+            return _NARROW
+        if visible.mask.offset == 0 and not dropout and not (visible.bias is not None and visible.bias.requires_grad):
+            return _QUARTERS
+    return SDPA
 
 
 def _explicit(
@@ -152,10 +162,8 @@ def _explicit(
     dropout: float,
     kernel: str,
 ) -> Tensor:
-    num_heads, num_kv_heads, time = query.shape[1], key.shape[1], query.shape[2]
-    # Queries that share a key head stand one after the other, so that keys and values need not be repeated.
-    grouped = query.unflatten(1, (num_kv_heads, -1)).flatten(2, 3)
-    products = (grouped @ key.mT).unflatten(2, (-1, time)).flatten(1, 2)
+    num_kv_heads, time = key.shape[1], query.shape[2]
+    products = _ungrouped(_grouped(query, num_kv_heads) @ key.mT, time)
     if kernel != _NARROW:
         products = products.to(torch.promote_types(products.dtype, torch.float32))
     transformed = scores.transform(products * scale)
@@ -166,8 +174,7 @@ def _explicit(
     weights = F.dropout(weights, dropout).to(value.dtype)
     if kernel == _STEP:
         return _sum_bags(weights, value)
-    mixed = weights.unflatten(1, (num_kv_heads, -1)).flatten(2, 3) @ value
-    return mixed.unflatten(2, (-1, time)).reshape(-1, num_heads, time, value.shape[-1])
+    return _ungrouped(_grouped(weights, num_kv_heads) @ value, time)
 
 
 def _sum_bags(weights: Tensor, value: Tensor) -> Tensor:
@@ -201,6 +208,65 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: fl
         enable_gqa=True if key.shape[1] != query.shape[1] else False,  # noqa: SIM210 - no symbol, where it is compiled
     )
     return mixed[..., :value_width]
+
+
+class _Quarters(torch.autograd.Function):
+    """``softmax(scale * q k^T + mask) v`` of a whole text, a quarter of the queries at a time.
+
+    None sees a key after it, so three eighths of the products are left out; and no weights are saved, but computed
+    again backwards (as in Dao et al. 2022, arXiv 2205.14135, whose blocks are of keys as well).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(query, key, value, mask)
+        ctx.scale = scale
+        mixed = value.new_empty(len(query), query.shape[2], query.shape[1], value.shape[-1]).transpose(1, 2)
+        for quarter in _quarters(query):
+            _, weights = _narrow_weights(query, key, mask, scale, quarter)
+            mixed[:, :, quarter] = _ungrouped(weights @ value[:, :, : quarter.stop], quarter.stop - quarter.start)
+        return mixed
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, value, mask = ctx.saved_tensors
+        of_query = torch.empty_like(query)
+        wide = torch.promote_types(key.dtype, torch.float32)
+        of_key, of_value = (torch.zeros_like(each, dtype=wide) for each in (key, value))
+        for quarter in _quarters(query):
+            end = quarter.stop
+            grouped, weights = _narrow_weights(query, key, mask, ctx.scale, quarter)
+            of_mixed = _grouped(gradient[:, :, quarter], key.shape[1])
+            of_weights = of_mixed @ value[:, :, :end].mT
+            of_products = torch._softmax_backward_data(of_weights, weights, -1, weights.dtype).mul_(ctx.scale)
+            of_query[:, :, quarter] = _ungrouped(of_products @ key[:, :, :end], end - quarter.start)
+            of_key[:, :, :end] += of_products.mT @ grouped
+            of_value[:, :, :end] += weights.mT @ of_mixed
+        return of_query, of_key.to(key.dtype), of_value.to(value.dtype), None, None
+
+
+def _quarters(query: Tensor) -> list[slice]:
+    return [slice(begin, end) for begin, end in pairwise(query.shape[2] * quarter // 4 for quarter in range(5))]
+
+
+def _narrow_weights(query: Tensor, key: Tensor, mask: Tensor, scale: float, some: slice) -> tuple[Tensor, Tensor]:
+    """Some queries, grouped, and their weights (batch, kv heads, queries of a group, keys) of rounded products."""
+    grouped = _grouped(query[:, :, some], key.shape[1])
+    products = (grouped @ key[:, :, : some.stop].mT).mul_(scale)
+    _ungrouped(products, some.stop - some.start).add_(mask[..., some, : some.stop])
+    return grouped, products.softmax(-1)
+
+
+def _grouped(queries: Tensor, num_kv_heads: int) -> Tensor:
+    """(batch, heads, time, any) to (batch, kv heads, heads of a group * time, any): one after the other, so that keys
+    and values need not be repeated.
+    """
+    return queries.unflatten(1, (num_kv_heads, -1)).flatten(2, 3)
+
+
+def _ungrouped(mixed: Tensor, time: int) -> Tensor:
+    return mixed.unflatten(2, (-1, time)).flatten(1, 2)
 
 
 def _flex(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scores: Scores, scale: float) -> Tensor:
