@@ -75,7 +75,7 @@ class Profile:
         self._torch = self._open.enter_context(profile(activities=activities))
         self._replace(self._batches, "batch", "data")
         self._replace(optimizer, "step", "optimizer")
-        self._replace(self._runtime, "synchronize", "waiting for the device")
+        self._replace(self._runtime, "read", "waiting for the device")
         for hook in self._hooks:
             self._replace(hook, "after_step", _HOOKS[type(hook).__name__])
         backward: Callable[..., None] = torch.Tensor.backward

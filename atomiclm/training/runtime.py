@@ -191,6 +191,11 @@ class Runtime:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=dtype)
 
+    def read(self, *scalars: Tensor) -> list[float]:
+        """Return the values of scalars in one transfer, for which the device is waited for."""
+        values: list[float] = torch.stack([scalar.to(self.device) for scalar in scalars]).tolist()
+        return values
+
     def synchronize(self) -> None:
         """Wait until the device has done what it was given, so that a clock reading means something."""
         if self.device.type == "cuda":

@@ -111,7 +111,12 @@ def _split(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, 
     """Return what a loss function takes, for `size` sequences at a time."""
 
     def cut(array: npt.NDArray[Any] | None) -> Iterable[Any]:
-        return repeat(None) if array is None else torch.from_numpy(array).to(device).split(size)
+        if array is None:
+            return repeat(None)
+        tensor = torch.from_numpy(array)
+        if device.type == "cuda":
+            tensor = tensor.pin_memory()  # or the copy would wait for the device
+        return tensor.to(device, non_blocking=True).split(size)
 
     columns = [cut(array) for array in (batch.inputs, batch.targets, batch.mask, batch.documents)]
     return list(zip(*columns, strict=False))  # the first is never None, and ends it

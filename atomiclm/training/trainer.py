@@ -4,11 +4,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 from torch.optim import Optimizer
 
-from atomiclm.data import Dataset, Order
+from atomiclm.data import Batch, Dataset, Order
 from atomiclm.model import Decoder, NextToken, Objective
 from atomiclm.optim.schedules import Schedule
 from atomiclm.training.bad_steps import BadStep, BadStepPolicy, Recovery, SpikeDetector, StopAtBadStep
@@ -162,6 +163,7 @@ class Trainer:
         forward = self.forward(lambda *micro_batch: objective(model, *micro_batch), runtime)
         loss = state.processes.training(model, forward)
         tokens_per_step = self.batch_size * batches.context_length
+        batch_at = lru_cache(maxsize=1)(lambda index: batches.batch(index, self.batch_size))
         model.train()
         with runtime.training(model):
             if state.unfinished is not None and not stop_requested():
@@ -176,7 +178,7 @@ class Trainer:
                 for group in state.optimizer.param_groups:
                     group["lr"] = group["initial_lr"] * multiplier
                 try:
-                    result = self._step(state, batches, loss, runtime, progress, stop_requested)
+                    result = self._step(state, batch_at, loss, runtime, progress, stop_requested)
                 except Interrupted:
                     break
                 except BadStep as bad:
@@ -189,18 +191,22 @@ class Trainer:
     def _step(
         self,
         state: TrainState,
-        batches: Dataset,
+        batch_at: Callable[[int], Batch],
         loss: LossFunction,
         runtime: Runtime,
         progress: float,
         stop_requested: Callable[[], bool],
     ) -> StepResult:
-        """Take one optimizer step; or raise BadStep or Interrupted, and leave all as it was."""
+        """Take one optimizer step; or raise BadStep or Interrupted, and leave all as it was.
+
+        An accelerator is waited for once: whether the step is bad has to be known before the update. Meanwhile the next
+        batch is made. The update itself runs while the next step is being prepared, and counts in its time.
+        """
         model, optimizer, started = cast(Decoder, state.model), state.optimizer, time.perf_counter()
         processes = state.processes
         while state.batch in state.skipped:
             state.batch += 1
-        batch = batches.batch(state.batch, self.batch_size)
+        batch = batch_at(state.batch)
         spike_limit = self.spikes.limit(state.recent_losses) if self.spikes else math.inf
 
         random = random_state()
@@ -213,8 +219,10 @@ class Trainer:
             counts, survey = [*model.step_counts()], after_survey if model.needs_survey else None
             size, device = runtime.micro_batch_size, runtime.device
             mean = accumulate(loss, batch, size, device, stop_requested, survey, processes)
-            norm = float(clip_gradient(processes.collect_gradients(model), self.gradient_clip, processes))
-            nats, terms = float(mean.nats), {name: float(term) for name, term in mean.terms.items()}
+            gradient_norm = clip_gradient(processes.collect_gradients(model), self.gradient_clip, processes)
+            batch_at(state.batch + 1)
+            nats, norm, *values = runtime.read(mean.nats, gradient_norm, *mean.terms.values())
+            terms = dict(zip(mean.terms, values, strict=True))
             reason = ""
             if not all(map(math.isfinite, (nats, *terms.values()))):
                 reason = "the loss is not finite"
@@ -242,10 +250,9 @@ class Trainer:
             self.weight_average.update(state.averages, model, state.averaged_steps)
         if self.spikes is not None:
             self.spikes.remember(state.recent_losses, nats)
-        runtime.synchronize()
         # Agreed on, since a budget may be in seconds; of no other figure does anything depend on the clock.
         seconds, tokens = processes.greatest(time.perf_counter() - started), batch.inputs.size
-        state.advance(tokens, seconds, tokens * model.training_flops_per_token(batches.context_length))
+        state.advance(tokens, seconds, tokens * model.training_flops_per_token(batch.inputs.shape[1]))
         exceeded = spike_limit if nats > spike_limit else None
         return StepResult(nats, norm, tokens, mean.targets, seconds, progress, terms, exceeded)
 

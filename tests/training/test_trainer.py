@@ -26,6 +26,30 @@ def test_it_learns():
     assert state.flops == pytest.approx(3 * state.model.flops_per_token(CONTEXT_LENGTH) * state.tokens)
 
 
+def test_a_device_is_waited_for_once_a_step_and_meanwhile_the_next_batch_is_made(monkeypatch):
+    events, batches = [], dataset()
+
+    class Watched:
+        context_length = batches.context_length
+
+        def batch(self, step, batch_size):
+            events.append(step)
+            return batches.batch(step, batch_size)
+
+    read = Runtime.read
+    monkeypatch.setattr(Runtime, "read", lambda *given: events.append("read") or read(*given))
+    for name in ("__float__", "__bool__", "item"):
+        method = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda *given, name=name, method=method: events.append(name) or method(*given)
+        )
+    state = trainer(3, batch_size=2).fit(fresh_state(), Watched(), schedule(), runtime(micro_batch_size=1))
+    assert events == [0, 1, "read", 2, "read", 3, "read"]
+    monkeypatch.undo()
+    same = trainer(3, batch_size=2).fit(fresh_state(), batches, schedule(), runtime(micro_batch_size=1))
+    assert all(torch.equal(value, weights(same)[name]) for name, value in weights(state).items())
+
+
 @pytest.mark.parametrize("micro_batch_size", [1, 3])
 @pytest.mark.parametrize("counted", ["all", "some", "few"])
 def test_accumulation_gives_the_gradient_of_the_whole_batch(micro_batch_size, counted):
