@@ -6,14 +6,14 @@
     flex       FlexAttention (Dong et al. 2024, arXiv 2412.05496), which skips what the mask hides block by block
 
 ``auto``, unless ``with attention_kernel(name):`` says otherwise, takes sdpa for a plain softmax and explicit for the
-rest; on CUDA, flex where it has blocks to skip or scores to fuse; on a CPU, explicit with a softmax of the rounded
-products where it is trained in bfloat16 (a quarter of the queries at a time where there are many keys), and with values
-summed as bags of embeddings in a large step of decoding (see ``_kernel``).
+rest; on CUDA, flex where it has blocks to skip or scores to fuse. On a CPU it takes explicit also in a large step of
+decoding, perhaps with values summed as bags of embeddings; and in training in bfloat16, with a softmax of the rounded
+products, a quarter of the queries at a time where there are more keys (see ``_kernel``).
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any, Literal, get_args
@@ -33,15 +33,20 @@ AUTO: Kernel = "auto"
 _FLEX_MIN_WIDTH = 16
 
 _NARROW = "explicit, products not widened"
-_QUARTERS = "a quarter of the queries at a time, weights computed again backwards"
 _NARROW_KEYS = 128
 """The CPU's fused kernel takes several times as long backwards in bfloat16 as plain products (benchmarks/training.py);
-with more keys the weights, which those save, take a quarter of a run's memory and more."""
+with more keys the weights, which those save, take a quarter of a run's memory and more. A score is rounded to bfloat16,
+so a weight to about 2^-9 of its score."""
+
+_QUARTERS = "narrow, a quarter of the queries at a time, weights computed again backwards"
+_QUARTERS_KEYS = 512
+"""So many keys take 0.75 of the fused kernel's time, 1024 up to 1.2 of it, and their quarters memory of their own."""
 
 _STEP = "explicit, values summed as bags"
 _STEP_NUMBERS = 2**19
 """With so many numbers in the values, 16 rows of 4 heads and 128 tokens of width 64, say, a step of decoding takes 0.8
-to 1.0 of the fused kernel's time in float32, 0.15 to 0.6 in bfloat16 (an AMD processor); with few, calls cost more."""
+to 1.0 of the fused kernel's time in float32, 0.15 to 0.6 in bfloat16 (an AMD processor); with few, calls cost more. For
+keys and values of two widths, as of latents, there is no fused kernel: plain products take an eightieth of its time."""
 
 # A plain global: torch.compile guards on it and compiles anew when it changes.
 _chosen: Kernel = AUTO
@@ -109,6 +114,7 @@ def attend(
     if kernel == FLEX:
         return _flex(query, key, value, visible, scores, scale)
     if kernel == _QUARTERS:
+        key, value = key.to(query.dtype), value.to(query.dtype)
         mixed: Tensor = _Quarters.apply(query, key, value, visible.additive(query.dtype), scale)
         return mixed
     return _explicit(query, key, value, visible, scores, scale, dropout, kernel)
@@ -138,16 +144,17 @@ def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, drop
     has_blocks_to_skip = visible.window is not None or visible.mask.documents is not None
     if flex_can and (has_blocks_to_skip or SDPA not in scores.kernels):
         return FLEX
-    if query.is_cpu and query.shape[2] == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+    is_step = query.is_cpu and query.shape[2] == 1 and not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+    if is_step and (value.numel() >= _STEP_NUMBERS or query.shape[-1] != value.shape[-1]):
         is_table = value.stride(-1) == 1 and not any(step % value.shape[-1] for step in value.stride()[:-1])
-        if is_table and value.numel() >= _STEP_NUMBERS:
-            return _STEP
+        return _STEP if query.shape[1] == value.shape[1] and is_table else EXPLICIT
     if SDPA not in scores.kernels:
         return EXPLICIT
     if query.is_cpu and query.dtype == torch.bfloat16 and query.requires_grad and torch.is_grad_enabled():
         if visible.num_keys <= _NARROW_KEYS:
             return _NARROW
-        if visible.mask.offset == 0 and not dropout and not (visible.bias is not None and visible.bias.requires_grad):
+        is_constant = not dropout and not (visible.bias is not None and visible.bias.requires_grad)
+        if visible.num_keys <= _QUARTERS_KEYS and visible.mask.offset == 0 and is_constant:
             return _QUARTERS
     return SDPA
 
@@ -178,17 +185,23 @@ def _explicit(
 
 
 def _sum_bags(weights: Tensor, value: Tensor) -> Tensor:
-    """``weights @ value`` for one query a head, (rows, heads, 1, keys) and (rows, kv heads, keys, width).
+    """``weights @ value`` for one query a head, (rows, heads, 1, keys) and (rows, heads, keys, width).
 
     A bag of embeddings each, from the table of all vectors that lie where the values do, the cache: products of all
     heads at once, where the fused kernel makes one a head, and values are read at the speed of memory.
     """
-    rows, kv_heads, keys, width = value.shape
-    row, head, slot = (step // width for step in value.stride()[:-1])
-    table = value.as_strided(((rows - 1) * row + (kv_heads - 1) * head + (keys - 1) * slot + 1, width), (width, 1))
-    first = torch.arange(rows)[:, None] * row + torch.arange(kv_heads) * head
-    places = first.repeat_interleave(weights.shape[1] // kv_heads, 1).view(-1, 1) + torch.arange(keys) * slot
-    return F.embedding_bag(places, table, mode="sum", per_sample_weights=weights.flatten(0, 2)).view(rows, -1, 1, width)
+    width = value.shape[-1]
+    places = _places(value.shape[:-1], tuple(step // width for step in value.stride()[:-1]))
+    table = value.as_strided((int(places[-1, -1]) + 1, width), (width, 1))
+    mixed = F.embedding_bag(places, table, mode="sum", per_sample_weights=weights.flatten(0, 2))
+    return mixed.view(*value.shape[:2], 1, width)
+
+
+@lru_cache(maxsize=1)  # the layers of a pass have the same
+def _places(shape: tuple[int, int, int], steps: tuple[int, int, int]) -> Tensor:
+    """(rows * heads, keys) int64: where each vector lies in the table, from strides counted in vectors."""
+    rows, heads, keys = (torch.arange(size) * step for size, step in zip(shape, steps, strict=True))
+    return (rows[:, None, None] + heads[:, None] + keys).flatten(0, 1)
 
 
 def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: float, dropout: float) -> Tensor:
@@ -213,7 +226,7 @@ def _sdpa(query: Tensor, key: Tensor, value: Tensor, visible: Visible, scale: fl
 class _Quarters(torch.autograd.Function):
     """``softmax(scale * q k^T + mask) v`` of a whole text, a quarter of the queries at a time.
 
-    None sees a key after it, so three eighths of the products are left out; and no weights are saved, but computed
+    No query sees a key after it, so three eighths of the products are left out; and no weights are saved, but computed
     again backwards (as in Dao et al. 2022, arXiv 2205.14135, whose blocks are of keys as well).
     """
 

@@ -193,7 +193,7 @@ class Runtime:
 
     def read(self, *scalars: Tensor) -> list[float]:
         """Return the values of scalars in one transfer, for which the device is waited for."""
-        values: list[float] = torch.stack([scalar.to(self.device) for scalar in scalars]).tolist()
+        values: list[float] = torch.stack([scalar.to(self.device).reshape(()) for scalar in scalars]).tolist()
         return values
 
     def synchronize(self) -> None:

@@ -114,9 +114,9 @@ def _split(batch: Batch, size: int, device: torch.device) -> list[tuple[Tensor, 
         if array is None:
             return repeat(None)
         tensor = torch.from_numpy(array)
-        if device.type == "cuda":
-            tensor = tensor.pin_memory()  # or the copy would wait for the device
-        return tensor.to(device, non_blocking=True).split(size)
+        if device.type == "cuda":  # a copy from other memory would wait for the device
+            return tensor.pin_memory().to(device, non_blocking=True).split(size)
+        return tensor.to(device).split(size)
 
     columns = [cut(array) for array in (batch.inputs, batch.targets, batch.mask, batch.documents)]
     return list(zip(*columns, strict=False))  # the first is never None, and ends it

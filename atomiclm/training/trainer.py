@@ -200,7 +200,7 @@ class Trainer:
         """Take one optimizer step; or raise BadStep or Interrupted, and leave all as it was.
 
         An accelerator is waited for once: whether the step is bad has to be known before the update. Meanwhile the next
-        batch is made. The update itself runs while the next step is being prepared, and counts in its time.
+        batch is made. The update runs while what comes after it is prepared.
         """
         model, optimizer, started = cast(Decoder, state.model), state.optimizer, time.perf_counter()
         processes = state.processes
@@ -220,7 +220,8 @@ class Trainer:
             size, device = runtime.micro_batch_size, runtime.device
             mean = accumulate(loss, batch, size, device, stop_requested, survey, processes)
             gradient_norm = clip_gradient(processes.collect_gradients(model), self.gradient_clip, processes)
-            batch_at(state.batch + 1)
+            if state.step + 1 < (self.budget.steps(batch.inputs.size) or math.inf):
+                batch_at(state.batch + 1)
             nats, norm, *values = runtime.read(mean.nats, gradient_norm, *mean.terms.values())
             terms = dict(zip(mean.terms, values, strict=True))
             reason = ""

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from config.sketched import read_study
+from omegaconf import DictConfig
 
 from atomiclm.config.build import build
 from atomiclm.config.compose import compose, resolved, root_keys
@@ -21,11 +22,10 @@ OPTIONS = sorted(
 NAMES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml"))
 
 
-def _needed(overrides: list[str], tmp_path: Path) -> list[str]:
+def _needed(config: DictConfig, tmp_path: Path) -> list[str]:
     """Give the paths that an option leaves to the user, or that it would otherwise fetch."""
     text = tmp_path / "text.txt"
     text.write_text("some text to read\n" * 50)
-    config = compose(overrides)
     needed = [f"data.path={text}"] if "TextFiles" in config.data._target_ else []
     if "HuggingFace" in config.data._target_:
         needed.append(f"data.name={tmp_path}")
@@ -34,11 +34,13 @@ def _needed(overrides: list[str], tmp_path: Path) -> list[str]:
         tokenizer.train("some text to read and to learn from\n" * 50)
         tokenizer.save(tmp_path / "tokenizer.json")
         needed += [f"tokenizer.path={tmp_path / 'tokenizer.json'}", f"tokenizer.vocab_size={tokenizer.vocab_size}"]
-    return [*overrides, *needed]
+    return needed
 
 
 def _built(overrides: list[str], tmp_path: Path) -> dict:
-    config = compose(_needed(overrides, tmp_path))
+    config = compose(overrides)
+    if needed := _needed(config, tmp_path):
+        config = compose([*overrides, *needed])
     values = validate(resolved(config), root_keys())
     with torch.device("meta"):
         model = build({**values["model"], "init": None})
