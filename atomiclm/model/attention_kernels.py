@@ -46,7 +46,7 @@ _STEP = "explicit, values summed as bags"
 _STEP_NUMBERS = 2**19
 """With so many numbers in the values, 16 rows of 4 heads and 128 tokens of width 64, say, a step of decoding takes 0.8
 to 1.0 of the fused kernel's time in float32, 0.15 to 0.6 in bfloat16 (an AMD processor); with few, calls cost more. For
-keys and values of two widths, as of latents, there is no fused kernel: plain products take an eightieth of its time."""
+keys and values of two widths, as of latents, there is none: plain products decode 32 rows in 0.4 of the time."""
 
 # A plain global: torch.compile guards on it and compiles anew when it changes.
 _chosen: Kernel = AUTO
@@ -200,7 +200,7 @@ def _sum_bags(weights: Tensor, value: Tensor) -> Tensor:
 @lru_cache(maxsize=1)  # the layers of a pass have the same
 def _places(shape: tuple[int, int, int], steps: tuple[int, int, int]) -> Tensor:
     """(rows * heads, keys) int64: where each vector lies in the table, from strides counted in vectors."""
-    rows, heads, keys = (torch.arange(size) * step for size, step in zip(shape, steps, strict=True))
+    rows, heads, keys = (torch.arange(size, device="cpu") * step for size, step in zip(shape, steps, strict=True))
     return (rows[:, None, None] + heads[:, None] + keys).flatten(0, 1)
 
 
