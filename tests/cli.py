@@ -1,10 +1,15 @@
 """Run the real commands in processes of their own, as a user would."""
 
+import atexit
 import os
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from warm import WarmParent
 
 TINY = (
     "model=tiny", "model.dim=32", "model.context_length=32", "tokenizer.vocab_size=300", "trainer.batch_size=4",
@@ -41,16 +46,23 @@ def command(name: str, *arguments: str) -> list[str]:
 
 
 def run(folder: Path, name: str, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run `python -m atomiclm.NAME ...` in `folder` and return what it printed and its exit status."""
-    return subprocess.run(
-        command(name, *arguments),
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
+    """Run `python -m atomiclm.NAME ...` in `folder` and return what it printed and its exit status.
+
+    Its imports are made (see `warm`); for a process with its own, start `command`.
+    """
+    with TemporaryDirectory() as place:
+        printed = Path(place, "output"), Path(place, "errors")
+        process = _warm_parent().start(f"atomiclm.{name}", [*arguments], folder, environment(folder), *printed)
+        status = process.wait(timeout)
+        output, errors = (each.read_text(encoding="utf-8") for each in printed)
+    return subprocess.CompletedProcess(command(name, *arguments), status, output, errors)
+
+
+@cache
+def _warm_parent() -> WarmParent:
+    parent = WarmParent(environment(Path.cwd()))
+    atexit.register(parent.__exit__)
+    return parent
 
 
 def corpus(folder: Path, num_lines: int = 400) -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from atomiclm.config.command_line import composing
-from atomiclm.config.compose import PRESETS, compose, override_key, parsed
+from atomiclm.config.compose import PRESETS, compose, initialized, override_key, parsed
 from atomiclm.config.expand_overrides import expand_sweep, study_of
 from atomiclm.sweep import Study
 from atomiclm.sweep.plan import PlannedCell, plan_sweep
@@ -49,5 +49,5 @@ def read_study(typed) -> Study:
 
 def plan(*typed: str) -> list[PlannedCell]:
     """The cells of `atomiclm train -m ...typed`; what is to be tuned stands at the middle of its grid."""
-    with composing(typed):  # as the command does
+    with composing(typed), initialized():  # as the command does
         return plan_sweep(typed, read_study(typed))

@@ -8,7 +8,7 @@ from config.sketched import read_study
 from omegaconf import DictConfig
 
 from atomiclm.config.build import build
-from atomiclm.config.compose import compose, resolved, root_keys
+from atomiclm.config.compose import compose, initialized, resolved, root_keys
 from atomiclm.config.plugins import CONF, EXPERIMENTS
 from atomiclm.config.validate import validate
 from atomiclm.plan import arms_of_experiment
@@ -38,10 +38,11 @@ def _needed(config: DictConfig, tmp_path: Path) -> list[str]:
 
 
 def _built(overrides: list[str], tmp_path: Path) -> dict:
-    config = compose(overrides)
-    if needed := _needed(config, tmp_path):
-        config = compose([*overrides, *needed])
-    values = validate(resolved(config), root_keys())
+    with initialized():
+        config = compose(overrides)
+        if needed := _needed(config, tmp_path):
+            config = compose([*overrides, *needed])
+        values = validate(resolved(config), root_keys())
     with torch.device("meta"):
         model = build({**values["model"], "init": None})
     optimizer = build(values["optim"])

@@ -4,8 +4,8 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from faults.warm import WarmParent
 from faults.workshop import Workshop
+from warm import WarmParent
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +14,5 @@ def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "faults"
     folder.mkdir(exist_ok=True)
     shop = Workshop(folder)
-    # The second is what torch imports when an optimizer is first made.
-    with WarmParent(shop.environment, ("atomiclm.run", "torch._inductor.config")) as shop.warm:
+    with WarmParent(shop.environment) as shop.warm:
         yield shop

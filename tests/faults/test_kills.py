@@ -10,7 +10,7 @@ from faults import trials
 from faults.counts import Counts
 from faults.matrix import IN_CI
 
-TRIALS, KILLS_EACH = 8, 5
+TRIALS, KILLS_EACH = 4, 5
 PLANS = (
     ("anywhere", "step", "save", "evaluation", "save"),
     ("step", "step", "save", "evaluation", "step"),
@@ -26,8 +26,8 @@ def counts() -> Counts:
 @pytest.mark.parametrize("index", range(TRIALS))
 def test_a_run_killed_five_times_ends_bit_equal(workshop, tmp_path, counts, index):
     chance = random.Random(index)
-    kinds = PLANS[index // len(IN_CI)]
-    trials.kill(workshop, tmp_path / "trial", IN_CI[index % len(IN_CI)], chance, counts, kinds, cold=False)
+    kinds = PLANS[index % len(PLANS)]
+    trials.kill(workshop, tmp_path / "trial", IN_CI[index], chance, counts, kinds, cold=False)
 
 
 @pytest.mark.slow
@@ -36,4 +36,4 @@ def test_the_kills_have_landed_where_they_should(counts):
     if counts.trials.total() == TRIALS:  # not where some were deselected
         assert counts.trials["equal"] == TRIALS
         assert counts.faults["kill"] >= TRIALS * KILLS_EACH - 4, "the last of a trial can come when the run is over"
-        assert counts.hits["inside a save"] >= 4
+        assert counts.hits["inside a save"] >= 2

@@ -11,8 +11,8 @@ from pathlib import Path
 from cli import command, corpus, environment, heed_signals
 from faults.evidence import run_folder
 from faults.matrix import Configuration
-from faults.warm import WarmParent, WarmProcess
 from filelock import FileLock
+from warm import WarmParent, WarmProcess
 
 LIMIT_SECONDS = 300
 Running = subprocess.Popen[bytes] | WarmProcess

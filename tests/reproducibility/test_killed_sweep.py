@@ -15,7 +15,7 @@ from cli import TINY, command, corpus, environment, heed_signals, run
 from filelock import SoftFileLease
 
 NUM_SEEDS = int(os.environ.get("SWEEP_SEEDS", "2"))
-"""6 makes the 24 cells that docs/scale.md reports of, for the tests of launchers."""
+"""8 makes the 24 cells that docs/scale.md reports of, for the tests of launchers."""
 
 STUDY = f"""\
 # @package _global_
@@ -27,12 +27,12 @@ study:
     narrow: [model.feedforward.hidden_dim=32]
     wide: [model.feedforward.hidden_dim=64]
     alibi: [model/position=alibi]
-    relu: [model/feedforward=relu]
   seeds: {list(range(1, NUM_SEEDS + 1))}
   margin: 0.1
 """
 CLOCK = ("seconds", "train/tokens_per_second", "train/flops_utilization", "tokens_per_second", "time")
-NUM_KILLS = 7
+NUM_ARMS, STEPS = 3, 20
+NUM_KILLS = 4
 
 
 def _arguments(folder: Path, *more: str) -> list[str]:
@@ -43,7 +43,7 @@ def _arguments(folder: Path, *more: str) -> list[str]:
 
 def _settings(folder: Path) -> list[str]:
     text = f"data.path={corpus(folder).name}"
-    steps = ("trainer.max_steps=30", "trainer.batch_size=2", "runtime.log_every_steps=1")
+    steps = (f"trainer.max_steps={STEPS}", "trainer.batch_size=2", "runtime.log_every_steps=1")
     saved = ("runtime.checkpoint_every_seconds=0.2", "evaluation.times=1")
     return ["data=text", text, *TINY, *steps, *saved]
 
@@ -64,7 +64,7 @@ def _results(folder: Path) -> dict[str, list[dict]]:
 
 def _weights(folder: Path) -> dict[str, bytes]:
     cells = (path.parent for path in folder.glob("outputs/killed/*/summary.json"))
-    return {cell.name: next(cell.glob("checkpoints/step_00000030/model*")).read_bytes() for cell in cells}
+    return {cell.name: next(cell.glob(f"checkpoints/step_{STEPS:08d}/model*")).read_bytes() for cell in cells}
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def _comes_to(process: subprocess.Popen, folder: Path, rows: int, delay: float =
 
 def _comes_amid(process: subprocess.Popen, folder: Path, rows: int, undisturbed: Path) -> bool:
     """Wait until so many rows are written and a cell that has not half of its own is being trained."""
-    half = _rows(undisturbed) // (2 * 4 * NUM_SEEDS)
+    half = _rows(undisturbed) // (2 * NUM_ARMS * NUM_SEEDS)
     if not _comes_to(process, folder, rows):
         return False
     while process.poll() is None:
@@ -130,14 +130,14 @@ def _check_equal(folder: Path, undisturbed: Path) -> None:
     table = [run(each, "compare", "outputs/killed", "--format", "csv").stdout for each in (undisturbed, folder)]
     rows = [[_untimed(line) for line in text.splitlines()] for text in table]
     assert rows[0] == rows[1]
-    assert len(rows[0]) == 5
+    assert len(rows[0]) == NUM_ARMS + 1
     for cell in (folder / "outputs" / "killed").glob("*/environment.json"):
         assert json.loads(cell.read_text())["processes"], cell
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("parallel", "kills"), [("auto", NUM_KILLS), ("2", 3)], ids=["one after another", "side by side"]
+    ("parallel", "kills"), [("auto", NUM_KILLS), ("2", 2)], ids=["one after another", "side by side"]
 )
 def test_a_killed_sweep_ends_as_one_that_was_not(undisturbed, tmp_path, parallel, kills):
     arguments = _arguments(tmp_path, f"runtime.parallel={parallel}")
@@ -175,7 +175,7 @@ def test_workers_end_with_the_process_that_began_them_and_a_killed_worker_fails_
     arguments = _arguments(tmp_path, "runtime.parallel=2")
     total, chance = _rows(undisturbed), random.Random(5)
     saved = []
-    for share in (0.05, 0.3, 0.55):  # within the first, second and third pair of the eight cells
+    for share in (0.05, 0.4):  # within the first and second pair of the six cells
         process = _start(tmp_path, arguments)
         assert _comes_amid(process, tmp_path, int(share * total), undisturbed), (tmp_path / "log").read_text()[-3000:]
         workers = _workers(process)
@@ -187,11 +187,11 @@ def test_workers_end_with_the_process_that_began_them_and_a_killed_worker_fails_
     assert "interrupted" in saved, "the cells in training were saved"
     assert "running" not in saved
     process = _start(tmp_path, arguments)
-    assert _comes_amid(process, tmp_path, int(0.77 * total), undisturbed), (tmp_path / "log").read_text()[-3000:]
+    assert _comes_amid(process, tmp_path, int(0.73 * total), undisturbed), (tmp_path / "log").read_text()[-3000:]
     os.kill(chance.choice(_workers(process)), signal.SIGKILL)
     assert process.wait(600) == 1
     log = (tmp_path / "log").read_text()
-    assert "1 of 8 cells failed" in log
+    assert "1 of 6 cells failed" in log
     assert "its process was killed" in log
     done = run(tmp_path, "train", *arguments, timeout=600)
     assert done.returncode == 0, done.stderr
@@ -207,7 +207,7 @@ def test_one_signal_stops_all_workers_at_a_saved_state(undisturbed, tmp_path, nu
     """
     arguments = _arguments(tmp_path, "runtime.parallel=2")
     process = _start(tmp_path, arguments, chooses_threads=True)
-    assert _comes_amid(process, tmp_path, int(0.3 * _rows(undisturbed)), undisturbed), (tmp_path / "log").read_text()
+    assert _comes_amid(process, tmp_path, int(0.45 * _rows(undisturbed)), undisturbed), (tmp_path / "log").read_text()
     workers = _workers(process)
     (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
     assert process.wait(60) == status
@@ -254,7 +254,7 @@ def test_a_killed_search_ends_as_one_that_was_not(tmp_path, search):
     assert done.returncode == 0, done.stderr
     total = _rows(undisturbed)
     arguments = ["-m", *_settings(disturbed), *SEARCHES[search], "name=killed"]
-    for share in (0.1, 0.4, 0.8):
+    for share in (0.1, 0.6):
         assert _run_and_kill(disturbed, arguments, int(share * total), 0.0), (disturbed / "log").read_text()[-3000:]
     again = run(disturbed, "train", *arguments, timeout=600)
     assert again.returncode == 0, again.stderr
@@ -274,8 +274,8 @@ def test_finished_cells_are_not_begun_again(undisturbed):
     before = {path: path.stat().st_mtime_ns for path in undisturbed.glob("outputs/killed/*/*.json*")}
     again = run(undisturbed, "train", *_arguments(undisturbed))
     assert again.returncode == 0, again.stderr
-    assert "8 of 8  " not in again.stdout
-    assert "8 of 8 cells done" in again.stdout
+    assert "6 of 6  " not in again.stdout
+    assert "6 of 6 cells done" in again.stdout
     assert before == {path: path.stat().st_mtime_ns for path in before}
 
 

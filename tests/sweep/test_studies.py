@@ -8,6 +8,7 @@ from cli import TINY, corpus, run
 from config.sketched import GROWING, MINE, SMALL, TUNED, plan, read_study, write_experiment
 
 from atomiclm.cli import UserError
+from atomiclm.config.compose import initialized
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.config.match import cost_of
@@ -464,7 +465,8 @@ class NoLauncher(CellLauncher):
 def _sweep(launcher, *typed):
     """Run the sweep, without a training."""
     study = read_study(typed)
-    cells = plan_sweep(typed, study)
+    with initialized():
+        cells = plan_sweep(typed, study)
     Sweep(typed, study, cells[0].run.folder.parent, launcher).run(cells)
     return read_ledger(cells[0].run.folder.parent), cells
 

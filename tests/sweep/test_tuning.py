@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 from config.sketched import MINE, TUNED, plan, read_study, write_experiment
 
+from atomiclm.config.compose import initialized
 from atomiclm.config.errors import ConfigError
 from atomiclm.config.expand_overrides import expand_overrides
 from atomiclm.sweep.ledger import StudyLedger, TunedValue, write_ledger
@@ -189,7 +190,8 @@ def test_every_trial_is_scored_on_the_dev_split_under_its_own_seeds_in_a_folder_
     own = [MINE, f"profile={profile}"]
     name = "mine" if profile == "cpu" else "mine-smoke"
     listed = trial_overrides(study.tuning, arms_of(own, study), own, name, {arm: GRID for arm in study.arms})
-    cells = validate_cells([overrides for _, _, overrides in listed], [arm for arm, _, _ in listed])
+    with initialized():
+        cells = validate_cells([overrides for _, _, overrides in listed], [arm for arm, _, _ in listed])
     assert len(cells) == len(listed) == 2 * 3 * 2
     assert not {one.cell.seed for one in cells} & set(study.seeds)
     for (arm, value, _), one in zip(listed, cells, strict=True):
@@ -241,13 +243,14 @@ def test_the_arms_of_a_typed_sweep_are_the_combinations_of_what_it_sweeps():
 def test_every_arm_of_a_typed_sweep_gets_its_own_value_and_its_trials_the_same_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     study = Study(tuning=Tuning("optim.lr", GRID, [1001]))
-    arms = arms_of(TYPED, study)
-    chosen = dict(zip(arms, (0.01, 0.02, 0.04, 0.02), strict=True))
-    cells = plan_cells(TYPED, study, (), chosen)
+    with initialized():
+        arms = arms_of(TYPED, study)
+        chosen = dict(zip(arms, (0.01, 0.02, 0.04, 0.02), strict=True))
+        cells = plan_cells(TYPED, study, (), chosen)
+        listed = trial_overrides(study.tuning, arms, TYPED, "mine", dict.fromkeys(arms, GRID))
+        trials = validate_cells([overrides for _, _, overrides in listed], [arm for arm, _, _ in listed])
     assert {one.cell.arm: one.run.values["optim"]["lr"] for one in cells} == chosen
     assert all(f"optim.lr={chosen[one.cell.arm]}" in one.cell.command for one in cells), "each command stands alone"
-    listed = trial_overrides(study.tuning, arms, TYPED, "mine", dict.fromkeys(arms, GRID))
-    trials = validate_cells([overrides for _, _, overrides in listed], [arm for arm, _, _ in listed])
     assert len(trials) == 4 * len(GRID)
     for (arm, value, _), trial in zip(listed, trials, strict=True):
         assert trial.run.values["optim"]["lr"] == value
@@ -267,12 +270,13 @@ def test_of_two_arms_that_a_match_makes_one_run_one_is_tuned_and_trained(monkeyp
     typed = ["model=tiny", "seed=1,2", "match=none,parameters", "match.baseline=['model.attention.num_kv_heads=4']"]
     typed.append("model.attention.num_kv_heads=1,4")
     study = Study(tuning=Tuning("optim.lr", GRID, [1001]))
-    planned = {one.cell.arm for one in plan_sweep(typed, study)}
-    assert (len(arms_of(typed, study)), len(planned)) == (4, 3)
-    arms = {arm: own for arm, own in arms_of(typed, study).items() if arm in planned}
-    trials = plan_trials(study.tuning, arms, typed, "mine", dict.fromkeys(arms, GRID))
-    assert len(trials) == 3 * len(GRID)
-    assert {one.cell.arm for one in plan_cells(typed, study, (), dict.fromkeys(arms, 0.02))} == planned
+    with initialized():
+        planned = {one.cell.arm for one in plan_sweep(typed, study)}
+        assert (len(arms_of(typed, study)), len(planned)) == (4, 3)
+        arms = {arm: own for arm, own in arms_of(typed, study).items() if arm in planned}
+        trials = plan_trials(study.tuning, arms, typed, "mine", dict.fromkeys(arms, GRID))
+        assert len(trials) == 3 * len(GRID)
+        assert {one.cell.arm for one in plan_cells(typed, study, (), dict.fromkeys(arms, 0.02))} == planned
 
 
 def test_a_grid_of_an_arm_that_is_not_swept_is_refused():

@@ -1,8 +1,8 @@
 """Starts `python -m MODULE` without its imports: forked from a process that has them.
 
-Importing torch and its compiler is nine tenths of what a small run costs, and a kill there teaches little. The child
-is the command as `python -m` runs it, in a process of its own. Run as a script, with the modules to import, this is the
-parent; it reads one JSON request a line and answers each with one line.
+Importing torch and its compiler is nine tenths of what a small run costs. The child is the command as `python -m` runs
+it, in a process of its own. Run as a script, this is the parent; it reads one JSON request a line and answers each with
+one line.
 """
 
 import importlib
@@ -13,28 +13,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+# The second is what torch imports when an optimizer is first made.
+MODULES = ("atomiclm.run", "torch._inductor.config")
+
 
 class WarmParent:
-    """The parent process, asked through its pipes.
+    """The parent process, with these environment variables, asked through its pipes."""
 
-    Args:
-        environment: its variables.
-        modules: that it imports.
-    """
-
-    def __init__(self, environment: dict[str, str], modules: Sequence[str]) -> None:
-        self._command, self._environment = [sys.executable, __file__, *modules], environment
+    def __init__(self, environment: dict[str, str]) -> None:
+        self._environment = environment
         self._parent: subprocess.Popen[str] | None = None  # begun when first asked
 
     def start(
-        self, module: str, arguments: list[str], folder: Path, environment: dict[str, str], log: Path
+        self,
+        module: str,
+        arguments: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        output: Path,
+        errors: Path | None = None,
     ) -> "WarmProcess":
-        """Run `python -m MODULE` with these arguments in `folder`, what it prints appended to `log`."""
-        place = {"folder": str(folder), "log": str(log)}
+        """Run `python -m MODULE` with these arguments in `folder`; what it prints is appended to `output`, and what it
+        prints to stderr to `errors`, by default the same file.
+        """
+        place = {"folder": str(folder), "output": str(output), "errors": str(errors or output)}
         return WarmProcess(self, self.ask(module=module, arguments=arguments, environment=environment, **place))
 
     def ask(self, **request: Any) -> Any:
@@ -43,8 +48,8 @@ class WarmParent:
             from cli import heed_signals  # not at the top: as a script this does not find it
 
             self._parent = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                preexec_fn=heed_signals,
+                [sys.executable, __file__], env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                text=True, preexec_fn=heed_signals,
             )  # fmt: skip
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
@@ -91,7 +96,7 @@ class WarmProcess:
 
 
 def _serve() -> None:
-    for module in sys.argv[1:]:
+    for module in MODULES:
         importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
@@ -114,8 +119,10 @@ def _status(pid: int) -> int | None:
 def _run(request: dict[str, Any]) -> None:
     """In the child: become the command; never returns."""
     nowhere = os.open(os.devnull, os.O_RDONLY)
-    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    for source, target in ((nowhere, 0), (log, 1), (log, 2)):
+    output, errors = (
+        os.open(request[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) for name in ("output", "errors")
+    )
+    for source, target in ((nowhere, 0), (output, 1), (errors, 2)):
         os.dup2(source, target)
     os.setsid()
     os.chdir(request["folder"])
