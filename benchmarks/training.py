@@ -11,7 +11,7 @@ one a side: the peak of resident memory in three rounds over what was resident b
 
 import argparse
 import json
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -145,11 +145,17 @@ def peak(name: str, side: str, precision: str, more: list[str]) -> None:
     import transformers  # noqa: F401  before the first reading, as it is theirs to import
 
     recipe._transformers()  # and so are its parts
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    before = resident("VmRSS")
     train = getattr(recipe, side)()
     for _ in range(3):
         train()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before)
+    print(resident("VmHWM") - before)
+
+
+def resident(line: str) -> int:
+    """Return a line of /proc/self/status in bytes. Unlike getrusage's, this peak leaves out what the parent had."""
+    [kibibytes] = re.findall(rf"^{line}:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    return int(kibibytes) * 1024
 
 
 def peaks(name: str, precision: str, more: list[str]) -> None:

@@ -37,6 +37,8 @@ _NARROW_KEYS = 128
 """The CPU's fused kernel takes several times as long backwards in bfloat16 as plain products (benchmarks/training.py);
 with more keys the weights, which those save, take a quarter of a run's memory and more. A score is rounded to bfloat16,
 so a weight to about 2^-9 of its score."""
+_NARROW_KEYS_COMPILED = 256
+"""Up to so many, quarters are no faster once compiled, and their code takes 24 s more to compile."""
 
 _QUARTERS = "narrow, a quarter of the queries at a time, weights computed again backwards"
 _QUARTERS_KEYS = 512
@@ -151,7 +153,7 @@ def _kernel(query: Tensor, value: Tensor, visible: Visible, scores: Scores, drop
     if SDPA not in scores.kernels:
         return EXPLICIT
     if query.is_cpu and query.dtype == torch.bfloat16 and query.requires_grad and torch.is_grad_enabled():
-        if visible.num_keys <= _NARROW_KEYS:
+        if visible.num_keys <= (_NARROW_KEYS_COMPILED if torch.compiler.is_compiling() else _NARROW_KEYS):
             return _NARROW
         is_constant = not dropout and not (visible.bias is not None and visible.bias.requires_grad)
         if visible.num_keys <= _QUARTERS_KEYS and visible.mask.offset == 0 and is_constant:
