@@ -1,8 +1,8 @@
 """Starts `python -m MODULE` without its imports: forked from a process that has them.
 
 Importing torch and its compiler is nine tenths of what a small run costs. The child is the command as `python -m` runs
-it, in a process of its own. Run as a script, this is the parent; it reads one JSON request a line and answers each with
-one line.
+it, in a process of its own. Run as a script, with the modules to import, this is the parent; it reads one JSON
+request a line and answers each with one line.
 """
 
 import importlib
@@ -13,18 +13,24 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-# The second is what torch imports when an optimizer is first made.
-MODULES = ("atomiclm.run", "torch._inductor.config")
+COMMAND = ("atomiclm.run", "torch._inductor.config")
+"""What a run imports; the second when torch first makes an optimizer."""
 
 
 class WarmParent:
-    """The parent process, with these environment variables, asked through its pipes."""
+    """The parent process, asked through its pipes.
 
-    def __init__(self, environment: dict[str, str]) -> None:
-        self._environment = environment
+    Args:
+        environment: its variables.
+        modules: that it imports.
+    """
+
+    def __init__(self, environment: dict[str, str], modules: Sequence[str] = COMMAND) -> None:
+        self._command, self._environment = [sys.executable, __file__, *modules], environment
         self._parent: subprocess.Popen[str] | None = None  # begun when first asked
 
     def start(
@@ -48,8 +54,8 @@ class WarmParent:
             from cli import heed_signals  # not at the top: as a script this does not find it
 
             self._parent = subprocess.Popen(
-                [sys.executable, __file__], env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                text=True, preexec_fn=heed_signals,
+                self._command, env=self._environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                preexec_fn=heed_signals,
             )  # fmt: skip
         assert self._parent.stdin is not None
         assert self._parent.stdout is not None
@@ -96,7 +102,7 @@ class WarmProcess:
 
 
 def _serve() -> None:
-    for module in MODULES:
+    for module in sys.argv[1:]:
         importlib.import_module(module)
     for line in sys.stdin:
         request = json.loads(line)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cli import environment
 from faults.mutants import MUTANTS
-from faults.warm import WarmParent
+from warm import WarmParent
 
 ROOT = Path(__file__).parents[2]
 LIMIT_SECONDS = 300
@@ -26,7 +26,7 @@ def test_the_named_test_fails(workshop, parent, tmp_path, mutant):
     copy = tmp_path / "copy"
     for name in ("atomiclm", "tests/faults", "tests/training"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/cli.py"):
+    for name in ("pyproject.toml", "tests/cli.py", "tests/warm.py"):
         shutil.copy(ROOT / name, copy / name)
     mutant.apply(copy / "atomiclm")
     variables = {**environment(tmp_path), "PYTHONPATH": str(copy)}

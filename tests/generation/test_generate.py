@@ -215,22 +215,26 @@ def test_a_single_row_writes_the_same_where_its_products_are_halved(bias, monkey
     assert {shape[0] for shape in halved} == {2}
 
 
+CHANGES = {
+    "grouped": {},
+    "window_and_sink": {"attention": partial(MultiHeadAttention, num_heads=4, window=[5, None], scores=SinkSoftmax)},
+    "window_and_alibi": {"attention": partial(MultiHeadAttention, num_heads=4, window=6), "position": Alibi},
+    "latent": {
+        "attention": partial(LatentAttention, num_heads=4, latent_dim=12, content_dim=8, rotary_dim=4, value_dim=6)
+    },
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"attention": partial(MultiHeadAttention, num_heads=4, window=[5, None], scores=SinkSoftmax)},
-        {"attention": partial(MultiHeadAttention, num_heads=4, window=6), "position": Alibi},
-        {"attention": partial(LatentAttention, num_heads=4, latent_dim=12, content_dim=8, rotary_dim=4, value_dim=6)},
-    ],
-    ids=["grouped", "window_and_sink", "window_and_alibi", "latent"],
+    ("changed", "halved", "backend"),
+    [*((changed, False, "aot_eager") for changed in CHANGES), ("grouped", True, "inductor")],
 )
-@pytest.mark.parametrize("halved", [False, True])
-def test_compiled_steps_write_the_same_and_are_not_compiled_for_each_token(changes, halved, monkeypatch):
+def test_compiled_steps_write_the_same_and_are_not_compiled_for_each_token(changed, halved, backend, monkeypatch):
     """Across refilled caches, rows that leave, and a batch of one, whose pass is a program of its own."""
     monkeypatch.setattr("atomiclm.model.components.mkl_is_slow", lambda: halved)
-    model = build(**changes)
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    model = build(**CHANGES[changed])
     ends = {generate(model, PROMPTS, 40, GREEDY)[0][12]}
     expected = generate(model, PROMPTS, 40, GREEDY, stop_tokens=ends)
     torch._dynamo.reset()

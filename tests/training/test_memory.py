@@ -23,7 +23,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="a process's peak is 
 def peak_and_plan(folder, *overrides):
     """The bytes that a short run of these overrides took, and those that were planned."""
     text = [f"data.path={corpus(folder, 3000)}", "data=text", "tokenizer=bytes"]
-    short = ["trainer.max_tokens=null", "trainer.max_steps=8", "evaluation.times=2", "evaluation.anchors=false"]
+    short = ["trainer.max_tokens=null", "trainer.max_steps=3", "evaluation.times=1", "evaluation.anchors=false"]
     overrides = [*overrides, *text, *short, "tracking=off"]
     done = run(folder, "train", *overrides)
     assert done.returncode == 0, done.stderr
