@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from faults.together import KINDS, series, together
-from faults.warm import WarmParent
 from faults.workshop import Workshop
+from warm import WarmParent
 
 TRIALS = 20
 
@@ -26,5 +26,5 @@ if __name__ == "__main__":
     trials, seed = (int(text) for text in (sys.argv[2:4] + [TRIALS, 0][len(sys.argv[2:4]) :]))
     folder.mkdir(parents=True, exist_ok=True)
     shared = Workshop(folder)
-    with WarmParent(shared.environment, ("atomiclm.run", "torch._inductor.config")) as shared.warm:
+    with WarmParent(shared.environment) as shared.warm:
         print(series(shared, folder, trials, seed).table())

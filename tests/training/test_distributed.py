@@ -40,7 +40,7 @@ def _trained_by(size: int, cases: list[Case], folder: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "double"), [(2, False), (4, False), (4, True)])
+@pytest.mark.parametrize(("size", "double"), [(2, False), (4, True)])
 def test_several_processes_train_what_one_does(size, double, tmp_path):
     cases = _cases(size, double)
     _trained_by(size, cases, tmp_path)
